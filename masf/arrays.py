@@ -1,0 +1,101 @@
+"""One code for numpy and torch: array namespaces, conversions and random numbers.
+
+Mathematics in this package is written against the Python array API, so the same lines run on numpy (CPU, no torch
+import, a fast start) and on torch (CPU and GPU). Coefficients that need float64 are computed in numpy and then cast with
+:func:`like`.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_torch_array
+
+Array = Any
+"""A numpy array or a torch tensor."""
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def like(values: Any, x: Array) -> Array:
+    """``values`` (anything numpy understands) as an array with the namespace, dtype and device of ``x``."""
+    xp = array_namespace(x)
+    return xp.asarray(np.asarray(values, dtype=np.float64), dtype=x.dtype, device=device(x))
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """``x`` as a numpy array on the CPU."""
+    if is_torch_array(x):
+        x = x.detach().cpu().numpy()
+    return np.asarray(x)
+
+
+def eye(n: int, x: Array) -> Array:
+    """The n x n identity with the namespace, dtype and device of ``x``."""
+    return array_namespace(x).eye(n, dtype=x.dtype, device=device(x))
+
+
+def resolve_device(requested: str, *, needs_torch: bool) -> str | None:
+    """The torch device to compute on, or None for numpy.
+
+    ``auto`` takes a GPU where there is one. Code that runs without torch does so on the CPU, because torch's import would
+    cost it more than its work.
+
+    Raises:
+        ValueError: if ``cuda`` is asked for and there is none.
+    """
+    if requested not in DEVICES:
+        raise ValueError(f"device {requested!r}: choose one of {', '.join(DEVICES)}")
+    if requested == "cpu" or (requested == "auto" and not needs_torch):
+        return "cpu" if needs_torch else None
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if requested == "cuda":
+        raise ValueError("device 'cuda': torch sees no CUDA device here; use --device cpu or --device auto")
+    return "cpu"
+
+
+def on_device(values: np.ndarray, torch_device: str | None) -> Array:
+    """``values`` in float32, as a numpy array (``torch_device`` None) or as a tensor on that device."""
+    values = np.asarray(values, dtype=np.float32)
+    if torch_device is None:
+        return values
+    import torch
+
+    return torch.as_tensor(values, device=torch_device)
+
+
+class Stream:
+    """Random numbers for one purpose: the same seed and purpose give the same numbers, whatever else was drawn.
+
+    Numpy arrays get numpy's numbers; tensors get numbers made on their own device.
+    """
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())])
+        self.numpy = np.random.default_rng(sequence)
+        self._torch_seed = int(sequence.generate_state(2, np.uint32)[0])
+        self._torch: dict[str, Any] = {}
+
+    def torch(self, torch_device: Any) -> Any:
+        """The torch generator of this stream on one device."""
+        key = str(torch_device)
+        if key not in self._torch:
+            self._torch[key] = sys.modules["torch"].Generator(device=torch_device).manual_seed(self._torch_seed)
+        return self._torch[key]
+
+    def normal(self, shape: tuple[int, ...], x: Array) -> Array:
+        """Standard normal numbers of the given shape, with the namespace, dtype and device of ``x``."""
+        if is_torch_array(x):
+            torch = sys.modules["torch"]
+            return torch.randn(shape, generator=self.torch(x.device), dtype=x.dtype, device=x.device)
+        return self.numpy.standard_normal(shape, dtype=x.dtype)
+
+    def uniform(self) -> float:
+        """One number, uniform on [0, 1)."""
+        return float(self.numpy.random())

@@ -1,0 +1,162 @@
+"""The forecast/analysis cycle: the only place that loops over time."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from masf.arrays import Array, on_device, to_numpy
+from masf.filters.base import Filter
+from masf.metrics import fair_crps
+
+log = logging.getLogger(__name__)
+
+COLLAPSED_SPREAD = 1e-6
+"""Below this fraction of the initial spread an ensemble has lost its spread, and the run counts as diverged."""
+
+
+@dataclass
+class Trajectory:
+    """What a filter estimated, all in float32 on the CPU; NaN from the divergence on.
+
+    ``times`` counts model steps from 0 on; at a measurement time the analysis stands.
+
+    Attributes:
+        mean: (times, d) ensemble mean.
+        spread: (times, d) ensemble standard deviation.
+        forecast_mean: (cycles, d) ensemble mean just before each analysis.
+        members: (saved, cycles, d) the first few analysis members.
+        crps: (cycles,) fair CRPS of the analysis, mean over components.
+        crps_forecast: (cycles,) the same of the forecast that the analysis started from.
+        diagnostics: each (cycles,), as the filter names them.
+        wall_seconds: (cycles,) of the forecast and the analysis.
+        cpu_seconds: (cycles,) the same in processor time.
+        diverged_at: the cycle (from 0) at which the filter diverged, or None.
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+    forecast_mean: np.ndarray
+    members: np.ndarray
+    crps: np.ndarray
+    crps_forecast: np.ndarray
+    wall_seconds: np.ndarray
+    cpu_seconds: np.ndarray
+    diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
+    diverged_at: int | None = None
+
+
+class Diverged(Exception):
+    """The ensemble is not finite any more, or has lost its spread."""
+
+
+def run_steps(filter_: Filter, state: object, steps: int) -> Iterator[tuple[object, Array, Array]]:
+    """The state and its moments after each of ``steps`` model steps."""
+    for _ in range(steps):
+        state = filter_.forecast(state)
+        yield (state, *filter_.moments(state))
+
+
+def assimilate(
+    filter_: Filter,
+    ensemble: np.ndarray,
+    observations: np.ndarray,
+    *,
+    gap: int,
+    truth_at_cycles: np.ndarray,
+    torch_device: str | None = None,
+    saved_members: int = 3,
+) -> Trajectory:
+    """Runs ``filter_`` through all measurements; a filter that diverges is a result, not an error.
+
+    Args:
+        filter_: the filter. It never sees the truth.
+        ensemble: (N, d) the initial ensemble.
+        observations: (cycles, m) measurements, ``gap`` steps apart, the first after ``gap`` steps.
+        gap: model steps between two measurements.
+        truth_at_cycles: (cycles, d) the truth at measurement times, for the CRPS only.
+        torch_device: where to compute; None for numpy.
+        saved_members: how many analysis members to keep.
+    """
+    cycles, d = len(observations), ensemble.shape[1]
+    steps = cycles * gap
+
+    def missing(*shape: int) -> np.ndarray:
+        return np.full(shape, np.nan, dtype=np.float32)
+
+    result = Trajectory(
+        mean=missing(steps + 1, d), spread=missing(steps + 1, d), forecast_mean=missing(cycles, d),
+        members=missing(saved_members, cycles, d), crps=missing(cycles), crps_forecast=missing(cycles),
+        wall_seconds=missing(cycles), cpu_seconds=missing(cycles),
+    )  # fmt: skip
+    state = filter_.start(on_device(ensemble, torch_device))
+    result.mean[0], result.spread[0] = map(to_numpy, filter_.moments(state))
+    least_spread = COLLAPSED_SPREAD * float(np.mean(result.spread[0]))
+
+    progress = tqdm(range(cycles), desc="assimilate", unit="cycle", disable=None, file=sys.stderr)
+    for k in progress:
+        wall, cpu = time.perf_counter(), time.process_time()
+        now = k * gap
+        try:
+            forecasts = list(run_steps(filter_, state, gap))
+            state = forecasts[-1][0]
+            for i, (_, mean, spread) in enumerate(forecasts, start=now + 1):
+                result.mean[i], result.spread[i] = to_numpy(mean), to_numpy(spread)
+            result.forecast_mean[k] = result.mean[now + gap]
+            _check(result, now + gap, least_spread)
+            score_pause = time.perf_counter(), time.process_time()
+            result.crps_forecast[k] = fair_crps(to_numpy(filter_.members(state)), truth_at_cycles[k])
+            score_resume = time.perf_counter(), time.process_time()
+            state = filter_.analyse(state, on_device(observations[k], torch_device))
+            mean, spread = filter_.moments(state)
+            result.mean[now + gap], result.spread[now + gap] = to_numpy(mean), to_numpy(spread)
+            result.wall_seconds[k] = time.perf_counter() - wall - (score_resume[0] - score_pause[0])
+            result.cpu_seconds[k] = time.process_time() - cpu - (score_resume[1] - score_pause[1])
+            _check(result, now + gap, least_spread)
+        except (Diverged, FloatingPointError, np.linalg.LinAlgError, ArithmeticError) as error:
+            return _cut(result, k, gap, str(error))
+        except RuntimeError as error:
+            # torch.linalg.LinAlgError is a RuntimeError; any other is a fault of the code, not of the filter.
+            if type(error).__name__ not in {"LinAlgError", "_LinAlgError"}:
+                raise
+            return _cut(result, k, gap, str(error))
+        analysis = to_numpy(filter_.members(state))
+        result.crps[k] = fair_crps(analysis, truth_at_cycles[k])
+        result.members[: len(analysis), k] = analysis[:saved_members]
+        for name, value in filter_.diagnostics().items():
+            result.diagnostics.setdefault(name, missing(cycles))[k] = value
+    return result
+
+
+def _check(result: Trajectory, i: int, least_spread: float) -> None:
+    if not (np.all(np.isfinite(result.mean[i])) and np.all(np.isfinite(result.spread[i]))):
+        raise Diverged("the ensemble is not finite")
+    if float(np.mean(result.spread[i])) < least_spread:
+        raise Diverged("the ensemble has lost its spread")
+
+
+def _cut(result: Trajectory, k: int, gap: int, reason: str) -> Trajectory:
+    """The result of a run that diverged in cycle k: nothing stands from that cycle on."""
+    log.warning("diverged in cycle %d: %s", k + 1, reason)
+    result.diverged_at = k
+    result.mean[k * gap + 1 :] = np.nan
+    result.spread[k * gap + 1 :] = np.nan
+    for series in (result.forecast_mean, result.crps, result.crps_forecast, result.wall_seconds, result.cpu_seconds):
+        series[k:] = np.nan
+    return result
+
+
+def peak_memory_mib() -> float:
+    """The most memory this process has held, in MiB; on a GPU, the most that torch has held there."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

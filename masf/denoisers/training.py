@@ -1,0 +1,55 @@
+"""Fitting a network by denoising: the loss is the mean square of target less answer, 1 or so for a network of zeros."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from masf.arrays import Stream
+
+
+def fit(
+    network: nn.Module,
+    features: Tensor,
+    targets: Tensor,
+    *,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    stream: Stream,
+    progress: bool = False,
+) -> None:
+    """Trains ``network`` in place on ``features`` (n, channel, d) and ``targets`` (n, d).
+
+    Adam, with a learning rate that rises over the first tenth of the steps and is annealed to zero by a cosine.
+    """
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2), pct_start=0.1)
+    network.train()
+    generator = stream.torch(features.device)
+    for _ in tqdm(range(steps), desc="train", unit="step", disable=None if progress else True, file=sys.stderr):
+        chosen = torch.randint(len(features), (batch,), generator=generator, device=features.device)
+        loss = (network(features[chosen]) - targets[chosen]).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    network.eval()
+
+
+@torch.no_grad()
+def loss(network: nn.Module, features: Tensor, targets: Tensor, chunk: int = 4096) -> float:
+    """The denoising loss of ``network`` on these pairs."""
+    total = sum(
+        float((network(f) - t).square().sum()) for f, t in zip(features.split(chunk), targets.split(chunk), strict=True)
+    )
+    return total / targets.numel()
+
+
+def zero_loss(targets: Tensor) -> float:
+    """The denoising loss of the Gaussian denoiser alone, a network of zeros."""
+    return float(targets.square().mean())

@@ -1,0 +1,1 @@
+"""Filters, one file each; see :mod:`masf.filters.base` for what a filter does."""

@@ -1,0 +1,51 @@
+"""Stochastic ensemble Kalman filter with perturbed observations (Burgers, van Leeuwen, Evensen 1998).
+
+    x_i <- x_i + K (y + eta_i - H x_i)     K = P H^T (H P H^T + R)^(-1)     eta_i ~ N(0, R)
+
+With X the anomalies (N, d) and Z = X H^T (N, m), P H^T = X^T Z / (N - 1): nothing of size d x d is formed. Where there are more
+measurements than members, the Woodbury identity gives the same gain from an N x N system. The perturbations eta_i are
+centred, so that they do not move the mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from masf.arrays import Array, Stream, eye, like
+from masf.filters.base import EnsembleParameters, Filter, inflate
+from masf.observations import Observation
+
+
+def perturbed_innovations(ensemble: Array, y: Array, observation: Observation, stream: Stream) -> Array:
+    """y + eta_i - H x_i (N, m), with centred eta_i."""
+    xp = array_namespace(ensemble)
+    eta = observation.noise((len(ensemble),), ensemble, stream)
+    return y + eta - xp.mean(eta, axis=0) - observation.apply(ensemble)
+
+
+def enkf_increments(ensemble: Array, innovations: Array, observation: Observation) -> Array:
+    """K (innovations) (N, d) for innovations (N, m), with the ensemble's covariance."""
+    xp = array_namespace(ensemble)
+    n, m = len(ensemble), observation.size
+    anomalies = ensemble - xp.mean(ensemble, axis=0)
+    observed = observation.apply(anomalies)
+    if m <= n:
+        covariance = observed.mT @ observed / (n - 1) + like(observation.covariance, ensemble)
+        weights = xp.linalg.solve(covariance, innovations.mT)
+        return (observed @ weights).mT @ anomalies / (n - 1)
+    precision = like(np.linalg.inv(observation.covariance) if observation.variance is None else 1 / observation.variance, ensemble)
+    scaled = observed @ precision if observation.variance is None else observed * precision
+    weights = xp.linalg.solve((n - 1) * eye(n, ensemble) + scaled @ observed.mT, scaled @ innovations.mT)
+    return weights.mT @ anomalies
+
+
+class EnKF(Filter):
+    Parameters = EnsembleParameters
+
+    def analyse(self, state: Array, y: Array) -> Array:
+        innovations = perturbed_innovations(state, y, self.observation, self.stream)
+        return inflate(state + enkf_increments(state, innovations, self.observation), self.parameters.inflation)
+
+
+filter = EnKF

@@ -1,0 +1,73 @@
+"""The Kalman filter (Kalman 1960): the exact posterior N(m, P) of a linear Gaussian system.
+
+    m <- M m               P <- M P M^T + q^2 I                              forecast
+    m <- m + K (y - H m)   P <- (I - K H) P (I - K H)^T + K R K^T            analysis, K = P H^T (H P H^T + R)^(-1)
+
+In float64 and numpy throughout, because it is the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from masf.arrays import Array, like, to_numpy
+from masf.filters.base import Filter, FilterParameters, Setup
+from masf.systems.linear_gaussian import LinearGaussian
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(mean (d,), covariance (d, d))."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+class KalmanParameters(FilterParameters):
+    draws: int = Field(100, ge=2, description="Draws from the posterior with which ensemble scores are computed.")
+
+
+def kalman_update(prior: Gaussian, y: np.ndarray, h: np.ndarray, r: np.ndarray) -> Gaussian:
+    """The posterior given y (m,), with H (m, d) and R (m, m); covariance in Joseph's form."""
+    gain = np.linalg.solve(h @ prior.covariance @ h.T + r, h @ prior.covariance).T
+    keep = np.eye(len(prior.mean)) - gain @ h
+    return Gaussian(prior.mean + gain @ (y - h @ prior.mean), keep @ prior.covariance @ keep.T + gain @ r @ gain.T)
+
+
+class Kalman(Filter):
+    Parameters = KalmanParameters
+    linear_only = True
+
+    def __init__(self, parameters: KalmanParameters, setup: Setup) -> None:
+        super().__init__(parameters, setup)
+        if not isinstance(setup.system, LinearGaussian):
+            raise ValueError("filter 'kalman' is exact for linear systems only: use it with system 'linear_gaussian'")
+        self.model = setup.system.matrix
+        self.model_variance = setup.system.parameters.model_noise**2
+
+    def start(self, ensemble: Array) -> Gaussian:
+        """The initial distribution itself, not the ensemble drawn from it."""
+        mean = to_numpy(self.setup.initial_mean).astype(np.float64)
+        return Gaussian(mean, self.setup.initial_spread**2 * np.eye(len(mean)))
+
+    def forecast(self, state: Gaussian) -> Gaussian:
+        covariance = self.model @ state.covariance @ self.model.T + self.model_variance * np.eye(len(state.mean))
+        return Gaussian(self.model @ state.mean, covariance)
+
+    def analyse(self, state: Gaussian, y: Array) -> Gaussian:
+        return kalman_update(state, to_numpy(y).astype(np.float64), self.observation.matrix, self.observation.covariance)
+
+    def moments(self, state: Gaussian) -> tuple[Array, Array]:
+        x = self.setup.initial_mean
+        return like(state.mean, x), like(np.sqrt(np.diag(state.covariance)), x)
+
+    def members(self, state: Gaussian) -> Array:
+        x = self.setup.initial_mean
+        factor = np.linalg.cholesky(state.covariance)
+        return like(state.mean, x) + self.stream.normal((self.parameters.draws, len(state.mean)), x) @ like(factor.T, x)
+
+
+filter = Kalman

@@ -1,0 +1,29 @@
+"""MASF with the guided SDE that the authors' public code runs: the ``guided`` sampler of masf.samplers; it is not exact."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from masf.arrays import Array
+from masf.filters.masf import MASF, MASFParameters
+from masf.process import ForwardProcess
+from masf.samplers import Denoiser, guided
+
+
+class GuidedMASFParameters(MASFParameters):
+    prior_scale: float = Field(1.0, ge=0, le=10, description="Scale g_s of the prior score.")
+    likelihood_scale: float = Field(1.0, ge=0, le=10, description="Scale g_l of the likelihood score.")
+
+
+class GuidedMASF(MASF):
+    Parameters = GuidedMASFParameters
+
+    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, state: Array) -> Array:
+        p = self.parameters
+        return guided(
+            process, denoiser, y, state, self.times, self.stream,
+            prior_scale=p.prior_scale, likelihood_scale=p.likelihood_scale,
+        )  # fmt: skip
+
+
+filter = GuidedMASF

@@ -1,0 +1,239 @@
+"""Stage train-prior: one network that denoises the forecast ensembles of one system and observation, for all seeds and gaps.
+
+The training ensembles come from the filter's own cycle, run on truths of a seed stream apart from those of tuning and test:
+first with the Gaussian denoiser, then, in further rounds, with the network trained so far, because what a filter meets
+depends on how good it is. Each ensemble carries extra members that take no part in its mean and covariance. The network
+learns to denoise those and the truth, as it will have to denoise states that the ensemble does not contain.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from masf import __version__
+from masf.arrays import Array, Stream, like, on_device
+from masf.denoisers.gaussian import ensemble_denoiser
+from masf.denoisers.learned import FEATURES, Climate, LearnedDenoiser
+from masf.denoisers.networks import MLP, CircularConvNet
+from masf.denoisers.training import fit, loss, zero_loss
+from masf.files import FileFault, replacing
+from masf.filters.base import inflate
+from masf.localization import taper_matrix
+from masf.observations import ObservationSettings, make_observation
+from masf.prior_settings import NetworkSettings, PriorSettings
+from masf.process import ForwardProcess, make_basis
+from masf.registry import make_system
+from masf.samplers import coupled, time_grid
+from masf.systems.base import System
+
+log = logging.getLogger(__name__)
+
+FORMAT = "masf-prior-1"
+HELD_OUT_SHARE = 0.1
+"""Share of the training worlds kept for validation."""
+
+
+@dataclass
+class Prior:
+    """A trained network and what it needs to be used."""
+
+    network: nn.Module
+    climate: Climate
+    metadata: dict[str, str]
+
+
+def make_network(settings: NetworkSettings, system: System) -> nn.Module:
+    """An untrained network for this system: convolutions on a ring, or a perceptron.
+
+    Raises:
+        ValueError: if convolutions are asked for where the components do not form a ring of equals.
+    """
+    kind = settings.resolved_kind(system.translation_invariant)
+    if kind == "conv1d":
+        if not system.translation_invariant:
+            raise ValueError("network kind 'conv1d' needs a translation-invariant system; use 'mlp'")
+        return CircularConvNet(FEATURES, settings.width, settings.blocks, settings.kernel)
+    return MLP(FEATURES, system.dimension, settings.width, settings.blocks)
+
+
+def train(
+    system_name: str,
+    system_parameters: dict,
+    observation_settings: ObservationSettings,
+    settings: PriorSettings,
+    *,
+    seed: int,
+    device: str,
+) -> Prior:
+    """Trains a prior; see the module's docstring. Deterministic for a given seed, device and number of threads."""
+    parameters = dict(system_parameters)
+    cls = type(make_system(system_name, parameters))
+    if cls.translation_invariant and "dimension" in parameters and observation_settings.operator != "matrix":
+        # A network of local convolutions learns from a short ring what it needs on a long one.
+        stride = observation_settings.stride
+        shortened = min(parameters["dimension"], -(-settings.training_dimension // stride) * stride)
+        parameters["dimension"] = shortened
+    system = make_system(system_name, parameters)
+    stream = Stream(seed, "train-prior")
+    torch.manual_seed(stream.numpy.integers(2**31))
+    network = make_network(settings.network, system).to(device)
+    worlds = Worlds(system, observation_settings, settings, stream, device)
+    gathered: list[tuple[Tensor, Tensor]] = []
+    for round_ in range(settings.rounds):
+        pairs = worlds.denoising_pairs(network if round_ else None)
+        gathered.append(pairs)
+        features, targets = (torch.cat(x) for x in zip(*gathered, strict=True))
+        fit(
+            network, features, targets, steps=settings.steps, batch=settings.batch,
+            learning_rate=settings.learning_rate, stream=stream, progress=True,
+        )  # fmt: skip
+        trained, untrained = loss(network, *worlds.held_out), zero_loss(worlds.held_out[1])
+        log.info("round %d: held-out denoising loss %.4f (Gaussian %.4f)", round_ + 1, trained, untrained)
+    metadata = {
+        "format": FORMAT,
+        "masf_version": __version__,
+        "system": system_name,
+        "system_parameters": json.dumps(system_parameters, sort_keys=True),
+        "observation": observation_settings.model_dump_json(),
+        "settings": settings.model_dump_json(),
+        "seed": str(seed),
+        "held_out_loss": f"{trained:.6g}",
+        "held_out_loss_gaussian": f"{untrained:.6g}",
+    }
+    return Prior(network, worlds.climate, metadata)
+
+
+class Worlds:
+    """Truths with their ensembles, cycled side by side to gather forecast ensembles."""
+
+    def __init__(
+        self, system: System, observation: ObservationSettings, settings: PriorSettings, stream: Stream, device: str
+    ) -> None:
+        self.system, self.settings, self.stream, self.device = system, settings, stream, device
+        self.observation = make_observation(observation, system.dimension)
+        self.basis = make_basis(self.observation)
+        taper = taper_matrix(system.distances(), settings.localization_radius if system.distances() is not None else None)
+        self.taper = None if taper is None else on_device(taper, device)
+        self.times = time_grid(settings.sampler_steps)
+        self.climate, self._starts = self._sample_climate()
+        self.held_out: tuple[Tensor, Tensor]
+
+    def _sample_climate(self) -> tuple[Climate, Tensor]:
+        """The climate, from one state of each of many trajectories over time; and states to start from."""
+        x = on_device(np.stack([self.system.typical_state(self.stream) for _ in range(self.settings.worlds)]), self.device)
+        samples = []
+        for i in range(CLIMATE_STEPS):
+            x = self.system.step(x, self.stream)
+            if i % 10 == 0:
+                samples.append(x)
+        states = torch.cat(samples).double()
+        axes = (0, 1) if self.system.translation_invariant else (0,)
+        mean, std = states.mean(dim=axes), states.std(dim=axes)
+        return Climate(mean.reshape(-1).cpu().numpy(), std.reshape(-1).cpu().numpy()), x
+
+    def denoising_pairs(self, network: nn.Module | None) -> tuple[Tensor, Tensor]:
+        """One round of cycles; the training pairs. The held-out worlds' pairs become ``held_out``."""
+        s, d = self.settings, self.system.dimension
+        gaps = [s.gaps[i % len(s.gaps)] for i in range(s.worlds)]
+        held_out = [i * s.worlds // max(1, round(HELD_OUT_SHARE * s.worlds)) for i in range(max(1, round(HELD_OUT_SHARE * s.worlds)))]
+        pairs: dict[bool, list[tuple[Tensor, Tensor]]] = {False: [], True: []}
+        progress = tqdm(total=s.worlds * s.cycles, desc="simulate", unit="cycle", disable=None, file=sys.stderr)
+        for gap in sorted(set(gaps)):
+            chosen = [i for i in range(s.worlds) if gaps[i] == gap]
+            # One row a member: the truth, the members, and the extra members that the statistics do not see.
+            states = self._starts[chosen, None] + s.initial_spread * self.stream.normal(
+                (len(chosen), 1 + s.members + s.extra_members, d), self._starts
+            )
+            for cycle in range(s.cycles):
+                for _ in range(gap):
+                    states = self.system.step(states, self.stream)
+                for row, world in enumerate(chosen):
+                    denoiser = self._denoiser(states[row, 1 : 1 + s.members], network)
+                    if cycle >= s.spin_up_cycles:
+                        pairs[world in held_out].append(self._pairs(denoiser, states[row]))
+                    states[row] = self._analyse(denoiser, states[row])
+                    progress.update()
+        progress.close()
+        self.held_out = _joined(pairs[True])
+        return _joined(pairs[False])
+
+    def _denoiser(self, ensemble: Tensor, network: nn.Module | None) -> LearnedDenoiser:
+        process = ForwardProcess.for_ensemble(self.basis, ensemble)
+        covariance = "ensemble" if self.taper is None and self.system.dimension > 100 else "localized"
+        gaussian = ensemble_denoiser(process, ensemble, covariance, self.taper)
+        return LearnedDenoiser(gaussian, network or _Zero(), self.climate, ensemble.std(dim=0))
+
+    def _pairs(self, denoiser: LearnedDenoiser, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Noised copies of the truth and of extra members, each at times of their own."""
+        s = self.settings
+        out = []
+        for t in 1 - self.stream.numpy.random(s.times_per_ensemble):
+            extra = self.stream.numpy.integers(s.extra_members, size=s.states_per_time - 1) + 1 + s.members
+            out.append(denoiser.denoising_pairs(states[np.append(0, extra)], [float(t)], self.stream))
+        return _joined(out)
+
+    def _analyse(self, denoiser: LearnedDenoiser, states: Tensor) -> Tensor:
+        y = self.observation.apply(states[0]) + self.observation.noise((), states, self.stream)
+        process = denoiser.gaussian.process
+        plain = denoiser.gaussian if isinstance(denoiser.network, _Zero) else denoiser
+        members = coupled(process, plain, y, states[1:], self.times, self.stream)
+        return torch.cat([states[:1], inflate(members, self.settings.inflation)])
+
+
+CLIMATE_STEPS = 500
+
+
+class _Zero(nn.Module):
+    """A network of zeros."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.zeros_like(features[..., 0, :])
+
+
+def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    features, targets = zip(*pairs, strict=True)
+    return torch.cat(features), torch.cat(targets)
+
+
+def save(prior: Prior, path: Path) -> None:
+    """Writes a prior, by way of a temporary name."""
+    tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in prior.network.state_dict().items()}
+    tensors["climate.mean"] = torch.as_tensor(prior.climate.mean)
+    tensors["climate.std"] = torch.as_tensor(prior.climate.std)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=prior.metadata)
+
+
+def load(path: Path, system: System, device: str) -> Prior:
+    """Reads a prior that was trained for this kind of system.
+
+    Raises:
+        FileFault: if the file is missing, is not a prior, or does not fit the system.
+    """
+    try:
+        with safe_open(path, "pt") as f:
+            metadata = f.metadata() or {}
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise FileFault(path, f"cannot be read as a prior ({error})", "run stage train-prior again") from error
+    if metadata.get("format") != FORMAT:
+        raise FileFault(path, f"is not a prior of format {FORMAT}", "run stage train-prior again")
+    settings = PriorSettings.model_validate_json(metadata["settings"])
+    network = make_network(settings.network, system)
+    try:
+        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    except RuntimeError as error:
+        raise FileFault(path, f"was trained for another system or network ({error})", "run stage train-prior again") from error
+    climate = Climate(tensors["climate.mean"].numpy(), tensors["climate.std"].numpy())
+    return Prior(network.to(device).eval(), climate, metadata)

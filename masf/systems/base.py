@@ -1,0 +1,64 @@
+"""What a dynamical system offers to the filters: a step, a typical state, and the geometry of its components."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from masf.arrays import Array, Stream
+
+
+class SystemParameters(BaseModel):
+    """Parameters common to every system; each system adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    dt: float = Field(gt=0, description="Time between two steps, in the system's time units.")
+
+
+class System(ABC):
+    """A dynamical system with states of shape (..., dimension), stepped in batches."""
+
+    Parameters: ClassVar[type[SystemParameters]]
+    space: ClassVar[tuple[str, ...]] = ("component",)
+    """Names of the state's axes in files."""
+    linear: ClassVar[bool] = False
+    translation_invariant: ClassVar[bool] = False
+    """Whether the components sit on a ring and all obey the same equation."""
+
+    def __init__(self, parameters: Any) -> None:
+        self.parameters = parameters
+
+    @property
+    def dt(self) -> float:
+        return self.parameters.dt
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the state's axes; their product is the dimension."""
+
+    @property
+    def dimension(self) -> int:
+        return int(np.prod(self.shape))
+
+    @abstractmethod
+    def step(self, x: Array, stream: Stream) -> Array:
+        """States (..., d) one ``dt`` later. ``stream`` serves systems with model noise."""
+
+    @abstractmethod
+    def typical_state(self, stream: Stream) -> np.ndarray:
+        """One state (d,) of the long-run distribution, in float64."""
+
+    def distances(self) -> np.ndarray | None:
+        """Distances (d, d) between components, in grid points; None where components have no place in space."""
+        return None
+
+
+def ring_distances(n: int) -> np.ndarray:
+    """Distances (n, n) between n points on a ring, in grid points."""
+    gap = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    return np.minimum(gap, n - gap).astype(np.float64)
