@@ -6,6 +6,7 @@ standard deviation, one for each measurement, or a covariance matrix R.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -44,7 +45,9 @@ class Observation:
         covariance: (m, m) R.
     """
 
-    def __init__(self, dimension: int, *, indices: np.ndarray | None = None, matrix: np.ndarray | None = None, noise: object) -> None:
+    def __init__(
+        self, dimension: int, *, indices: np.ndarray | None = None, matrix: np.ndarray | None = None, noise: object
+    ) -> None:
         """Builds H from ``indices`` or ``matrix``, and R from ``noise`` (see ObservationSettings).
 
         Raises:
@@ -53,21 +56,43 @@ class Observation:
         if (indices is None) == (matrix is None):
             raise ValueError("an observation needs either the indices of observed components or a matrix")
         self.dimension = dimension
+        self.indices: np.ndarray | None = None
         if indices is not None:
-            self.indices: np.ndarray | None = np.asarray(indices, dtype=np.int64)
-            if self.indices.size == 0:
+            self.indices = np.asarray(indices, dtype=np.int64)
+            self.size = self.indices.size
+            if self.size == 0:
                 raise ValueError(f"no component is observed: the offset must be below the dimension {dimension}")
-            self.matrix = np.eye(dimension)[self.indices]
         else:
-            self.indices = None
-            self.matrix = np.atleast_2d(np.asarray(matrix, dtype=np.float64))
-            if self.matrix.ndim != 2 or self.matrix.shape[1] != dimension:
-                raise ValueError(f"observation matrix has shape {self.matrix.shape}: expected (any, {dimension}), one column for each component of the state")
-            if not np.any(self.matrix):
+            given = np.atleast_2d(np.asarray(matrix, dtype=np.float64))
+            if given.ndim != 2 or given.shape[1] != dimension:
+                raise ValueError(
+                    f"observation matrix has shape {given.shape}: expected (any, {dimension}), a column for each component"
+                )
+            if not np.any(given):
                 raise ValueError("observation matrix is all zero: it must measure something")
-        self.size = len(self.matrix)
-        self.variance, self.covariance = _noise(noise, self.size)
-        self._noise_factor = np.linalg.cholesky(self.covariance)
+            self.size = len(given)
+            self.matrix = given  # fills the cached property
+        self.variance, covariance = _noise(noise, self.size)
+        if covariance is not None:
+            self.covariance = covariance
+
+    # A mask over many components never needs these; they are formed where they are asked for.
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        assert self.indices is not None
+        matrix = np.zeros((self.size, self.dimension))
+        matrix[np.arange(self.size), self.indices] = 1.0
+        return matrix
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        assert self.variance is not None
+        return np.diag(self.variance)
+
+    @cached_property
+    def _noise_factor(self) -> np.ndarray:
+        return np.linalg.cholesky(self.covariance)
 
     def apply(self, x: Array) -> Array:
         """H x for states (..., d): (..., m)."""
@@ -91,23 +116,25 @@ class Observation:
         return -0.5 * (whitened**2).sum(-1)
 
 
-def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """The diagonal of R (None if R is not diagonal) and R."""
+def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The diagonal of R, or R itself where it is not diagonal; the other is None."""
     given = np.asarray(noise, dtype=np.float64)
     if given.ndim == 0:
         given = np.full(size, float(given))
     if given.ndim == 1:
         if given.shape != (size,):
-            raise ValueError(f"noise has {given.size} standard deviations: expected one, or {size}, one for each measurement")
+            raise ValueError(
+                f"noise has {given.size} standard deviations: expected one, or {size}, one for each measurement"
+            )
         if not np.all(given > 0):
             raise ValueError("noise: standard deviations must be positive")
-        return given**2, np.diag(given**2)
+        return given**2, None
     if given.shape != (size, size):
         raise ValueError(f"noise covariance has shape {given.shape}: expected ({size}, {size})")
     if not np.allclose(given, given.T) or np.linalg.eigvalsh(given)[0] <= 0:
         raise ValueError("noise covariance must be symmetric and positive definite")
-    diagonal = np.count_nonzero(given - np.diag(np.diag(given))) == 0
-    return (np.diag(given).copy() if diagonal else None), given
+    diagonal = not np.any(given - np.diag(np.diag(given)))
+    return (np.diag(given).copy(), None) if diagonal else (None, given)
 
 
 def make_observation(settings: ObservationSettings, dimension: int) -> Observation:
@@ -127,6 +154,8 @@ def make_observation(settings: ObservationSettings, dimension: int) -> Observati
         raise ValueError(f"observation operator {settings.operator!r} takes no key 'matrix'")
     if settings.operator == "identity":
         if (settings.stride, settings.offset) != (1, 0):
-            raise ValueError("observation operator 'identity' takes neither 'stride' nor 'offset'; did you mean 'stride'?")
+            raise ValueError(
+                "observation operator 'identity' takes neither 'stride' nor 'offset'; did you mean 'stride'?"
+            )
         return Observation(dimension, indices=np.arange(dimension), noise=settings.noise)
     return Observation(dimension, indices=np.arange(settings.offset, dimension, settings.stride), noise=settings.noise)

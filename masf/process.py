@@ -142,7 +142,11 @@ class SVDBasis:
 
 def make_basis(observation: Observation) -> Basis:
     """The basis in which the forward process of this observation is diagonal."""
-    if observation.indices is not None and observation.variance is not None and len(set(observation.indices)) == observation.size:
+    if (
+        observation.indices is not None
+        and observation.variance is not None
+        and len(set(observation.indices)) == observation.size
+    ):
         return MaskBasis(observation)
     return SVDBasis(observation)
 

@@ -52,7 +52,10 @@ class LearnedDenoiser:
             return self._known[t]
         process, mean = self.gaussian.process, self.gaussian.mean
         c = torch.sqrt(torch.clamp(self.gaussian.posterior_variance(t), min=0) + 1e-12 * self.prior_std**2)
-        a, sigma = like(process.basis.diagonal(process.A(t)), mean), like(process.basis.diagonal(process.Sigma(t)), mean)
+        a, sigma = (
+            like(process.basis.diagonal(process.A(t)), mean),
+            like(process.basis.diagonal(process.Sigma(t)), mean),
+        )
         marginal = torch.sqrt((a * self.prior_std) ** 2 + sigma)
         ratios = torch.stack([c / self.prior_std, a * self.prior_std / marginal, torch.full_like(mean, t)])
         self._known[t] = c, marginal, torch.cat([ratios, self._context])

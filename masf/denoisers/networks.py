@@ -23,7 +23,8 @@ class CircularConvNet(nn.Module):
 
         self.first = conv(features, channels)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), conv(channels, channels), nn.SiLU(), conv(channels, channels)) for _ in range(blocks)
+            nn.Sequential(nn.SiLU(), conv(channels, channels), nn.SiLU(), conv(channels, channels))
+            for _ in range(blocks)
         )
         self.last = nn.Conv1d(channels, 1, 1)
         zero(self.last)

@@ -34,7 +34,9 @@ def enkf_increments(ensemble: Array, innovations: Array, observation: Observatio
         covariance = observed.mT @ observed / (n - 1) + like(observation.covariance, ensemble)
         weights = xp.linalg.solve(covariance, innovations.mT)
         return (observed @ weights).mT @ anomalies / (n - 1)
-    precision = like(np.linalg.inv(observation.covariance) if observation.variance is None else 1 / observation.variance, ensemble)
+    precision = like(
+        np.linalg.inv(observation.covariance) if observation.variance is None else 1 / observation.variance, ensemble
+    )
     scaled = observed @ precision if observation.variance is None else observed * precision
     weights = xp.linalg.solve((n - 1) * eye(n, ensemble) + scaled @ observed.mT, scaled @ innovations.mT)
     return weights.mT @ anomalies

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 class MASFParameters(EnsembleParameters):
     steps: int = Field(16, ge=1, le=2000, description="Reverse steps of the sampler.")
     covariance: Literal["diagonal", "ensemble", "localized"] = Field(
-        "localized", description="Prior covariance of the Gaussian denoiser: the ensemble's, as it is, its diagonal, or tapered."
+        "localized",
+        description="Prior covariance of the Gaussian denoiser: the ensemble's, as it is, its diagonal, or tapered.",
     )
     localization_radius: float | None = Field(
-        12.0, gt=0, description="For covariance localized: half of the Gaspari-Cohn taper's support; null tapers nothing."
+        12.0,
+        gt=0,
+        description="For covariance localized: half of the Gaspari-Cohn taper's support; null tapers nothing.",
     )
     network: bool = Field(True, description="Correct the Gaussian denoiser by the network of the pretrained prior.")
     finetune_steps: int = Field(0, ge=0, description="Training steps on the forecast members in each cycle.")

@@ -1,0 +1,50 @@
+# make quick: from nothing to tables and figures in minutes. make help lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+INSTALLED := $(VENV)/.installed
+# One workflow at a time in this directory; the lock dies with its holder, however that dies.
+LOCK := .make.lock
+HELD := another make is running a study in this directory: wait for it to end
+RUN = flock --nonblock --conflict-exit-code 75 $(LOCK) sh -c '\
+	$(BIN)/snakemake --profile local --configfile $(1) --unlock --quiet all && \
+	$(BIN)/snakemake --profile local --configfile $(1) $(2)' \
+	|| { code=$$?; [ $$code -eq 75 ] && echo "make: $(HELD)" >&2; exit $$code; }
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install quick full report test lint clean
+
+help: ## Show this help
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"masf needs Python 3.11 or newer, and this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	touch $@
+
+install: $(INSTALLED) ## Create the virtual environment with pinned versions
+
+quick: $(INSTALLED) ## The quick study: tables and figures in results/quick, in minutes
+	$(call RUN,config/quick.yaml,)
+
+full: $(INSTALLED) ## The whole study: tables and figures in results/full, in hours
+	$(call RUN,config/config.yaml,)
+
+report: quick ## The quick study's report: results/quick/report.html
+	$(call RUN,config/quick.yaml,--report results/quick/report.html)
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check workflow
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint --configfile config/quick.yaml
+
+clean: ## Remove the virtual environment; results stay
+	rm -rf $(VENV)

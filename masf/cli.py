@@ -1,0 +1,266 @@
+"""The command line: every stage of the study is a subcommand that reads and writes the files named on it.
+
+Imports are made inside the commands, so that each stage loads only what it needs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from masf import __version__
+
+EXISTING = click.Path(path_type=Path, dir_okay=False)
+OUTPUT = click.Path(path_type=Path, dir_okay=False)
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."
+)
+threads_option = click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(1), help="Processor cores to use."
+)
+study_option = click.option(
+    "--study", required=True, type=EXISTING, help="The config: a YAML file, or the study.json of a workflow's results."
+)
+
+
+class JsonMapping(click.ParamType):
+    """A JSON object on the command line."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        try:
+            content = json.loads(value)
+        except json.JSONDecodeError as error:
+            self.fail(f"{value!r} is not JSON: {error}", param, ctx)
+        if not isinstance(content, dict):
+            self.fail(f"{value!r}: expected a JSON object such as '{{\"key\": 1}}'", param, ctx)
+        return content
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+def commands(verbose: bool, quiet: bool) -> None:
+    """Benchmark suite for score-based data assimilation.
+
+    The stages, in order: study, simulate, train-prior, assimilate, aggregate, plot. The Snakemake workflow runs them all
+    (`make quick`); each can also be run by hand on the files that the workflow leaves under results/.
+    """
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
+def use_threads(threads: int) -> None:
+    """Limits numerical libraries to ``threads`` cores; to be called before they are imported."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+
+
+@commands.command()
+@click.option("--config", "content", required=True, help="A config file, or its content as JSON.")
+@click.option(
+    "--root", type=click.Path(path_type=Path), help="Folder that a relative filters_directory is looked up in."
+)
+@click.option("-o", "--output", type=OUTPUT, help="study.json; without it, only check.")
+def study(content: str, root: Path | None, output: Path | None) -> None:
+    """Check a config and write it resolved, filters' files included."""
+    from masf.files import replacing
+    from masf.study import load_study, make_study
+
+    checked = (
+        make_study(json.loads(content), root=root)
+        if content.lstrip().startswith("{")
+        else load_study(Path(content), root)
+    )
+    logging.info("%d cells, %d filters", len(checked.cells), len(checked.all_filters))
+    if output is not None:
+        with replacing(output) as temporary:
+            temporary.write_text(checked.to_json() + "\n", encoding="utf-8")
+
+
+@commands.command()
+@click.option("--system", required=True, help="A system, such as lorenz96.")
+@click.option("--parameters", required=True, type=JsonMapping(), help="Its parameters, such as '{\"dt\": 0.01}'.")
+@click.option("--observation", required=True, type=JsonMapping(), help="The observation, as in the config.")
+@click.option("--gap", required=True, type=click.IntRange(1), help="Model steps between two measurements.")
+@click.option("--cycles", required=True, type=click.IntRange(1), help="Measurements.")
+@click.option("--members", required=True, type=click.IntRange(2), help="Ensemble size.")
+@click.option(
+    "--initial-spread",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Initial standard deviation.",
+)
+@click.option("--seed", required=True, type=click.IntRange(0), help="Fixes truth, noise and initial ensemble.")
+@click.option("-o", "--output", required=True, type=OUTPUT, help="truth.nc")
+def simulate(output: Path, **settings: Any) -> None:
+    """Simulate a truth, its measurements and the initial ensemble."""
+    use_threads(1)
+    from masf.cell_settings import CellSettings
+    from masf.dataset import write_truth
+    from masf.provenance import simulate_version
+    from masf.simulate import build
+    from masf.simulate import simulate as run
+
+    cell = CellSettings(**settings)
+    truth = run(cell)
+    write_truth(output, truth, build(cell)[0], simulate_version(cell.system))
+
+
+@commands.command("train-prior")
+@click.option("--system", required=True, help="A system, such as lorenz96.")
+@click.option("--parameters", required=True, type=JsonMapping(), help="Its parameters.")
+@click.option("--observation", required=True, type=JsonMapping(), help="The observation, as in the config.")
+@click.option("--settings", required=True, type=JsonMapping(), help="Training, as in the config's section priors.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Fixes simulation and training.")
+@device_option
+@threads_option
+@click.option("-o", "--output", required=True, type=OUTPUT, help="prior.safetensors")
+def train_prior(
+    system: str, parameters: dict, observation: dict, settings: dict, seed: int, device: str, threads: int, output: Path
+) -> None:
+    """Train the network that denoises forecast ensembles, once for all seeds and gaps."""
+    use_threads(threads)
+    from masf.observations import ObservationSettings
+    from masf.prior_settings import PriorSettings
+
+    observation_settings, prior_settings = ObservationSettings(**observation), PriorSettings(**settings)
+    from masf.arrays import resolve_device
+    from masf.prior import save, train
+
+    torch_device = resolve_device(device, needs_torch=True)
+    assert torch_device is not None
+    save(train(system, parameters, observation_settings, prior_settings, seed=seed, device=torch_device), output)
+
+
+@commands.command()
+@click.option("--filter", "name", required=True, help="What tables call the filter.")
+@click.option("--module", help="Its module in masf/filters; its name without this.")
+@click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Parameters of the filter.")
+@click.option("--truth", required=True, type=EXISTING, help="truth.nc")
+@click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
+@click.option("--saved-members", default=3, show_default=True, type=click.IntRange(0), help="Analysis members to keep.")
+@device_option
+@threads_option
+@click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
+@click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
+def assimilate(
+    name: str, module: str | None, parameters: dict, truth: Path, prior: Path | None, saved_members: int,
+    device: str, threads: int, output: Path, cost: Path | None,
+) -> None:  # fmt: skip
+    """Run one filter on one truth's measurements."""
+    use_threads(threads)
+    from masf.assimilation import run_filter
+    from masf.cycle import peak_memory_mib
+    from masf.dataset import read_truth, write_cost, write_estimate
+    from masf.provenance import assimilate_version
+
+    cell = read_truth(truth)
+    module = module or name
+    trajectory, system, where = run_filter(
+        module, parameters, cell, prior=prior, device=device, saved_members=saved_members
+    )
+    attributes = {
+        "filter": name,
+        "filter_module": module,
+        "filter_parameters": json.dumps(parameters, sort_keys=True),
+        "code_version": assimilate_version(module, cell.settings.system),
+        "device": where,
+        "threads": threads,
+    }
+    write_estimate(output, trajectory, cell, system, attributes)
+    if cost is not None:
+        write_cost(
+            cost, trajectory, {"peak_memory_mib": round(peak_memory_mib(), 1), "device": where, "threads": threads}
+        )
+
+
+@commands.command()
+@study_option
+@click.option("--scores", required=True, type=OUTPUT, help="scores.parquet: one row a cell and filter.")
+@click.option("--costs", required=True, type=OUTPUT, help="costs.parquet: seconds and memory of each.")
+@click.option("--tables", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the tables.")
+def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
+    """Gather all results into scores and tables (CSV, Markdown, LaTeX)."""
+    use_threads(1)
+    from masf.study import load_study
+    from masf.tables import gather, write_tables
+
+    checked = load_study(study)
+    score_rows, cost_rows = gather(checked)
+    write_tables(checked, score_rows, cost_rows, scores_path=scores, costs_path=costs, folder=tables)
+
+
+@commands.command()
+@click.argument("figure")
+@study_option
+@click.option("--scores", required=True, type=EXISTING, help="scores.parquet")
+@click.option(
+    "-o", "--output", required=True, multiple=True, type=OUTPUT, help="The figure, .pdf or .png; may be repeated."
+)
+def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> None:
+    """Draw FIGURE, by its name in the config."""
+    use_threads(1)
+    from masf.figures import draw
+    from masf.study import load_study
+
+    draw(load_study(study), figure, scores, output)
+
+
+@commands.command()
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the schemas."
+)
+def schema(output: Path) -> None:
+    """Write the JSON schemas of the config, for editors."""
+    from masf.files import replacing
+    from masf.study import json_schemas
+
+    for name, content in json_schemas().items():
+        with replacing(output / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Runs the command line; a fault of the input is one clear message and exit code 1, not a traceback."""
+    from pydantic import ValidationError
+
+    from masf.files import FileFault
+    from masf.study import ConfigFault, describe
+
+    try:
+        commands.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except ValidationError as error:
+        _fail("; ".join(describe(error)))
+    except (FileFault, ConfigFault, ValueError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    click.echo(f"masf: error: {message}", err=True)
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        logging.exception("traceback")
+    sys.exit(1)

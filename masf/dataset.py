@@ -1,0 +1,203 @@
+"""The NetCDF files that pass between stages: truth.nc and {filter}.nc.
+
+Every file is CF-style, in float32, and carries as global attributes all that is needed to make it again. Files of the same
+config, seed, machine and number of threads are identical byte by byte; what is not (seconds, memory) stands beside them in
+{filter}.cost.json.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from masf import __version__
+from masf.cycle import Trajectory
+from masf.cell_settings import CellSettings
+from masf.files import FileFault, replacing
+from masf.metrics import mean_spread, rmse_over_components
+from masf.systems.base import System
+
+CONVENTIONS = "CF-1.11"
+TRUTH_FORMAT = "masf-truth-1"
+ESTIMATE_FORMAT = "masf-estimate-1"
+_MAKER = {TRUTH_FORMAT: "simulate", ESTIMATE_FORMAT: "assimilate"}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What stage simulate makes: float32, states flattened to (..., d)."""
+
+    settings: CellSettings
+    truth: np.ndarray
+    """(times, d), from time 0 on, one row a model step."""
+    observation: np.ndarray
+    """(cycles, m)"""
+    initial_mean: np.ndarray
+    """(d,)"""
+    initial_ensemble: np.ndarray
+    """(N, d)"""
+
+
+def _variable(dims: tuple[str, ...], values: np.ndarray, long_name: str, units: str = "1") -> xr.Variable:
+    return xr.Variable(dims, values, {"long_name": long_name, "units": units})
+
+
+def _axes(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
+    times = np.arange(cycles * gap + 1) * system.dt
+    return {
+        "time": _variable(("time",), times, "model time since the start"),
+        "cycle_time": _variable(("cycle",), times[gap::gap], "model time of each measurement"),
+    }
+
+
+def _write(path: Path, variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> None:
+    dataset = xr.Dataset(variables, attrs={"Conventions": CONVENTIONS, **attributes, "masf_version": __version__})
+    # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is.
+    encoding = {name: {"_FillValue": None} for name in dataset.variables}
+    with replacing(path) as temporary:
+        dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+
+
+def _open(path: Path, expected: str) -> xr.Dataset:
+    """Reads a whole file of the expected format into memory. Raises FileFault where it is not one."""
+    remedy = f"remove it and run stage {_MAKER[expected]} again"
+    if not Path(path).is_file():
+        raise FileFault(path, "does not exist", f"run stage {_MAKER[expected]} first")
+    try:
+        with xr.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
+            found = dataset.attrs.get("format")
+            if found != expected:
+                raise FileFault(path, f"has format {found!r}, expected {expected!r}", remedy)
+            return dataset.load()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileFault(path, f"is truncated or no NetCDF file ({error})", remedy) from error
+
+
+def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> None:
+    """Writes truth.nc; see DESIGN in the module's docstring."""
+    space, shape = system.space, system.shape
+    variables = _axes(system, truth.settings.cycles, truth.settings.gap) | {
+        "truth": _variable(("time", *space), truth.truth.reshape(-1, *shape), "true state"),
+        "observation": _variable(("cycle", "obs"), truth.observation, "measurement"),
+        "initial_mean": _variable(space, truth.initial_mean.reshape(shape), "mean of the initial distribution"),
+        "initial_ensemble": _variable(
+            ("member", *space), truth.initial_ensemble.reshape(-1, *shape), "initial ensemble shared by all filters"
+        ),
+    }
+    _write(path, variables, {
+        "title": f"Truth, measurements and initial ensemble: {truth.settings.system}",
+        "format": TRUTH_FORMAT,
+        "settings": truth.settings.to_json(),
+        "seed": truth.settings.seed,
+        "code_version": code_version,
+    })  # fmt: skip
+
+
+def read_truth(path: Path) -> Truth:
+    """Reads truth.nc.
+
+    Raises:
+        FileFault: if it is missing, damaged, foreign, of another format, or not finite.
+    """
+    data = _open(path, TRUTH_FORMAT)
+    try:
+        arrays = {name: data[name].values for name in ("truth", "observation", "initial_mean", "initial_ensemble")}
+        settings = CellSettings(**json.loads(data.attrs["settings"]))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise FileFault(path, f"lacks {error}", "remove it and run stage simulate again") from error
+    for name, values in arrays.items():
+        if not np.all(np.isfinite(values)):
+            raise FileFault(path, f"holds non-finite values of {name}", "remove it and run stage simulate again")
+    return Truth(
+        settings,
+        arrays["truth"].reshape(len(arrays["truth"]), -1),
+        arrays["observation"],
+        arrays["initial_mean"].reshape(-1),
+        arrays["initial_ensemble"].reshape(len(arrays["initial_ensemble"]), -1),
+    )
+
+
+def write_estimate(
+    path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]
+) -> None:
+    """Writes {filter}.nc: estimates and scores over time. ``attributes`` say which filter made it, and how."""
+    space, shape = system.space, system.shape
+    spread = mean_spread(trajectory.spread)
+    rmse = rmse_over_components(trajectory.mean, truth.truth)
+    at_cycles = slice(truth.settings.gap, None, truth.settings.gap)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = spread / rmse
+    variables = _axes(system, truth.settings.cycles, truth.settings.gap) | {
+        "mean": _variable(("time", *space), trajectory.mean.reshape(-1, *shape), "ensemble mean"),
+        "spread": _variable(("time", *space), trajectory.spread.reshape(-1, *shape), "ensemble standard deviation"),
+        "member": _variable(
+            ("saved_member", "cycle", *space),
+            trajectory.members.reshape(*trajectory.members.shape[:2], *shape),
+            "first members of the analysis ensemble",
+        ),
+        "rmse": _variable(("time",), rmse.astype(np.float32), "root mean square error of the ensemble mean"),
+        "spread_skill": _variable(("time",), ratio.astype(np.float32), "ensemble spread over error"),
+        "rmse_forecast": _variable(
+            ("cycle",),
+            rmse_over_components(trajectory.forecast_mean, truth.truth[at_cycles]).astype(np.float32),
+            "error of the forecast just before each analysis",
+        ),
+        "crps": _variable(("cycle",), trajectory.crps, "fair CRPS of the analysis"),
+        "crps_forecast": _variable(("cycle",), trajectory.crps_forecast, "fair CRPS of the forecast before it"),
+    }
+    for name, values in trajectory.diagnostics.items():
+        variables[f"diagnostic_{name}"] = _variable(("cycle",), values, f"filter diagnostic {name}")
+    _write(path, variables, {
+        "title": f"Estimate by filter {attributes['filter']}: {truth.settings.system}",
+        "format": ESTIMATE_FORMAT,
+        "settings": truth.settings.to_json(),
+        "seed": truth.settings.seed,
+        "diverged": int(trajectory.diverged_at is not None),
+        "diverged_at_cycle": -1 if trajectory.diverged_at is None else trajectory.diverged_at + 1,
+        **attributes,
+    })  # fmt: skip
+
+
+def read_estimate(path: Path) -> xr.Dataset:
+    """Reads {filter}.nc.
+
+    Raises:
+        FileFault: if it is missing, damaged, foreign or of another format.
+    """
+    data = _open(path, ESTIMATE_FORMAT)
+    missing = [
+        name for name in ("mean", "spread", "rmse", "rmse_forecast", "crps", "crps_forecast") if name not in data
+    ]
+    missing += [name for name in ("settings", "filter", "code_version", "diverged") if name not in data.attrs]
+    if missing:
+        raise FileFault(path, f"lacks {', '.join(missing)}", "remove it and run stage assimilate again")
+    return data
+
+
+def write_cost(path: Path, trajectory: Trajectory, extra: dict[str, Any]) -> None:
+    """Writes {filter}.cost.json: seconds of each cycle, and ``extra``."""
+    content = {
+        "wall_seconds": [None if np.isnan(v) else round(float(v), 6) for v in trajectory.wall_seconds],
+        "cpu_seconds": [None if np.isnan(v) else round(float(v), 6) for v in trajectory.cpu_seconds],
+        **extra,
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_cost(path: Path) -> dict[str, Any]:
+    """Reads {filter}.cost.json. Raises FileFault where it is missing or damaged."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not {"wall_seconds", "cpu_seconds", "peak_memory_mib"} <= content.keys():
+            raise ValueError("keys are missing")
+    except (OSError, ValueError) as error:
+        raise FileFault(
+            path, f"cannot be read as a cost file ({error})", "remove it and run stage assimilate again"
+        ) from error
+    return content

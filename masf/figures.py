@@ -1,0 +1,199 @@
+"""Stage plot: the paper's figures, in PDF and PNG, sized for a page of 7 inches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_lowercase
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from masf.dataset import read_estimate, read_truth
+from masf.files import FileFault, replacing
+from masf.study import Cell, ConfigFault, Panel, Study, SweepFigure, TrajectoryFigure
+from masf.tables import SCORES, experiment_rows, score
+
+PAGE_WIDTH = 7.0
+"""Inches."""
+
+AXIS_LABELS = {
+    "dimension": "dimension $d$",
+    "forcing": "forcing $F$",
+    "gap": "measurement gap (steps)",
+    "dt": "time step",
+}
+LOGARITHMIC = {"dimension"}
+
+_MARKERS = "osD^vP*X<>hp"
+_DASHES = ["", (4, 1.5), (1, 1), (3, 1, 1, 1)]
+_STYLE = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours, markers and dashes of every filter, the same in all figures of a study; new filters get theirs by order."""
+
+    colours: dict[str, tuple[float, float, float]]
+    markers: dict[str, str]
+    dashes: dict[str, object]
+
+    @classmethod
+    def of(cls, study: Study) -> Look:
+        """The look of this study's filters, by label."""
+        labels = [study.filters[f].label for f in study.all_filters]
+        palette = sns.color_palette("colorblind", 10)
+        return cls(
+            {label: palette[i % 10] for i, label in enumerate(labels)},
+            {label: _MARKERS[i % len(_MARKERS)] for i, label in enumerate(labels)},
+            {label: _DASHES[i // 10 % len(_DASHES)] for i, label in enumerate(labels)},
+        )
+
+
+def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None:
+    """Draws the figure ``name`` of the config into each of ``outputs``.
+
+    Raises:
+        ConfigFault: if the config has no such figure.
+        FileFault: if the scores cannot be read.
+    """
+    if name not in study.config.figures:
+        raise ConfigFault(f"figure {name!r}: choose one of {', '.join(study.config.figures) or 'none in this config'}")
+    definition = study.config.figures[name]
+    with sns.axes_style("ticks"), plt.rc_context(_STYLE):
+        if isinstance(definition, SweepFigure):
+            figure = sweep(study, definition, _read_scores(scores))
+        else:
+            figure = trajectories(study, definition)
+        for output in outputs:
+            # No date in a PDF and no version in a PNG: the same data give the same file.
+            metadata: dict[str, object] = {"CreationDate": None} if output.suffix == ".pdf" else {"Software": None}
+            with replacing(output) as temporary:
+                figure.savefig(temporary, format=output.suffix.removeprefix("."), metadata=metadata)
+        plt.close(figure)
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise FileFault(path, f"cannot be read as scores ({error})", "run stage aggregate again") from error
+
+
+def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure:
+    """A score against an axis, mean and standard deviation over seeds, one line a filter and one panel an experiment."""
+    columns = min(definition.columns, len(definition.panels))
+    rows = -(-len(definition.panels) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(PAGE_WIDTH, 2.0 * rows + 0.6), squeeze=False, layout="constrained", sharey=False
+    )
+    look = Look.of(study)
+    shown: dict[str, object] = {}
+    for i, (panel, ax) in enumerate(zip(definition.panels, grid.flat, strict=False)):
+        _sweep_panel(study, definition, panel, scores, look, ax, ascii_lowercase[i])
+        handles, labels = ax.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    for ax in list(grid.flat)[len(definition.panels) :]:
+        ax.set_axis_off()
+    order = [label for label in look.colours if label in shown]
+    figure.legend([shown[k] for k in order], order, loc="outside lower center", ncol=min(len(order), 5), frameon=False)
+    return figure
+
+
+def _sweep_panel(
+    study: Study, definition: SweepFigure, panel: Panel, scores: pd.DataFrame, look: Look, ax: Axes, letter: str
+) -> None:
+    rows = experiment_rows(study, panel.experiment, scores)
+    rows = rows[rows["observation"] == panel.observation]
+    column = panel.axis if panel.axis == "gap" else f"parameter_{panel.axis}"
+    rows = rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
+    present = [label for label in look.colours if label in set(rows["label"])]
+    sns.lineplot(
+        rows, x=column, y=definition.score, hue="label", style="label", hue_order=present, style_order=present,
+        palette=look.colours, markers=look.markers, dashes=look.dashes, errorbar="sd", err_style="bars",
+        err_kws={"elinewidth": 0.8, "capsize": 1.5}, ax=ax,
+    )  # fmt: skip
+    values = sorted(rows[column].unique())
+    if panel.axis in LOGARITHMIC:
+        ax.set_xscale("log")
+    ax.set_xticks(values, [f"{v:g}" for v in values])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
+    ax.set_ylabel(SCORES[definition.score])
+    ax.set_ylim(bottom=0)
+    ax.set_title(f"({letter}) {panel.observation.replace('_', ' ')} observed", loc="left")
+    sns.despine(ax=ax)
+
+
+def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
+    """Truth and estimate: the attractor and two components over time, one row a filter, with its RMSE."""
+    cell = _cell(study, definition)
+    folder = Path(study.config.results) / cell.path
+    truth = read_truth(folder / "truth.nc")
+    system_dt = float(np.asarray(read_estimate(folder / f"{cell.filters[0]}.nc")["time"].values[1]))
+    gap = cell.settings.gap
+    first = max(0, len(truth.truth) - 1 - definition.cycles * gap)
+    times = np.arange(len(truth.truth)) * system_dt
+    measured = np.arange(gap, len(truth.truth), gap)
+    measured = measured[measured >= first]
+    look = Look.of(study)
+    figure, grid = plt.subplots(
+        len(cell.filters), 3, figsize=(PAGE_WIDTH, 1.25 * len(cell.filters) + 0.5), squeeze=False, layout="constrained",
+        width_ratios=[1, 1.7, 1.7], sharex="col", sharey="col",
+    )  # fmt: skip
+    observed = study.config.observations[cell.observation_name].operator == "identity"
+    for row, name in enumerate(cell.filters):
+        data = read_estimate(folder / f"{name}.nc")
+        mean = data["mean"].values.reshape(len(truth.truth), -1)
+        label = study.filters[name].label
+        colour = look.colours[label]
+        attractor, *series = grid[row]
+        attractor.plot(truth.truth[first:, 0], truth.truth[first:, 2], color="0.6", lw=0.8)
+        attractor.plot(mean[first:, 0], mean[first:, 2], color=colour, lw=0.8)
+        for ax, component in zip(series, (0, 2), strict=True):
+            ax.plot(times[first:], truth.truth[first:, component], color="0.6", label="truth")
+            ax.plot(times[first:], mean[first:, component], color=colour, label="ensemble mean")
+            if observed:
+                y = truth.observation[measured // gap - 1, component]
+                ax.plot(times[measured], y, "o", mfc="none", color="k", ms=3, mew=0.7, label="measurement")
+        rmse = score(cell, data)["rmse"]
+        title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
+        series[0].set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left")
+        for ax, text in zip(grid[row], ("$z$", "$x$", "$z$"), strict=True):
+            ax.set_ylabel(text)
+            sns.despine(ax=ax)
+    for ax, text in zip(grid[-1], ("$x$", "time", "time"), strict=True):
+        ax.set_xlabel(text)
+    handles, labels = grid[0][1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncol=3, frameon=False)
+    return figure
+
+
+def _cell(study: Study, definition: TrajectoryFigure) -> Cell:
+    for cell in study.cells.values():
+        if definition.experiment in cell.experiments and cell.settings.seed == definition.seed:
+            return cell
+    raise ConfigFault(f"experiment {definition.experiment!r} has no cell with seed {definition.seed}")

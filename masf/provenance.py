@@ -1,0 +1,87 @@
+"""What made a file: the package's version and a fingerprint of the code that a stage runs.
+
+Snakemake does not see edits in this package. The workflow therefore puts :func:`code_version` of a stage into its rule's
+parameters: an edit to a filter reruns that filter's cells and nothing else. The fingerprint covers the stage's module and
+all modules of this package that it imports, directly or not, and ignores comments, docstrings and layout.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def code_version(*modules: str) -> str:
+    """Fingerprint of the code of ``modules`` (names below ``masf``) and of all that they import from this package.
+
+    Raises:
+        ValueError: for a module that does not exist.
+    """
+    seen: set[str] = set()
+    waiting = [f"masf.{m}" for m in modules]
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting.extend(_imports(module))
+    digest = hashlib.sha256()
+    for module in sorted(seen):
+        digest.update(f"{module} {_fingerprint(module)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def simulate_version(system: str) -> str:
+    """The code version of stage simulate for one system."""
+    return code_version("simulate", f"systems.{system}")
+
+
+def assimilate_version(filter_class: str, system: str) -> str:
+    """The code version of stage assimilate for one filter and system."""
+    return code_version("assimilation", f"filters.{filter_class}", f"systems.{system}")
+
+
+def train_prior_version(system: str) -> str:
+    """The code version of stage train-prior for one system."""
+    return code_version("prior", f"systems.{system}")
+
+
+def _path(module: str) -> Path | None:
+    base = _PACKAGE.parent / Path(*module.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    path = _path(module)
+    if path is None:
+        raise ValueError(f"no module {module}: expected a file of that name under {_PACKAGE}")
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree
+
+
+@cache
+def _fingerprint(module: str) -> str:
+    return hashlib.sha256(ast.dump(_tree(module)).encode()).hexdigest()
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules of this package that ``module`` imports anywhere in its code."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(m for m in found if m.startswith("masf.") and _path(m) is not None)

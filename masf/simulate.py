@@ -1,0 +1,50 @@
+"""Stage simulate: the truth, its measurements and the initial ensemble, from a cell's settings and nothing else.
+
+A typical state b of the system is the mean of the initial distribution N(b, initial_spread^2 I), from which the truth and
+all members are drawn alike: at time 0 the ensemble is a fair sample of what is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from masf.arrays import Stream
+from masf.cell_settings import CellSettings
+from masf.dataset import Truth
+from masf.observations import Observation, ObservationSettings, make_observation
+from masf.registry import make_system
+from masf.systems.base import System
+
+
+def build(settings: CellSettings) -> tuple[System, Observation]:
+    """The system and the observation of a cell. Raises ValueError where the settings do not fit together."""
+    system = make_system(settings.system, settings.parameters)
+    return system, make_observation(ObservationSettings(**settings.observation), system.dimension)
+
+
+def simulate(settings: CellSettings) -> Truth:
+    """Truth (times, d), measurements (cycles, m) and initial ensemble (N, d) of a cell, in float32.
+
+    Raises:
+        ValueError: for settings out of range, or if the truth is not finite (a step too long for the system).
+    """
+    for name, least in (("gap", 1), ("cycles", 1), ("members", 2)):
+        if getattr(settings, name) < least:
+            raise ValueError(f"{name} is {getattr(settings, name)}: expected at least {least}")
+    if not settings.initial_spread > 0:
+        raise ValueError(f"initial_spread is {settings.initial_spread}: expected a positive number")
+    system, observation = build(settings)
+    stream = Stream(settings.seed, "simulate")
+    centre = system.typical_state(stream).astype(np.float32)
+    draws = stream.normal((1 + settings.members, system.dimension), centre)
+    states = centre + np.float32(settings.initial_spread) * draws
+    truth = np.empty((settings.cycles * settings.gap + 1, system.dimension), dtype=np.float32)
+    truth[0] = states[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i in range(1, len(truth)):
+            truth[i] = system.step(truth[i - 1], stream)
+    if not np.all(np.isfinite(truth)):
+        raise ValueError(f"the truth is not finite: dt {system.dt} is too long for system {settings.system!r}")
+    observed = truth[settings.gap :: settings.gap]
+    measurements = observation.apply(observed) + observation.noise((settings.cycles,), observed, stream)
+    return Truth(settings, truth, measurements.astype(np.float32), centre, states[1:])

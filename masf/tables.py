@@ -1,0 +1,221 @@
+"""Stage aggregate: all results in one table of scores, and tables for people."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from masf.dataset import read_cost, read_estimate
+from masf.files import FileFault, replacing
+from masf.metrics import mean_spread
+from masf.study import Cell, ConfigFault, Study
+
+log = logging.getLogger(__name__)
+
+SCORES = {
+    "rmse": "RMSE",
+    "rmse_analysis": "analysis RMSE",
+    "rmse_forecast": "forecast RMSE",
+    "spread_skill": "spread / error",
+    "crps": "CRPS",
+    "crps_forecast": "forecast CRPS",
+}
+"""Columns of scores.parquet that are scores, and what people call them."""
+
+SHOWN = ["rmse", "rmse_analysis", "spread_skill", "crps"]
+"""Scores in the tables for people."""
+
+
+def score(cell: Cell, data: Any) -> dict[str, float]:
+    """The scores of one estimate, spin-up left out; NaN if it diverged. See masf.dataset for the file."""
+    if data.attrs["diverged"]:
+        return dict.fromkeys(SCORES, float("nan"))
+    gap, spin_up = cell.settings.gap, cell.spin_up_cycles
+    rmse = data["rmse"].values.astype(np.float64)
+    after, analyses = slice(spin_up * gap + 1, None), slice((spin_up + 1) * gap, None, gap)
+    spread = data["spread"].values
+    spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
+    return {
+        "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
+        "rmse_analysis": float(np.mean(rmse[analyses])),
+        "rmse_forecast": float(np.mean(data["rmse_forecast"].values[spin_up:])),
+        "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
+        "crps": float(np.mean(data["crps"].values[spin_up:])),
+        "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up:])),
+    }
+
+
+def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and costs, one row a cell and filter.
+
+    Raises:
+        FileFault: for a result that is missing, damaged, or of another cell than its place says.
+        ConfigFault: where different versions of a filter's code made the results.
+    """
+    scores, costs = [], []
+    versions: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
+    for cell in study.cells.values():
+        folder = Path(study.config.results) / cell.path
+        for name in cell.filters:
+            path = folder / f"{name}.nc"
+            data = read_estimate(path)
+            if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
+                raise FileFault(
+                    path, "was made with other settings than the study's", "remove it and run the workflow again"
+                )
+            versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
+            keys = _keys(cell, name)
+            parameters = data.attrs.get("filter_parameters", "{}")
+            made_by = {"filter_parameters": parameters, "code_version": data.attrs["code_version"]}
+            scores.append({**keys, **score(cell, data), "diverged": bool(data.attrs["diverged"]), **made_by})
+            costs.append({**keys, **_cost(folder / f"{name}.cost.json")})
+    for (name, system), found in versions.items():
+        if len(found) > 1 and not study.config.accept_mixed_versions:
+            listed = ", ".join(f"{version} ({path})" for version, path in sorted(found.items()))
+            raise ConfigFault(
+                f"results of filter {name!r} on {system!r} come from different versions of its code: {listed}; "
+                "run the workflow again, or set accept_mixed_versions: true"
+            )
+    return pd.DataFrame(scores), pd.DataFrame(costs)
+
+
+def _keys(cell: Cell, name: str) -> dict[str, Any]:
+    s = cell.settings
+    return {
+        "cell": cell.path,
+        "system": s.system,
+        **{f"parameter_{k}": float(v) for k, v in s.parameters.items()},
+        "observation": cell.observation_name,
+        "gap": s.gap,
+        "seed": s.seed,
+        "members": s.members,
+        "filter": name,
+    }
+
+
+def _cost(path: Path) -> dict[str, Any]:
+    cost = read_cost(path)
+
+    def mean(values: list[float | None]) -> float:
+        # The first cycle pays for warm-up.
+        finite = [v for v in values if v is not None]
+        return float(np.mean(finite[1:] or finite)) if finite else float("nan")
+
+    return {
+        "seconds_per_cycle": mean(cost["wall_seconds"]),
+        "cpu_seconds_per_cycle": mean(cost["cpu_seconds"]),
+        "peak_memory_mib": float(cost["peak_memory_mib"]),
+        "device": cost.get("device", ""),
+        "threads": cost.get("threads", 0),
+    }
+
+
+def experiment_rows(study: Study, name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one experiment, with its filters only, in the study's order."""
+    experiment = study.config.experiments[name]
+    cells = [c.path for c in study.cells.values() if name in c.experiments]
+    filters = study.experiment_filters(experiment)
+    chosen = rows[rows["cell"].isin(cells) & rows["filter"].isin(filters)].copy()
+    chosen["filter"] = pd.Categorical(chosen["filter"], filters, ordered=True)
+    return chosen
+
+
+def axes(study: Study, name: str) -> dict[str, str]:
+    """The columns in which an experiment's cells differ, seeds apart, and what people call them."""
+    experiment = study.config.experiments[name]
+    found = {f"parameter_{k}": k for k, v in experiment.parameters.items() if isinstance(v, list) and len(v) > 1}
+    if len(experiment.observations) > 1:
+        found["observation"] = "observed"
+    if len(experiment.gaps) > 1:
+        found["gap"] = "gap"
+    return found
+
+
+def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of each score, and the number of diverged runs, by axis and filter."""
+    rows = experiment_rows(study, name, scores)
+    by = [*axes(study, name), "filter"]
+    grouped = rows.groupby(by, observed=True, sort=True)
+    table = grouped[list(SCORES)].agg(["mean", "std"])
+    table.columns = [f"{score}_{statistic}" for score, statistic in table.columns]
+    table["runs"] = grouped.size()
+    table["diverged"] = grouped["diverged"].sum()
+    return table.reset_index()
+
+
+def summarise_costs(study: Study, name: str, costs: pd.DataFrame) -> pd.DataFrame:
+    """Seconds a cycle and peak memory, mean over seeds, by axis and filter."""
+    rows = experiment_rows(study, name, costs)
+    grouped = rows.groupby([*axes(study, name), "filter"], observed=True, sort=True)
+    return grouped[["seconds_per_cycle", "cpu_seconds_per_cycle", "peak_memory_mib"]].mean().reset_index()
+
+
+def for_people(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A summary with labels, and mean +- std in one cell. The best mean of each group is not marked: seeds are few."""
+    heads = axes(study, name)
+    out = table[list(heads)].rename(columns=heads)
+    for column in out.select_dtypes("number"):
+        out[column] = out[column].map("{:g}".format)
+    out["filter"] = [study.filters[str(f)].label for f in table["filter"]]
+    for key in SHOWN:
+        out[SCORES[key]] = [
+            "diverged" if np.isnan(m) else f"{m:.3f}" if np.isnan(s) else f"{m:.3f} ± {s:.3f}"
+            for m, s in zip(table[f"{key}_mean"], table[f"{key}_std"], strict=True)
+        ]
+    out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
+    return out
+
+
+def write_tables(
+    study: Study, scores: pd.DataFrame, costs: pd.DataFrame, *, scores_path: Path, costs_path: Path, folder: Path
+) -> None:
+    """Writes scores and costs (Parquet) and, for each experiment, tables of both (CSV, Markdown, LaTeX)."""
+    for rows, path in ((scores, scores_path), (costs, costs_path)):
+        with replacing(path) as temporary:
+            rows.to_parquet(temporary, index=False)
+    for name, experiment in study.config.experiments.items():
+        summary = summarise(study, name, scores)
+        note = (
+            f"{experiment.title}. Mean ± standard deviation over {len(study.config.seeds.test)} seeds; "
+            f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {experiment.members}."
+        )
+        _write_table(folder / name, summary, for_people(study, name, summary), note)
+        cost = summarise_costs(study, name, costs)
+        shown = cost.rename(columns=axes(study, name)).assign(
+            filter=[study.filters[str(f)].label for f in cost["filter"]]
+        )
+        shown = shown.rename(columns={
+            "seconds_per_cycle": "seconds a cycle",
+            "cpu_seconds_per_cycle": "CPU seconds a cycle",
+            "peak_memory_mib": "peak memory (MiB)",
+        })  # fmt: skip
+        for column in shown.select_dtypes("number"):
+            shown[column] = shown[column].map("{:.3g}".format if "seconds" in column else "{:g}".format)
+        _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
+
+
+def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: str) -> None:
+    latex = shown.style.hide(axis="index").to_latex(
+        hrules=True,
+        caption=_latex(note),
+        label=f"tab:{base.name}",
+        position="tb",
+        column_format="l" * len(shown.columns),
+    )
+    contents = {
+        ".csv": numbers.to_csv(index=False),
+        ".md": f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n",
+        ".tex": latex.replace("±", r"$\pm$"),
+    }
+    for suffix, content in contents.items():
+        with replacing(base.with_name(base.name + suffix)) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def _latex(text: str) -> str:
+    return text.replace("±", r"$\pm$").replace("%", r"\%").replace("_", r"\_")

@@ -1,0 +1,55 @@
+# Stage aggregate: all results in one file of scores, and tables.
+
+TABLES = [
+    f"{name}{kind}.{suffix}"
+    for name in STUDY.config.experiments
+    for kind in ("", "_cost")
+    for suffix in ("csv", "md", "tex")
+]
+
+
+rule aggregate:
+    input:
+        study=result("study.json"),
+        estimates=[
+            result(f"{cell.path}/{name}.{suffix}")
+            for cell in STUDY.cells.values()
+            for name in cell.filters
+            for suffix in ("nc", "cost.json")
+        ],
+    output:
+        scores=result("scores.parquet"),
+        costs=result("costs.parquet"),
+        tables=[
+            (
+                report(
+                    result(f"tables/{table}"),
+                    caption="../report/table.rst",
+                    category="Tables",
+                    subcategory="Cost" if "_cost." in table else "Scores",
+                    labels={"table": table.removesuffix(".csv")},
+                )
+                if table.endswith(".csv")
+                else result(f"tables/{table}")
+            )
+            for table in TABLES
+        ],
+    log:
+        log_path("aggregate"),
+    params:
+        folder=result("tables"),
+        version=code_version("tables"),
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    conda:
+        ENVIRONMENT
+    shell:
+        "masf aggregate --study {input.study:q} --scores {output.scores:q} --costs {output.costs:q}"
+        " --tables {params.folder:q} 2> {log:q}"
+
+
+rule tables:
+    input:
+        rules.aggregate.output,
+    localrule: True

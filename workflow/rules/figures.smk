@@ -1,0 +1,45 @@
+# Stage plot: the figures of the config, in PDF and PNG.
+
+
+def figure_title(wildcards):
+    return STUDY.config.figures[wildcards.figure].title
+
+
+rule plot:
+    input:
+        study=result("study.json"),
+        scores=result("scores.parquet"),
+    output:
+        pdf=result("figures/{figure}.pdf"),
+        png=report(
+            result("figures/{figure}.png"),
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        log_path("figures/{figure}"),
+    params:
+        title=figure_title,
+        seeds=len(STUDY.config.seeds.test),
+        version=code_version("figures"),
+    wildcard_constraints:
+        figure="|".join(STUDY.config.figures) or "(?!)",
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    conda:
+        ENVIRONMENT
+    shell:
+        "masf plot {wildcards.figure} --study {input.study:q} --scores {input.scores:q}"
+        " --output {output.pdf:q} --output {output.png:q} 2> {log:q}"
+
+
+rule figures:
+    input:
+        expand(
+            result("figures/{figure}.{suffix}"),
+            figure=STUDY.config.figures,
+            suffix=["pdf", "png"],
+        ),
+    localrule: True

@@ -1,0 +1,12 @@
+use rule assimilate as assimilate_enkf with:
+    output:
+        **estimate_output("enkf"),
+    log:
+        log_path(f"{CELL}/enkf"),
+    benchmark:
+        benchmark_path(f"{CELL}/enkf")
+    params:
+        **assimilate_params("enkf"),
+    threads: STUDY.filters["enkf"].resources.threads
+    resources:
+        **assimilate_resources("enkf"),

@@ -1,0 +1,12 @@
+use rule assimilate as assimilate_kalman with:
+    output:
+        **estimate_output("kalman"),
+    log:
+        log_path(f"{CELL}/kalman"),
+    benchmark:
+        benchmark_path(f"{CELL}/kalman")
+    params:
+        **assimilate_params("kalman"),
+    threads: STUDY.filters["kalman"].resources.threads
+    resources:
+        **assimilate_resources("kalman"),

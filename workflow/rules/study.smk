@@ -1,0 +1,15 @@
+# The config as it is used, filters' files included: what aggregate and plot read.
+
+
+rule study:
+    output:
+        result("study.json"),
+    log:
+        log_path("study"),
+    params:
+        command=command("study", "--config", STUDY.to_json()),
+    conda:
+        ENVIRONMENT
+    localrule: True
+    shell:
+        "{params.command} --output {output:q} 2> {log:q}"
