@@ -23,9 +23,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 device_option = click.option(
     "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."
 )
-threads_option = click.option(
-    "--threads", default=1, show_default=True, type=click.IntRange(1), help="Processor cores to use."
-)
+threads_option = click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Processor cores to use.")
 study_option = click.option(
     "--study", required=True, type=EXISTING, help="The config: a YAML file, or the study.json of a workflow's results."
 )
@@ -59,9 +57,7 @@ def commands(verbose: bool, quiet: bool) -> None:
     (`make quick`); each can also be run by hand on the files that the workflow leaves under results/.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
 
 
@@ -73,20 +69,14 @@ def use_threads(threads: int) -> None:
 
 @commands.command()
 @click.option("--config", "content", required=True, help="A config file, or its content as JSON.")
-@click.option(
-    "--root", type=click.Path(path_type=Path), help="Folder that a relative filters_directory is looked up in."
-)
+@click.option("--root", type=click.Path(path_type=Path), help="Folder that a relative filters_directory is looked up in.")
 @click.option("-o", "--output", type=OUTPUT, help="study.json; without it, only check.")
 def study(content: str, root: Path | None, output: Path | None) -> None:
     """Check a config and write it resolved, filters' files included."""
     from masf.files import replacing
     from masf.study import load_study, make_study
 
-    checked = (
-        make_study(json.loads(content), root=root)
-        if content.lstrip().startswith("{")
-        else load_study(Path(content), root)
-    )
+    checked = make_study(json.loads(content), root=root) if content.lstrip().startswith("{") else load_study(Path(content), root)
     logging.info("%d cells, %d filters", len(checked.cells), len(checked.all_filters))
     if output is not None:
         with replacing(output) as temporary:
@@ -173,9 +163,7 @@ def assimilate(
 
     cell = read_truth(truth)
     module = module or name
-    trajectory, system, where = run_filter(
-        module, parameters, cell, prior=prior, device=device, saved_members=saved_members
-    )
+    trajectory, system, where = run_filter(module, parameters, cell, prior=prior, device=device, saved_members=saved_members)
     attributes = {
         "filter": name,
         "filter_module": module,
@@ -186,9 +174,7 @@ def assimilate(
     }
     write_estimate(output, trajectory, cell, system, attributes)
     if cost is not None:
-        write_cost(
-            cost, trajectory, {"peak_memory_mib": round(peak_memory_mib(), 1), "device": where, "threads": threads}
-        )
+        write_cost(cost, trajectory, {"peak_memory_mib": round(peak_memory_mib(), 1), "device": where, "threads": threads})
 
 
 @commands.command()
@@ -211,9 +197,7 @@ def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
 @click.argument("figure")
 @study_option
 @click.option("--scores", required=True, type=EXISTING, help="scores.parquet")
-@click.option(
-    "-o", "--output", required=True, multiple=True, type=OUTPUT, help="The figure, .pdf or .png; may be repeated."
-)
+@click.option("-o", "--output", required=True, multiple=True, type=OUTPUT, help="The figure, .pdf or .png; may be repeated.")
 def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> None:
     """Draw FIGURE, by its name in the config."""
     use_threads(1)
@@ -224,9 +208,7 @@ def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> No
 
 
 @commands.command()
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the schemas."
-)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the schemas.")
 def schema(output: Path) -> None:
     """Write the JSON schemas of the config, for editors."""
     from masf.files import replacing

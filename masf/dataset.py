@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 
 from masf import __version__
-from masf.cycle import Trajectory
 from masf.cell_settings import CellSettings
+from masf.cycle import Trajectory
 from masf.files import FileFault, replacing
 from masf.metrics import mean_spread, rmse_over_components
 from masf.systems.base import System
@@ -122,9 +122,7 @@ def read_truth(path: Path) -> Truth:
     )
 
 
-def write_estimate(
-    path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]
-) -> None:
+def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> None:
     """Writes {filter}.nc: estimates and scores over time. ``attributes`` say which filter made it, and how."""
     space, shape = system.space, system.shape
     spread = mean_spread(trajectory.spread)
@@ -170,9 +168,7 @@ def read_estimate(path: Path) -> xr.Dataset:
         FileFault: if it is missing, damaged, foreign or of another format.
     """
     data = _open(path, ESTIMATE_FORMAT)
-    missing = [
-        name for name in ("mean", "spread", "rmse", "rmse_forecast", "crps", "crps_forecast") if name not in data
-    ]
+    missing = [name for name in ("mean", "spread", "rmse", "rmse_forecast", "crps", "crps_forecast") if name not in data]
     missing += [name for name in ("settings", "filter", "code_version", "diverged") if name not in data.attrs]
     if missing:
         raise FileFault(path, f"lacks {', '.join(missing)}", "remove it and run stage assimilate again")
@@ -197,7 +193,5 @@ def read_cost(path: Path) -> dict[str, Any]:
         if not {"wall_seconds", "cpu_seconds", "peak_memory_mib"} <= content.keys():
             raise ValueError("keys are missing")
     except (OSError, ValueError) as error:
-        raise FileFault(
-            path, f"cannot be read as a cost file ({error})", "remove it and run stage assimilate again"
-        ) from error
+        raise FileFault(path, f"cannot be read as a cost file ({error})", "remove it and run stage assimilate again") from error
     return content

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import matplotlib
 
@@ -37,7 +38,7 @@ LOGARITHMIC = {"dimension"}
 
 _MARKERS = "osD^vP*X<>hp"
 _DASHES = ["", (4, 1.5), (1, 1), (3, 1, 1, 1)]
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -109,7 +110,7 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
         rows, columns, figsize=(PAGE_WIDTH, 2.0 * rows + 0.6), squeeze=False, layout="constrained", sharey=False
     )
     look = Look.of(study)
-    shown: dict[str, object] = {}
+    shown: dict[str, Any] = {}
     for i, (panel, ax) in enumerate(zip(definition.panels, grid.flat, strict=False)):
         _sweep_panel(study, definition, panel, scores, look, ax, ascii_lowercase[i])
         handles, labels = ax.get_legend_handles_labels()

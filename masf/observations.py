@@ -123,9 +123,7 @@ def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray | No
         given = np.full(size, float(given))
     if given.ndim == 1:
         if given.shape != (size,):
-            raise ValueError(
-                f"noise has {given.size} standard deviations: expected one, or {size}, one for each measurement"
-            )
+            raise ValueError(f"noise has {given.size} standard deviations: expected one, or {size}, one for each measurement")
         if not np.all(given > 0):
             raise ValueError("noise: standard deviations must be positive")
         return given**2, None
@@ -154,8 +152,6 @@ def make_observation(settings: ObservationSettings, dimension: int) -> Observati
         raise ValueError(f"observation operator {settings.operator!r} takes no key 'matrix'")
     if settings.operator == "identity":
         if (settings.stride, settings.offset) != (1, 0):
-            raise ValueError(
-                "observation operator 'identity' takes neither 'stride' nor 'offset'; did you mean 'stride'?"
-            )
+            raise ValueError("observation operator 'identity' takes neither 'stride' nor 'offset'; did you mean 'stride'?")
         return Observation(dimension, indices=np.arange(dimension), noise=settings.noise)
     return Observation(dimension, indices=np.arange(settings.offset, dimension, settings.stride), noise=settings.noise)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from masf import __version__
-from masf.arrays import Array, Stream, like, on_device
+from masf.arrays import Stream, on_device
 from masf.denoisers.gaussian import ensemble_denoiser
 from masf.denoisers.learned import FEATURES, Climate, LearnedDenoiser
 from masf.denoisers.networks import MLP, CircularConvNet
@@ -123,9 +123,7 @@ class Worlds:
         self.system, self.settings, self.stream, self.device = system, settings, stream, device
         self.observation = make_observation(observation, system.dimension)
         self.basis = make_basis(self.observation)
-        taper = taper_matrix(
-            system.distances(), settings.localization_radius if system.distances() is not None else None
-        )
+        taper = taper_matrix(system.distances(), settings.localization_radius if system.distances() is not None else None)
         self.taper = None if taper is None else on_device(taper, device)
         self.times = time_grid(settings.sampler_steps)
         self.climate, self._starts = self._sample_climate()
@@ -133,9 +131,7 @@ class Worlds:
 
     def _sample_climate(self) -> tuple[Climate, Tensor]:
         """The climate, from one state of each of many trajectories over time; and states to start from."""
-        x = on_device(
-            np.stack([self.system.typical_state(self.stream) for _ in range(self.settings.worlds)]), self.device
-        )
+        x = on_device(np.stack([self.system.typical_state(self.stream) for _ in range(self.settings.worlds)]), self.device)
         samples = []
         for i in range(CLIMATE_STEPS):
             x = self.system.step(x, self.stream)
@@ -151,8 +147,7 @@ class Worlds:
         s, d = self.settings, self.system.dimension
         gaps = [s.gaps[i % len(s.gaps)] for i in range(s.worlds)]
         held_out = [
-            i * s.worlds // max(1, round(HELD_OUT_SHARE * s.worlds))
-            for i in range(max(1, round(HELD_OUT_SHARE * s.worlds)))
+            i * s.worlds // max(1, round(HELD_OUT_SHARE * s.worlds)) for i in range(max(1, round(HELD_OUT_SHARE * s.worlds)))
         ]
         pairs: dict[bool, list[tuple[Tensor, Tensor]]] = {False: [], True: []}
         progress = tqdm(total=s.worlds * s.cycles, desc="simulate", unit="cycle", disable=None, file=sys.stderr)
@@ -241,8 +236,6 @@ def load(path: Path, system: System, device: str) -> Prior:
     try:
         network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     except RuntimeError as error:
-        raise FileFault(
-            path, f"was trained for another system or network ({error})", "run stage train-prior again"
-        ) from error
+        raise FileFault(path, f"was trained for another system or network ({error})", "run stage train-prior again") from error
     climate = Climate(tensors["climate.mean"].numpy(), tensors["climate.std"].numpy())
     return Prior(network.to(device).eval(), climate, metadata)

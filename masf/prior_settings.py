@@ -39,16 +39,12 @@ class PriorSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     network: NetworkSettings = Field(default_factory=NetworkSettings, description="Shape of the network.")
-    gaps: list[int] = Field(
-        min_length=1, description="Measurement gaps, in steps, that the training cycles take in turn."
-    )
+    gaps: list[int] = Field(min_length=1, description="Measurement gaps, in steps, that the training cycles take in turn.")
     worlds: int = Field(32, ge=2, description="Truths, each with an ensemble of its own, cycled side by side.")
     cycles: int = Field(40, ge=1, description="Cycles of each world in each round.")
     spin_up_cycles: int = Field(8, ge=0, description="Cycles of each world that give no training ensembles.")
     members: int = Field(100, ge=2, description="Members whose mean and covariance the Gaussian denoiser takes.")
-    extra_members: int = Field(
-        28, ge=1, description="Further members, denoised in training but not in those statistics."
-    )
+    extra_members: int = Field(28, ge=1, description="Further members, denoised in training but not in those statistics.")
     initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the ensembles at the start.")
     localization_radius: float | None = Field(12.0, gt=0, description="As for filter masf; ignored without geometry.")
     inflation: float = Field(1.02, ge=1.0, le=3.0, description="As for filter masf.")
@@ -58,9 +54,7 @@ class PriorSettings(BaseModel):
         ge=8,
         description="Rings of conv1d are shortened to at most this many components (rounded up to the stride).",
     )
-    rounds: int = Field(
-        2, ge=1, le=10, description="Rounds of simulation and training; from the second on with the network."
-    )
+    rounds: int = Field(2, ge=1, le=10, description="Rounds of simulation and training; from the second on with the network.")
     times_per_ensemble: int = Field(4, ge=1, description="Diffusion times drawn for each forecast ensemble.")
     states_per_time: int = Field(8, ge=1, description="States noised at each: the truth, the others extra members.")
     steps: int = Field(1500, ge=1, description="Training steps in each round.")

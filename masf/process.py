@@ -81,7 +81,8 @@ class MaskBasis:
     """The standard basis, for a mask with independent noise: everything is elementwise."""
 
     def __init__(self, observation: Observation) -> None:
-        assert observation.indices is not None and observation.variance is not None
+        assert observation.indices is not None
+        assert observation.variance is not None
         self.indices = observation.indices
         self.dimension = observation.dimension
         self.s = np.zeros(self.dimension)
@@ -142,11 +143,7 @@ class SVDBasis:
 
 def make_basis(observation: Observation) -> Basis:
     """The basis in which the forward process of this observation is diagonal."""
-    if (
-        observation.indices is not None
-        and observation.variance is not None
-        and len(set(observation.indices)) == observation.size
-    ):
+    if observation.indices is not None and observation.variance is not None and len(set(observation.indices)) == observation.size:
         return MaskBasis(observation)
     return SVDBasis(observation)
 

@@ -12,6 +12,7 @@ runs the guided SDE of the authors' public code, which is not exact.
 
 from __future__ import annotations
 
+import itertools
 from typing import Protocol
 
 import numpy as np
@@ -45,9 +46,7 @@ def reverse_mean(process: ForwardProcess, denoised: Array, x: Array, t: float, u
     return process.apply(on_denoised, denoised) + process.apply(on_state, x)
 
 
-def exact(
-    process: ForwardProcess, denoiser: Denoiser, y: Array, start: Array, times: list[float], stream: Stream
-) -> Array:
+def exact(process: ForwardProcess, denoiser: Denoiser, y: Array, start: Array, times: list[float], stream: Stream) -> Array:
     """Independent posterior draws (N, d) by the ancestral chain from x_1 = y~.
 
     ``start`` (N, d) gives the number, namespace and dtype of the draws; its values are not used. With the Gaussian
@@ -55,7 +54,7 @@ def exact(
     """
     shape = tuple(start.shape)
     x = process.end_state(process.apply(np.sqrt(process.r), stream.normal(shape, start)), y)
-    for t, u in reversed(list(zip(times[:-1], times[1:], strict=True))):
+    for t, u in reversed(list(itertools.pairwise(times))):
         on_denoised, _, variance = process.reverse_coefficients(t, u)
         spread = process.apply(on_denoised, denoiser.residual(x, u, stream))
         noise = process.apply(np.sqrt(variance), stream.normal(shape, x))
@@ -63,9 +62,7 @@ def exact(
     return x
 
 
-def coupled(
-    process: ForwardProcess, denoiser: Denoiser, y: Array, members: Array, times: list[float], stream: Stream
-) -> Array:
+def coupled(process: ForwardProcess, denoiser: Denoiser, y: Array, members: Array, times: list[float], stream: Stream) -> Array:
     """Posterior members (N, d), each the prior member of ``members`` carried across.
 
     A member is noised forward along the grid; the noise with which the reverse chain would retrace that path is read off;
@@ -75,7 +72,7 @@ def coupled(
     """
     xp = array_namespace(members)
     path = [members]
-    for t, u in zip(times[:-1], times[1:], strict=True):
+    for t, u in itertools.pairwise(times):
         path.append(process.transition(path[-1], t, u, stream.normal(tuple(members.shape), members)))
     x = process.end_state(path[-1], y)
     n = len(members)
@@ -112,7 +109,7 @@ def guided(
     """
     shape = tuple(members.shape)
     x = process.diffuse(members, times[-2], stream.normal(shape, members))
-    for t, u in reversed(list(zip(times[:-2], times[1:-1], strict=True))):
+    for t, u in reversed(list(itertools.pairwise(times))):
         h = u - t
         score = prior_scale * process.prior_score(x, u, denoiser(x, u))
         score = score + likelihood_scale * process.likelihood_score(x, u, y)

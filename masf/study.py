@@ -65,12 +65,8 @@ class FilterDefinition(_Section):
     filter: Name | None = Field(None, description="Module in masf/filters; the file's own name without this key.")
     label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the filter.")
-    settings: list[Setting] = Field(
-        default_factory=list, description="Parameters for some situations; later entries win."
-    )
-    search: dict[str, list[Any]] = Field(
-        default_factory=dict, description="Values that tuning tries, on tuning seeds only."
-    )
+    settings: list[Setting] = Field(default_factory=list, description="Parameters for some situations; later entries win.")
+    search: dict[str, list[Any]] = Field(default_factory=dict, description="Values that tuning tries, on tuning seeds only.")
     resources: Resources = Field(default_factory=Resources, description="What one job asks for.")
 
 
@@ -106,9 +102,7 @@ class Experiment(_Section):
     initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the initial distribution.")
     cycles: int = Field(ge=1, le=1_000_000, description="Measurements in a run.")
     spin_up_cycles: int = Field(0, ge=0, description="First cycles that the scores leave out.")
-    add_filters: list[Name] = Field(
-        default_factory=list, description="Filters for this experiment besides the study's."
-    )
+    add_filters: list[Name] = Field(default_factory=list, description="Filters for this experiment besides the study's.")
     leave_out_filters: list[Name] = Field(
         default_factory=list, description="Filters of the study that this experiment does not run."
     )
@@ -159,9 +153,7 @@ class StudyConfig(_Section):
     results: str = Field(min_length=1, description="Folder of all outputs, relative to the working directory.")
     filters_directory: str = Field("config/filters", description="Folder of the filters' files NAME.yaml.")
     gpu: bool = Field(False, description="Whether jobs that can use a GPU ask for one.")
-    accept_mixed_versions: bool = Field(
-        False, description="Aggregate results that different versions of a filter's code made."
-    )
+    accept_mixed_versions: bool = Field(False, description="Aggregate results that different versions of a filter's code made.")
     saved_members: int = Field(3, ge=0, le=10_000, description="Analysis members kept in each filter's file.")
     seeds: Seeds = Field(description="Seeds.")
     filters: list[Name] = Field(min_length=1, description="Filters of the study, in the order of tables and legends.")
@@ -267,9 +259,7 @@ class Study:
         for values in itertools.product(*axes.values()):
             parameters = dict(zip(axes, values, strict=True))
             fragment = "+".join(f"{k}~{v:g}" for k, v in parameters.items())
-            for observation, gap, seed in itertools.product(
-                experiment.observations, experiment.gaps, self.config.seeds.test
-            ):
+            for observation, gap, seed in itertools.product(experiment.observations, experiment.gaps, self.config.seeds.test):
                 settings = CellSettings(
                     system=experiment.system,
                     parameters=parameters,
@@ -365,9 +355,7 @@ def describe(error: ValidationError, model: type[BaseModel] | None = None) -> li
             lines.append(f"{key}: this key is missing")
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            value = (
-                f" = {json.dumps(fault['input'], default=str)[:120]}" if not isinstance(fault["input"], dict) else ""
-            )
+            value = f" = {json.dumps(fault['input'], default=str)[:120]}" if not isinstance(fault["input"], dict) else ""
             lines.append(f"{key}{value}: {message[0].lower()}{message[1:]}")
     return lines
 

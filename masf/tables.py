@@ -65,9 +65,7 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             path = folder / f"{name}.nc"
             data = read_estimate(path)
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
-                raise FileFault(
-                    path, "was made with other settings than the study's", "remove it and run the workflow again"
-                )
+                raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             keys = _keys(cell, name)
             parameters = data.attrs.get("filter_parameters", "{}")
@@ -142,7 +140,7 @@ def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
     by = [*axes(study, name), "filter"]
     grouped = rows.groupby(by, observed=True, sort=True)
     table = grouped[list(SCORES)].agg(["mean", "std"])
-    table.columns = [f"{score}_{statistic}" for score, statistic in table.columns]
+    table.columns = pd.Index(["_".join(column) for column in table.columns])
     table["runs"] = grouped.size()
     table["diverged"] = grouped["diverged"].sum()
     return table.reset_index()
@@ -186,16 +184,14 @@ def write_tables(
         )
         _write_table(folder / name, summary, for_people(study, name, summary), note)
         cost = summarise_costs(study, name, costs)
-        shown = cost.rename(columns=axes(study, name)).assign(
-            filter=[study.filters[str(f)].label for f in cost["filter"]]
-        )
+        shown = cost.rename(columns=axes(study, name)).assign(filter=[study.filters[str(f)].label for f in cost["filter"]])
         shown = shown.rename(columns={
             "seconds_per_cycle": "seconds a cycle",
             "cpu_seconds_per_cycle": "CPU seconds a cycle",
             "peak_memory_mib": "peak memory (MiB)",
         })  # fmt: skip
         for column in shown.select_dtypes("number"):
-            shown[column] = shown[column].map("{:.3g}".format if "seconds" in column else "{:g}".format)
+            shown[column] = shown[column].map("{:.3g}".format if "seconds" in str(column) else "{:g}".format)
         _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
 
 

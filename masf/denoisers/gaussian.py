@@ -38,7 +38,7 @@ class GaussianDenoiser(ABC):
 
     def variance(self, x: Array, t: float) -> None:
         """C does not depend on x."""
-        return None
+        return
 
     @abstractmethod
     def gain(self, x: Array, t: float) -> Array:
@@ -141,9 +141,7 @@ class DenseDenoiser(GaussianDenoiser):
         return stream.normal((n, len(self.mean)), x) @ self._factor.mT
 
 
-def ensemble_denoiser(
-    process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | None = None
-) -> GaussianDenoiser:
+def ensemble_denoiser(process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | None = None) -> GaussianDenoiser:
     """The Gaussian denoiser with the mean and covariance of ``ensemble`` (N, d).
 
     Args:

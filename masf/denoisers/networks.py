@@ -5,10 +5,6 @@ The last layer starts at zero, so that an untrained network leaves the Gaussian 
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 
@@ -23,8 +19,7 @@ class CircularConvNet(nn.Module):
 
         self.first = conv(features, channels)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), conv(channels, channels), nn.SiLU(), conv(channels, channels))
-            for _ in range(blocks)
+            nn.Sequential(nn.SiLU(), conv(channels, channels), nn.SiLU(), conv(channels, channels)) for _ in range(blocks)
         )
         self.last = nn.Conv1d(channels, 1, 1)
         zero(self.last)

@@ -44,9 +44,8 @@ def fit(
 @torch.no_grad()
 def loss(network: nn.Module, features: Tensor, targets: Tensor, chunk: int = 4096) -> float:
     """The denoising loss of ``network`` on these pairs."""
-    total = sum(
-        float((network(f) - t).square().sum()) for f, t in zip(features.split(chunk), targets.split(chunk), strict=True)
-    )
+    pairs = zip(torch.split(features, chunk), torch.split(targets, chunk), strict=True)
+    total = sum(float((network(f) - t).square().sum()) for f, t in pairs)
     return total / targets.numel()
 
 

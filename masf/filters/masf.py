@@ -10,14 +10,14 @@ held-out members better than D_G alone.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from array_api_compat import is_torch_array
 from pydantic import Field
 
 from masf.arrays import Array, like
 from masf.denoisers.gaussian import GaussianDenoiser, ensemble_denoiser
-from masf.filters.base import EnsembleParameters, Filter, Setup, inflate
+from masf.filters.base import EnsembleParameters, Filter, FilterParameters, Setup, inflate
 from masf.localization import taper_matrix
 from masf.process import ForwardProcess, make_basis
 from masf.samplers import Denoiser, coupled, time_grid
@@ -47,7 +47,7 @@ class MASFParameters(EnsembleParameters):
 
 
 class MASF(Filter):
-    Parameters = MASFParameters
+    Parameters: ClassVar[type[FilterParameters]] = MASFParameters
     uses_prior = True
 
     def __init__(self, parameters: MASFParameters, setup: Setup) -> None:

@@ -1,0 +1,112 @@
+"""What the mathematical tests share: linear Gaussian problems, and bounds from the sampling distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from masf.observations import Observation
+from masf.process import ForwardProcess, make_basis
+
+FALSE_ALARMS = 1e-3
+"""Chance that a correct program, with a fresh seed, fails one Monte-Carlo test."""
+
+
+@dataclass
+class Problem:
+    """Prior N(mean, covariance), a measurement y, and the Kalman posterior, by the information form."""
+
+    observation: Observation
+    mean: np.ndarray
+    covariance: np.ndarray
+    y: np.ndarray
+
+    @property
+    def process(self) -> ForwardProcess:
+        basis = make_basis(self.observation)
+        return ForwardProcess(basis, np.full(len(basis.s), 0.7))
+
+    @property
+    def gain(self) -> np.ndarray:
+        h = self.observation.matrix
+        return self.covariance @ h.T @ np.linalg.inv(h @ self.covariance @ h.T + self.observation.covariance)
+
+    @property
+    def posterior(self) -> tuple[np.ndarray, np.ndarray]:
+        h, precision = self.observation.matrix, np.linalg.inv(self.observation.covariance)
+        covariance = np.linalg.inv(np.linalg.inv(self.covariance) + h.T @ precision @ h)
+        information = np.linalg.solve(self.covariance, self.mean) + h.T @ precision @ self.y
+        return covariance @ information, covariance
+
+    def prior_draws(self, n: int, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).multivariate_normal(self.mean, self.covariance, n, method="cholesky")
+
+
+def covariance_matrix(d: int, rng: np.random.Generator) -> np.ndarray:
+    """A full covariance matrix with standard deviations about 1 and all components correlated."""
+    factor = rng.standard_normal((d, d)) / np.sqrt(d)
+    return factor @ factor.T + 0.3 * np.eye(d)
+
+
+def make_problem(kind: str, d: int) -> Problem:
+    """A problem of ``kind`` with d components; the prior covariance is full."""
+    rng = np.random.default_rng(5)
+    m = -(-d // 2)
+    h = rng.standard_normal((m, d)) / np.sqrt(d)
+    if kind == "identity":
+        observation = Observation(d, indices=np.arange(d), noise=0.8)
+    elif kind == "mask":
+        observation = Observation(d, indices=np.arange(0, d, 2), noise=np.linspace(0.5, 1.5, m))
+    elif kind == "mask, correlated noise":
+        observation = Observation(d, indices=np.arange(0, d, 2), noise=0.5 * covariance_matrix(m, rng))
+    elif kind == "dense":
+        observation = Observation(d, matrix=h, noise=0.5 * covariance_matrix(m, rng))
+    elif kind == "dense, square":
+        observation = Observation(d, matrix=rng.standard_normal((d, d)) / np.sqrt(d), noise=0.8)
+    elif kind == "dense, more rows than rank":
+        rows = np.concatenate([h, h[:1] + h[1:2], 2 * h[:1]])
+        observation = Observation(d, matrix=rows, noise=0.5 * covariance_matrix(m + 2, rng))
+    else:
+        raise ValueError(kind)
+    y = 1.0 + rng.standard_normal(observation.size)
+    return Problem(observation, rng.standard_normal(d), covariance_matrix(d, rng), y)
+
+
+@pytest.fixture
+def problem() -> Callable[[str, int], Problem]:
+    return make_problem
+
+
+def normal_bound(entries: int) -> float:
+    """Bonferroni quantile: so large are ``entries`` standard normal errors, all of them, but for FALSE_ALARMS."""
+    return float(scipy.stats.norm.isf(FALSE_ALARMS / 2 / entries))
+
+
+@pytest.fixture
+def bonferroni() -> Callable[[int], float]:
+    return normal_bound
+
+
+def assert_gaussian_moments(draws: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> None:
+    """Independent draws (N, d) have this mean and covariance.
+
+    Each entry's error over its standard error, sqrt(C_ii / N) for means and sqrt((C_ii C_jj + C_ij^2) / (N - 1)) for
+    covariances of Gaussian draws, is standard normal; the bound is the Bonferroni quantile over all entries.
+    """
+    n, d = draws.shape
+    variance = np.diag(covariance)
+    mean_error = (draws.mean(axis=0) - mean) / np.sqrt(variance / n)
+    scale = np.sqrt((np.outer(variance, variance) + covariance**2) / (n - 1))
+    covariance_error = (np.cov(draws.T).reshape(d, d) - covariance) / scale
+    errors = np.concatenate([mean_error, covariance_error[np.triu_indices(d)]])
+    assert np.all(np.isfinite(errors))
+    assert np.max(np.abs(errors)) < normal_bound(len(errors))
+
+
+@pytest.fixture
+def assert_moments() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
+    return assert_gaussian_moments

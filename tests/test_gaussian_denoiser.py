@@ -1,0 +1,171 @@
+"""Gaussian denoisers: three forms of P, one answer, which is the conditional mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from masf.arrays import Stream
+from masf.denoisers.gaussian import (
+    MAX_DENSE_DIMENSION,
+    DenseDenoiser,
+    DiagonalDenoiser,
+    EnsembleDenoiser,
+    GaussianDenoiser,
+    ensemble_denoiser,
+)
+from masf.observations import Observation
+from masf.process import ForwardProcess, make_basis
+
+KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square"]
+D = 6
+TIMES = [0.02, 0.5, 1.0]
+
+
+def ensemble(n: int = 9) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return rng.standard_normal((n, D)) @ rng.standard_normal((D, D)) + rng.standard_normal(D)
+
+
+def states() -> np.ndarray:
+    return np.random.default_rng(4).standard_normal((5, D))
+
+
+def conditional(process: ForwardProcess, mean, covariance, x, t):
+    """E[X_0 | X_t = x] and Cov(X_0 | X_t), by inverting the covariance of (X_0, X_t) as a whole."""
+    a = process.apply(process.A(t), np.eye(D)).T
+    sigma = process.apply(process.Sigma(t), np.eye(D)).T
+    joint = np.block([[covariance, covariance @ a.T], [a @ covariance, a @ covariance @ a.T + sigma]])
+    precision = np.linalg.inv(joint)
+    c = np.linalg.inv(precision[:D, :D])
+    return mean - (x - a @ mean) @ precision[D:, :D] @ c, c
+
+
+def forms(process: ForwardProcess, members: np.ndarray) -> dict[str, GaussianDenoiser]:
+    """The forms that take the ensemble's covariance as it is."""
+    mean = members.mean(axis=0)
+    return {
+        "ensemble": EnsembleDenoiser(process, mean, members - mean),
+        "dense": DenseDenoiser(process, mean, np.cov(members.T)),
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["ensemble", "dense"])
+@pytest.mark.parametrize("t", TIMES)
+def test_denoiser_is_the_conditional_mean_of_the_joint_normal(kind, form, t, problem):
+    process, members = problem(kind, D).process, ensemble()
+    denoiser = forms(process, members)[form]
+    mean, c = conditional(process, members.mean(axis=0), np.cov(members.T), states(), t)
+    np.testing.assert_allclose(denoiser(states(), t), mean, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(denoiser.posterior_variance(t), np.diag(c), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["identity", "mask"])
+@pytest.mark.parametrize("t", TIMES)
+def test_diagonal_form_is_the_conditional_mean(kind, t, problem):
+    process, members = problem(kind, D).process, ensemble()
+    variance = members.var(axis=0, ddof=1)
+    denoiser = DiagonalDenoiser(process, members.mean(axis=0), variance)
+    mean, c = conditional(process, members.mean(axis=0), np.diag(variance), states(), t)
+    np.testing.assert_allclose(denoiser(states(), t), mean, rtol=1e-9)
+    np.testing.assert_allclose(denoiser.posterior_variance(t), np.diag(c), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("t", TIMES)
+@pytest.mark.parametrize("n", [3, 40])
+def test_woodbury_and_dense_forms_agree_for_few_and_many_members(kind, t, n, problem):
+    woodbury, dense = forms(problem(kind, D).process, ensemble(n)).values()
+    np.testing.assert_allclose(woodbury(states(), t), dense(states(), t), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(woodbury.posterior_variance(t), dense.posterior_variance(t), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["ensemble", "dense"])
+def test_denoiser_answers_any_batch_as_it_answers_each_state(form, problem):
+    denoiser = forms(problem("dense", D).process, ensemble())[form]
+    x = np.random.default_rng(0).standard_normal((2, 3, D))
+    together = denoiser(x, 0.4)
+    for i in np.ndindex(2, 3):
+        np.testing.assert_allclose(denoiser(x[i], 0.4), together[i], rtol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["mask", "dense"])
+def test_denoiser_knows_nothing_at_the_end_of_what_is_not_observed(kind, problem):
+    process = problem(kind, D).process
+    null = process.apply((~process.observed).astype(float), np.random.default_rng(0).standard_normal((1, D)))
+    for denoiser in forms(process, ensemble()).values():
+        np.testing.assert_allclose(denoiser(states() + null, 1.0), denoiser(states(), 1.0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["mask", "dense"])
+@pytest.mark.parametrize("form", ["ensemble", "dense"])
+@pytest.mark.parametrize("t", [0.3, 1.0])
+def test_residual_is_drawn_with_the_posterior_covariance(kind, form, t, problem, assert_moments):
+    process, members = problem(kind, D).process, ensemble()
+    denoiser = forms(process, members)[form]
+    _, c = conditional(process, members.mean(axis=0), np.cov(members.T), states(), t)
+    draws = denoiser.residual(np.zeros((20_000, D)), t, Stream(1, "test"))
+    assert_moments(draws, np.zeros(D), c)
+
+
+def test_residual_of_the_diagonal_form(problem, assert_moments):
+    process, variance = problem("mask", D).process, np.linspace(0.5, 2, D)
+    denoiser = DiagonalDenoiser(process, np.ones(D), variance)
+    _, c = conditional(process, np.ones(D), np.diag(variance), states(), 0.6)
+    assert_moments(denoiser.residual(np.zeros((20_000, D)), 0.6, Stream(1, "test")), np.zeros(D), c)
+
+
+def test_a_tapered_covariance_enters_the_dense_form(problem):
+    process, members = problem("mask", D).process, ensemble()
+    taper = np.exp(-0.5 * np.subtract.outer(np.arange(D), np.arange(D)) ** 2)
+    denoiser = ensemble_denoiser(process, members, "localized", taper)
+    mean, c = conditional(process, members.mean(axis=0), np.cov(members.T) * taper, states(), 0.5)
+    np.testing.assert_allclose(denoiser(states(), 0.5), mean, rtol=1e-9)
+    np.testing.assert_allclose(denoiser.posterior_variance(0.5), np.diag(c), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["diagonal", "ensemble", "localized"])
+def test_names_give_the_moments_of_the_ensemble(name, problem):
+    members = ensemble()
+    covariance = np.cov(members.T)
+    expected = np.diag(np.diag(covariance)) if name == "diagonal" else covariance
+    process = problem("mask", D).process
+    denoiser = ensemble_denoiser(process, members, name)
+    np.testing.assert_allclose(
+        denoiser(states(), 0.5), conditional(process, members.mean(axis=0), expected, states(), 0.5)[0], rtol=1e-7
+    )
+
+
+@pytest.mark.parametrize("name", ["diagonal", "ensemble", "localized"])
+def test_numpy_and_torch_agree(name, problem):
+    process, members, x = problem("mask", D).process, ensemble(), states()
+    in_numpy = ensemble_denoiser(process, members, name)
+    in_torch = ensemble_denoiser(process, torch.as_tensor(members), name)
+    np.testing.assert_allclose(in_torch(torch.as_tensor(x), 0.5), in_numpy(x, 0.5), rtol=1e-9)
+    np.testing.assert_allclose(in_torch.posterior_variance(0.5), in_numpy.posterior_variance(0.5), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["ensemble", "localized"])
+@pytest.mark.parametrize("t", [0.05, 0.5, 1.0])
+def test_single_precision_keeps_five_digits(kind, name, t, problem):
+    """Filters compute in float32: answers must not lose what float32 can hold."""
+    basis, members = problem(kind, D).process.basis, ensemble(40)
+    answers = [
+        ensemble_denoiser(ForwardProcess.for_ensemble(basis, e), e, name)(states().astype(e.dtype), t)
+        for e in (members, members.astype(np.float32))
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=0, atol=1e-5 * np.abs(members).max())
+
+
+def test_what_a_form_cannot_do_is_refused(problem):
+    with pytest.raises(ValueError, match="needs an observation that is a mask"):
+        ensemble_denoiser(problem("dense", D).process, ensemble(), "diagonal")
+    with pytest.raises(ValueError, match="choose one of diagonal, ensemble, localized"):
+        ensemble_denoiser(problem("mask", D).process, ensemble(), "full")
+    d = MAX_DENSE_DIMENSION + 1
+    process = ForwardProcess(make_basis(Observation(d, indices=np.arange(d), noise=1.0)))
+    with pytest.raises(ValueError, match=f"the most is {MAX_DENSE_DIMENSION}"):
+        ensemble_denoiser(process, np.zeros((2, d)), "localized")

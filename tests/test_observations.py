@@ -1,0 +1,169 @@
+"""Observations: operators, noise, likelihood, and every way to write them wrongly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy.stats import multivariate_normal
+
+from masf.arrays import Stream
+from masf.observations import Observation, ObservationSettings, make_observation
+
+D = 5
+H = np.array([[1.0, 2.0, 0.0, 0.0, -1.0], [0.0, 0.5, 0.5, 0.0, 0.0], [3.0, 0.0, 0.0, 1.0, 1.0]])
+R = np.array([[1.0, 0.4, 0.1], [0.4, 2.0, -0.6], [0.1, -0.6, 0.5]])
+
+NOISES = {"one": 0.7, "one for each": [0.5, 1.0, 2.0], "covariance": R.tolist()}
+COVARIANCES = {"one": 0.49 * np.eye(3), "one for each": np.diag([0.25, 1.0, 4.0]), "covariance": R}
+OPERATORS = {
+    "stride": {"operator": "stride", "stride": 2},
+    "matrix": {"operator": "matrix", "matrix": H.tolist()},
+}
+MATRICES = {"stride": np.eye(D)[::2], "matrix": H}
+
+
+def make(dimension: int = D, **settings: object) -> Observation:
+    return make_observation(ObservationSettings(**settings), dimension)
+
+
+def states(*shape: int) -> np.ndarray:
+    return np.random.default_rng(2).standard_normal((*shape, D))
+
+
+def test_identity_observes_every_component():
+    observation = make(operator="identity", noise=1.0)
+    np.testing.assert_array_equal(observation.matrix, np.eye(D))
+    np.testing.assert_array_equal(observation.apply(states(3)), states(3))
+
+
+@pytest.mark.parametrize(
+    ("stride", "offset", "observed"), [(1, 0, [0, 1, 2, 3, 4]), (2, 0, [0, 2, 4]), (2, 1, [1, 3]), (3, 4, [4])]
+)
+def test_stride_observes_the_components_that_it_names(stride, offset, observed):
+    observation = make(operator="stride", stride=stride, offset=offset, noise=1.0)
+    assert observation.size == len(observed)
+    np.testing.assert_array_equal(observation.apply(states(3)), states(3)[:, observed])
+    np.testing.assert_array_equal(observation.matrix, np.eye(D)[observed])
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
+def test_apply_is_the_matrix_on_any_batch(operator, shape):
+    observation = make(**OPERATORS[operator], noise=1.0)
+    np.testing.assert_allclose(
+        observation.apply(states(*shape)), np.einsum("ij,...j", MATRICES[operator], states(*shape)), atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_covariance_is_what_the_noise_says(noise):
+    observation = make(**OPERATORS["matrix"], noise=NOISES[noise])
+    np.testing.assert_allclose(observation.covariance, COVARIANCES[noise], atol=1e-15)
+    assert (observation.variance is None) == (noise == "covariance")
+
+
+def test_a_diagonal_covariance_is_treated_as_one_standard_deviation_each():
+    observation = make(operator="stride", stride=2, noise=np.diag([0.25, 1.0, 4.0]).tolist())
+    np.testing.assert_array_equal(observation.variance, [0.25, 1.0, 4.0])
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("array", [np.empty(0), torch.empty(0, dtype=torch.float64)], ids=["numpy", "torch"])
+def test_noise_has_mean_zero_and_covariance_r(noise, array, assert_moments):
+    observation = make(**OPERATORS["matrix"], noise=NOISES[noise])
+    draws = observation.noise((50, 400), array, Stream(1, "test"))
+    assert draws.shape == (50, 400, 3)
+    assert draws.dtype == array.dtype
+    assert_moments(np.asarray(draws).reshape(-1, 3), np.zeros(3), COVARIANCES[noise])
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_log_likelihood_is_the_normal_density_up_to_a_constant(noise, operator):
+    observation = make(**OPERATORS[operator], noise=NOISES[noise])
+    x, y = states(7), np.array([0.3, -1.0, 2.0])
+    expected = multivariate_normal(y, COVARIANCES[noise]).logpdf(x @ MATRICES[operator].T)
+    found = observation.log_likelihood(x, y)
+    np.testing.assert_allclose(found - found[0], expected - expected[0], rtol=1e-12)
+    np.testing.assert_allclose(observation.log_likelihood(x[2], y), found[2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_numpy_and_torch_agree(noise, operator):
+    observation = make(**OPERATORS[operator], noise=NOISES[noise])
+    x, y = states(7), np.array([0.3, -1.0, 2.0])
+    tensor = torch.as_tensor(x)
+    np.testing.assert_allclose(observation.apply(tensor), observation.apply(x), atol=1e-13)
+    np.testing.assert_allclose(
+        observation.log_likelihood(tensor, torch.as_tensor(y)), observation.log_likelihood(x, y), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"operator": "stride", "offset": D, "noise": 1.0}, "offset must be below the dimension 5"),
+        ({"operator": "identity", "stride": 2, "noise": 1.0}, "did you mean 'stride'"),
+        ({"operator": "identity", "offset": 1, "noise": 1.0}, "did you mean 'stride'"),
+        ({"operator": "identity", "matrix": H.tolist(), "noise": 1.0}, "takes no key 'matrix'"),
+        ({"operator": "stride", "matrix": H.tolist(), "noise": 1.0}, "takes no key 'matrix'"),
+        ({"operator": "matrix", "noise": 1.0}, "needs the key 'matrix'"),
+        ({"operator": "matrix", "matrix": [[1.0, 0.0], [1.0]], "noise": 1.0}, "rows of different lengths"),
+        ({"operator": "matrix", "matrix": [], "noise": 1.0}, "matrix"),
+        ({"operator": "matrix", "matrix": [[1.0, 0.0]], "noise": 1.0}, r"has shape \(1, 2\): expected \(any, 5\)"),
+        ({"operator": "matrix", "matrix": [[0.0] * D], "noise": 1.0}, "all zero"),
+        ({"operator": "identity", "noise": [1.0, 2.0]}, "2 standard deviations: expected one, or 5"),
+        ({"operator": "identity", "noise": R.tolist()}, r"shape \(3, 3\): expected \(5, 5\)"),
+        ({**OPERATORS["matrix"], "noise": (R + np.eye(3, k=1)).tolist()}, "symmetric and positive definite"),
+        ({**OPERATORS["matrix"], "noise": (R - np.eye(3)).tolist()}, "symmetric and positive definite"),
+        ({**OPERATORS["matrix"], "noise": (np.ones((3, 3)) - 2 * np.eye(3)).tolist()}, "symmetric and positive definite"),
+        ({**OPERATORS["matrix"], "noise": [[1.0, 0.0], [0.0]]}, "noise"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_with_the_reason(settings, fault):
+    with pytest.raises(ValueError, match=fault):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"operator": "identity", "noise": 0.0},
+        {"operator": "identity", "noise": -1.0},
+        {"operator": "identity", "noise": [1.0, 1.0, 1.0, 1.0, 0.0]},
+        {"operator": "identity", "noise": float("nan")},
+        {"operator": "matrix", "matrix": [[float("inf")] * D], "noise": 1.0},
+        {"operator": "stride", "stride": 0, "noise": 1.0},
+        {"operator": "stride", "offset": -1, "noise": 1.0},
+        {"operator": "every_second", "noise": 1.0},
+        {"operator": "identity"},
+        {"operator": "identity", "noise": 1.0, "strides": 2},
+    ],
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ValidationError):
+        ObservationSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"noise": 1.0}, "either the indices"),
+        ({"indices": [0], "matrix": H, "noise": 1.0}, "either the indices"),
+        ({"indices": [0, 2], "noise": [1.0, -1.0]}, "must be positive"),
+        ({"indices": [0, 2], "noise": float("nan")}, "must be positive"),
+        ({"matrix": np.ones((2, 2, D)), "noise": 1.0}, "observation matrix has shape"),
+        ({"indices": [0, D], "noise": 1.0}, "component"),
+    ],
+)
+def test_observation_refuses_arguments_that_do_not_fit(arguments, fault):
+    with pytest.raises(ValueError, match=fault):
+        Observation(D, **arguments)
+
+
+def test_matrix_takes_neither_stride_nor_offset():
+    with pytest.raises(ValueError, match="stride"):
+        make(**OPERATORS["matrix"], stride=2, noise=1.0)
