@@ -23,15 +23,13 @@ from tqdm import tqdm
 
 from masf import __version__
 from masf.arrays import Stream, on_device
-from masf.denoisers.gaussian import ensemble_denoiser
-from masf.denoisers.learned import FEATURES, Climate, LearnedDenoiser
+from masf.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser, feature_count
 from masf.denoisers.networks import MLP, CircularConvNet
 from masf.denoisers.training import fit, loss, zero_loss
 from masf.files import FileFault, replacing
 from masf.filters.base import inflate
-from masf.localization import taper_matrix
 from masf.observations import ObservationSettings, make_observation
-from masf.prior_settings import NetworkSettings, PriorSettings
+from masf.prior_settings import PriorSettings
 from masf.process import ForwardProcess, make_basis
 from masf.registry import make_system
 from masf.samplers import coupled, time_grid
@@ -50,21 +48,24 @@ class Prior:
 
     network: nn.Module
     climate: Climate
+    settings: PriorSettings
     metadata: dict[str, str]
 
 
-def make_network(settings: NetworkSettings, system: System) -> nn.Module:
+def make_network(prior: PriorSettings, system: System) -> nn.Module:
     """An untrained network for this system: convolutions on a ring, or a perceptron.
 
     Raises:
         ValueError: if convolutions are asked for where the components do not form a ring of equals.
     """
+    settings = prior.network
     kind = settings.resolved_kind(system.translation_invariant)
+    features = feature_count(system.dimension, prior.localization_radii)
     if kind == "conv1d":
         if not system.translation_invariant:
             raise ValueError("network kind 'conv1d' needs a translation-invariant system; use 'mlp'")
-        return CircularConvNet(FEATURES, settings.width, settings.blocks, settings.kernel)
-    return MLP(FEATURES, system.dimension, settings.width, settings.blocks)
+        return CircularConvNet(features, settings.width, settings.blocks, settings.kernel)
+    return MLP(features, system.dimension, settings.width, settings.blocks)
 
 
 def train(
@@ -82,12 +83,11 @@ def train(
     if cls.translation_invariant and "dimension" in parameters and observation_settings.operator != "matrix":
         # A network of local convolutions learns from a short ring what it needs on a long one.
         stride = observation_settings.stride
-        shortened = min(parameters["dimension"], -(-settings.training_dimension // stride) * stride)
-        parameters["dimension"] = shortened
+        parameters["dimension"] = min(parameters["dimension"], -(-settings.training_dimension // stride) * stride)
     system = make_system(system_name, parameters)
     stream = Stream(seed, "train-prior")
     torch.manual_seed(stream.numpy.integers(2**31))
-    network = make_network(settings.network, system).to(device)
+    network = make_network(settings, system).to(device)
     worlds = Worlds(system, observation_settings, settings, stream, device)
     gathered: list[tuple[Tensor, Tensor]] = []
     for round_ in range(settings.rounds):
@@ -111,7 +111,7 @@ def train(
         "held_out_loss": f"{trained:.6g}",
         "held_out_loss_gaussian": f"{untrained:.6g}",
     }
-    return Prior(network, worlds.climate, metadata)
+    return Prior(network, worlds.climate, settings, metadata)
 
 
 class Worlds:
@@ -123,10 +123,9 @@ class Worlds:
         self.system, self.settings, self.stream, self.device = system, settings, stream, device
         self.observation = make_observation(observation, system.dimension)
         self.basis = make_basis(self.observation)
-        taper = taper_matrix(system.distances(), settings.localization_radius if system.distances() is not None else None)
-        self.taper = None if taper is None else on_device(taper, device)
         self.times = time_grid(settings.sampler_steps)
         self.climate, self._starts = self._sample_climate()
+        self.family = GaussianFamily(system, settings.localization_radii, self._starts)
         self.held_out: tuple[Tensor, Tensor]
 
     def _sample_climate(self) -> tuple[Climate, Tensor]:
@@ -172,9 +171,7 @@ class Worlds:
 
     def _denoiser(self, ensemble: Tensor, network: nn.Module | None) -> LearnedDenoiser:
         process = ForwardProcess.for_ensemble(self.basis, ensemble)
-        covariance = "ensemble" if self.taper is None and self.system.dimension > 100 else "localized"
-        gaussian = ensemble_denoiser(process, ensemble, covariance, self.taper)
-        return LearnedDenoiser(gaussian, network or _Zero(), self.climate, ensemble.std(dim=0))
+        return LearnedDenoiser(self.family(process, ensemble), network or _Zero(), self.climate, ensemble)
 
     def _pairs(self, denoiser: LearnedDenoiser, states: Tensor) -> tuple[Tensor, Tensor]:
         """Noised copies of the truth and of extra members, each at times of their own."""
@@ -232,10 +229,10 @@ def load(path: Path, system: System, device: str) -> Prior:
     if metadata.get("format") != FORMAT:
         raise FileFault(path, f"is not a prior of format {FORMAT}", "run stage train-prior again")
     settings = PriorSettings.model_validate_json(metadata["settings"])
-    network = make_network(settings.network, system)
+    network = make_network(settings, system)
     try:
         network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     except RuntimeError as error:
         raise FileFault(path, f"was trained for another system or network ({error})", "run stage train-prior again") from error
     climate = Climate(tensors["climate.mean"].numpy(), tensors["climate.std"].numpy())
-    return Prior(network.to(device).eval(), climate, metadata)
+    return Prior(network.to(device).eval(), climate, settings, metadata)

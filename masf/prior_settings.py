@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -46,7 +46,11 @@ class PriorSettings(BaseModel):
     members: int = Field(100, ge=2, description="Members whose mean and covariance the Gaussian denoiser takes.")
     extra_members: int = Field(28, ge=1, description="Further members, denoised in training but not in those statistics.")
     initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the ensembles at the start.")
-    localization_radius: float | None = Field(12.0, gt=0, description="As for filter masf; ignored without geometry.")
+    localization_radii: list[Annotated[float, Field(gt=0)] | None] = Field(
+        [6.0, 3.0, 16.0],
+        min_length=1,
+        description="Radii of the Gaussian denoisers: the network corrects the first and sees all; null tapers nothing.",
+    )
     inflation: float = Field(1.02, ge=1.0, le=3.0, description="As for filter masf.")
     sampler_steps: int = Field(8, ge=1, description="Reverse steps of the analyses in the training cycles.")
     training_dimension: int = Field(

@@ -15,7 +15,7 @@ so that X_0 = z and X_1, given z, is distributed exactly as the measurement. For
 
 States stay in physical coordinates: the process is diagonal in a *basis*, and a coefficient such as A(t) is the vector of
 its values there, applied to a state by ``basis.apply``. If H is a mask and R is diagonal, the basis is the standard one
-(then s is 0 or 1, with r the noise variance of each component, and nothing needs to be whitened). Otherwise it comes from a thin SVD.
+(then s is 0 or 1, r is the noise variance of each component, and nothing is whitened). Otherwise it is from a thin SVD.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ runs the guided SDE of the authors' public code, which is not exact.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +39,15 @@ class Denoiser(Protocol):
 def time_grid(steps: int) -> list[float]:
     """0 = t_0 < ... < t_steps = 1, evenly spaced."""
     return [i / steps for i in range(steps + 1)]
+
+
+def centred_normal(shape: tuple[int, int], x: Array, stream: Stream) -> Array:
+    """Standard normal noise (N, d) whose mean over members is 0, so that it does not move the ensemble's mean."""
+    noise = stream.normal(shape, x)
+    if shape[0] == 1:
+        return noise
+    # Each entry keeps its unit variance.
+    return (noise - array_namespace(x).mean(noise, axis=0)) * math.sqrt(shape[0] / (shape[0] - 1))
 
 
 def reverse_mean(process: ForwardProcess, denoised: Array, x: Array, t: float, u: float) -> Array:
@@ -73,7 +83,7 @@ def coupled(process: ForwardProcess, denoiser: Denoiser, y: Array, members: Arra
     xp = array_namespace(members)
     path = [members]
     for t, u in itertools.pairwise(times):
-        path.append(process.transition(path[-1], t, u, stream.normal(tuple(members.shape), members)))
+        path.append(process.transition(path[-1], t, u, centred_normal(tuple(members.shape), members, stream)))
     x = process.end_state(path[-1], y)
     n = len(members)
     for i in range(len(times) - 2, -1, -1):

@@ -54,7 +54,7 @@ class Setting(_Section):
 
     when: dict[str, Any] = Field(
         min_length=1,
-        description="Conditions, all of which must hold: system, observation, gap, or a system parameter; a value or a list of values.",
+        description="Conditions that must all hold: system, observation, gap or a system parameter; a value or a list of values.",
     )
     parameters: dict[str, Any] = Field(min_length=1, description="Parameters that replace the general ones there.")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 
@@ -26,7 +28,7 @@ def stream() -> Stream:
 def forward_end(process: ForwardProcess, members: np.ndarray, times: list[float]) -> np.ndarray:
     """The x_1 that ``coupled`` noises ``members`` to, from a stream of the same seed."""
     numbers, x = stream(), members
-    for t, u in zip(times[:-1], times[1:], strict=True):
+    for t, u in itertools.pairwise(times):
         x = process.transition(x, t, u, numbers.normal(x.shape, x))
     return x
 
@@ -111,26 +113,18 @@ def test_coupled_returns_a_member_unchanged_at_its_own_measurement(kind, steps, 
     assert np.max(np.abs(moved - member)) > 0.01
 
 
-@pytest.mark.parametrize("kind", ["mask", "dense"])
-def test_coupled_takes_a_constant_variance_for_what_it_is(kind, problem):
-    """Where C does not depend on x, saying so and giving its diagonal are the same."""
-    problem = problem(kind, 6)
+@pytest.mark.parametrize("h", [[[1.0, 0.0]], [[1.0, -1.0]], [[1.0, 1.0]]], ids=["mask", "difference", "sum"])
+def test_coupled_takes_a_constant_variance_for_what_it_is(h):
+    """Where C does not depend on x, saying so and giving its diagonal, however uneven, are the same."""
+    process = ForwardProcess(make_basis(Observation(2, matrix=h, noise=0.5)))
+    members = np.random.default_rng(4).standard_normal((7, 2))
 
-    class Stating(DenseDenoiser):
+    class Stating(Wavy):
         def variance(self, x, t):
-            return np.broadcast_to(self.posterior_variance(t), x.shape)
+            return np.broadcast_to([9.0, 0.01], x.shape)
 
-    members = problem.prior_draws(7, seed=4)
     silent, stating = (
-        coupled(
-            problem.process,
-            cls(problem.process, problem.mean, problem.covariance),
-            problem.y,
-            members,
-            time_grid(5),
-            stream(),
-        )
-        for cls in (DenseDenoiser, Stating)
+        coupled(process, denoiser, np.ones(1), members, time_grid(5), stream()) for denoiser in (Wavy(None), Stating(None))
     )
     np.testing.assert_allclose(stating, silent, rtol=1e-12)
 
@@ -223,8 +217,8 @@ class MixtureDenoiser:
         """Weights (N, k), means (N, k) and variances (k,) of X_0 given X_t = x (N, 1)."""
         a, sigma = self.process.A(t)[0], self.process.Sigma(t)[0]
         marginal = a**2 * self.variances + sigma
-        log_weights = np.log(self.weights) + scipy.stats.norm.logpdf(x, a * self.means, np.sqrt(marginal))
-        weights = np.exp(log_weights - scipy.special.logsumexp(log_weights, axis=-1, keepdims=True))
+        distance = (x - a * self.means) ** 2 / marginal
+        weights = scipy.special.softmax(np.log(self.weights / np.sqrt(marginal)) - distance / 2, axis=-1)
         gain = self.variances * a / marginal
         return weights, self.means + gain * (x - a * self.means), self.variances * sigma / marginal
 
@@ -285,9 +279,10 @@ def test_bimodal_posterior_is_met(sampler, denoiser, steps):
 
 
 @pytest.mark.parametrize("sampler", [exact, coupled])
-@pytest.mark.parametrize("denoiser", [MixtureDenoiser, WithGaussianC])
-def test_bimodal_error_falls_with_the_number_of_steps(sampler, denoiser):
-    distances = [bimodal_distance(sampler, denoiser, steps) for steps in (4, 16, 64)]
-    assert distances[0] > distances[1] > distances[2]
-    # More than sampling error: the coarsest is off beyond what draws of the posterior would be.
-    assert distances[0] > scipy.stats.kstwo.isf(1e-3, N)
+@pytest.mark.parametrize(("denoiser", "steps"), [(MixtureDenoiser, (2, 4, 16)), (WithGaussianC, (2, 8, 64))])
+def test_bimodal_error_falls_with_the_number_of_steps(sampler, denoiser, steps):
+    coarse, middle, fine = (bimodal_distance(sampler, denoiser, n) for n in steps)
+    # Distances fluctuate by less than this quantile of the distance of draws from the posterior itself.
+    fluctuation = scipy.stats.kstwo.isf(1e-3, N)
+    assert coarse > middle + fluctuation
+    assert middle > fine + fluctuation

@@ -27,7 +27,8 @@ except ConfigFault as fault:
 RESULTS = STUDY.config.results.rstrip("/")
 SETTING = "{system}/{parameters}/{observation}"
 CELL = f"{SETTING}/gap~{{gap}}/seed~{{seed}}"
-ENVIRONMENT = "../../environment.yml"
+# Absolute, because an inherited rule would look beside its own file.
+ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 
 
 wildcard_constraints:

@@ -1,0 +1,376 @@
+"""Filters: each against its textbook formula, and all against the Kalman filter on a linear Gaussian system."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from masf.arrays import Stream
+from masf.filters.base import Filter, Setup, ensemble_needs_members, inflate, initial_draws
+from masf.filters.enkf import enkf_increments, perturbed_innovations
+from masf.filters.enkf_localized import localized_increments
+from masf.filters.kalman import Gaussian, kalman_update
+from masf.filters.particle import systematic_resampling
+from masf.observations import Observation
+from masf.registry import filter_class, make_system, names
+
+KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
+LINEAR = {"dimension": 4, "speed": 0.6, "diffusion": 0.3, "persistence": 0.95, "model_noise": 0.5}
+
+
+def make_filter(name: str, observation: Observation, *, seed: int = 0, spread: float = 1.0, **parameters: object) -> Filter:
+    """A filter on the linear system, in numpy and float64."""
+    system = make_system("linear_gaussian", LINEAR | {"dimension": observation.dimension})
+    mean = np.linspace(-1, 1, observation.dimension)
+    cls = filter_class(name)
+    return cls(cls.Parameters(**parameters), Setup(system, observation, mean, spread, Stream(seed, f"test {name}")))
+
+
+# --- the EnKF's formulas
+
+
+def textbook_increments(ensemble, innovations, observation, taper=1.0):
+    h, p = observation.matrix, np.cov(ensemble.T) * taper
+    return innovations @ (p @ h.T @ np.linalg.inv(h @ p @ h.T + observation.covariance)).T
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [3, 30], ids=["fewer members than measurements", "more"])
+def test_enkf_increments_are_the_textbook_formula(kind, n, problem):
+    problem = problem(kind, 8)
+    assert n < problem.observation.size or n == 30
+    ensemble = problem.prior_draws(n, seed=1)
+    innovations = np.random.default_rng(2).standard_normal((n, problem.observation.size))
+    expected = textbook_increments(ensemble, innovations, problem.observation)
+    increments = enkf_increments(ensemble, innovations, problem.observation)
+    np.testing.assert_allclose(increments, expected, rtol=1e-9, atol=1e-11)
+    untapered = localized_increments(ensemble, innovations, problem.observation, None)
+    np.testing.assert_allclose(untapered, expected, rtol=1e-9, atol=1e-11)
+    in_torch = enkf_increments(torch.as_tensor(ensemble), torch.as_tensor(innovations), problem.observation)
+    np.testing.assert_allclose(in_torch, increments, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_localized_increments_taper_the_covariance(kind, problem):
+    problem = problem(kind, 8)
+    taper = np.exp(-np.abs(np.subtract.outer(np.arange(8), np.arange(8))) / 2)
+    ensemble = problem.prior_draws(5, seed=1)
+    innovations = np.random.default_rng(2).standard_normal((5, problem.observation.size))
+    increments = localized_increments(ensemble, innovations, problem.observation, taper)
+    expected = textbook_increments(ensemble, innovations, problem.observation, taper)
+    np.testing.assert_allclose(increments, expected, rtol=1e-9, atol=1e-11)
+    in_torch = localized_increments(*map(torch.as_tensor, (ensemble, innovations)), problem.observation, torch.as_tensor(taper))
+    np.testing.assert_allclose(in_torch, increments, rtol=1e-9, atol=1e-11)
+
+
+def test_perturbations_have_covariance_r_and_do_not_move_the_mean(problem, assert_moments):
+    problem = problem("dense", 6)
+    ensemble = problem.prior_draws(20_000, seed=1)
+    innovations = perturbed_innovations(ensemble, problem.y, problem.observation, Stream(0, "test"))
+    expected_mean = problem.y - problem.observation.apply(ensemble.mean(axis=0))
+    np.testing.assert_allclose(innovations.mean(axis=0), expected_mean, atol=1e-12)
+    perturbations = innovations - problem.y + problem.observation.apply(ensemble)
+    assert_moments(perturbations, np.zeros(3), problem.observation.covariance)
+
+
+# --- the laws of single members, given the forecast ensemble
+
+
+@pytest.mark.parametrize("kind", ["identity", "mask", "dense"])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("enkf", {}),
+        ("enkf_localized", {"localization_radius": None}),
+        ("enkf_localized", {"localization_radius": 2.0}),
+        ("masf", {"network": False, "steps": 1, "covariance": "ensemble"}),
+        ("masf", {"network": False, "steps": 5, "covariance": "ensemble"}),
+        ("masf", {"network": False, "steps": 5, "localization_radius": None}),
+        ("masf", {"network": False, "steps": 5, "localization_radius": 2.0}),
+        ("masf", {"network": False, "steps": 5, "covariance": "diagonal"}),
+    ],
+)
+def test_masf_without_a_network_is_the_enkf_in_distribution(name, parameters, kind, problem, assert_moments):
+    """Member i goes to x_i + K (y - H x_i) + K eta with eta ~ N(0, R): the increments' noise is the same for all filters."""
+    if parameters.get("covariance") == "diagonal" and kind == "dense":
+        pytest.skip("refused, see test_gaussian_denoiser.py")
+    problem = problem(kind, 6)
+    observation, ensemble = problem.observation, problem.prior_draws(20_000, seed=1)
+    filter_ = make_filter(name, observation, **parameters)
+    taper = 1.0 if getattr(filter_, "taper", None) is None else filter_.taper
+    covariance = np.cov(ensemble.T) * (np.eye(6) if parameters.get("covariance") == "diagonal" else taper)
+    h = observation.matrix
+    gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + observation.covariance)
+    noise = filter_.analyse(ensemble, problem.y) - ensemble - (problem.y - ensemble @ h.T) @ gain.T
+    # Components that the gain does not reach have no noise; the others have K R K^T.
+    expected = gain @ observation.covariance @ gain.T
+    reached = np.diag(expected) > 1e-12
+    np.testing.assert_allclose(noise[:, ~reached], 0, atol=1e-9)
+    assert_moments(noise[:, reached], np.zeros(reached.sum()), expected[np.ix_(reached, reached)])
+
+
+# --- the Kalman filter
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kalman_update_is_the_information_form(kind, problem):
+    problem = problem(kind, 6)
+    prior = Gaussian(problem.mean, problem.covariance)
+    posterior = kalman_update(prior, problem.y, problem.observation.matrix, problem.observation.covariance)
+    mean, covariance = problem.posterior
+    np.testing.assert_allclose(posterior.mean, mean, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(posterior.covariance, covariance, rtol=1e-10, atol=1e-12)
+
+
+def test_kalman_cycle_conditions_the_joint_normal_of_all_states(problem):
+    observation, cycles, gap, d = problem("dense", 4).observation, 3, 2, 4
+    filter_ = make_filter("kalman", observation, spread=0.7)
+    m, times = filter_.system.matrix, cycles * gap + 1
+    # All states at once: x = G (x_0, xi_1, ..., xi_T), with G lower triangular in blocks of powers of M.
+    powers = [np.linalg.matrix_power(m, k) for k in range(times)]
+    g = np.block([[powers[i - j] if i >= j else np.zeros((d, d)) for j in range(times)] for i in range(times)])
+    scale = np.repeat([0.7**2] + [LINEAR["model_noise"] ** 2] * (times - 1), d)
+    joint_mean = g[:, :d] @ filter_.setup.initial_mean
+    joint_covariance = (g * scale) @ g.T
+    ys = np.random.default_rng(3).standard_normal((cycles, observation.size))
+
+    state = filter_.start(np.empty((2, d)))
+    for k in range(1, cycles + 1):
+        for _ in range(gap):
+            state = filter_.forecast(state)
+        state = filter_.analyse(state, ys[k - 1])
+        h = np.zeros((k * observation.size, times * d))
+        for j in range(1, k + 1):
+            h[(j - 1) * observation.size : j * observation.size, j * gap * d : (j * gap + 1) * d] = observation.matrix
+        r = np.kron(np.eye(k), observation.covariance)
+        gain = joint_covariance @ h.T @ np.linalg.inv(h @ joint_covariance @ h.T + r)
+        now = slice(k * gap * d, (k * gap + 1) * d)
+        expected_mean = (joint_mean + gain @ (ys[:k].ravel() - h @ joint_mean))[now]
+        expected_covariance = (joint_covariance - gain @ h @ joint_covariance)[now, now]
+        np.testing.assert_allclose(state.mean, expected_mean, rtol=1e-9)
+        np.testing.assert_allclose(state.covariance, expected_covariance, rtol=1e-9, atol=1e-12)
+        mean, spread = filter_.moments(state)
+        np.testing.assert_allclose(mean, expected_mean, rtol=1e-9)
+        np.testing.assert_allclose(spread, np.sqrt(np.diag(expected_covariance)), rtol=1e-9)
+
+
+def test_kalman_members_are_draws_from_the_posterior(problem, assert_moments):
+    problem = problem("dense", 4)
+    filter_ = make_filter("kalman", problem.observation, draws=20_000)
+    assert_moments(filter_.members(Gaussian(problem.mean, problem.covariance)), problem.mean, problem.covariance)
+
+
+@pytest.mark.parametrize("name", ["lorenz63", "lorenz96"])
+def test_kalman_refuses_a_nonlinear_system(name):
+    system = make_system(name, {"dt": 0.01} | ({} if name == "lorenz63" else {"dimension": 8, "forcing": 8.0}))
+    observation = Observation(system.dimension, indices=[0], noise=1.0)
+    cls = filter_class("kalman")
+    assert cls.linear_only
+    with pytest.raises(ValueError, match="exact for linear systems only"):
+        cls(cls.Parameters(), Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test")))
+
+
+# --- every ensemble filter, against the Kalman filter
+
+CONSISTENT = [
+    ("enkf", {}),
+    ("enkf_localized", {"localization_radius": None}),
+    ("masf", {"network": False, "steps": 4, "covariance": "ensemble"}),
+    ("masf", {"network": False, "steps": 4, "localization_radius": None}),
+    ("masf_fresh", {"network": False, "steps": 4, "covariance": "ensemble"}),
+    ("masf_fresh", {"network": False, "steps": 4, "localization_radius": None}),
+    ("particle", {"particles": 8000}),
+]
+INCONSISTENT = {"free_run", "masf_guided", "kalman"}
+
+
+def test_every_filter_is_held_against_the_kalman_filter_or_known_to_differ():
+    assert {name for name, _ in CONSISTENT} | INCONSISTENT == set(names("filters"))
+
+
+@pytest.mark.parametrize("kind", ["mask", "dense"])
+@pytest.mark.parametrize(("name", "parameters"), CONSISTENT)
+def test_a_large_ensemble_comes_near_the_kalman_posterior(name, parameters, kind, problem):
+    observation, y, n, repeats = problem(kind, 3).observation, problem(kind, 3).y, 2000, 20
+    kalman = make_filter("kalman", observation)
+    posterior = kalman.analyse(kalman.forecast(kalman.start(np.empty((2, 3)))), y)
+    found = []
+    for seed in range(repeats):
+        filter_ = make_filter(name, observation, seed=seed, **parameters)
+        ensemble = filter_.start(initial_draws(kalman.setup, n))
+        analysis = filter_.analyse(filter_.forecast(ensemble), y)
+        found.append(np.concatenate([analysis.mean(axis=0), np.cov(analysis.T)[np.triu_indices(3)]]))
+    # Independent repeats give each moment's standard error: Student's t, and Bonferroni over the moments. The bias of an
+    # ensemble of n, of order 1/n, is far below the standard error, of order (n repeats)^(-1/2).
+    expected = np.concatenate([posterior.mean, posterior.covariance[np.triu_indices(3)]])
+    errors = (np.mean(found, axis=0) - expected) / (np.std(found, axis=0, ddof=1) / math.sqrt(repeats))
+    assert np.max(np.abs(errors)) < scipy.stats.t.isf(1e-3 / 2 / len(errors), repeats - 1)
+
+
+def test_guided_filter_has_the_gain_of_theory_and_not_the_kalman_gain(bonferroni):
+    n = 10_000
+    ensemble = np.random.default_rng(0).standard_normal((n, 1))
+    ensemble = (ensemble - ensemble.mean()) / ensemble.std(ddof=1)
+    filter_ = make_filter("masf_guided", Observation(1, indices=[0], noise=1.0), network=False, steps=400, covariance="ensemble")
+    analysis = filter_.analyse(ensemble, np.array([2.0]))
+    # Variance 3 - 4 log 2, and a step error below 0.005: see test_samplers.py.
+    bound = 0.005 + bonferroni(1) * math.sqrt((3 - 4 * math.log(2)) / n)
+    assert analysis.mean() == pytest.approx(2 * math.log(2), abs=bound)
+
+
+# --- the particle filter
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.999])
+@pytest.mark.parametrize(
+    "weights", [[0.0, 1.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.5, 0.5], [0.7, 0.0, 0.3, 0.0]]
+)
+def test_systematic_resampling_copies_as_often_as_weights_say(weights, offset):
+    weights = np.array(weights)
+    chosen = systematic_resampling(weights, offset)
+    copies = np.bincount(chosen, minlength=4)
+    assert len(chosen) == 4
+    assert np.all(np.diff(chosen) >= 0)
+    assert np.all(copies[weights == 0] == 0)
+    assert np.all(np.abs(copies - 4 * weights) < 1 + 1e-12)
+
+
+def test_systematic_resampling_is_unbiased_over_offsets():
+    weights = np.random.default_rng(0).dirichlet(np.ones(7))
+    offsets = (np.arange(2000) + 0.5) / 2000
+    copies = np.mean([np.bincount(systematic_resampling(weights, u), minlength=7) for u in offsets], axis=0)
+    # Each expected count is an integral of a step function with at most two jumps of size 1, on a grid of 2000 points.
+    np.testing.assert_allclose(copies, 7 * weights, atol=2 / 2000)
+
+
+def test_systematic_resampling_never_leaves_the_ensemble():
+    weights = np.full(10, 0.1)
+    weights[-1] = 0.1 - 1e-12
+    assert systematic_resampling(weights, np.nextafter(1, 0)).max() == 9
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, 1.0])
+def test_kernel_moves_particles_but_keeps_mean_and_covariance(bandwidth, problem, bonferroni):
+    n, problem = 2000, problem("mask", 2)
+    blind = Observation(2, indices=[0], noise=1e9)
+    state = problem.prior_draws(n, seed=1)
+    moved = make_filter("particle", blind, bandwidth=bandwidth).analyse(state, np.zeros(1))
+    if bandwidth == 0:
+        np.testing.assert_allclose(moved, state, atol=1e-12)
+        return
+    # All weights are equal, so each particle has one copy: sqrt(1 - h^2) of its anomaly plus noise of covariance h^2 C.
+    h2 = (4 / (4 * n)) ** (2 / 6)
+    c = np.cov(state.T)
+    mean_errors = (moved.mean(axis=0) - state.mean(axis=0)) / np.sqrt(h2 * np.diag(c) / n)
+    scale = (2 * h2 * (1 - h2) + h2**2) * (np.outer(np.diag(c), np.diag(c)) + c**2) / n
+    covariance_errors = ((np.cov(moved.T) - c) / np.sqrt(scale))[np.triu_indices(2)]
+    errors = np.concatenate([mean_errors, covariance_errors])
+    assert np.max(np.abs(errors)) < bonferroni(len(errors))
+    assert np.min(np.abs(moved - state).max(axis=1)) > 0
+
+
+@pytest.mark.parametrize("kind", ["mask", "dense"])
+def test_particle_filter_meets_the_kalman_posterior(kind, problem, bonferroni):
+    observation, y, n = problem(kind, 2).observation, problem(kind, 2).y, 50_000
+    kalman = make_filter("kalman", observation)
+    prior = kalman.forecast(kalman.start(np.empty((2, 2))))
+    posterior = kalman.analyse(prior, y)
+    particle = make_filter("particle", observation, particles=n)
+    forecast = particle.forecast(particle.start(np.empty((2, 2))))
+    analysis = particle.analyse(forecast, y)
+    # Importance sampling: a weighted mean of f has variance E[w^2 (f - Ef)^2] / n with w = posterior / prior density, and
+    # resampling adds at most Var(f) / n. f is each component, and each product of two.
+    w = scipy.stats.multivariate_normal(posterior.mean, posterior.covariance).pdf(forecast)
+    w /= scipy.stats.multivariate_normal(prior.mean, prior.covariance).pdf(forecast)
+
+    def functions(x):
+        x = x - posterior.mean
+        return np.stack([x[:, 0], x[:, 1], x[:, 0] ** 2, x[:, 0] * x[:, 1], x[:, 1] ** 2], axis=-1)
+
+    c = posterior.covariance
+    expected = np.array([0, 0, c[0, 0], c[0, 1], c[1, 1]])
+    variance = np.mean((w[:, None] * (functions(forecast) - expected)) ** 2, axis=0) + functions(analysis).var(axis=0)
+    errors = (functions(analysis).mean(axis=0) - expected) / np.sqrt(variance / n)
+    assert np.max(np.abs(errors)) < bonferroni(len(errors))
+    effective_size = particle.diagnostics()["effective_size"]
+    assert effective_size == pytest.approx(w.sum() ** 2 / np.sum(w**2), rel=1e-6)
+
+
+# --- what all filters share
+
+
+def test_inflate_scales_anomalies_and_keeps_the_mean():
+    ensemble = np.random.default_rng(0).standard_normal((9, 3))
+    inflated = inflate(ensemble, 1.3)
+    np.testing.assert_allclose(inflated.mean(axis=0), ensemble.mean(axis=0), atol=1e-14)
+    np.testing.assert_allclose(np.cov(inflated.T), 1.69 * np.cov(ensemble.T), rtol=1e-12)
+    np.testing.assert_array_equal(inflate(ensemble, 1.0), ensemble)
+
+
+@pytest.mark.parametrize("name", ["enkf", "enkf_localized", "masf", "masf_fresh", "masf_guided"])
+def test_filters_inflate_their_analysis(name, problem):
+    problem = problem("mask", 6)
+    ensemble = problem.prior_draws(10, seed=1)
+    parameters = {"network": False, "steps": 3} if name.startswith("masf") else {}
+    plain, inflated = (
+        make_filter(name, problem.observation, inflation=factor, **parameters).analyse(ensemble, problem.y)
+        for factor in (1.0, 1.5)
+    )
+    np.testing.assert_allclose(inflated, inflate(plain, 1.5), rtol=1e-12, atol=1e-12)
+
+
+def test_free_run_does_not_look_at_the_measurement(problem):
+    problem = problem("mask", 4)
+    ensemble = problem.prior_draws(5, seed=1)
+    np.testing.assert_array_equal(make_filter("free_run", problem.observation).analyse(ensemble, problem.y), ensemble)
+
+
+def test_moments_are_the_mean_and_the_unbiased_spread(problem):
+    problem = problem("mask", 4)
+    ensemble = problem.prior_draws(5, seed=1)
+    mean, spread = make_filter("free_run", problem.observation).moments(ensemble)
+    np.testing.assert_allclose(mean, ensemble.mean(axis=0))
+    np.testing.assert_allclose(spread, ensemble.std(axis=0, ddof=1))
+
+
+def test_particles_start_from_the_initial_distribution(problem, assert_moments):
+    filter_ = make_filter("particle", problem("mask", 4).observation, particles=20_000, spread=0.4)
+    assert_moments(filter_.start(np.empty((2, 4))), filter_.setup.initial_mean, 0.16 * np.eye(4))
+
+
+@pytest.mark.parametrize("name", [n for n in names("filters") if n != "kalman"])
+def test_filters_run_on_torch_tensors(name, problem):
+    problem, cls = problem("mask", 4), filter_class(name)
+    parameters = {"network": False} if name.startswith("masf") else {"particles": 50} if name == "particle" else {}
+    mean = torch.zeros(4, dtype=torch.float32)
+    system = make_system("linear_gaussian", LINEAR)
+    filter_ = cls(cls.Parameters(**parameters), Setup(system, problem.observation, mean, 1.0, Stream(0, "test")))
+    ensemble = torch.as_tensor(problem.prior_draws(8, seed=1), dtype=torch.float32)
+    state = filter_.forecast(filter_.start(ensemble))
+    analysis = filter_.analyse(state, torch.as_tensor(problem.y, dtype=torch.float32))
+    assert isinstance(analysis, torch.Tensor)
+    assert analysis.dtype == torch.float32
+    assert analysis.shape == state.shape
+    assert torch.all(torch.isfinite(analysis))
+
+
+def test_faults_of_a_setup_are_named(problem):
+    observation = problem("mask", 4).observation
+    with pytest.raises(ValueError, match="needs a pretrained prior"):
+        make_filter("masf", observation)
+    with pytest.raises(ValueError, match="needs an observation that is a mask"):
+        dense = problem("dense", 4)
+        make_filter("masf", dense.observation, network=False, covariance="diagonal").analyse(dense.prior_draws(5, 1), dense.y)
+    with pytest.raises(ValueError, match="at least 2"):
+        ensemble_needs_members(np.zeros((1, 4)))
+    lorenz63 = make_system("lorenz63", {"dt": 0.01})
+    setup = Setup(lorenz63, Observation(3, indices=[0], noise=1.0), np.zeros(3), 1.0, Stream(0, "test"))
+    for name in ("masf", "enkf_localized"):
+        cls = filter_class(name)
+        parameters = {"network": False} if name == "masf" else {}
+        with pytest.raises(ValueError, match="no distances; set it to null"):
+            cls(cls.Parameters(**parameters), setup)
