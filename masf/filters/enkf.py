@@ -33,7 +33,7 @@ def enkf_increments(ensemble: Array, innovations: Array, observation: Observatio
     if m <= n:
         covariance = observed.mT @ observed / (n - 1) + like(observation.covariance, ensemble)
         weights = xp.linalg.solve(covariance, innovations.mT)
-        return (observed @ weights).mT @ anomalies / (n - 1)
+        return weights.mT @ (observed.mT @ anomalies) / (n - 1)
     precision = like(
         np.linalg.inv(observation.covariance) if observation.variance is None else 1 / observation.variance, ensemble
     )
