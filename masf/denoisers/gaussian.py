@@ -157,11 +157,13 @@ def ensemble_denoiser(process: ForwardProcess, ensemble: Array, covariance: str,
     mean = xp.mean(ensemble, axis=0)
     if covariance == "diagonal":
         return DiagonalDenoiser(process, mean, xp.var(ensemble, axis=0, correction=1))
-    if covariance == "ensemble":
-        return EnsembleDenoiser(process, mean, ensemble - mean)
-    if covariance != "localized":
+    if covariance not in {"ensemble", "localized"}:
         raise ValueError(f"covariance {covariance!r}: choose one of diagonal, ensemble, localized")
     n, d = ensemble.shape
+    if covariance == "ensemble":
+        if n <= d:
+            return EnsembleDenoiser(process, mean, ensemble - mean)
+        taper = None  # the same covariance, and the smaller of the two systems
     if d > MAX_DENSE_DIMENSION:
         raise ValueError(
             f"covariance 'localized' forms a {d} x {d} matrix: the most is {MAX_DENSE_DIMENSION}; use 'ensemble' or 'diagonal'"
