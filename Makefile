@@ -3,17 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
-# One workflow at a time in this directory; the lock dies with its holder, however that dies.
+# One workflow at a time in this directory; the lock dies with its holder, however that dies, in a moment.
 LOCK := .make.lock
 HELD := another make is running a study in this directory: wait for it to end
-RUN = flock --nonblock --conflict-exit-code 75 $(LOCK) sh -c '\
-	$(BIN)/snakemake --profile local --configfile $(1) --unlock --quiet all && \
+# A killed run leaves its lock; what hinders the unlocking hinders the run too, and is said there.
+RUN = @flock --wait 5 --conflict-exit-code 75 $(LOCK) sh -c '\
+	[ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || $(BIN)/snakemake --profile local --configfile $(1) --unlock --quiet all; \
 	$(BIN)/snakemake --profile local --configfile $(1) $(2)' \
 	|| { code=$$?; [ $$code -eq 75 ] && echo "make: $(HELD)" >&2; exit $$code; }
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quick full report test lint clean
+.PHONY: help install quick full study report test lint clean
 
 help: ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,6 +33,9 @@ quick: $(INSTALLED) ## The quick study: tables and figures in results/quick, in 
 
 full: $(INSTALLED) ## The whole study: tables and figures in results/full, in hours
 	$(call RUN,config/config.yaml,)
+
+study: $(INSTALLED) ## The study of another config: make study CONFIG=my.yaml
+	$(call RUN,$(or $(wildcard $(CONFIG)),$(error CONFIG=$(CONFIG): no such file; make study CONFIG=my.yaml)),)
 
 report: quick ## The quick study's report: results/quick/report.html
 	$(call RUN,config/quick.yaml,--report results/quick/report.html)

@@ -34,7 +34,14 @@ def main(prior: Path, dimension: tuple[int, ...], finetune_steps: tuple[int, ...
 
     for d in dimension:
         settings = CellSettings(
-            "lorenz96", {"dimension": d, "forcing": 8, "dt": 0.01}, {"operator": "identity", "noise": 1.0}, 20, cycles + 1, 100, 1.0, 100
+            "lorenz96",
+            {"dimension": d, "forcing": 8, "dt": 0.01},
+            {"operator": "identity", "noise": 1.0},
+            20,
+            cycles + 1,
+            100,
+            1.0,
+            100,
         )
         truth, (system, observation) = simulate(settings), build(settings)
         for steps in finetune_steps:
@@ -49,9 +56,8 @@ def main(prior: Path, dimension: tuple[int, ...], finetune_steps: tuple[int, ...
                 start = time.perf_counter()
                 state = masf.analyse(state, on_device(y, "cpu"))
                 seconds.append(time.perf_counter() - start)
-            click.echo(
-                f"d {d}: fine-tuning steps {steps}: {np.median(seconds[1:]):.3f} s an analysis, peak memory {peak_memory_mib():.0f} MiB"
-            )
+            cost = f"{np.median(seconds[1:]):.3f} s an analysis, peak memory {peak_memory_mib():.0f} MiB"
+            click.echo(f"d {d}: fine-tuning steps {steps}: {cost}")
 
 
 if __name__ == "__main__":

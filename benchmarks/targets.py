@@ -2,9 +2,9 @@
 
     python benchmarks/targets.py config/config.yaml --output benchmarks/results/targets.csv
 
-Reads truths' settings, filters' parameters and priors of the study (results/full by default; missing priors are trained by
-`snakemake --profile local PRIOR`), computes in memory, and prints each filter's scores and their ratio to MASF's. Cells: Lorenz-63 at
-gap 100; Lorenz-96 with d 40, F 8 at gaps 20 and 50 (all observed) and 40 (every second observed).
+Takes the truths' settings, the filters' parameters and the priors of the study (in its results folder; Snakemake makes them, by
+name), computes in memory, and prints each filter's scores. Cells: Lorenz-63 at gap 100; Lorenz-96 with d 40, F 8 at gaps 20 and
+50 (all observed) and 40 (every second observed).
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def main(config: Path, only: int | None, output: Path | None) -> None:
                     "system": system, "observation": observation, "gap": gap, "filter": name, "seed": cell.settings.seed,
                     "rmse": rmse, "rmse_analysis": analysis, "diverged": diverged,
                 })  # fmt: skip
-            shown = pd.DataFrame(rows).query("filter == @name and system == @system and gap == @gap and observation == @observation")
+            shown = pd.DataFrame(rows).query(
+                "filter == @name and system == @system and gap == @gap and observation == @observation"
+            )
             click.echo(f"{system} {observation} gap {gap} {name}: {shown[['rmse', 'rmse_analysis']].mean().round(4).to_dict()}")
     table = pd.DataFrame(rows)
     if output is not None:

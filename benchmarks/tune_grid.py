@@ -46,7 +46,15 @@ def scores(name: str, parameters: dict, cell: Cell, prior: Path | None) -> tuple
 @click.option("--prior", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path))
 def main(
-    config: Path, experiment: str, name: str, observation: str, gap: int, where: str, score: str, prior: Path | None, output: Path | None
+    config: Path,
+    experiment: str,
+    name: str,
+    observation: str,
+    gap: int,
+    where: str,
+    score: str,
+    prior: Path | None,
+    output: Path | None,
 ) -> None:
     """Runs the search; see the module's docstring."""
     use_threads(1)

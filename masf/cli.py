@@ -76,7 +76,10 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
     from masf.files import replacing
     from masf.study import load_study, make_study
 
-    checked = make_study(json.loads(content), root=root) if content.lstrip().startswith("{") else load_study(Path(content), root)
+    if content.lstrip().startswith("{"):
+        checked = make_study(JsonMapping().convert(content, None, None), root=root)
+    else:
+        checked = load_study(Path(content), root)
     logging.info("%d cells, %d filters", len(checked.cells), len(checked.all_filters))
     if output is not None:
         with replacing(output) as temporary:

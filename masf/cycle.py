@@ -120,7 +120,7 @@ def assimilate(
             result.wall_seconds[k] = time.perf_counter() - wall - (score_resume[0] - score_pause[0])
             result.cpu_seconds[k] = time.process_time() - cpu - (score_resume[1] - score_pause[1])
             _check(result, now + gap, least_spread)
-        except (Diverged, FloatingPointError, np.linalg.LinAlgError, ArithmeticError) as error:
+        except (Diverged, FloatingPointError, np.linalg.LinAlgError) as error:
             return _cut(result, k, gap, str(error))
         except RuntimeError as error:
             # torch.linalg.LinAlgError is a RuntimeError; any other is a fault of the code, not of the filter.

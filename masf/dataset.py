@@ -48,7 +48,7 @@ def _variable(dims: tuple[str, ...], values: np.ndarray, long_name: str, units: 
 
 
 def _axes(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
-    times = np.arange(cycles * gap + 1) * system.dt
+    times = (np.arange(cycles * gap + 1) * system.dt).astype(np.float32)
     return {
         "time": _variable(("time",), times, "model time since the start"),
         "cycle_time": _variable(("cycle",), times[gap::gap], "model time of each measurement"),
@@ -57,8 +57,9 @@ def _axes(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
 
 def _write(path: Path, variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> None:
     dataset = xr.Dataset(variables, attrs={"Conventions": CONVENTIONS, **attributes, "masf_version": __version__})
-    # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is.
-    encoding = {name: {"_FillValue": None} for name in dataset.variables}
+    # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is. The checksums tell a reader
+    # of bytes that changed on disk.
+    encoding = {name: {"_FillValue": None, "fletcher32": True} for name in dataset.variables}
     with replacing(path) as temporary:
         dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
 

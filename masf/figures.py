@@ -152,9 +152,11 @@ def _sweep_panel(
 def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     """Truth and estimate: the attractor and two components over time, one row a filter, with its RMSE."""
     cell = _cell(study, definition)
+    # Not the cell's filters: another experiment may run more of them there.
+    filters = study.experiment_filters(study.config.experiments[definition.experiment])
     folder = Path(study.config.results) / cell.path
     truth = read_truth(folder / "truth.nc")
-    system_dt = float(np.asarray(read_estimate(folder / f"{cell.filters[0]}.nc")["time"].values[1]))
+    system_dt = float(np.asarray(read_estimate(folder / f"{filters[0]}.nc")["time"].values[1]))
     gap = cell.settings.gap
     first = max(0, len(truth.truth) - 1 - definition.cycles * gap)
     times = np.arange(len(truth.truth)) * system_dt
@@ -162,11 +164,11 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     measured = measured[measured >= first]
     look = Look.of(study)
     figure, grid = plt.subplots(
-        len(cell.filters), 3, figsize=(PAGE_WIDTH, 1.25 * len(cell.filters) + 0.5), squeeze=False, layout="constrained",
+        len(filters), 3, figsize=(PAGE_WIDTH, 1.25 * len(filters) + 0.5), squeeze=False, layout="constrained",
         width_ratios=[1, 1.7, 1.7], sharex="col", sharey="col",
     )  # fmt: skip
     observed = study.config.observations[cell.observation_name].operator == "identity"
-    for row, name in enumerate(cell.filters):
+    for row, name in enumerate(filters):
         data = read_estimate(folder / f"{name}.nc")
         mean = data["mean"].values.reshape(len(truth.truth), -1)
         label = study.filters[name].label

@@ -8,6 +8,8 @@ import numpy as np
 def gaspari_cohn(distances: np.ndarray, radius: float) -> np.ndarray:
     """The fifth-order compactly supported correlation of Gaspari and Cohn (1999), eq. 4.10.
 
+    On a ring it is a correlation (no negative eigenvalues) while its support fits: radius at most a quarter of the ring.
+
     Args:
         distances: any shape, in grid points.
         radius: half of the support: the taper is 5/24 at ``radius`` and 0 from 2 ``radius`` on.

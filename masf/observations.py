@@ -60,6 +60,8 @@ class Observation:
         if indices is not None:
             self.indices = np.asarray(indices, dtype=np.int64)
             self.size = self.indices.size
+            if np.any((self.indices < 0) | (self.indices >= dimension)):
+                raise ValueError(f"observed components must be in 0 ... {dimension - 1}")
             if self.size == 0:
                 raise ValueError(f"no component is observed: the offset must be below the dimension {dimension}")
         else:
@@ -118,7 +120,10 @@ class Observation:
 
 def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The diagonal of R, or R itself where it is not diagonal; the other is None."""
-    given = np.asarray(noise, dtype=np.float64)
+    try:
+        given = np.asarray(noise, dtype=np.float64)
+    except ValueError as error:
+        raise ValueError("noise covariance has rows of different lengths") from error
     if given.ndim == 0:
         given = np.full(size, float(given))
     if given.ndim == 1:
@@ -142,6 +147,8 @@ def make_observation(settings: ObservationSettings, dimension: int) -> Observati
         ValueError: if the settings do not fit together or do not fit the dimension.
     """
     if settings.operator == "matrix":
+        if (settings.stride, settings.offset) != (1, 0):
+            raise ValueError("observation operator 'matrix' takes neither 'stride' nor 'offset'")
         if settings.matrix is None:
             raise ValueError("observation operator 'matrix' needs the key 'matrix'")
         lengths = {len(row) for row in settings.matrix}

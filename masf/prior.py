@@ -31,6 +31,7 @@ from masf.filters.base import inflate
 from masf.observations import ObservationSettings, make_observation
 from masf.prior_settings import PriorSettings
 from masf.process import ForwardProcess, make_basis
+from masf.provenance import train_prior_version
 from masf.registry import make_system
 from masf.samplers import coupled, time_grid
 from masf.systems.base import System
@@ -79,8 +80,9 @@ def train(
 ) -> Prior:
     """Trains a prior; see the module's docstring. Deterministic for a given seed, device and number of threads."""
     parameters = dict(system_parameters)
-    cls = type(make_system(system_name, parameters))
-    if cls.translation_invariant and "dimension" in parameters and observation_settings.operator != "matrix":
+    ring = type(make_system(system_name, parameters)).translation_invariant
+    alike = observation_settings.operator != "matrix" and isinstance(observation_settings.noise, float)
+    if settings.network.resolved_kind(ring) == "conv1d" and ring and alike:
         # A network of local convolutions learns from a short ring what it needs on a long one.
         stride = observation_settings.stride
         parameters["dimension"] = min(parameters["dimension"], -(-settings.training_dimension // stride) * stride)
@@ -103,6 +105,7 @@ def train(
     metadata = {
         "format": FORMAT,
         "masf_version": __version__,
+        "code_version": train_prior_version(system_name),
         "system": system_name,
         "system_parameters": json.dumps(system_parameters, sort_keys=True),
         "observation": observation_settings.model_dump_json(),
@@ -211,7 +214,8 @@ def save(prior: Prior, path: Path) -> None:
     tensors["climate.mean"] = torch.as_tensor(prior.climate.mean)
     tensors["climate.std"] = torch.as_tensor(prior.climate.std)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=prior.metadata)
+        # One entry, because safetensors writes several in no fixed order.
+        save_file(tensors, temporary, metadata={"masf": json.dumps(prior.metadata, sort_keys=True)})
 
 
 def load(path: Path, system: System, device: str) -> Prior:
@@ -222,17 +226,23 @@ def load(path: Path, system: System, device: str) -> Prior:
     """
     try:
         with safe_open(path, "pt") as f:
-            metadata = f.metadata() or {}
+            metadata = json.loads((f.metadata() or {}).get("masf", "{}"))
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise FileFault(path, f"cannot be read as a prior ({error})", "run stage train-prior again") from error
     if metadata.get("format") != FORMAT:
         raise FileFault(path, f"is not a prior of format {FORMAT}", "run stage train-prior again")
-    settings = PriorSettings.model_validate_json(metadata["settings"])
+    try:
+        settings = PriorSettings.model_validate_json(metadata["settings"])
+    except (KeyError, ValueError) as error:
+        raise FileFault(path, "was made by another version of masf", "run stage train-prior again") from error
+    name = type(system).__module__.rpartition(".")[2]
+    if metadata.get("system") != name:
+        raise FileFault(path, f"was trained for another system ({metadata.get('system')}, not {name})", "name the right prior")
     network = make_network(settings, system)
     try:
         network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     except RuntimeError as error:
-        raise FileFault(path, f"was trained for another system or network ({error})", "run stage train-prior again") from error
+        raise FileFault(path, "was trained for another dimension or network", "run stage train-prior again") from error
     climate = Climate(tensors["climate.mean"].numpy(), tensors["climate.std"].numpy())
     return Prior(network.to(device).eval(), climate, settings, metadata)

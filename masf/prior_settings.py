@@ -55,7 +55,7 @@ class PriorSettings(BaseModel):
     sampler_steps: int = Field(8, ge=1, description="Reverse steps of the analyses in the training cycles.")
     training_dimension: int = Field(
         40,
-        ge=8,
+        ge=10,
         description="Rings of conv1d are shortened to at most this many components (rounded up to the stride).",
     )
     rounds: int = Field(2, ge=1, le=10, description="Rounds of simulation and training; from the second on with the network.")

@@ -134,10 +134,13 @@ class SVDBasis:
         return y @ like(self._lift.T, y)
 
     def null_variance(self, ensemble: Array) -> Coefficient:
+        if self.rank == self.dimension:
+            # There is no complement; a neutral value keeps the arithmetic well scaled.
+            return np.full(self.rank + 1, self.r[0])
         anomalies = to_numpy(ensemble).astype(np.float64)
         anomalies = anomalies - anomalies.mean(axis=0)
         total = np.sum(anomalies**2) - np.sum((anomalies @ self.v) ** 2)
-        free = max(self.dimension - self.rank, 1) * (len(anomalies) - 1)
+        free = (self.dimension - self.rank) * (len(anomalies) - 1)
         return np.full(self.rank + 1, max(total, 0.0) / free)
 
 

@@ -64,9 +64,16 @@ def _tree(module: str) -> ast.Module:
         raise ValueError(f"no module {module}: expected a file of that name under {_PACKAGE}")
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            node.body = [statement for statement in node.body if not _is_docstring(statement)]
     return tree
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    """Whether a statement is nothing but text: the docstring of a module, class or function, or of the attribute before it."""
+    return (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    )
 
 
 @cache

@@ -13,13 +13,12 @@ runs the guided SDE of the authors' public code, which is not exact.
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Protocol
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, Stream
+from masf.arrays import Array, Stream, eye, like
 from masf.process import ForwardProcess
 
 
@@ -42,12 +41,12 @@ def time_grid(steps: int) -> list[float]:
 
 
 def centred_normal(shape: tuple[int, int], x: Array, stream: Stream) -> Array:
-    """Standard normal noise (N, d) whose mean over members is 0, so that it does not move the ensemble's mean."""
+    """Standard normal noise (N, d) whose mean over members is 0, so that it does not move the ensemble's mean.
+
+    Its sample covariance over members, divided by N - 1, is I on average.
+    """
     noise = stream.normal(shape, x)
-    if shape[0] == 1:
-        return noise
-    # Each entry keeps its unit variance.
-    return (noise - array_namespace(x).mean(noise, axis=0)) * math.sqrt(shape[0] / (shape[0] - 1))
+    return noise if shape[0] == 1 else noise - array_namespace(x).mean(noise, axis=0)
 
 
 def reverse_mean(process: ForwardProcess, denoised: Array, x: Array, t: float, u: float) -> Array:
@@ -95,7 +94,8 @@ def coupled(process: ForwardProcess, denoiser: Denoiser, y: Array, members: Arra
         if variance is not None:
             # The kernel's covariance depends on x: standardise the residual there, and scale it here.
             on_denoised, _, noise = process.reverse_coefficients(t, u)
-            scale = xp.sqrt(process.apply(on_denoised**2, variance) + process.apply(noise, xp.ones_like(both)))
+            factor = process.apply(on_denoised, eye(both.shape[-1], both))
+            scale = xp.sqrt(variance @ (factor**2).mT + like(process.basis.diagonal(noise), both))
             residual = residual * (scale[n:] / scale[:n])
         x = mean[n:] + residual
     return x
@@ -119,7 +119,7 @@ def guided(
     """
     shape = tuple(members.shape)
     x = process.diffuse(members, times[-2], stream.normal(shape, members))
-    for t, u in reversed(list(itertools.pairwise(times))):
+    for t, u in reversed(list(itertools.pairwise(times[:-1]))):
         h = u - t
         score = prior_scale * process.prior_score(x, u, denoiser(x, u))
         score = score + likelihood_scale * process.likelihood_score(x, u, y)

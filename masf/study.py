@@ -27,6 +27,7 @@ from masf.registry import filter_class, make_system, names, system_class
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Lower-case letters, digits and underscores.")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Gap = Annotated[int, Field(ge=1, le=100_000)]
+Axis = Annotated[list[float | int], Field(min_length=1)]
 
 RESERVED_NAMES = {"truth", "prior"}
 """Names that files of a cell already have, so that no filter may."""
@@ -93,9 +94,7 @@ class Experiment(_Section):
 
     title: str = Field(min_length=1, description="One line for tables and reports.")
     system: Name = Field(description="A system in masf/systems.")
-    parameters: dict[str, float | int | list[float | int]] = Field(
-        description="The system's parameters; a list is an axis of the experiment."
-    )
+    parameters: dict[str, float | int | Axis] = Field(description="The system's parameters; a list is an axis of the experiment.")
     observations: list[Name] = Field(min_length=1, description="Names from the section observations.")
     gaps: list[Gap] = Field(min_length=1, description="Steps between two measurements.")
     members: int = Field(ge=2, le=10_000_000, description="Ensemble size N.")
@@ -117,9 +116,9 @@ class Experiment(_Section):
 class TrajectoryFigure(_Section):
     """Figure 3: truth and estimate, one panel a filter."""
 
-    kind: Literal["trajectories"]
+    kind: Literal["trajectories"] = Field(description="trajectories: truth and estimate over time.")
     title: str = Field(min_length=1, description="Caption's first words.")
-    experiment: Name = Field(description="An experiment with one cell a seed, of three components.")
+    experiment: Name = Field(description="An experiment with one cell a seed, of three or more components.")
     seed: Seed = Field(description="The test seed that is shown.")
     cycles: int = Field(10, ge=1, description="How many of the last cycles are shown over time.")
 
@@ -128,14 +127,14 @@ class Panel(_Section):
     """One panel of a sweep figure."""
 
     experiment: Name = Field(description="The experiment whose cells are shown.")
-    axis: str = Field(min_length=1, description="The horizontal axis: gap, or a parameter of the system.")
+    axis: str = Field(min_length=1, description="The horizontal axis: gap, or a parameter of the system; nothing else may vary.")
     observation: Name = Field(description="Which of the experiment's observations.")
 
 
 class SweepFigure(_Section):
     """Figure 4: a score against an axis of an experiment, one line a filter, one panel an experiment and observation."""
 
-    kind: Literal["sweep"]
+    kind: Literal["sweep"] = Field(description="sweep: a score against an axis.")
     title: str = Field(min_length=1, description="Caption's first words.")
     score: Literal["rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast", "spread_skill"] = Field(
         "rmse", description="The vertical axis."
@@ -182,9 +181,14 @@ class Cell:
     experiments: tuple[str, ...]
 
     @property
+    def setting(self) -> str:
+        """The part of its path that cells of other gaps and seeds share: {system}/{parameters}/{observation}."""
+        return self.path.rsplit("/", 2)[0]
+
+    @property
     def prior_path(self) -> str:
         """The pretrained prior that this cell's filters use, relative to the results."""
-        return "/".join([*self.path.split("/")[:3], "prior", "prior.safetensors"])
+        return f"{self.setting}/prior/prior.safetensors"
 
     @property
     def situation(self) -> dict[str, Any]:
@@ -249,6 +253,11 @@ class Study:
                 parameters |= setting.parameters
         return parameters | self.config.pinned.get(name, {})
 
+    def needs_prior(self, name: str, cell: Cell) -> bool:
+        """Whether a filter reads a pretrained prior in a cell; without a network it does not."""
+        cls = filter_class(self.filter_module(name))
+        return cls.uses_prior and cls.needs_torch(cls.Parameters(**self.filter_parameters(name, cell)))
+
     def prior_settings(self, cell: Cell) -> PriorSettings:
         """How the prior of this cell is trained."""
         return self.config.priors[cell.settings.system]
@@ -258,7 +267,7 @@ class Study:
         filters = tuple(self.experiment_filters(experiment))
         for values in itertools.product(*axes.values()):
             parameters = dict(zip(axes, values, strict=True))
-            fragment = "+".join(f"{k}~{v:g}" for k, v in parameters.items())
+            fragment = "+".join(f"{k}~{v:.12g}" for k, v in parameters.items())
             for observation, gap, seed in itertools.product(experiment.observations, experiment.gaps, self.config.seeds.test):
                 settings = CellSettings(
                     system=experiment.system,
@@ -313,9 +322,7 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
     """
     checked = _checked(StudyConfig, config, source)
     if not checked.filter_definitions:
-        wanted = dict.fromkeys([*checked.filters, *(f for e in checked.experiments.values() for f in e.add_filters)])
-        definitions = {name: _definition(name, checked.filters_directory, root) for name in wanted}
-        checked = checked.model_copy(update={"filter_definitions": definitions})
+        checked = checked.model_copy(update={"filter_definitions": _definitions(checked, source, root)})
     study = Study(checked)
     if faults := list(_reference_faults(study)):
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
@@ -324,40 +331,61 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
     return study
 
 
-def _definition(name: str, directory: str, root: Path | None) -> FilterDefinition:
-    folder = Path(directory)
+def _definitions(config: StudyConfig, source: str, root: Path | None) -> dict[str, FilterDefinition]:
+    """The files of all filters that the config names."""
+    folder = Path(config.filters_directory)
     if not folder.is_dir() and root is not None:
-        folder = root / directory
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in folder.glob("*.yaml"))
-        raise ConfigFault(
-            f"unknown filter {name!r}: there is no {path}{_suggest(name, known)}; known are {', '.join(known) or 'none'}"
-        )
-    return _checked(FilterDefinition, read_yaml(path), str(path))
+        folder = root / folder
+    known = [path.stem for path in folder.glob("*.yaml")]
+    named = [("filters", name) for name in config.filters]
+    named += [(f"experiments.{k}.add_filters", name) for k, e in config.experiments.items() for name in e.add_filters]
+    if faults := [f"{_unknown(key, name, 'filter', known)} (a file in {folder})" for key, name in named if name not in known]:
+        raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
+    paths = {name: folder / f"{name}.yaml" for _, name in named}
+    return {name: _checked(FilterDefinition, read_yaml(path), str(path)) for name, path in paths.items()}
 
 
 def _checked(model: type[Any], content: dict[str, Any], source: str) -> Any:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigFault("\n".join(f"{source}: {line}" for line in describe(error, model))) from None
+        raise ConfigFault("\n".join(f"{source}: {line}" for line in describe(error, model, content))) from None
 
 
-def describe(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
-    """One line for each fault: the key, its value, and what is allowed."""
-    lines = []
+def describe(error: ValidationError, model: type[BaseModel] | None = None, content: Any = None) -> list[str]:
+    """One line for each key at fault: the key, its value, and what is allowed. ``content`` is what was validated."""
+    found: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"]) or "config"
+        location, value = _place(fault["loc"], content, fault["input"])
+        key = ".".join(map(str, location)) or "config"
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key{_known_keys(model, fault['loc'])}")
+            found[key] = [f"unknown key{_known_keys(model, fault['loc'])}"]
         elif fault["type"] == "missing":
-            lines.append(f"{key}: this key is missing")
+            found[key] = ["this key is missing"]
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            value = f" = {json.dumps(fault['input'], default=str)[:120]}" if not isinstance(fault["input"], dict) else ""
-            lines.append(f"{key}{value}: {message[0].lower()}{message[1:]}")
-    return lines
+            shown = "" if isinstance(value, dict) else f" = {json.dumps(value, default=str)[:120]}"
+            found.setdefault(key + shown, []).append(message[0].lower() + message[1:])
+    return [f"{key}: {', or '.join(dict.fromkeys(messages))}" for key, messages in found.items()]
+
+
+def _place(location: tuple[Any, ...], content: Any, value: Any) -> tuple[list[Any], Any]:
+    """The key that a fault is about and the value there, without pydantic's names for the alternatives that it tried."""
+    if content is None:
+        return list(location), value
+    key: list[Any] = []
+    for part in location:
+        if isinstance(content, dict):
+            if part in content:
+                content = content[part]
+            elif part != location[-1] or part == "[key]":
+                continue  # the name of an alternative, not a key
+        elif isinstance(content, list) and isinstance(part, int):
+            content = content[part]
+        else:
+            break  # an alternative of a value: what follows is about that alternative
+        key.append(part)
+    return key, content
 
 
 def _known_keys(model: Any, location: tuple[Any, ...]) -> str:
@@ -365,12 +393,18 @@ def _known_keys(model: Any, location: tuple[Any, ...]) -> str:
     schema = model.model_json_schema() if model is not None else {}
     node = schema
     for part in location[:-1]:
-        node = _resolve(node, schema)
-        node = node.get("properties", {}).get(part) or node.get("additionalProperties") or node.get("items") or {}
-        if not isinstance(node, dict):
-            return ""
+        node = _child(_resolve(node, schema), part)
     keys = sorted(_resolve(node, schema).get("properties", {}))
     return f"{_suggest(str(location[-1]), keys)}; allowed are {', '.join(keys)}" if keys else ""
+
+
+def _child(node: dict[str, Any], part: Any) -> dict[str, Any]:
+    """What a JSON schema says of one part of a location, as far as it does."""
+    if "discriminator" in node:
+        return {"$ref": node["discriminator"]["mapping"][part]}
+    by_pattern = [*node.get("patternProperties", {}).values(), node.get("items"), {}]
+    child = node.get("properties", {}).get(part, by_pattern[0])
+    return child if isinstance(child, dict) else {}
 
 
 def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -386,18 +420,24 @@ def _suggest(name: str, known: list[str]) -> str:
 
 def _unknown(key: str, value: str, kind: str, known: Any) -> str:
     known = sorted(known)
-    return f"{key} = {value!r}: unknown {kind}{_suggest(value, known)}; choose one of {', '.join(known)}"
+    return f"{key} = {value!r}: unknown {kind}{_suggest(value, known)}; choose one of {', '.join(known) or 'none'}"
 
 
 def _reference_faults(study: Study) -> Iterator[str]:
     """Names that nothing bears, and figures that do not fit their experiments."""
     config = study.config
-    for name in study.filters:
+    for name, definition in study.filters.items():
         module = study.filter_module(name)
         if name in RESERVED_NAMES:
             yield f"filters = {name!r}: the name is reserved; choose another"
         if module not in names("filters"):
             yield _unknown(f"filter {name!r}: filter", module, "filter", names("filters"))
+        else:
+            yield from _definition_faults(name, definition, filter_class(module).Parameters)
+    labels = [definition.label for definition in study.filters.values()]
+    for name, definition in study.filters.items():
+        if labels.count(definition.label) > 1:
+            yield f"filter {name!r}: label = {definition.label!r}: another filter has this label; give each its own"
     for name in config.pinned:
         if name not in study.filters:
             yield _unknown("pinned", name, "filter", study.filters)
@@ -413,8 +453,26 @@ def _reference_faults(study: Study) -> Iterator[str]:
         for left_out in experiment.leave_out_filters:
             if left_out not in config.filters:
                 yield _unknown(f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters)
+        if not study.experiment_filters(experiment):
+            yield f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves the experiment no filter"
     for key, figure in config.figures.items():
         yield from _figure_faults(config, f"figures.{key}", figure)
+
+
+def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel]) -> Iterator[str]:
+    """Names in a filter's file that nothing bears; their values are checked cell by cell."""
+    known = list(parameters.model_fields)
+    conditions = {"system", "observation", "gap", *(k for s in names("systems") for k in system_class(s).Parameters.model_fields)}
+    for key in definition.search:
+        if key not in known:
+            yield _unknown(f"filter {name!r}: search", key, "parameter", known)
+    for i, setting in enumerate(definition.settings):
+        for key in setting.parameters:
+            if key not in known:
+                yield _unknown(f"filter {name!r}: settings.{i}.parameters", key, "parameter", known)
+        for key in setting.when:
+            if key not in conditions:
+                yield _unknown(f"filter {name!r}: settings.{i}.when", key, "condition", conditions)
 
 
 def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | SweepFigure) -> Iterator[str]:
@@ -436,6 +494,10 @@ def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | Swe
         axes_known = ["gap", *experiment.parameters]
         if panel.axis not in axes_known:
             yield _unknown(f"{key}.panels.{i}.axis", panel.axis, "axis", axes_known)
+        varied = {k for k, v in experiment.parameters.items() if isinstance(v, list) and len(v) > 1}
+        varied |= {"gap"} if len(experiment.gaps) > 1 else set()
+        if others := sorted(varied - {panel.axis}):
+            yield f"{key}.panels.{i}.axis = {panel.axis!r}: experiment {panel.experiment!r} also varies {', '.join(others)}"
         if panel.observation not in experiment.observations:
             yield _unknown(f"{key}.panels.{i}.observation", panel.observation, "observation", experiment.observations)
 
@@ -450,11 +512,14 @@ def _cell_faults(study: Study) -> Iterator[str]:
             system = make_system(s.system, s.parameters)
             make_observation(study.config.observations[cell.observation_name], system.dimension)
         except ValidationError as error:
-            yield from (f"{where}.parameters.{line}" for line in describe(error, system_class(s.system).Parameters))
+            yield from (f"{where}.parameters.{line}" for line in describe(error, system_class(s.system).Parameters, s.parameters))
             continue
         except ValueError as error:
             yield f"observations.{cell.observation_name}: {error} (in {where})"
             continue
+        for title, figure in study.config.figures.items():
+            if figure.kind == "trajectories" and figure.experiment in cell.experiments and system.dimension < 3:
+                yield f"figures.{title}.experiment = {figure.experiment!r}: has {system.dimension} components, not 3"
         for name in cell.filters:
             cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
             key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str))
@@ -462,14 +527,21 @@ def _cell_faults(study: Study) -> Iterator[str]:
                 continue
             checked.add(key)
             try:
-                chosen = cls.Parameters(**parameters)
+                cls.Parameters(**parameters)
             except ValidationError as error:
-                yield from (f"filter {name!r}: {line}" for line in describe(error, cls.Parameters))
+                yield from (f"filter {name!r}: {line}" for line in describe(error, cls.Parameters, parameters))
                 continue
             if cls.linear_only and not system.linear:
                 yield f"{where}: filter {name!r} is for linear systems only, and {s.system!r} is not: add it to leave_out_filters"
-            if cls.uses_prior and cls.needs_torch(chosen) and s.system not in study.config.priors:
-                yield f"priors: filter {name!r} needs a pretrained prior for system {s.system!r}: add priors.{s.system}"
+            if study.needs_prior(name, cell):
+                yield from _prior_faults(study.config.priors, name, s.system, system.translation_invariant)
+
+
+def _prior_faults(priors: dict[str, PriorSettings], filter_: str, system: str, invariant: bool) -> Iterator[str]:
+    if system not in priors:
+        yield f"priors: filter {filter_!r} needs a pretrained prior for system {system!r}: add priors.{system}"
+    elif priors[system].network.resolved_kind(invariant) == "conv1d" and not invariant:
+        yield f"priors.{system}.network.kind = 'conv1d': needs a translation-invariant system, which {system!r} is not; use 'mlp'"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def write_tables(
     for name, experiment in study.config.experiments.items():
         summary = summarise(study, name, scores)
         note = (
-            f"{experiment.title}. Mean ± standard deviation over {len(study.config.seeds.test)} seeds; "
+            f"{experiment.title}. Mean ± standard deviation over {len(study.config.seeds.test)} seeds, diverged runs left out; "
             f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {experiment.members}."
         )
         _write_table(folder / name, summary, for_people(study, name, summary), note)
@@ -196,9 +197,10 @@ def write_tables(
 
 
 def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: str) -> None:
-    latex = shown.style.hide(axis="index").to_latex(
+    escaped = shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    latex = escaped.to_latex(
         hrules=True,
-        caption=_latex(note),
+        caption=re.sub(r"([&%$#_])", r"\\\1", note),
         label=f"tab:{base.name}",
         position="tb",
         column_format="l" * len(shown.columns),
@@ -211,7 +213,3 @@ def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: s
     for suffix, content in contents.items():
         with replacing(base.with_name(base.name + suffix)) as temporary:
             temporary.write_text(content, encoding="utf-8")
-
-
-def _latex(text: str) -> str:
-    return text.replace("±", r"$\pm$").replace("%", r"\%").replace("_", r"\_")

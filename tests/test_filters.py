@@ -80,24 +80,24 @@ def test_perturbations_have_covariance_r_and_do_not_move_the_mean(problem, asser
 # --- the laws of single members, given the forecast ensemble
 
 
-@pytest.mark.parametrize("kind", ["identity", "mask", "dense"])
+ENKF_LIKE = [
+    ("enkf", {}),
+    ("enkf_localized", {"localization_radius": None}),
+    ("enkf_localized", {"localization_radius": 2.0}),
+    ("masf", {"network": False, "steps": 1, "covariance": "ensemble"}),
+    ("masf", {"network": False, "steps": 5, "covariance": "ensemble"}),
+    ("masf", {"network": False, "steps": 5, "localization_radius": None}),
+    ("masf", {"network": False, "steps": 5, "localization_radius": 2.0}),
+]
+DIAGONAL = ("masf", {"network": False, "steps": 5, "covariance": "diagonal"})
+
+
 @pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("enkf", {}),
-        ("enkf_localized", {"localization_radius": None}),
-        ("enkf_localized", {"localization_radius": 2.0}),
-        ("masf", {"network": False, "steps": 1, "covariance": "ensemble"}),
-        ("masf", {"network": False, "steps": 5, "covariance": "ensemble"}),
-        ("masf", {"network": False, "steps": 5, "localization_radius": None}),
-        ("masf", {"network": False, "steps": 5, "localization_radius": 2.0}),
-        ("masf", {"network": False, "steps": 5, "covariance": "diagonal"}),
-    ],
+    ("kind", "name", "parameters"),
+    [(kind, *f) for kind in ("identity", "mask", "dense") for f in ENKF_LIKE] + [("identity", *DIAGONAL), ("mask", *DIAGONAL)],
 )
-def test_masf_without_a_network_is_the_enkf_in_distribution(name, parameters, kind, problem, assert_moments):
+def test_masf_without_a_network_is_the_enkf_in_distribution(kind, name, parameters, problem, assert_moments):
     """Member i goes to x_i + K (y - H x_i) + K eta with eta ~ N(0, R): the increments' noise is the same for all filters."""
-    if parameters.get("covariance") == "diagonal" and kind == "dense":
-        pytest.skip("refused, see test_gaussian_denoiser.py")
     problem = problem(kind, 6)
     observation, ensemble = problem.observation, problem.prior_draws(20_000, seed=1)
     filter_ = make_filter(name, observation, **parameters)
@@ -111,6 +111,29 @@ def test_masf_without_a_network_is_the_enkf_in_distribution(name, parameters, ki
     reached = np.diag(expected) > 1e-12
     np.testing.assert_allclose(noise[:, ~reached], 0, atol=1e-9)
     assert_moments(noise[:, reached], np.zeros(reached.sum()), expected[np.ix_(reached, reached)])
+
+
+@pytest.mark.parametrize(("name", "parameters"), ENKF_LIKE)
+def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(name, parameters, problem, bonferroni):
+    """Member i goes to x_i + K (y - H x_i) + e_i: the e_i have mean 0, and sample covariance K R K^T in expectation.
+
+    Else the analysis covariance is not (I - K H) P in expectation, as the EnKF's is.
+    """
+    problem, n, repeats = problem("dense", 4), 5, 400
+    observation, ensemble = problem.observation, problem.prior_draws(n, seed=1)
+    filter_ = make_filter(name, observation, **parameters)
+    h, p = observation.matrix, np.cov(ensemble.T)
+    if getattr(filter_, "taper", None) is not None:
+        p = p * filter_.taper
+    gain = p @ h.T @ np.linalg.inv(h @ p @ h.T + observation.covariance)
+    without_noise = ensemble + (problem.y - ensemble @ h.T) @ gain.T
+    noise = np.array([filter_.analyse(ensemble, problem.y) for _ in range(repeats)]) - without_noise
+    np.testing.assert_allclose(noise.mean(axis=1), 0, atol=1e-9)
+    entries = np.triu_indices(4)
+    covariances = np.array([np.cov(e.T)[entries] for e in noise])
+    expected = (gain @ observation.covariance @ gain.T)[entries]
+    errors = (covariances.mean(axis=0) - expected) / (covariances.std(axis=0, ddof=1) / math.sqrt(repeats))
+    assert np.max(np.abs(errors)) < bonferroni(len(errors))
 
 
 # --- the Kalman filter
@@ -215,7 +238,7 @@ def test_guided_filter_has_the_gain_of_theory_and_not_the_kalman_gain(bonferroni
     n = 10_000
     ensemble = np.random.default_rng(0).standard_normal((n, 1))
     ensemble = (ensemble - ensemble.mean()) / ensemble.std(ddof=1)
-    filter_ = make_filter("masf_guided", Observation(1, indices=[0], noise=1.0), network=False, steps=400, covariance="ensemble")
+    filter_ = make_filter("masf_guided", Observation(1, indices=[0], noise=1.0), network=False, steps=400, covariance="diagonal")
     analysis = filter_.analyse(ensemble, np.array([2.0]))
     # Variance 3 - 4 log 2, and a step error below 0.005: see test_samplers.py.
     bound = 0.005 + bonferroni(1) * math.sqrt((3 - 4 * math.log(2)) / n)
@@ -316,10 +339,8 @@ def test_filters_inflate_their_analysis(name, problem):
     problem = problem("mask", 6)
     ensemble = problem.prior_draws(10, seed=1)
     parameters = {"network": False, "steps": 3} if name.startswith("masf") else {}
-    plain, inflated = (
-        make_filter(name, problem.observation, inflation=factor, **parameters).analyse(ensemble, problem.y)
-        for factor in (1.0, 1.5)
-    )
+    filters = (make_filter(name, problem.observation, inflation=factor, **parameters) for factor in (1.0, 1.5))
+    plain, inflated = (filter_.analyse(ensemble, problem.y) for filter_ in filters)
     np.testing.assert_allclose(inflated, inflate(plain, 1.5), rtol=1e-12, atol=1e-12)
 
 
@@ -362,9 +383,10 @@ def test_faults_of_a_setup_are_named(problem):
     observation = problem("mask", 4).observation
     with pytest.raises(ValueError, match="needs a pretrained prior"):
         make_filter("masf", observation)
+    dense = problem("dense", 4)
+    diagonal = make_filter("masf", dense.observation, network=False, covariance="diagonal")
     with pytest.raises(ValueError, match="needs an observation that is a mask"):
-        dense = problem("dense", 4)
-        make_filter("masf", dense.observation, network=False, covariance="diagonal").analyse(dense.prior_draws(5, 1), dense.y)
+        diagonal.analyse(dense.prior_draws(5, 1), dense.y)
     with pytest.raises(ValueError, match="at least 2"):
         ensemble_needs_members(np.zeros((1, 4)))
     lorenz63 = make_system("lorenz63", {"dt": 0.01})

@@ -15,7 +15,7 @@ from masf.arrays import Stream
 from masf.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser
 from masf.observations import Observation
 from masf.process import ForwardProcess, MaskBasis, make_basis
-from masf.samplers import coupled, exact, guided, time_grid
+from masf.samplers import centred_normal, coupled, exact, guided, time_grid
 
 KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
 N = 20_000
@@ -29,7 +29,7 @@ def forward_end(process: ForwardProcess, members: np.ndarray, times: list[float]
     """The x_1 that ``coupled`` noises ``members`` to, from a stream of the same seed."""
     numbers, x = stream(), members
     for t, u in itertools.pairwise(times):
-        x = process.transition(x, t, u, numbers.normal(x.shape, x))
+        x = process.transition(x, t, u, centred_normal(x.shape, x, numbers))
     return x
 
 
@@ -113,6 +113,17 @@ def test_coupled_returns_a_member_unchanged_at_its_own_measurement(kind, steps, 
     assert np.max(np.abs(moved - member)) > 0.01
 
 
+def test_coupled_scales_what_is_left_by_a_c_that_depends_on_x(problem):
+    problem = problem("mask", 6)
+    members, denoiser = problem.prior_draws(7, seed=4), Wavy(0.3)
+    found = coupled(problem.process, denoiser, problem.y, members, time_grid(1), stream())
+    # One step from x_1 to x_0, whose covariance is C: x = D(x_1') + sqrt(C(x_1') / C(x_1)) (x_0 - D(x_1)).
+    own = forward_end(problem.process, members, time_grid(1))
+    end = problem.process.end_state(own, problem.y)
+    ratio = np.sqrt(denoiser.variance(end, 1.0) / denoiser.variance(own, 1.0))
+    np.testing.assert_allclose(found, denoiser(end, 1.0) + ratio * (members - denoiser(own, 1.0)), rtol=1e-10)
+
+
 @pytest.mark.parametrize("h", [[[1.0, 0.0]], [[1.0, -1.0]], [[1.0, 1.0]]], ids=["mask", "difference", "sum"])
 def test_coupled_takes_a_constant_variance_for_what_it_is(h):
     """Where C does not depend on x, saying so and giving its diagonal, however uneven, are the same."""
@@ -127,6 +138,16 @@ def test_coupled_takes_a_constant_variance_for_what_it_is(h):
         coupled(process, denoiser, np.ones(1), members, time_grid(5), stream()) for denoiser in (Wavy(None), Stating(None))
     )
     np.testing.assert_allclose(stating, silent, rtol=1e-12)
+
+
+def test_coupled_noise_does_not_move_the_mean_of_the_ensemble(problem):
+    problem = problem("dense", 6)
+    members = problem.prior_draws(7, seed=4)
+    denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
+    analysis = coupled(problem.process, denoiser, problem.y, members, time_grid(3), stream())
+    mean = members.mean(axis=0)
+    expected = mean + problem.gain @ (problem.y - problem.observation.apply(mean))
+    np.testing.assert_allclose(analysis.mean(axis=0), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("sampler", [exact, coupled, guided])

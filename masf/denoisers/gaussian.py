@@ -134,7 +134,7 @@ class DenseDenoiser(GaussianDenoiser):
 
     def prior_draws(self, n: int, x: Array, stream: Stream) -> Array:
         if self._factor is None:
-            # A tapered covariance may have eigenvalues of rounding size below zero, which Cholesky refuses.
+            # Cholesky refuses the negative eigenvalues that rounding leaves, or a taper too wide for its ring.
             xp = array_namespace(x)
             values, vectors = xp.linalg.eigh(self.covariance)
             self._factor = vectors * xp.sqrt(xp.clip(values, min=0.0))
@@ -161,7 +161,7 @@ def ensemble_denoiser(process: ForwardProcess, ensemble: Array, covariance: str,
         raise ValueError(f"covariance {covariance!r}: choose one of diagonal, ensemble, localized")
     n, d = ensemble.shape
     if covariance == "ensemble":
-        if n <= d:
+        if n <= d or d > MAX_DENSE_DIMENSION:
             return EnsembleDenoiser(process, mean, ensemble - mean)
         taper = None  # the same covariance, and the smaller of the two systems
     if d > MAX_DENSE_DIMENSION:

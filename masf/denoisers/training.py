@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import torch
@@ -27,7 +28,13 @@ def fit(
     Adam, with a learning rate that rises over the first tenth of the steps and is annealed to zero by a cosine.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2), pct_start=0.1)
+    rise = max(1, steps // 10)
+
+    def factor(step: int) -> float:
+        annealed = max(0, step - rise) / max(1, steps - rise)
+        return min((step + 1) / rise, (1 + math.cos(math.pi * min(1.0, annealed))) / 2)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     network.train()
     generator = stream.torch(features.device)
     for _ in tqdm(range(steps), desc="train", unit="step", disable=None if progress else True, file=sys.stderr):

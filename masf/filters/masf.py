@@ -107,7 +107,8 @@ class MASF(Filter):
     def _split(self, state: Array) -> tuple[Array, Array]:
         """Members that validate, and the others."""
         order = self.stream.numpy.permutation(len(state))
-        count = max(1, round(self.parameters.held_out * len(state)))
+        # Two members at least must remain to have a spread.
+        count = min(max(1, round(self.parameters.held_out * len(state))), len(state) - 2)
         return state[order[:count]], state[order[count:]]
 
     def _learned(self, process: ForwardProcess, network: Any, ensemble: Array) -> LearnedDenoiser:

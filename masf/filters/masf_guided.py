@@ -11,6 +11,9 @@ from masf.samplers import Denoiser, guided
 
 
 class GuidedMASFParameters(MASFParameters):
+    steps: int = Field(
+        100, ge=2, le=2000, description="Steps of the Euler-Maruyama scheme; the first starts one step inside t = 1."
+    )
     prior_scale: float = Field(1.0, ge=0, le=10, description="Scale g_s of the prior score.")
     likelihood_scale: float = Field(1.0, ge=0, le=10, description="Scale g_l of the likelihood score.")
 

@@ -26,7 +26,7 @@ class ParticleParameters(FilterParameters):
 def systematic_resampling(weights: np.ndarray, offset: float) -> np.ndarray:
     """Indices (N,) of the copies for normalised weights (N,) and one uniform number ``offset``."""
     n = len(weights)
-    return np.minimum(np.searchsorted(np.cumsum(weights), (np.arange(n) + offset) / n), n - 1)
+    return np.minimum(np.searchsorted(np.cumsum(weights), (np.arange(n) + offset) / n, side="right"), n - 1)
 
 
 class Particle(Filter):

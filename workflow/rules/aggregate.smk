@@ -1,12 +1,5 @@
 # Stage aggregate: all results in one file of scores, and tables.
 
-TABLES = [
-    f"{name}{kind}.{suffix}"
-    for name in STUDY.config.experiments
-    for kind in ("", "_cost")
-    for suffix in ("csv", "md", "tex")
-]
-
 
 rule aggregate:
     input:
@@ -36,14 +29,14 @@ rule aggregate:
         ],
     log:
         log_path("aggregate"),
-    params:
-        folder=result("tables"),
-        version=code_version("tables"),
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
-    conda:
-        ENVIRONMENT
+    params:
+        folder=folder_of_tables,
+        version=code_version("tables"),
     shell:
         "masf aggregate --study {input.study:q} --scores {output.scores:q} --costs {output.costs:q}"
         " --tables {params.folder:q} 2> {log:q}"

@@ -2,10 +2,13 @@
 import json
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 # The package sits beside the workflow; an installed one is used where the workflow is imported as a module.
 sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
+
+from snakemake.exceptions import WorkflowError
 
 from masf.provenance import (
     assimilate_version,
@@ -20,15 +23,25 @@ ROOT = Path(str(workflow.current_basedir)).parent.parent
 try:
     STUDY = make_study(config, source="config", root=ROOT)
 except ConfigFault as fault:
-    from snakemake.exceptions import WorkflowError
-
     raise WorkflowError(f"The config cannot be used.\n{fault}") from None
+
+for name in STUDY.all_filters:
+    if not (ROOT / "workflow" / "rules" / "filters" / f"{name}.smk").is_file():
+        raise WorkflowError(
+            f"filter {name!r} has no rule: add workflow/rules/filters/{name}.smk, as the other files there"
+        )
 
 RESULTS = STUDY.config.results.rstrip("/")
 SETTING = "{system}/{parameters}/{observation}"
 CELL = f"{SETTING}/gap~{{gap}}/seed~{{seed}}"
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
+TABLES = [
+    f"{name}{kind}.{suffix}"
+    for name in STUDY.config.experiments
+    for kind in ("", "_cost")
+    for suffix in ("csv", "md", "tex")
+]
 
 
 wildcard_constraints:
@@ -53,31 +66,16 @@ def benchmark_path(pattern):
 
 
 def cell_of(wildcards):
-    """The cell that the wildcards name; the first of its seeds where a rule has no seed."""
+    """The cell that the wildcards name."""
     return STUDY.cells[CELL.format_map(dict(wildcards))]
 
 
-CELL_BY_SETTING = {
-    "/".join(path.split("/")[:3]): cell for path, cell in reversed(STUDY.cells.items())
-}
+CELL_BY_SETTING = {cell.setting: cell for cell in reversed(STUDY.cells.values())}
 
 
 def setting_of(wildcards):
-    """Any cell with the system, parameters and observation that the wildcards name."""
+    """The first cell with the system, parameters and observation that the wildcards name."""
     return CELL_BY_SETTING[SETTING.format_map(dict(wildcards))]
-
-
-def command(*words):
-    """A masf command line, quoted for the shell."""
-    return shlex.join(["masf", *(str(word) for word in words)])
-
-
-def observation_json(cell):
-    return json.dumps(cell.settings.observation, sort_keys=True)
-
-
-def parameters_json(cell):
-    return json.dumps(cell.settings.parameters, sort_keys=True)
 
 
 def gpus(count):
@@ -88,3 +86,104 @@ def gpus(count):
 def growing(amount):
     """A resource that doubles with each retry."""
     return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
+
+
+# Commands
+
+
+def command(stage, options):
+    """A masf command line, quoted for the shell; mappings become JSON."""
+    words = ["masf", stage]
+    for name, value in options.items():
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        words += [f"--{name.replace('_', '-')}", text]
+    return shlex.join(words)
+
+
+def simulate_command(wildcards):
+    return command("simulate", asdict(cell_of(wildcards).settings))
+
+
+def train_prior_command(wildcards):
+    cell = setting_of(wildcards)
+    return command(
+        "train-prior",
+        {
+            "system": cell.settings.system,
+            "parameters": cell.settings.parameters,
+            "observation": cell.settings.observation,
+            "settings": STUDY.prior_settings(cell).model_dump(exclude_defaults=True),
+            "seed": STUDY.config.seeds.training,
+        },
+    )
+
+
+def assimilate_command(name):
+    """The command of a filter of this package, as a function of the wildcards."""
+    return lambda wildcards: command(
+        "assimilate",
+        {
+            "filter": name,
+            "module": STUDY.filter_module(name),
+            "parameters": STUDY.filter_parameters(name, cell_of(wildcards)),
+            "saved_members": STUDY.config.saved_members,
+        },
+    )
+
+
+# What the rules in filters/ are made of
+
+
+def estimate_output(name):
+    """The files that a filter's rule writes."""
+    return {
+        "estimate": result(f"{CELL}/{name}.nc"),
+        "cost": result(f"{CELL}/{name}.cost.json"),
+    }
+
+
+def prior_input(name):
+    """The pretrained prior, in the cells where a filter's parameters need one."""
+
+    def for_cell(wildcards):
+        cell = cell_of(wildcards)
+        return result(cell.prior_path) if STUDY.needs_prior(name, cell) else []
+
+    return for_cell
+
+
+def prior_option(wildcards, input):
+    """The option that hands a filter the pretrained prior, if it needs one."""
+    return shlex.join(["--prior", str(input.prior)]) if input.prior else ""
+
+
+def assimilate_params(name):
+    """All params of a filter of this package, for ``params: **assimilate_params(name)``."""
+    code = STUDY.filter_module(name)
+    return {
+        "command": assimilate_command(name),
+        "version": lambda wildcards: assimilate_version(code, wildcards.system),
+        "device": "cuda" if gpus(STUDY.filters[name].resources.gpu) else "cpu",
+        "prior": "",
+    }
+
+
+def assimilate_resources(name):
+    """What a filter's file in config/filters asks for."""
+    asked = STUDY.filters[name].resources
+    return {
+        "gpu": gpus(asked.gpu),
+        "mem_mb": growing(asked.mem_mb),
+        "runtime": growing(asked.runtime),
+    }
+
+
+# Other functions of wildcards, inputs and outputs
+
+
+def folder_of_tables(wildcards, output):
+    return str(Path(output.tables[0]).parent)
+
+
+def figure_title(wildcards):
+    return STUDY.config.figures[wildcards.figure].title

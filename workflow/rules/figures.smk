@@ -1,10 +1,6 @@
 # Stage plot: the figures of the config, in PDF and PNG.
 
 
-def figure_title(wildcards):
-    return STUDY.config.figures[wildcards.figure].title
-
-
 rule plot:
     input:
         study=result("study.json"),
@@ -19,17 +15,17 @@ rule plot:
         ),
     log:
         log_path("figures/{figure}"),
+    wildcard_constraints:
+        figure="|".join(STUDY.config.figures) or "(?!)",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         title=figure_title,
         seeds=len(STUDY.config.seeds.test),
         version=code_version("figures"),
-    wildcard_constraints:
-        figure="|".join(STUDY.config.figures) or "(?!)",
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(20),
-    conda:
-        ENVIRONMENT
     shell:
         "masf plot {wildcards.figure} --study {input.study:q} --scores {input.scores:q}"
         " --output {output.pdf:q} --output {output.png:q} 2> {log:q}"

@@ -6,10 +6,10 @@ rule study:
         result("study.json"),
     log:
         log_path("study"),
-    params:
-        command=command("study", "--config", STUDY.to_json()),
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
+    params:
+        command=command("study", {"config": STUDY.to_json()}),
     shell:
         "{params.command} --output {output:q} 2> {log:q}"

@@ -5,8 +5,8 @@ use rule assimilate as assimilate_enkf with:
         log_path(f"{CELL}/enkf"),
     benchmark:
         benchmark_path(f"{CELL}/enkf")
-    params:
-        **assimilate_params("enkf"),
     threads: STUDY.filters["enkf"].resources.threads
     resources:
         **assimilate_resources("enkf"),
+    params:
+        **assimilate_params("enkf"),

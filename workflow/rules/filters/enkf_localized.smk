@@ -5,8 +5,8 @@ use rule assimilate as assimilate_enkf_localized with:
         log_path(f"{CELL}/enkf_localized"),
     benchmark:
         benchmark_path(f"{CELL}/enkf_localized")
-    params:
-        **assimilate_params("enkf_localized"),
     threads: STUDY.filters["enkf_localized"].resources.threads
     resources:
         **assimilate_resources("enkf_localized"),
+    params:
+        **assimilate_params("enkf_localized"),

@@ -5,8 +5,8 @@ use rule assimilate as assimilate_free_run with:
         log_path(f"{CELL}/free_run"),
     benchmark:
         benchmark_path(f"{CELL}/free_run")
-    params:
-        **assimilate_params("free_run"),
     threads: STUDY.filters["free_run"].resources.threads
     resources:
         **assimilate_resources("free_run"),
+    params:
+        **assimilate_params("free_run"),

@@ -5,8 +5,8 @@ use rule assimilate as assimilate_kalman with:
         log_path(f"{CELL}/kalman"),
     benchmark:
         benchmark_path(f"{CELL}/kalman")
-    params:
-        **assimilate_params("kalman"),
     threads: STUDY.filters["kalman"].resources.threads
     resources:
         **assimilate_resources("kalman"),
+    params:
+        **assimilate_params("kalman"),

@@ -5,8 +5,8 @@ use rule assimilate as assimilate_particle with:
         log_path(f"{CELL}/particle"),
     benchmark:
         benchmark_path(f"{CELL}/particle")
-    params:
-        **assimilate_params("particle"),
     threads: STUDY.filters["particle"].resources.threads
     resources:
         **assimilate_resources("particle"),
+    params:
+        **assimilate_params("particle"),

@@ -1,0 +1,86 @@
+"""Results whose scores are known: estimates that miss the truth by a given amount in every component."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masf.cycle import Trajectory
+from masf.dataset import write_cost, write_estimate, write_truth
+from masf.registry import make_system
+from masf.simulate import simulate
+from masf.study import Study, make_study
+
+ROOT = Path(__file__).parent.parent
+SPIN_UP_ERROR = 100.0
+
+
+def small_study(results: Path, **changes: Any) -> Study:
+    """Lorenz-63 at gaps 2 and 3, its gap 2 alone once more, on two seeds, with filters enkf, free_run and particle."""
+    common = {
+        "system": "lorenz63", "parameters": {"dt": 0.01}, "observations": ["every_one"],
+        "members": 4, "cycles": 3, "spin_up_cycles": 1,
+    }  # fmt: skip
+    config: dict[str, Any] = {
+        "results": str(results),
+        "seeds": {"test": [0, 1]},
+        "filters": ["particle", "enkf", "free_run"],
+        "observations": {"every_one": {"operator": "identity", "noise": 1.0}},
+        "experiments": {
+            "gap_sweep": {"title": "Gaps, 100% of them", "gaps": [2, 3], "leave_out_filters": ["particle"], **common},
+            "one_gap": {"title": "One gap", "gaps": [2], **common},
+        },
+        "figures": {
+            "sweep": {
+                "kind": "sweep", "title": "Sweep",
+                "panels": [{"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}],
+            },
+            "paths": {"kind": "trajectories", "title": "Paths", "experiment": "one_gap", "seed": 0},
+        },
+    }  # fmt: skip
+    return make_study(config | changes, root=ROOT)
+
+
+def error_of(name: str, gap: int, seed: int) -> float:
+    """The error of each filter's estimate: 1 for the first seed and 3 for the second, and so on."""
+    return {"enkf": 1.0, "free_run": 10.0, "particle": 0.5}[name] * (1 + 2 * seed) * (gap / 2)
+
+
+def write_results(
+    study: Study,
+    *,
+    diverged: Mapping[tuple[str, int, int], int] | None = None,
+    versions: Mapping[tuple[str, int, int], str] | None = None,
+) -> None:
+    """Writes all files of a study. ``diverged`` and ``versions`` are by (filter, gap, seed): the cycle, the code version."""
+    for cell in study.cells.values():
+        folder = Path(study.config.results) / cell.path
+        s = cell.settings
+        truth, system = simulate(s), make_system(s.system, s.parameters)
+        write_truth(folder / "truth.nc", truth, system, "v1")
+        for name in cell.filters:
+            key = (name, s.gap, s.seed)
+            error = error_of(*key)
+            mean = truth.truth + np.float32(error)
+            mean[: cell.spin_up_cycles * s.gap + 1] = truth.truth[0] + SPIN_UP_ERROR
+            by_cycle = np.full(s.cycles, error, "f4")
+            by_cycle[: cell.spin_up_cycles] = SPIN_UP_ERROR
+            trajectory = Trajectory(
+                mean=mean,
+                spread=np.full_like(mean, 0.5 * error),
+                forecast_mean=truth.truth[s.gap :: s.gap] + 2 * by_cycle[:, None],
+                members=np.repeat(mean[None, s.gap :: s.gap], 2, axis=0),
+                crps=by_cycle / 4,
+                crps_forecast=by_cycle / 2,
+                wall_seconds=np.array([9.0, 1.0, 3.0]),
+                cpu_seconds=np.array([8.0, 0.5, 1.5]),
+                diverged_at=(diverged or {}).get(key),
+            )
+            attributes = {"filter": name, "code_version": (versions or {}).get(key, "v1"), "filter_parameters": "{}"}
+            write_estimate(folder / f"{name}.nc", trajectory, truth, system, attributes)
+            write_cost(
+                folder / f"{name}.cost.json", trajectory, {"peak_memory_mib": 100.0 + s.seed, "device": "cpu", "threads": 1}
+            )

@@ -1,0 +1,413 @@
+"""The command line on real files: the stages by hand, the same seed twice, and one clear message for each bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import yaml
+from safetensors import safe_open
+
+from masf.cli import THREAD_VARIABLES, main
+from masf.dataset import CellSettings, Truth, read_cost, read_estimate, read_truth, write_truth
+from masf.filters.base import Filter
+from masf.registry import make_system
+from masf.study import json_schemas
+
+ROOT = Path(__file__).parent.parent
+SYSTEM = {"system": "lorenz63", "parameters": {"dt": 0.01}, "observation": {"operator": "identity", "noise": 1.0}}
+CELL = {**SYSTEM, "gap": 5, "cycles": 4, "members": 10, "seed": 3}
+PRIOR = {
+    "gaps": [5], "network": {"kind": "mlp", "width": 4, "blocks": 1}, "worlds": 2, "cycles": 2, "spin_up_cycles": 0,
+    "members": 6, "extra_members": 2, "localization_radii": [None], "sampler_steps": 2, "rounds": 1, "steps": 2, "batch": 4,
+}  # fmt: skip
+
+
+def words(options: dict[str, Any]) -> list[str]:
+    """Options as words of a command line; mappings become JSON."""
+    return [
+        word
+        for k, v in options.items()
+        for word in (f"--{k.replace('_', '-')}", json.dumps(v) if isinstance(v, dict) else str(v))
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, "1")  # commands set them; this restores them
+
+
+@pytest.fixture
+def masf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs ``masf`` in this process; its exit code and what it wrote to standard error."""
+
+    def run(command: str, **options: Any) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["masf", *command.split(), *words(options)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def truth(masf: Callable, tmp_path: Path) -> Path:
+    path = tmp_path / "truth.nc"
+    assert masf("simulate", **CELL, output=path)[0] == 0
+    return path
+
+
+@contextmanager
+def no_change(folder: Path) -> Iterator[None]:
+    """Holds that the block changes no file in ``folder``, and leaves none behind."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    yield
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+# Stages by hand
+
+
+def test_same_seed_gives_identical_files_in_another_process_and_another_seed_does_not(masf: Callable, tmp_path: Path) -> None:
+    made: dict[str, bytes] = {}
+    for place in ("here", "there", "other seed"):
+        folder = tmp_path / place
+        cell = CELL | ({"seed": 4} if place == "other seed" else {})
+        simulate = {**cell, "output": folder / "truth.nc"}
+        assimilate = {"filter": "enkf", "truth": folder / "truth.nc", "output": folder / "enkf.nc"}
+        if place == "there":
+            code = "import sys; from masf.cli import commands; commands(sys.argv[1:])"
+            for command, options in (("simulate", simulate), ("assimilate", assimilate)):
+                subprocess.run([sys.executable, "-c", code, command, *words(options)], check=True)  # noqa: S603
+        else:
+            assert masf("simulate", **simulate)[0] == 0
+            assert masf("assimilate", **assimilate)[0] == 0
+        for name in ("truth.nc", "enkf.nc"):
+            made[f"{place} {name}"] = (folder / name).read_bytes()
+    for name in ("truth.nc", "enkf.nc"):
+        assert made[f"here {name}"] == made[f"there {name}"]
+        assert made[f"here {name}"] != made[f"other seed {name}"]
+    assert not np.allclose(read_truth(tmp_path / "here/truth.nc").truth, read_truth(tmp_path / "other seed/truth.nc").truth)
+
+
+def test_cheap_stages_do_not_import_torch(tmp_path: Path) -> None:
+    code = """if True:
+        import sys
+        from masf.cli import commands
+        commands(sys.argv[1:], standalone_mode=False)
+        print("torch" in sys.modules)
+    """
+    truth = tmp_path / "truth.nc"
+    for command, options in (
+        ("simulate", {**CELL, "output": truth}),
+        ("assimilate", {"filter": "enkf", "truth": truth, "output": tmp_path / "enkf.nc"}),
+        ("assimilate", {"filter": "masf", "parameters": {"network": False, "covariance": "ensemble"}, "truth": truth,
+                        "output": tmp_path / "masf.nc"}),
+    ):  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code, command, *words(options)], capture_output=True, text=True, check=True)  # noqa: S603
+        assert done.stdout.strip() == "False"
+
+
+def test_assimilate_records_how_the_estimate_was_made(masf: Callable, truth: Path, tmp_path: Path) -> None:
+    output, cost = tmp_path / "calm.nc", tmp_path / "calm.cost.json"
+    options = {"filter": "calm", "module": "enkf", "parameters": {"inflation": 1.1}, "saved_members": 2}
+    assert masf("assimilate", **options, truth=truth, output=output, cost=cost)[0] == 0
+    data = read_estimate(output)
+    assert data.attrs["filter"] == "calm"
+    assert data.attrs["filter_module"] == "enkf"
+    assert json.loads(data.attrs["filter_parameters"]) == {"inflation": 1.1}
+    assert data.attrs["diverged"] == 0
+    assert data["member"].shape == (2, CELL["cycles"], 3)
+    seconds = read_cost(cost)
+    assert len(seconds["wall_seconds"]) == CELL["cycles"]
+    assert all(s > 0 for s in seconds["wall_seconds"])
+    assert seconds["peak_memory_mib"] > 1
+
+
+def test_prior_is_the_same_twice_and_serves_the_filter(masf: Callable, truth: Path, tmp_path: Path) -> None:
+    for name in ("prior.safetensors", "again.safetensors"):
+        assert masf("train-prior", **SYSTEM, settings=PRIOR, seed=7, device="cpu", output=tmp_path / name)[0] == 0
+    with safe_open(tmp_path / "prior.safetensors", "np") as one, safe_open(tmp_path / "again.safetensors", "np") as other:
+        assert one.metadata() == other.metadata()
+        assert set(one.keys()) == set(other.keys())
+        for name in one.keys():  # noqa: SIM118 (not a dict)
+            np.testing.assert_array_equal(one.get_tensor(name), other.get_tensor(name))
+    options = {"filter": "masf", "parameters": {"steps": 2, "finetune_steps": 1}, "prior": tmp_path / "prior.safetensors"}
+    for name in ("masf.nc", "masf_again.nc"):
+        assert masf("assimilate", **options, truth=truth, device="cpu", output=tmp_path / name)[0] == 0
+    assert (tmp_path / "masf.nc").read_bytes() == (tmp_path / "masf_again.nc").read_bytes()
+    assert np.all(np.isfinite(read_estimate(tmp_path / "masf.nc")["mean"]))
+
+
+class Broken(Filter):
+    """A filter whose third analysis is not a number."""
+
+    analyses = 0
+
+    def analyse(self, state: Any, y: Any) -> Any:
+        self.analyses += 1
+        return state * (np.nan if self.analyses == 3 else 1.0)
+
+
+def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
+    masf: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("masf.filters.free_run.filter", Broken)
+    config = yaml.safe_load((ROOT / "tests" / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    config.update(results=str(tmp_path), filters=["masf", "enkf", "free_run"], filters_directory=str(ROOT / "config" / "filters"))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    study = tmp_path / "study.json"
+    assert masf("study", config=tmp_path / "config.yaml", output=study) == (0, "")
+    parameters = {"masf": config["pinned"]["masf"]}
+    for seed in (0, 1):
+        folder = tmp_path / f"lorenz63/dt~0.01/all/gap~5/seed~{seed}"
+        assert masf("simulate", **CELL | {"seed": seed}, output=folder / "truth.nc")[0] == 0
+        for name in ("masf", "enkf", "free_run"):
+            files = {"truth": folder / "truth.nc", "output": folder / f"{name}.nc", "cost": folder / f"{name}.cost.json"}
+            assert masf("assimilate", filter=name, parameters=parameters.get(name, {}), **files)[0] == 0
+    broken = read_estimate(folder / "free_run.nc")
+    assert broken.attrs["diverged"] == 1
+    assert broken.attrs["diverged_at_cycle"] == 3
+    # Two cycles of five steps stand, and the initial time.
+    assert np.isfinite(broken["rmse"].values).tolist() == [True] * 11 + [False] * 10
+
+    scores = tmp_path / "scores.parquet"
+    assert masf("aggregate", study=study, scores=scores, costs=tmp_path / "costs.parquet", tables=tmp_path / "tables")[0] == 0
+    rows = pd.read_parquet(scores).set_index(["filter", "seed"])
+    assert rows["diverged"].to_dict() == {(f, s): f == "free_run" for f in ("masf", "enkf", "free_run") for s in (0, 1)}
+    assert rows["rmse"].isna().to_dict() == rows["diverged"].to_dict()
+    table = pd.read_csv(tmp_path / "tables" / "lorenz63.csv").set_index("filter")
+    assert np.isnan(table.loc["free_run", "rmse_mean"])
+    assert table.loc["free_run", "diverged"] == table.loc["free_run", "runs"] == 2
+    assert np.isfinite(table.loc["enkf", "rmse_mean"])
+    assert "diverged | 2 of 2" in " ".join((tmp_path / "tables" / "lorenz63.md").read_text(encoding="utf-8").split())
+
+    for figure in ("trajectories", "sweep"):
+        pdf, png = tmp_path / f"{figure}.pdf", tmp_path / f"{figure}.png"
+        assert masf(f"plot {figure} --output {pdf} --output {png}", study=study, scores=scores)[0] == 0
+        assert pdf.read_bytes().startswith(b"%PDF")
+        assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_schemas_are_written(masf: Callable, tmp_path: Path) -> None:
+    assert masf("schema", output=tmp_path)[0] == 0
+    assert {path.name: json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()} == json_schemas()
+
+
+def test_help_names_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["masf", "--help"])
+    main()
+    text = capsys.readouterr().out
+    for stage in ("study", "simulate", "train-prior", "assimilate", "aggregate", "plot"):
+        assert f"\n  {stage} " in text
+
+
+# Bad input: one clear message, exit code 1, no file left and none changed
+
+
+def refused(result: tuple[int, str], *said: str, code: int = 1) -> None:
+    found, err = result
+    assert found == code
+    for text in said:
+        assert text in err
+    assert "Traceback" not in err
+    if code == 1:
+        assert err.startswith("masf: error: ")
+        assert err.count("\n") == 1
+
+
+def damage_by_cutting(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def damage_by_emptying(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def damage_by_a_changed_byte(path: Path) -> None:
+    values = read_truth(path).truth.tobytes()
+    content = path.read_bytes()
+    assert content.count(values) == 1
+    path.write_bytes(content.replace(values, bytes([values[0] ^ 1]) + values[1:]))
+
+
+def damage_by_text(path: Path) -> None:
+    path.write_text("time,x,y,z\n0,1,2,3\n", encoding="utf-8")
+
+
+def damage_by_another_netcdf(path: Path) -> None:
+    xr.Dataset({"temperature": ("x", np.arange(3.0))}).to_netcdf(path)
+
+
+def damage_by_an_older_format(path: Path) -> None:
+    with xr.open_dataset(path) as data:
+        older = data.load().assign_attrs(format="masf-truth-0")
+    older.to_netcdf(path)
+
+
+def damage_by_a_missing_variable(path: Path) -> None:
+    with xr.open_dataset(path) as data:
+        lacking = data.load().drop_vars("observation")
+    lacking.to_netcdf(path)
+
+
+def damage_by_nan(path: Path) -> None:
+    with xr.open_dataset(path) as data:
+        spoilt = data.load()
+    spoilt["observation"][0, 0] = np.nan
+    spoilt.to_netcdf(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damage_by_cutting, "is truncated or no NetCDF file"),
+        (damage_by_emptying, "is truncated or no NetCDF file"),
+        (damage_by_a_changed_byte, "is truncated or no NetCDF file"),
+        (damage_by_text, "is truncated or no NetCDF file"),
+        (damage_by_another_netcdf, "has format None, expected 'masf-truth-1'"),
+        (damage_by_an_older_format, "has format 'masf-truth-0', expected 'masf-truth-1'"),
+        (damage_by_a_missing_variable, "lacks"),
+        (damage_by_nan, "holds non-finite values of observation"),
+        (Path.unlink, "does not exist"),
+    ],
+)
+def test_damaged_truth_is_named_and_a_good_estimate_stays(
+    damage: Callable[[Path], object], said: str, masf: Callable, truth: Path, tmp_path: Path
+) -> None:
+    options = {"filter": "enkf", "truth": truth, "output": tmp_path / "enkf.nc", "cost": tmp_path / "enkf.cost.json"}
+    assert masf("assimilate", **options)[0] == 0
+    damage(truth)
+    with no_change(tmp_path):
+        refused(masf("assimilate", **options), str(truth), said, "stage simulate")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"filter": "enfk"}, ["unknown filter 'enfk'", "enkf, enkf_localized"]),
+        ({"filter": "enkf", "parameters": {"inflation": 0.5}}, ["inflation = 0.5", "greater than or equal to 1"]),
+        ({"filter": "enkf", "parameters": {"inflatoin": 1.5}}, ["inflatoin: unknown key"]),
+        ({"filter": "kalman"}, ["'kalman'", "linear"]),
+        ({"filter": "masf"}, ["pretrained prior", "train-prior"]),
+        ({"filter": "masf", "prior": "nothing.safetensors"}, ["nothing.safetensors", "train-prior"]),
+    ],
+)
+def test_unfit_filter_is_refused(options: dict[str, Any], said: list[str], masf: Callable, truth: Path, tmp_path: Path) -> None:
+    with no_change(tmp_path):
+        refused(masf("assimilate", **options, truth=truth, output=tmp_path / "out.nc"), *said)
+
+
+def test_garbage_prior_is_named(masf: Callable, truth: Path, tmp_path: Path) -> None:
+    prior = tmp_path / "prior.safetensors"
+    prior.write_bytes(b"\x00garbage" * 100)
+    with no_change(tmp_path):
+        refused(
+            masf("assimilate", filter="masf", truth=truth, prior=prior, output=tmp_path / "out.nc"), str(prior), "train-prior"
+        )
+
+
+def test_missing_gpu_is_named(masf: Callable, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refused(masf("assimilate", filter="enkf", device="cuda", truth=truth, output=tmp_path / "out.nc"), "'cuda'", "--device cpu")
+
+
+def test_ensemble_of_one_member_is_refused(masf: Callable, tmp_path: Path) -> None:
+    refused(masf("simulate", **CELL | {"members": 1}, output=tmp_path / "truth.nc"), "--members", "1", "x>=2", code=2)
+    settings = CellSettings(**CELL | {"members": 1, "initial_spread": 1.0})
+    alone = Truth(settings, np.zeros((21, 3), "f4"), np.zeros((4, 3), "f4"), np.zeros(3, "f4"), np.zeros((1, 3), "f4"))
+    write_truth(tmp_path / "truth.nc", alone, make_system("lorenz63", {"dt": 0.01}), "")
+    refused(masf("assimilate", filter="enkf", truth=tmp_path / "truth.nc", output=tmp_path / "enkf.nc"), "1 member", "at least 2")
+    assert [path.name for path in tmp_path.iterdir()] == ["truth.nc"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "code"),
+    [
+        ({"gap": -1}, ["--gap", "-1", "x>=1"], 2),
+        ({"parameters": "{dt"}, ["--parameters", "{dt", "not JSON"], 2),
+        ({"parameters": "[1]"}, ["--parameters", "[1]", "JSON object"], 2),
+        ({"system": "lorenz64"}, ["unknown system 'lorenz64'", "lorenz63, lorenz96"], 1),
+        ({"parameters": {}}, ["dt: this key is missing"], 1),
+        ({"parameters": {"dt": 1.0}}, ["truth is not finite", "dt 1.0", "too long"], 1),
+        ({"observation": {"operator": "matrix", "matrix": [[1, 0]], "noise": 1}}, ["shape (1, 2)", "(any, 3)"], 1),
+        ({"observation": {"operator": "identity", "noise": 1, "stride": 2}}, ["'identity'", "'stride'"], 1),
+    ],
+)
+def test_unfit_cell_is_refused(change: dict[str, Any], said: list[str], code: int, masf: Callable, tmp_path: Path) -> None:
+    with no_change(tmp_path):
+        refused(masf("simulate", **CELL | change, output=tmp_path / "truth.nc"), *said, code=code)
+
+
+@pytest.mark.parametrize(
+    ("config", "said", "code"),
+    [
+        ("missing.yaml", ["missing.yaml", "no such file"], 1),
+        ("{bad", ["{bad", "not JSON"], 2),
+        ('{"results": "x"}', ["config: seeds: this key is missing"], 1),
+    ],
+)
+def test_unfit_config_is_refused(config: str, said: list[str], code: int, masf: Callable, tmp_path: Path) -> None:
+    with no_change(tmp_path):
+        found, err = masf("study", config=config, output=tmp_path / "study.json")
+    assert found == code
+    assert all(text in err for text in said)
+    assert "Traceback" not in err
+
+
+def test_unknown_figure_and_missing_scores_are_refused(masf: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    options = {"study": "tests/config/tiny.yaml", "scores": tmp_path / "scores.parquet", "output": tmp_path / "figure.pdf"}
+    with no_change(tmp_path):
+        refused(masf("plot figure7", **options), "'figure7'", "trajectories, sweep")
+        refused(masf("plot sweep", **options), str(tmp_path / "scores.parquet"), "stage aggregate")
+
+
+def test_aggregate_names_the_result_that_is_missing_or_of_another_cell(masf: Callable, truth: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "tests" / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    config.update(results=str(tmp_path), filters_directory=str(ROOT / "config" / "filters"))
+    study = tmp_path / "config.yaml"
+    study.write_text(yaml.safe_dump(config), encoding="utf-8")
+    options = {"study": study, "scores": tmp_path / "s", "costs": tmp_path / "c", "tables": tmp_path / "tables"}
+    first = tmp_path / "lorenz63/dt~0.01/all/gap~5/seed~0/masf.nc"
+    refused(masf("aggregate", **options), str(first), "does not exist", "stage assimilate")
+    first.parent.mkdir(parents=True)
+    assert masf("assimilate", filter="enkf", truth=truth, output=tmp_path / "enkf.nc")[0] == 0
+    shutil.copy(tmp_path / "enkf.nc", first)
+    refused(masf("aggregate", **options), str(first), "other settings")
+    assert not (tmp_path / "tables").exists()
+
+
+# Writes that fail midway
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["over a good file", "for the first time"])
+def test_failed_write_leaves_nothing_behind(
+    exists: bool, masf: Callable, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"filter": "enkf", "truth": truth, "output": tmp_path / "enkf.nc"}
+    if exists:
+        assert masf("assimilate", **options)[0] == 0
+
+    def fill_the_disk(_: xr.Dataset, path: Path, **__: Any) -> None:
+        Path(path).write_bytes(b"half of the file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", fill_the_disk)
+    with no_change(tmp_path):
+        refused(masf("assimilate", **options), "No space left on device")

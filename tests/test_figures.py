@@ -1,0 +1,107 @@
+"""Figures from results whose scores are known: files in both formats, the same twice, and a look for every filter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import error_of, small_study, write_results
+
+from masf.figures import Look, draw, sweep, trajectories
+from masf.files import FileFault
+from masf.study import ConfigFault, FilterDefinition, Study, SweepFigure, TrajectoryFigure
+from masf.tables import gather
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study in which free_run diverges in every run of gap 3 and in one of gap 2."""
+    study = small_study(tmp_path_factory.mktemp("results"))
+    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
+    return study
+
+
+@pytest.fixture(scope="module")
+def scores(study: Study) -> Path:
+    path = Path(study.config.results) / "scores.parquet"
+    gather(study)[0].to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["sweep", "paths"])
+def test_figure_is_drawn_in_pdf_and_png_and_is_the_same_twice(name: str, study: Study, scores: Path, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        draw(study, name, scores, [tmp_path / folder / f"{name}.pdf", tmp_path / folder / f"{name}.png"])
+    for suffix, magic in (("pdf", b"%PDF"), ("png", b"\x89PNG")):
+        content = (tmp_path / "one" / f"{name}.{suffix}").read_bytes()
+        assert content.startswith(magic)
+        assert len(content) > 5000
+        assert (tmp_path / "two" / f"{name}.{suffix}").read_bytes() == content
+    assert plt.get_fignums() == []
+
+
+def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: Path) -> None:
+    definition = study.config.figures["sweep"]
+    assert isinstance(definition, SweepFigure)
+    figure = sweep(study, definition, pd.read_parquet(scores))
+    (ax,) = figure.axes
+    lines = {
+        tuple(line.get_xdata()): np.asarray(line.get_ydata()) for line in ax.lines if line.get_marker() not in {"None", "|", "_"}
+    }
+    plt.close(figure)
+    enkf = [np.mean([error_of("enkf", gap, seed) for seed in (0, 1)]) for gap in (2, 3)]
+    np.testing.assert_allclose(lines[2, 3], enkf, rtol=1e-4)
+    np.testing.assert_allclose(lines[2,], [error_of("free_run", 2, 0)], rtol=1e-4)
+    assert ax.get_xlabel() == "measurement gap (steps)"
+    assert ax.get_title(loc="left").startswith("(a) ")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["EnKF", "No assimilation"]
+
+
+def test_trajectories_have_a_row_a_filter_with_its_error(study: Study) -> None:
+    definition = study.config.figures["paths"]
+    assert isinstance(definition, TrajectoryFigure)
+    figure = trajectories(study, definition)
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    plt.close(figure)
+    assert titles == ["(a) Particle (100 000): RMSE 0.50", "(b) EnKF: RMSE 1.00", "(c) No assimilation: RMSE 10.00"]
+
+
+def test_trajectories_say_which_filter_diverged(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    write_results(study, diverged={("enkf", 2, 0): 1})
+    figure = trajectories(study, study.config.figures["paths"])
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    plt.close(figure)
+    assert "(b) EnKF: diverged" in titles
+
+
+def test_every_filter_looks_different_and_a_new_one_changes_no_other(study: Study, tmp_path: Path) -> None:
+    before = Look.of(study)
+    assert list(before.colours) == ["Particle (100 000)", "EnKF", "No assimilation"]
+    extra = [f"new_{i}" for i in range(20)]
+    definitions = study.filters | {name: FilterDefinition(filter="enkf", label=f"New {name}") for name in extra}
+    after = Look.of(
+        small_study(
+            tmp_path,
+            filters=[*study.config.filters, *extra],
+            filter_definitions={k: v.model_dump() for k, v in definitions.items()},
+        )
+    )
+    for label in before.colours:
+        assert after.colours[label] == before.colours[label]
+        assert after.markers[label] == before.markers[label]
+    looks = {(after.colours[label], after.markers[label], after.dashes[label]) for label in after.colours}
+    assert len(looks) == len(after.colours) == 23
+
+
+def test_unknown_figure_and_unreadable_scores_are_named(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(ConfigFault, match=r"'swep'.*sweep, paths"):
+        draw(study, "swep", tmp_path / "scores.parquet", [tmp_path / "a.pdf"])
+    damaged = tmp_path / "scores.parquet"
+    damaged.write_bytes(b"PAR1 not quite")
+    with pytest.raises(FileFault, match=r"scores\.parquet: cannot be read as scores"):
+        draw(study, "sweep", damaged, [tmp_path / "a.pdf"])
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]

@@ -1,0 +1,135 @@
+"""Code versions: an edit to a filter's code changes that filter's version, and an edit to its words none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from masf.provenance import code_version
+from masf.registry import names
+
+ROOT = Path(__file__).parent.parent
+MASF_FAMILY = {"masf", "masf_fresh", "masf_guided"}
+OTHERS = {"enkf", "enkf_localized", "free_run", "kalman", "particle"}
+
+VERSIONS = """
+import json
+from masf.provenance import assimilate_version, simulate_version, train_prior_version
+from masf.registry import names
+versions = {f"assimilate {name}": assimilate_version(name, "lorenz96") for name in names("filters")}
+for system in names("systems"):
+    versions |= {f"simulate {system}": simulate_version(system), f"prior {system}": train_prior_version(system)}
+print(json.dumps(versions))
+"""
+
+
+def versions(copy: Path) -> dict[str, str]:
+    """All code versions of a copy of the package, by a fresh process."""
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", VERSIONS], env=environment, capture_output=True, text=True, check=True, cwd=copy
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("package")
+    shutil.copytree(ROOT / "masf", copy / "masf", ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def before(original: Path) -> dict[str, str]:
+    return versions(original)
+
+
+@pytest.fixture
+def changed(original: Path, before: dict[str, str]) -> Callable[[str, Callable[[str], str]], set[str]]:
+    """Edits a module, and says which versions that changes."""
+
+    def edit(module: str, change: Callable[[str], str]) -> set[str]:
+        path = original / "masf" / module
+        text = path.read_text(encoding="utf-8")
+        edited = change(text)
+        assert edited != text
+        path.write_text(edited, encoding="utf-8")
+        try:
+            after = versions(original)
+        finally:
+            path.write_text(text, encoding="utf-8")
+        assert after.keys() == before.keys()
+        return {name for name in after if after[name] != before[name]}
+
+    return edit
+
+
+def add_code(text: str) -> str:
+    return f"{text}\n_ADDED = 1\n"
+
+
+def assimilations(filters: set[str]) -> set[str]:
+    return {f"assimilate {name}" for name in filters}
+
+
+def test_all_filters_are_known_here() -> None:
+    assert set(names("filters")) == MASF_FAMILY | OTHERS
+
+
+@pytest.mark.parametrize("name", ["free_run", "particle", "masf_guided"])
+def test_edit_of_a_filter_changes_its_own_version_only(name: str, changed: Callable) -> None:
+    assert changed(f"filters/{name}.py", add_code) == assimilations({name})
+
+
+def test_edit_of_a_filter_that_another_builds_on_changes_both(changed: Callable) -> None:
+    found = changed("filters/masf.py", add_code)
+    assert found >= assimilations(MASF_FAMILY)
+    assert not found & assimilations(OTHERS)
+
+
+def test_edit_of_the_forward_process_changes_what_diffuses_and_nothing_else(changed: Callable) -> None:
+    found = changed("process.py", add_code)
+    assert found >= assimilations(MASF_FAMILY) | {"prior lorenz63", "prior lorenz96"}
+    assert not found & assimilations(OTHERS)
+    assert not {name for name in found if name.startswith("simulate")}
+
+
+def test_edit_of_a_system_changes_that_system_only(changed: Callable) -> None:
+    found = changed("systems/lorenz63.py", add_code)
+    assert found == {"simulate lorenz63", "prior lorenz63"}  # the filters here run on lorenz96
+
+
+def test_edit_of_the_cycle_changes_every_filter(changed: Callable) -> None:
+    found = changed("cycle.py", add_code)
+    assert found >= assimilations(MASF_FAMILY | OTHERS)
+
+
+@pytest.mark.parametrize("module", ["tables.py", "figures.py", "cli.py", "study.py"])
+def test_edit_of_later_stages_changes_no_version_of_an_earlier_one(module: str, changed: Callable) -> None:
+    assert changed(module, add_code) == set()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: text + "\n# A comment.\n", id="comment"),
+        pytest.param(lambda text: text.replace('"""', '"""Rewritten. ', 1), id="docstring of the module"),
+        pytest.param(lambda text: text.replace('    """', '    """Rewritten. ', 1), id="docstring of a function"),
+        pytest.param(lambda text: text + '\n"""Words about the name above."""\n', id="docstring of an attribute"),
+        pytest.param(lambda text: text.replace("\n\n\n", "\n\n\n\n\n"), id="layout"),
+    ],
+)
+def test_words_and_layout_change_no_version(change: Callable[[str], str], changed: Callable) -> None:
+    assert changed("filters/enkf.py", change) == set()
+
+
+def test_unknown_module_is_named() -> None:
+    with pytest.raises(ValueError, match=r"masf\.filters\.enfk"):
+        code_version("filters.enfk")

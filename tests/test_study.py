@@ -1,0 +1,531 @@
+"""The config: what is accepted, what is refused and in which words, and the cells that it expands to."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from masf.registry import filter_class, names, system_class
+from masf.study import ConfigFault, Study, json_schemas, load_study, make_study
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ["config/config.yaml", "config/quick.yaml", "tests/config/tiny.yaml"]
+FILTER_FILES = sorted(path.name for path in (ROOT / "config" / "filters").glob("*.yaml"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    """The quick config, free to be changed: aliases of YAML are made separate."""
+    return json.loads(json.dumps(read(ROOT / "config" / "quick.yaml")))
+
+
+@pytest.fixture
+def filters_folder(config: dict[str, Any], tmp_path: Path) -> Path:
+    """A folder of filter files, copies of ours, that ``config`` uses."""
+    for name in FILTER_FILES:
+        (tmp_path / name).write_text((ROOT / "config" / "filters" / name).read_text(encoding="utf-8"), encoding="utf-8")
+    config["filters_directory"] = str(tmp_path)
+    return tmp_path
+
+
+def fault_of(config: dict[str, Any]) -> str:
+    with pytest.raises(ConfigFault) as caught:
+        make_study(config, root=ROOT)
+    return str(caught.value)
+
+
+def at(study: Study, **situation: Any) -> Any:
+    """The one cell of seed 0 in this situation."""
+    (cell,) = [
+        c for c in study.cells.values() if {**c.situation, "seed": c.settings.seed}.items() >= {**situation, "seed": 0}.items()
+    ]
+    return cell
+
+
+# The configs that are shipped
+
+
+@pytest.mark.parametrize("path", SHIPPED)
+def test_shipped_config_is_accepted_from_any_working_directory(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_study(ROOT / path, ROOT).cells
+
+
+def test_full_study_computes_each_cell_once() -> None:
+    study = load_study(ROOT / "config" / "config.yaml", ROOT)
+    # Three sweeps of six points with two observations share one point; Lorenz-63 has one cell and linear_gaussian two.
+    assert len(study.cells) == 5 * (2 * (3 * 6 - 2) + 1 + 2)
+
+
+def test_quick_study_has_every_filter_and_no_more_than_twenty_cycles() -> None:
+    study = load_study(ROOT / "config" / "quick.yaml", ROOT)
+    assert set(study.all_filters) == set(names("filters"))
+    assert len(study.config.seeds.test) == 2
+    assert max(cell.settings.cycles for cell in study.cells.values()) <= 20
+
+
+def test_every_filter_has_a_file_and_a_rule() -> None:
+    assert {Path(name).stem for name in FILTER_FILES} == set(names("filters"))
+    assert {p.stem for p in (ROOT / "workflow" / "rules" / "filters").glob("*.smk")} == set(names("filters"))
+
+
+def test_config_and_its_check_need_no_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from masf.study import load_study\n"
+        f"load_study(Path({str(ROOT / 'config' / 'config.yaml')!r}), Path({str(ROOT)!r})).cells\n"
+        "print(sorted({'torch', 'xarray', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.strip() == "[]"
+
+
+# JSON schemas
+
+
+@pytest.mark.parametrize("name", ["config.schema.json", "filter.schema.json"])
+def test_schema_file_is_up_to_date(name: str) -> None:
+    written = json.loads((ROOT / "workflow" / "schemas" / name).read_text(encoding="utf-8"))
+    assert written == json_schemas()[name], "run: masf schema -o workflow/schemas"
+    jsonschema.Draft202012Validator.check_schema(written)
+
+
+@pytest.mark.parametrize("path", SHIPPED)
+def test_config_schema_accepts_shipped_config(path: str) -> None:
+    jsonschema.validate(read(ROOT / path), json_schemas()["config.schema.json"])
+
+
+@pytest.mark.parametrize("name", FILTER_FILES)
+def test_filter_schema_accepts_shipped_filter_file(name: str) -> None:
+    jsonschema.validate(read(ROOT / "config" / "filters" / name), json_schemas()["filter.schema.json"])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda c: c.update(resluts="x"),
+        lambda c: c.pop("seeds"),
+        lambda c: c["experiments"]["lorenz63"].update(gaps=[-1]),
+        lambda c: c["experiments"]["lorenz63"].update(cycles="many"),
+        lambda c: c["experiments"]["lorenz63"]["parameters"].update(dt=[]),
+        lambda c: c["observations"]["all"].update(noise=0),
+        lambda c: c["figures"]["figure3"].update(kind="pie"),
+        lambda c: c["priors"]["lorenz63"]["network"].update(kind="unet"),
+    ],
+)
+def test_config_schema_refuses(spoil: Callable[[dict], object], config: dict[str, Any]) -> None:
+    spoil(config)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(config, json_schemas()["config.schema.json"])
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"label": "x", "colour": "red"}, {"label": ""}, {"label": "x", "resources": {"threads": 0}}]
+)
+def test_filter_schema_refuses(content: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, json_schemas()["filter.schema.json"])
+
+
+def keys_of(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for title, part in [(schema["title"], schema), *schema.get("$defs", {}).items()]:
+        for key, node in part.get("properties", {}).items():
+            yield f"{title}.{key}", node
+
+
+def test_every_key_is_described() -> None:
+    schemas = list(json_schemas().values())
+    schemas += [filter_class(name).Parameters.model_json_schema() for name in names("filters")]
+    schemas += [system_class(name).Parameters.model_json_schema() for name in names("systems")]
+    keys = [pair for schema in schemas for pair in keys_of(schema)]
+    assert len(keys) > 100
+    assert [key for key, node in keys if not node.get("description")] == []
+
+
+# Cells
+
+
+def test_experiments_share_a_cell_and_its_filters(config: dict[str, Any]) -> None:
+    config["experiments"]["lorenz96_gap"]["add_filters"] = ["particle"]
+    cell = at(make_study(config, root=ROOT), system="lorenz96", dimension=40, forcing=8, observation="all", gap=20)
+    assert cell.experiments == ("lorenz96_dimension", "lorenz96_forcing", "lorenz96_gap")
+    assert "particle" in cell.filters
+    assert len(cell.filters) == len(set(cell.filters))
+    assert cell.path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0"
+    assert cell.prior_path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/prior/prior.safetensors"
+
+
+@pytest.mark.parametrize(("key", "value"), [("cycles", 19), ("members", 50), ("spin_up_cycles", 4), ("initial_spread", 2.0)])
+def test_cell_described_in_two_ways_is_refused(key: str, value: float, config: dict[str, Any]) -> None:
+    config["experiments"]["lorenz96_forcing"][key] = value
+    message = fault_of(config)
+    for word in ("'lorenz96_dimension'", "'lorenz96_forcing'", "dimension~40+dt~0.01+forcing~8/all/gap~20", key):
+        assert word in message
+
+
+def test_parameters_that_differ_in_the_eighth_digit_are_two_cells(config: dict[str, Any]) -> None:
+    config["experiments"]["lorenz96_forcing"]["parameters"]["forcing"] = [8.1234561, 8.1234562]
+    paths = [path for path in make_study(config, root=ROOT).cells if "forcing~8.1" in path]
+    assert len(paths) == 2 * 2
+
+
+def test_seed_changes_nothing_but_the_seed(config: dict[str, Any]) -> None:
+    first, second = (c for c in make_study(config, root=ROOT).cells.values() if c.settings.system == "lorenz63")
+    assert (first.settings.seed, second.settings.seed) == (0, 1)
+    assert {**vars(first.settings), "seed": 1} == vars(second.settings)
+
+
+def test_study_json_describes_the_same_study_without_the_filters_files(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(config, root=ROOT)
+    monkeypatch.chdir(tmp_path)
+    again = make_study(json.loads(study.to_json()))
+    assert again.cells == study.cells
+    assert again.filters == study.filters
+    assert again.to_json() == study.to_json()
+
+
+# Parameters of filters
+
+
+def test_settings_override_parameters_where_they_hold_and_pinned_override_all(
+    config: dict[str, Any], filters_folder: Path
+) -> None:
+    content = {
+        "label": "EnKF",
+        "parameters": {"inflation": 1.1},
+        "settings": [
+            {"when": {"system": "lorenz96"}, "parameters": {"inflation": 1.2}},
+            {"when": {"system": "lorenz96", "gap": [50, 60]}, "parameters": {"inflation": 1.3}},
+            {"when": {"dimension": 20}, "parameters": {"inflation": 1.4}},
+            {"when": {"observation": "every_second", "gap": 20}, "parameters": {"inflation": 1.5}},
+        ],
+    }
+    (filters_folder / "enkf.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    study = make_study(config)
+
+    def inflation(study: Study, **situation: Any) -> float:
+        return study.filter_parameters("enkf", at(study, **situation))["inflation"]
+
+    forty = {"system": "lorenz96", "dimension": 40, "forcing": 8}
+    assert inflation(study, system="lorenz63") == 1.1
+    assert inflation(study, **forty, observation="all", gap=20) == 1.2
+    assert inflation(study, **forty, observation="all", gap=50) == 1.3
+    assert inflation(study, system="lorenz96", dimension=20) == 1.4
+    assert inflation(study, **forty, observation="every_second", gap=20) == 1.5
+    config["pinned"] = {"enkf": {"inflation": 1.6}}
+    pinned = make_study(config)
+    assert {pinned.filter_parameters("enkf", cell)["inflation"] for cell in pinned.cells.values()} == {1.6}
+
+
+def test_file_of_another_name_may_use_the_same_filter(config: dict[str, Any], filters_folder: Path) -> None:
+    (filters_folder / "enkf_calm.yaml").write_text("{filter: enkf, label: EnKF (calm)}", encoding="utf-8")
+    config["filters"].append("enkf_calm")
+    study = make_study(config)
+    assert study.filter_module("enkf_calm") == "enkf"
+    assert "enkf_calm" in study.all_filters
+
+
+def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -> None:
+    study = make_study(config, root=ROOT)
+    cell = at(study, system="lorenz63")
+    assert study.needs_prior("masf", cell)
+    assert not study.needs_prior("enkf", cell)
+    config["pinned"]["masf"] = {"network": False}
+    assert not make_study(config, root=ROOT).needs_prior("masf", cell)
+
+
+# What is refused. Each message names the key, the value and what is allowed.
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        pytest.param(
+            lambda c: c["filters"].append("enfk"),
+            ["filters = 'enfk'", "unknown filter", "did you mean 'enkf'?", "free_run"],
+            id="unknown filter",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(add_filters=["kalmann"]),
+            ["experiments.lorenz63.add_filters = 'kalmann'", "did you mean 'kalman'?"],
+            id="unknown added filter",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(leave_out_filters=["kalman"]),
+            ["experiments.lorenz63.leave_out_filters = 'kalman'", "choose one of", "enkf"],
+            id="left-out filter that is not in the study",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(leave_out_filters=c["filters"]),
+            ["experiments.lorenz63.leave_out_filters", "no filter"],
+            id="experiment without filters",
+        ),
+        pytest.param(
+            lambda c: c.update(fliters=[]),
+            ["fliters: unknown key", "did you mean 'filters'?", "allowed are", "experiments"],
+            id="unknown key",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(cylces=3),
+            ["experiments.lorenz63.cylces: unknown key", "did you mean 'cycles'?", "spin_up_cycles"],
+            id="unknown key of an experiment",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure4"]["panels"][0].update(axes="gap"),
+            ["figures.figure4.panels.0.axes: unknown key", "did you mean 'axis'?"],
+            id="unknown key of a panel",
+        ),
+        pytest.param(lambda c: c.pop("seeds"), ["seeds: this key is missing"], id="missing section"),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(gaps=[100, -5]),
+            ["experiments.lorenz63.gaps.1 = -5", "greater than or equal to 1"],
+            id="negative gap",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(members=1),
+            ["experiments.lorenz63.members = 1", "greater than or equal to 2"],
+            id="one member",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(cycles="many"),
+            ['experiments.lorenz63.cycles = "many"', "valid integer"],
+            id="wrong type",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(spin_up_cycles=20),
+            ["experiments.lorenz63", "spin_up_cycles 20", "none of 20 cycles"],
+            id="spin-up as long as the run",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"]["parameters"].update(dt="short"),
+            ['experiments.lorenz63.parameters.dt = "short"', "valid number", "or"],
+            id="wrong type of a parameter",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"]["parameters"].update(dt=[]),
+            ["experiments.lorenz63.parameters.dt = []", "at least 1 item"],
+            id="empty axis",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"]["parameters"].update(dt=-0.01),
+            ["experiments.lorenz63.parameters.dt = -0.01", "greater than 0"],
+            id="parameter of a system out of range",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz96_gap"]["parameters"].pop("dimension"),
+            ["experiments.lorenz96_gap.parameters.dimension", "missing"],
+            id="missing parameter of a system",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"]["parameters"].update(rhoo=28),
+            ["experiments.lorenz63.parameters.rhoo: unknown key", "did you mean 'rho'?", "sigma"],
+            id="unknown parameter of a system",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(system="lorenz633"),
+            ["experiments.lorenz63.system = 'lorenz633'", "did you mean 'lorenz63'?", "linear_gaussian"],
+            id="unknown system",
+        ),
+        pytest.param(
+            lambda c: c["seeds"].update(tuning=[1, 100]),
+            ["seeds [1]", "test and tuning"],
+            id="seed in test and tuning",
+        ),
+        pytest.param(lambda c: c["seeds"].update(test=[0, 0]), ["test [0, 0]", "twice"], id="seed twice"),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(add_filters=["kalman"]),
+            ["experiments.lorenz63", "'kalman'", "linear systems only", "'lorenz63'"],
+            id="kalman on a nonlinear system",
+        ),
+        pytest.param(
+            lambda c: c["observations"].update(all={"operator": "matrix", "matrix": [[1, 0]], "noise": 1}),
+            ["observations.all", "shape (1, 2)", "expected (any, 3)"],
+            id="matrix of the wrong shape",
+        ),
+        pytest.param(
+            lambda c: c["observations"].update(all={"operator": "matrix", "matrix": [[1, 0, 0], [1]], "noise": 1}),
+            ["observations.all", "different lengths [1, 3]"],
+            id="ragged matrix",
+        ),
+        pytest.param(
+            lambda c: c["observations"]["all"].update(noise=[1, 1]),
+            ["observations.all", "2 standard deviations", "expected one, or 3"],
+            id="noise of the wrong length",
+        ),
+        pytest.param(
+            lambda c: c["observations"]["all"].update(noise=-1),
+            ["observations.all.noise = -1", "greater than 0", "or"],
+            id="negative noise",
+        ),
+        pytest.param(
+            lambda c: c["observations"]["all"].update(operator="mask"),
+            ['observations.all.operator = "mask"', "'identity'", "'stride'", "'matrix'"],
+            id="unknown operator",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(observations=["al"]),
+            ["experiments.lorenz63.observations = 'al'", "did you mean 'all'?", "every_second"],
+            id="unknown observation",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure3"].update(experiment="lorenz36"),
+            ["figures.figure3.experiment = 'lorenz36'", "did you mean 'lorenz63'?", "lorenz96_gap"],
+            id="unknown experiment in a figure",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure3"].update(experiment="lorenz96_gap"),
+            ["figures.figure3.experiment = 'lorenz96_gap'", "one cell for each seed"],
+            id="trajectories of many cells",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(system="linear_gaussian", parameters={"dimension": 2}),
+            ["figures.figure3.experiment = 'lorenz63'", "2 components", "at least 3"],
+            id="trajectories of two components",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure3"].update(seed=100),
+            ["figures.figure3.seed = 100", "[0, 1]"],
+            id="figure of a seed that is not run",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure3"].update(kind="pie"),
+            ["figures.figure3", "'pie'", "'trajectories', 'sweep'"],
+            id="unknown kind of figure",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure4"]["panels"][2].update(axis="gaps"),
+            ["figures.figure4.panels.2.axis = 'gaps'", "did you mean 'gap'?", "dimension, dt, forcing, gap"],
+            id="unknown axis",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure4"]["panels"][2].update(axis="forcing"),
+            ["figures.figure4.panels.2.axis = 'forcing'", "'lorenz96_gap' also varies gap"],
+            id="panel that would mix the points of another axis",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure4"]["panels"][0].update(observation="every_second"),
+            ["figures.figure4.panels.0.observation = 'every_second'", "choose one of all"],
+            id="observation that the experiment lacks",
+        ),
+        pytest.param(
+            lambda c: c.update(pinned={"mas": {"steps": 4}}),
+            ["pinned = 'mas'", "did you mean 'masf'?"],
+            id="pinned parameters of an unknown filter",
+        ),
+        pytest.param(
+            lambda c: c.update(pinned={"masf": {"step": 4}}),
+            ["filter 'masf': step: unknown key", "did you mean 'steps'?", "inflation"],
+            id="unknown pinned parameter",
+        ),
+        pytest.param(
+            lambda c: c.update(pinned={"enkf": {"inflation": 0.5}}),
+            ["filter 'enkf': inflation = 0.5", "greater than or equal to 1"],
+            id="pinned parameter out of range",
+        ),
+        pytest.param(
+            lambda c: c["priors"].pop("lorenz63"),
+            ["priors", "'masf'", "'lorenz63'", "add priors.lorenz63"],
+            id="no prior for a learned filter",
+        ),
+        pytest.param(
+            lambda c: c["priors"].update(lorenz_63=c["priors"]["lorenz63"]),
+            ["priors = 'lorenz_63'", "did you mean 'lorenz63'?"],
+            id="prior of an unknown system",
+        ),
+        pytest.param(
+            lambda c: c["priors"]["lorenz63"].update(network={"kind": "conv1d"}),
+            ["priors.lorenz63.network.kind = 'conv1d'", "translation-invariant", "'mlp'"],
+            id="convolutions where there is no ring",
+        ),
+        pytest.param(
+            lambda c: c["experiments"].update({"Lorenz-63": copy.deepcopy(c["experiments"]["lorenz63"])}),
+            ["experiments.Lorenz-63", "^[a-z][a-z0-9_]*$"],
+            id="name that no path should have",
+        ),
+    ],
+)
+def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], config: dict[str, Any]) -> None:
+    spoil(config)
+    message = fault_of(config)
+    for word in words:
+        assert word in message
+    assert "constrained-" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{label: EnKF, parameters: {inflation: 0.9}}", ["filter 'enkf': inflation = 0.9", "greater than or equal to 1"]),
+        ("{label: EnKF, parameters: {inflatoin: 1.1}}", ["inflatoin: unknown key", "did you mean 'inflation'?"]),
+        ("{label: EnKF, search: {inflatoin: [1.1]}}", ["search = 'inflatoin'", "did you mean 'inflation'?"]),
+        (
+            "{label: EnKF, settings: [{when: {sytem: lorenz63}, parameters: {inflation: 1.1}}]}",
+            ["settings.0.when = 'sytem'", "did you mean 'system'?", "gap"],
+        ),
+        (
+            "{label: EnKF, settings: [{when: {gap: 7}, parameters: {inflatoin: 1.1}}]}",
+            ["settings.0.parameters = 'inflatoin'", "did you mean 'inflation'?"],
+        ),
+        ("{label: MASF}", ["filter 'enkf': label = 'MASF'", "filter 'masf'", "its own"]),
+        ("{filter: enfk, label: EnKF}", ["filter 'enkf': filter = 'enfk'", "did you mean 'enkf'?"]),
+        ("{lable: EnKF}", ["enkf.yaml: lable: unknown key", "did you mean 'label'?", "enkf.yaml: label: this key is missing"]),
+        ("{label: EnKF, resources: {threads: 0}}", ["enkf.yaml: resources.threads = 0", "greater than or equal to 1"]),
+        ("[1, 2]", ["enkf.yaml", "expected a mapping", "found list"]),
+    ],
+)
+def test_filter_file_is_refused(text: str, words: list[str], config: dict[str, Any], filters_folder: Path) -> None:
+    (filters_folder / "enkf.yaml").write_text(text, encoding="utf-8")
+    message = fault_of(config)
+    for word in words:
+        assert word in message
+
+
+def test_reserved_name_is_refused(config: dict[str, Any], filters_folder: Path) -> None:
+    (filters_folder / "truth.yaml").write_text("{filter: enkf, label: Truth}", encoding="utf-8")
+    config["filters"].append("truth")
+    assert "filters = 'truth': the name is reserved" in fault_of(config)
+
+
+def test_all_faults_are_named_at_once(config: dict[str, Any]) -> None:
+    config["experiments"]["lorenz63"].update(cycles=0, gaps=[0])
+    config["seeds"].update(training=-1)
+    message = fault_of(config)
+    assert len(message.splitlines()) == 3
+    for key in ("experiments.lorenz63.cycles = 0", "experiments.lorenz63.gaps.0 = 0", "seeds.training = -1"):
+        assert key in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["there is no such file", "config/config.yaml"]),
+        ("just words", ["expected a mapping", "found str"]),
+        ("", ["expected a mapping", "found NoneType"]),
+        ("a: [1,", ["cannot be read as YAML", "line 1"]),
+        (b"\xff\xfe\x00", ["cannot be read as YAML"]),
+    ],
+)
+def test_unreadable_config_file_is_named(content: str | bytes | None, words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigFault) as caught:
+        load_study(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)

@@ -1,0 +1,156 @@
+"""Scores and tables from results whose scores are known."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import SPIN_UP_ERROR, error_of, small_study, write_results
+
+from masf.study import ConfigFault, Study
+from masf.tables import SCORES, gather, write_tables
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study in which free_run diverges in one seed of gap 2 and in both of gap 3."""
+    study = small_study(tmp_path_factory.mktemp("results"))
+    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
+    return study
+
+
+@pytest.fixture(scope="module")
+def frames(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return gather(study)
+
+
+@pytest.fixture(scope="module")
+def tables(study: Study, frames: tuple[pd.DataFrame, pd.DataFrame]) -> Path:
+    folder = Path(study.config.results)
+    paths = {"scores_path": folder / "scores.parquet", "costs_path": folder / "costs.parquet"}
+    write_tables(study, *frames, folder=folder / "tables", **paths)
+    return folder / "tables"
+
+
+def markdown(path: Path) -> pd.DataFrame:
+    """The table of a Markdown file."""
+    lines = [line.strip("|") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    table = pd.read_csv(io.StringIO("\n".join([lines[0], *lines[2:]])), sep="|", dtype=str)
+    return table.rename(columns=str.strip).map(str.strip)
+
+
+def test_scores_are_those_of_the_estimates_and_leave_spin_up_out(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    scores = frames[0]
+    assert len(scores) == 2 * (3 + 2)  # particle at gap 2 only; the cells of gap 2 once, though two experiments have them
+    for _, row in scores[~scores["diverged"]].iterrows():
+        error = error_of(row["filter"], row["gap"], row["seed"])
+        found = row[list(SCORES)].astype(float)
+        expected = {
+            "rmse": error, "rmse_analysis": error, "rmse_forecast": 2 * error, "spread_skill": 0.5,
+            "crps": error / 4, "crps_forecast": error / 2,
+        }  # fmt: skip
+        np.testing.assert_allclose(found, [expected[name] for name in SCORES], rtol=1e-4)
+    assert scores[list(SCORES)].max(axis=None) < SPIN_UP_ERROR / 2
+
+
+def test_diverged_runs_have_no_score_and_are_counted(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    scores = frames[0]
+    diverged = scores[scores["diverged"]]
+    assert set(zip(diverged["filter"], diverged["gap"], diverged["seed"], strict=True)) == {
+        ("free_run", 2, 1),
+        ("free_run", 3, 0),
+        ("free_run", 3, 1),
+    }
+    assert diverged[list(SCORES)].isna().all(axis=None)
+
+
+def test_csv_has_mean_and_standard_deviation_over_seeds(tables: Path) -> None:
+    table = pd.read_csv(tables / "gap_sweep.csv").set_index(["gap", "filter"])
+    # Seeds 0 and 1 have errors e and 3 e.
+    assert table.loc[(2, "enkf"), "rmse_mean"] == pytest.approx(2.0, rel=1e-4)
+    assert table.loc[(2, "enkf"), "rmse_std"] == pytest.approx(np.sqrt(2), rel=1e-4)
+    assert table.loc[(3, "enkf"), "rmse_analysis_mean"] == pytest.approx(3.0, rel=1e-4)
+    assert table["runs"].tolist() == [2] * 4
+    assert table["diverged"].to_dict() == {(2, "enkf"): 0, (2, "free_run"): 1, (3, "enkf"): 0, (3, "free_run"): 2}
+    assert table.loc[(2, "free_run"), "rmse_mean"] == pytest.approx(10.0, rel=1e-4)
+    assert np.isnan(table.loc[(3, "free_run"), "rmse_mean"])
+
+
+def test_markdown_is_for_people(tables: Path) -> None:
+    table = markdown(tables / "gap_sweep.md")
+    assert table["gap"].tolist() == ["2", "2", "3", "3"]
+    assert table["filter"].tolist() == ["EnKF", "No assimilation"] * 2
+    assert table["RMSE"].tolist() == ["2.000 ± 1.414", "10.000", "3.000 ± 2.121", "diverged"]
+    assert table["diverged"].tolist() == ["0 of 2", "1 of 2", "0 of 2", "2 of 2"]
+    note = (tables / "gap_sweep.md").read_text(encoding="utf-8").splitlines()[0]
+    for words in ("Gaps, 100% of them", "2 seeds", "diverged runs left out", "3 cycles", "first 1 left out", "N = 4"):
+        assert words in note
+
+
+def test_latex_holds_the_same_numbers_and_escapes_what_it_must(tables: Path) -> None:
+    text = (tables / "gap_sweep.tex").read_text(encoding="utf-8")
+    assert r"2 & EnKF & 2.000 $\pm$ 1.414" in text
+    assert r"100\% of them" in text
+    assert r"\toprule" in text
+    for line in text.splitlines():
+        if not line.startswith(r"\label"):
+            assert "_" not in line.replace(r"\_", "")
+            assert "%" not in line.replace(r"\%", "")
+    assert "±" not in text
+
+
+def test_filters_keep_the_order_of_the_study(tables: Path) -> None:
+    assert markdown(tables / "one_gap.md")["filter"].tolist() == ["Particle (100 000)", "EnKF", "No assimilation"]
+
+
+def test_experiments_that_share_cells_show_the_same_numbers(tables: Path) -> None:
+    one = pd.read_csv(tables / "one_gap.csv").set_index("filter")
+    sweep = pd.read_csv(tables / "gap_sweep.csv").query("gap == 2").set_index("filter").drop(columns="gap")
+    pd.testing.assert_frame_equal(one.loc[["enkf", "free_run"]], sweep.loc[["enkf", "free_run"]])
+
+
+def test_cost_leaves_out_the_first_cycle(tables: Path) -> None:
+    table = pd.read_csv(tables / "one_gap_cost.csv").set_index("filter")
+    assert table["seconds_per_cycle"].to_dict() == pytest.approx(dict.fromkeys(["particle", "enkf", "free_run"], 2.0))
+    assert table["cpu_seconds_per_cycle"].iloc[0] == pytest.approx(1.0)
+    assert table["peak_memory_mib"].iloc[0] == pytest.approx(100.5)
+    assert markdown(tables / "one_gap_cost.md")["seconds a cycle"].tolist() == ["2", "2", "2"]
+    assert (tables / "one_gap_cost.tex").is_file()
+
+
+def test_parquet_holds_the_rows(study: Study, tables: Path, frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    assert tables.is_dir()
+    for name, frame in zip(("scores", "costs"), frames, strict=True):
+        pd.testing.assert_frame_equal(pd.read_parquet(Path(study.config.results) / f"{name}.parquet"), frame)
+
+
+def test_tables_are_the_same_twice(study: Study, tables: Path, tmp_path: Path) -> None:
+    paths = {"scores_path": tmp_path / "scores.parquet", "costs_path": tmp_path / "costs.parquet"}
+    write_tables(study, *gather(study), folder=tmp_path / "tables", **paths)
+    names = sorted(path.name for path in tables.iterdir())
+    assert len(names) == 2 * 2 * 3
+    for name in names:
+        assert (tmp_path / "tables" / name).read_bytes() == (tables / name).read_bytes()
+
+
+def test_one_seed_has_no_standard_deviation(tmp_path: Path) -> None:
+    study = small_study(tmp_path, seeds={"test": [0]})
+    write_results(study)
+    write_tables(study, *gather(study), scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
+    assert markdown(tmp_path / "tables" / "one_gap.md")["RMSE"].tolist() == ["0.500", "1.000", "10.000"]
+
+
+def test_mixed_code_versions_are_refused_and_named_unless_accepted(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    write_results(study, versions={("enkf", 3, 1): "v2"})
+    with pytest.raises(ConfigFault) as caught:
+        gather(study)
+    message = str(caught.value)
+    for words in ("'enkf'", "v1", "v2", "gap~3/seed~1/enkf.nc", "gap~2/seed~0/enkf.nc", "accept_mixed_versions: true"):
+        assert words in message
+    assert "free_run" not in message
+    scores, _ = gather(small_study(tmp_path, accept_mixed_versions=True))
+    assert set(scores["code_version"]) == {"v1", "v2"}

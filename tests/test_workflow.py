@@ -1,0 +1,419 @@
+"""The workflow, run for real on a tiny study in a copy of this project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from masf.study import load_study
+
+ROOT = Path(__file__).parent.parent
+TINY = "tests/config/tiny.yaml"
+CELLS = [f"lorenz63/dt~0.01/all/gap~5/seed~{seed}" for seed in (0, 1)]
+COPIED = [
+    "masf",
+    "workflow",
+    "config",
+    "tests/config",
+    "Makefile",
+    "pyproject.toml",
+    "constraints.txt",
+    "environment.yml",
+    "local",
+    "slurm",
+]
+AFTER_ALL_FILTERS = {"aggregate": 1, "plot": 2, "all": 1}
+PATIENCE = 300
+"""Seconds after which a hanging run counts as failed; a run takes a tenth of that."""
+
+BROKEN = '''
+from masf.filters.base import Filter
+
+
+class Broken(Filter):
+    """Returns NaN in its second analysis."""
+
+    analyses = 0
+
+    def analyse(self, state, y):
+        self.analyses += 1
+        return state * (float("nan") if self.analyses == 2 else 1.0)
+
+
+filter = Broken
+'''
+
+
+class Project:
+    """A copy of this project with one more filter, which returns NaN, in its tiny study."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in COPIED:
+            source, target = ROOT / name, root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir() and not source.is_symlink():
+                shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(source, target, follow_symlinks=False)
+        # The environment that runs these tests, under the name that the Makefile asks for.
+        (root / "venv").mkdir()
+        (root / "venv" / "bin").symlink_to(Path(sys.executable).parent)
+        (root / "venv" / ".installed").touch()
+        (root / "masf" / "filters" / "broken.py").write_text(BROKEN, encoding="utf-8")
+        (root / "config" / "filters" / "broken.yaml").write_text("label: Broken\n", encoding="utf-8")
+        rule = root / "workflow" / "rules" / "filters" / "free_run.smk"
+        rule.with_name("broken.smk").write_text(rule.read_text(encoding="utf-8").replace("free_run", "broken"), encoding="utf-8")
+        config = yaml.safe_load((root / TINY).read_text(encoding="utf-8"))
+        config["experiments"]["lorenz63"]["add_filters"] = ["broken"]
+        self.write_config(TINY, config)
+
+    def write_config(self, path: str, config: dict[str, Any]) -> None:
+        (self.root / path).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+    def changed_config(self, change: Callable[[dict[str, Any]], object], path: str = "changed.yaml") -> str:
+        """A config file that differs from the tiny one by ``change``."""
+        config = yaml.safe_load((self.root / TINY).read_text(encoding="utf-8"))
+        change(config)
+        self.write_config(path, config)
+        return path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SNAKEMAKE", "MAKE"))}
+        bin_folder = str(self.root / "venv" / "bin")
+        return kept | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "PATH": f"{bin_folder}:{kept['PATH']}"}
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command here; what it wrote is in ``stdout``."""
+        return subprocess.run(  # noqa: S603
+            words, cwd=self.root, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            timeout=PATIENCE, check=False,
+        )  # fmt: skip
+
+    def make_words(self, config: str) -> list[str]:
+        return ["make", "VENV=venv", "study", f"CONFIG={config}"]
+
+    def make(self, config: str = TINY) -> subprocess.CompletedProcess[str]:
+        return self.run(*self.make_words(config))
+
+    def dry_run(self, config: str = TINY, *more: str) -> str:
+        done = self.run("snakemake", "--dry-run", "--configfile", config, *more)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def planned(self, config: str = TINY, *more: str) -> dict[str, int]:
+        """How many jobs of each rule a run would execute."""
+        out = self.dry_run(config, *more)
+        if "Nothing to be done" in out:
+            return {}
+        table = out.split("Job stats:", 1)[1].split("total", 1)[0]
+        return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+
+    @contextmanager
+    def edited(self, path: str, change: Callable[[str], str]) -> Iterator[None]:
+        file = self.root / path
+        text = file.read_text(encoding="utf-8")
+        assert change(text) != text
+        file.write_text(change(text), encoding="utf-8")
+        try:
+            yield
+        finally:
+            file.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def results(project: Project) -> Path:
+    """The results of a whole run."""
+    done = project.make()
+    assert done.returncode == 0, done.stdout
+    return project.root / "results" / "tiny"
+
+
+# A whole run
+
+
+def test_run_makes_estimates_tables_and_figures(results: Path) -> None:
+    for cell in CELLS:
+        names = {path.name for path in (results / cell).iterdir()}
+        assert names == {"truth.nc"} | {f"{name}.{end}" for name in ("masf", "enkf", "broken") for end in ("nc", "cost.json")}
+    tables = {
+        f"{name}{kind}.{end}" for name in ("lorenz63", "same_cells") for kind in ("", "_cost") for end in ("csv", "md", "tex")
+    }
+    assert {path.name for path in (results / "tables").iterdir()} == tables
+    assert {path.name for path in (results / "figures").iterdir()} == {
+        f"{name}.{end}" for name in ("trajectories", "sweep") for end in ("pdf", "png")
+    }
+
+
+def test_filter_that_returns_nan_is_a_row_with_a_count(results: Path) -> None:
+    table = pd.read_csv(results / "tables" / "lorenz63.csv").set_index("filter")
+    assert table["diverged"].to_dict() == {"masf": 0, "enkf": 0, "broken": 2}
+    assert table["rmse_mean"].isna().to_dict() == {"masf": False, "enkf": False, "broken": True}
+
+
+def test_no_prior_is_trained_where_no_filter_needs_one(results: Path, project: Project) -> None:
+    assert not list(results.rglob("*.safetensors"))
+    assert "train_prior" not in project.planned(TINY, "--forceall")
+
+    def with_network(config: dict[str, Any]) -> None:
+        config["pinned"]["masf"]["network"] = True
+        config["priors"] = {"lorenz63": {"gaps": [5]}}
+
+    planned = project.planned(project.changed_config(with_network))
+    assert planned["train_prior"] == 1
+    assert planned["assimilate_masf"] == 2
+
+
+@pytest.mark.usefixtures("results")
+def test_second_run_does_nothing(project: Project) -> None:
+    done = project.make()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout
+
+
+def test_experiments_share_their_cells(project: Project) -> None:
+    filters = {f"assimilate_{name}": 2 for name in ("masf", "enkf", "broken")}
+    assert project.planned(TINY, "--forceall") == {"simulate": 2, "study": 1, **filters, **AFTER_ALL_FILTERS}
+
+
+def test_report_has_tables_and_figures(results: Path, project: Project) -> None:
+    done = project.run("snakemake", "--configfile", TINY, "--report", str(results / "report.html"))
+    assert done.returncode == 0, done.stdout
+    text = (results / "report.html").read_text(encoding="utf-8")
+    for words in ("RMSE of a tiny study against the gap", "sweep.png", "lorenz63.csv", "same_cells_cost.csv"):
+        assert words in text
+
+
+# What is run again
+
+
+def add_code(text: str) -> str:
+    return f"{text}\n_ADDED = 1\n"
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("masf/filters/enkf.py", {"assimilate_enkf": 2, **AFTER_ALL_FILTERS}),
+        ("masf/process.py", {"assimilate_masf": 2, **AFTER_ALL_FILTERS}),
+        ("masf/figures.py", {"plot": 2, "all": 1}),
+    ],
+)
+def test_edit_of_code_reruns_what_it_made_and_nothing_else(path: str, expected: dict[str, int], project: Project) -> None:
+    with project.edited(path, add_code):
+        assert project.planned() == expected
+
+
+@pytest.mark.usefixtures("results")
+def test_edit_of_a_comment_or_of_what_the_study_does_not_run_reruns_nothing(project: Project) -> None:
+    with (
+        project.edited("masf/filters/enkf.py", lambda text: f"{text}\n# A comment.\n"),
+        project.edited("masf/filters/kalman.py", add_code),
+        project.edited("masf/systems/lorenz96.py", add_code),
+    ):
+        assert project.planned() == {}
+
+
+def add_seed_and_filter(config: dict[str, Any]) -> None:
+    config["seeds"]["test"] = [0, 1, 2]
+    config["experiments"]["lorenz63"]["add_filters"].append("free_run")
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(
+            lambda c: c["pinned"]["masf"].update(steps=5),
+            {"study": 1, "assimilate_masf": 2, **AFTER_ALL_FILTERS},
+            id="parameter of a filter",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(title="Another title"),
+            {"study": 1, **AFTER_ALL_FILTERS},
+            id="title",
+        ),
+        pytest.param(
+            add_seed_and_filter,
+            {
+                "study": 1,
+                "simulate": 1,
+                "assimilate_masf": 1,
+                "assimilate_enkf": 1,
+                "assimilate_broken": 1,
+                "assimilate_free_run": 3,
+                **AFTER_ALL_FILTERS,
+            },
+            id="one more seed and one more filter",
+        ),
+    ],
+)
+def test_edit_of_the_config_reruns_what_it_changes(change: Callable, expected: dict[str, int], project: Project) -> None:
+    assert project.planned(project.changed_config(change)) == expected
+
+
+# Killed runs
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, "the run ended too soon"
+        assert time.monotonic() < end, "the run hangs"
+        time.sleep(0.02)
+
+
+def snakemake_of(process: subprocess.Popen) -> list[psutil.Process]:
+    """The process of a make's snakemake, once it runs the workflow."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    running = []
+    for child in children:
+        try:
+            words = child.cmdline()
+        except psutil.Error:
+            continue  # it has just ended
+        if any(word.endswith("bin/snakemake") for word in words[:2]) and "--unlock" not in words:
+            running.append(child)
+    return running
+
+
+def without_figures(config: dict[str, Any]) -> None:
+    config["results"] = "results/killed"
+    del config["figures"], config["experiments"]["same_cells"]
+
+
+def test_killed_study_is_finished_by_starting_it_again_and_two_do_not_run_at_once(project: Project, results: Path) -> None:
+    config = project.changed_config(without_figures, "killed.yaml")
+    killed = project.root / "results" / "killed"
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(  # noqa: S603
+            project.make_words(config), cwd=project.root, env=project.environment, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    # Kill snakemake alone, so that its jobs live on as orphans.
+    first = start()
+    wait_for(lambda: list(killed.rglob("truth.nc")), first)
+    second = project.make(config)
+    assert second.returncode != 0
+    assert [line for line in second.stdout.splitlines() if "***" not in line] == [
+        "make: another make is running a study in this directory: wait for it to end"
+    ]
+    (snakemake,) = snakemake_of(first)
+    snakemake.send_signal(signal.SIGKILL)
+    assert first.wait(PATIENCE) != 0
+    assert list((project.root / ".snakemake" / "locks").iterdir())
+
+    # Kill everything in the middle of the estimates.
+    again = start()
+    wait_for(lambda: list(killed.rglob("*.cost.json")), again)
+    os.killpg(again.pid, signal.SIGKILL)
+    again.wait(PATIENCE)
+    assert not (killed / "tables").exists()
+
+    done = project.make(config)
+    assert done.returncode == 0, done.stdout
+    same = [*(results / "tables").glob("lorenz63.*"), *results.rglob("*.nc")]
+    assert len(same) == 3 + 2 * 4
+    for path in same:
+        assert (killed / path.relative_to(results)).read_bytes() == path.read_bytes()
+    assert project.planned(config) == {}
+
+
+# Configs that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda c: c["experiments"]["lorenz63"].update(gaps=[-5]),
+            ["experiments.lorenz63.gaps.0 = -5", "greater than or equal to 1"],
+        ),
+        (lambda c: c["filters"].append("enfk"), ["filters = 'enfk'", "did you mean 'enkf'?"]),
+    ],
+)
+def test_bad_config_stops_before_any_job_with_a_clear_message(change: Callable, words: list[str], project: Project) -> None:
+    def spoil(config: dict[str, Any]) -> None:
+        change(config)
+        config["results"] = "results/bad"
+
+    done = project.make(project.changed_config(spoil))
+    assert done.returncode != 0
+    for word in words:
+        assert done.stdout.count(word) == 1
+    assert "Traceback" not in done.stdout
+    assert len(done.stdout.splitlines()) < 10
+    assert not (project.root / "results" / "bad").exists()
+
+
+def test_filter_without_a_rule_is_named(project: Project) -> None:
+    (project.root / "config" / "filters" / "calm.yaml").write_text("{filter: enkf, label: Calm}", encoding="utf-8")
+    done = project.make(project.changed_config(lambda c: c["filters"].append("calm")))
+    (project.root / "config" / "filters" / "calm.yaml").unlink()
+    assert done.returncode != 0
+    assert "add workflow/rules/filters/calm.smk" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_missing_config_file_is_named(project: Project) -> None:
+    done = project.make("nothing.yaml")
+    assert done.returncode != 0
+    assert "CONFIG=nothing.yaml: no such file" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+# The shipped studies and profiles
+
+
+@pytest.mark.parametrize("config", ["config/config.yaml", "config/quick.yaml"])
+def test_dry_run_of_a_shipped_study_makes_each_file_in_one_job(config: str, project: Project) -> None:
+    out = project.dry_run(config)
+    outputs = Counter(path for line in re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE) for path in line.split(", "))
+    assert set(outputs.values()) == {1}
+    study = load_study(ROOT / config, ROOT)
+    estimates = {f"{study.config.results}/{cell.path}/{name}.nc" for cell in study.cells.values() for name in cell.filters}
+    truths = {f"{study.config.results}/{path}/truth.nc" for path in study.cells}
+    assert {path for path in outputs if path.endswith(".nc")} == estimates | truths
+
+
+def test_profiles_do_not_set_the_same_keys() -> None:
+    # The default profile is stronger than any other, key by key.
+    profiles = {
+        path.parent.name: set(yaml.safe_load(path.read_text(encoding="utf-8")))
+        for path in ROOT.glob("workflow/profiles/*/*.yaml")
+    }
+    assert set(profiles) == {"default", "local", "slurm"}
+    for name in ("local", "slurm"):
+        assert not profiles["default"] & profiles[name]
+
+
+@pytest.mark.parametrize("name", ["local", "slurm"])
+def test_profile_is_found_from_the_root(name: str) -> None:
+    assert (ROOT / name).is_symlink()
+    assert not (ROOT / name).readlink().is_absolute()
+    assert (ROOT / name).resolve() == (ROOT / "workflow" / "profiles" / name).resolve()
+    assert (ROOT / name / "config.yaml").is_file()
