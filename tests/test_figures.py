@@ -40,6 +40,7 @@ def test_figure_is_drawn_in_pdf_and_png_and_is_the_same_twice(name: str, study: 
         assert content.startswith(magic)
         assert len(content) > 5000
         assert (tmp_path / "two" / f"{name}.{suffix}").read_bytes() == content
+    assert b"Software" not in content  # a PNG says by which version of Matplotlib it was drawn
     assert plt.get_fignums() == []
 
 

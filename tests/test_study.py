@@ -395,7 +395,7 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(system="linear_gaussian", parameters={"dimension": 2}),
-            ["figures.figure3.experiment = 'lorenz63'", "2 components", "at least 3"],
+            ["figures.figure3.experiment = 'lorenz63'", "2 components, not 3"],
             id="trajectories of two components",
         ),
         pytest.param(

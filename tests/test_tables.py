@@ -102,6 +102,17 @@ def test_latex_holds_the_same_numbers_and_escapes_what_it_must(tables: Path) -> 
     assert "±" not in text
 
 
+def test_latex_escapes_labels(tmp_path: Path) -> None:
+    labels = {"particle": "Particle", "enkf": "EnKF_2 & 5%", "free_run": "Free #1"}
+    study = small_study(tmp_path, filter_definitions={name: {"label": label} for name, label in labels.items()})
+    write_results(study)
+    write_tables(study, *gather(study), scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
+    for name in ("one_gap.tex", "one_gap_cost.tex"):
+        text = (tmp_path / "tables" / name).read_text(encoding="utf-8")
+        assert r"EnKF\_2 \& 5\% & " in text
+        assert r"Free \#1 & " in text
+
+
 def test_filters_keep_the_order_of_the_study(tables: Path) -> None:
     assert markdown(tables / "one_gap.md")["filter"].tolist() == ["Particle (100 000)", "EnKF", "No assimilation"]
 
