@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ from masf.systems.base import System
 log = logging.getLogger(__name__)
 
 FORMAT = "masf-prior-1"
-HELD_OUT_SHARE = 0.1
+HELD_OUT_SHARE = 1 / 6
 """Share of the training worlds kept for validation."""
 
 
@@ -101,6 +102,8 @@ def train(
             learning_rate=settings.learning_rate, stream=stream, progress=True,
         )  # fmt: skip
         trained, untrained = loss(network, *worlds.held_out), zero_loss(worlds.held_out[1])
+        if not math.isfinite(trained):
+            raise ValueError(f"training of the prior for {system_name} gave no finite network: lower learning_rate or inflation")
         log.info("round %d: held-out denoising loss %.4f (Gaussian %.4f)", round_ + 1, trained, untrained)
     metadata = {
         "format": FORMAT,
@@ -148,9 +151,8 @@ class Worlds:
         """One round of cycles; the training pairs. The held-out worlds' pairs become ``held_out``."""
         s, d = self.settings, self.system.dimension
         gaps = [s.gaps[i % len(s.gaps)] for i in range(s.worlds)]
-        held_out = [
-            i * s.worlds // max(1, round(HELD_OUT_SHARE * s.worlds)) for i in range(max(1, round(HELD_OUT_SHARE * s.worlds)))
-        ]
+        # The last worlds, which take the gaps in turn as the others do; the same in every round.
+        held_out = range(s.worlds - max(1, round(HELD_OUT_SHARE * s.worlds)), s.worlds)
         pairs: dict[bool, list[tuple[Tensor, Tensor]]] = {False: [], True: []}
         progress = tqdm(total=s.worlds * s.cycles, desc="simulate", unit="cycle", disable=None, file=sys.stderr)
         for gap in sorted(set(gaps)):

@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 
 from masf.arrays import Stream
 from masf.registry import make_system
-from masf.systems.base import System, ring_distances
+from masf.systems.base import System
 from masf.systems.integrators import rk4
 
 CHAOTIC = {"lorenz63": {"dt": 0.01}, "lorenz96": {"dt": 0.01, "dimension": 12, "forcing": 8.0}}
@@ -197,10 +197,9 @@ def test_linear_gaussian_step_has_the_mean_and_covariance_it_states(assert_momen
     assert_moments(draws, system.matrix @ x, 0.4**2 * np.eye(6))
 
 
-def test_ring_distances():
-    np.testing.assert_array_equal(ring_distances(5)[0], [0, 1, 2, 2, 1])
-    np.testing.assert_array_equal(ring_distances(6)[2], [2, 1, 0, 1, 2, 3])
-    assert make_system("lorenz63", CHAOTIC["lorenz63"]).distances() is None
+def test_only_rings_have_a_place_in_space():
+    assert make_system("linear_gaussian", {"dimension": 6}).ring == 6
+    assert make_system("lorenz63", CHAOTIC["lorenz63"]).ring is None
 
 
 @pytest.mark.parametrize(

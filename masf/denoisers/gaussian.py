@@ -134,7 +134,7 @@ class DenseDenoiser(GaussianDenoiser):
 
     def prior_draws(self, n: int, x: Array, stream: Stream) -> Array:
         if self._factor is None:
-            # Cholesky refuses the negative eigenvalues that rounding leaves, or a taper too wide for its ring.
+            # Cholesky refuses the negative eigenvalues that rounding leaves.
             xp = array_namespace(x)
             values, vectors = xp.linalg.eigh(self.covariance)
             self._factor = vectors * xp.sqrt(xp.clip(values, min=0.0))

@@ -40,7 +40,7 @@ class LocalizedEnKF(Filter):
 
     def __init__(self, parameters: LocalizedParameters, setup: Setup) -> None:
         super().__init__(parameters, setup)
-        taper = taper_matrix(setup.system.distances(), parameters.localization_radius)
+        taper = taper_matrix(setup.system.ring, parameters.localization_radius)
         self.taper = None if taper is None else like(taper, setup.initial_mean)
 
     def analyse(self, state: Array, y: Array) -> Array:

@@ -60,7 +60,7 @@ class MASF(Filter):
             self._load_prior()
         else:
             radius = parameters.localization_radius if parameters.covariance == "localized" else None
-            taper = taper_matrix(setup.system.distances(), radius)
+            taper = taper_matrix(setup.system.ring, radius)
             self.taper = None if taper is None else like(taper, setup.initial_mean)
 
     def _load_prior(self) -> None:

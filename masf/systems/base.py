@@ -53,12 +53,7 @@ class System(ABC):
     def typical_state(self, stream: Stream) -> np.ndarray:
         """One state (d,) of the long-run distribution, in float64."""
 
-    def distances(self) -> np.ndarray | None:
-        """Distances (d, d) between components, in grid points; None where components have no place in space."""
-        return None
-
-
-def ring_distances(n: int) -> np.ndarray:
-    """Distances (n, n) between n points on a ring, in grid points."""
-    gap = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
-    return np.minimum(gap, n - gap).astype(np.float64)
+    @property
+    def ring(self) -> int | None:
+        """Number of points on the ring that the components sit on; None where they have no place in space."""
+        return self.dimension if self.translation_invariant else None

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from masf.arrays import Array, Stream, like
-from masf.systems.base import System, SystemParameters, ring_distances
+from masf.systems.base import System, SystemParameters
 
 SPIN_UP_STEPS = 500
 
@@ -50,9 +50,6 @@ class LinearGaussian(System):
         for _ in range(SPIN_UP_STEPS):
             x = self.step(x, stream)
         return x
-
-    def distances(self) -> np.ndarray:
-        return ring_distances(self.dimension)
 
 
 system = LinearGaussian

@@ -7,7 +7,7 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, Stream
-from masf.systems.base import System, SystemParameters, ring_distances
+from masf.systems.base import System, SystemParameters
 from masf.systems.integrators import rk4
 
 SPIN_UP_STEPS = 2000
@@ -42,9 +42,6 @@ class Lorenz96(System):
         for _ in range(SPIN_UP_STEPS):
             x = rk4(self.tendency, x, 0.01)
         return x
-
-    def distances(self) -> np.ndarray:
-        return ring_distances(self.dimension)
 
 
 system = Lorenz96
