@@ -1,6 +1,6 @@
 """MASF against the tuned baselines on test seeds, with the settings of a study and priors that it trained.
 
-    python benchmarks/targets.py config/config.yaml --output benchmarks/results/targets.csv
+    OMP_NUM_THREADS=1 python benchmarks/targets.py config/config.yaml --output benchmarks/results/targets.csv
 
 Takes the truths' settings, the filters' parameters and the priors of the study (in its results folder; Snakemake makes them, by
 name), computes in memory, and prints each filter's scores. Cells: Lorenz-63 at gap 100; Lorenz-96 with d 40, F 8 at gaps 20 and
@@ -15,7 +15,6 @@ import click
 import pandas as pd
 from tune_grid import scores
 
-from masf.cli import use_threads
 from masf.study import Cell, load_study
 
 CASES = [
@@ -39,7 +38,6 @@ def matches(cell: Cell, system: str, observation: str, gap: int) -> bool:
 @click.option("--output", type=click.Path(path_type=Path))
 def main(config: Path, only: int | None, output: Path | None) -> None:
     """Runs the cases; see the module's docstring."""
-    use_threads(1)
     study = load_study(config)
     rows = []
     for system, observation, gap, filters in CASES if only is None else CASES[only : only + 1]:

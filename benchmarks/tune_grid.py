@@ -1,6 +1,7 @@
-"""Grid search of a filter's declared values (``search`` in config/filters/NAME.yaml) on tuning seeds only.
+r"""Grid search of a filter's declared values (``search`` in config/filters/NAME.yaml) on tuning seeds only.
 
-    python benchmarks/tune_grid.py config/config.yaml --experiment lorenz96_gap --filter enkf_localized --gap 20 --observation all
+    OMP_NUM_THREADS=1 python benchmarks/tune_grid.py config/config.yaml \
+        --experiment lorenz96_gap --filter enkf_localized --gap 20 --observation all
 
 Writes one row for each combination, best first, with mean and standard deviation over the tuning seeds, to the file
 that --output names. Test seeds are never touched. The values in config/filters were chosen from such tables.
@@ -19,7 +20,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from masf.assimilation import run_filter
-from masf.cli import use_threads
 from masf.metrics import rmse_over_components, trajectory_rmse
 from masf.simulate import simulate
 from masf.study import Cell, load_study
@@ -28,7 +28,7 @@ from masf.study import Cell, load_study
 def scores(name: str, parameters: dict, cell: Cell, prior: Path | None) -> tuple[float, float, bool]:
     """Trajectory and analysis RMSE of one run, spin-up left out, and whether it diverged."""
     truth = simulate(cell.settings)
-    trajectory, _, _ = run_filter(name, parameters, truth, prior=prior)
+    trajectory, _, _ = run_filter(name, parameters, truth, prior=prior, device="cpu")
     gap, spin_up = cell.settings.gap, cell.spin_up_cycles
     analyses = rmse_over_components(trajectory.mean, truth.truth)[(spin_up + 1) * gap :: gap]
     rmse = trajectory_rmse(trajectory.mean[spin_up * gap + 1 :], truth.truth[spin_up * gap + 1 :])
@@ -57,7 +57,6 @@ def main(
     output: Path | None,
 ) -> None:
     """Runs the search; see the module's docstring."""
-    use_threads(1)
     study = load_study(config)
     wanted = json.loads(where).items()
     cell = next(

@@ -54,6 +54,9 @@ def resolve_device(requested: str, *, needs_torch: bool) -> str | None:
     import torch
 
     if torch.cuda.is_available():
+        # Full float32, and the same sums in the same order in every run.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         return "cuda"
     if requested == "cuda":
         raise ValueError("device 'cuda': torch sees no CUDA device here; use --device cpu or --device auto")

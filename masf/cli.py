@@ -162,6 +162,7 @@ def assimilate(
     from masf.assimilation import run_filter
     from masf.cycle import peak_memory_mib
     from masf.dataset import read_truth, write_cost, write_estimate
+    from masf.files import sha256
     from masf.provenance import assimilate_version
 
     cell = read_truth(truth)
@@ -172,6 +173,8 @@ def assimilate(
         "filter_module": module,
         "filter_parameters": json.dumps(parameters, sort_keys=True),
         "code_version": assimilate_version(module, cell.settings.system),
+        "truth_sha256": sha256(truth),
+        "prior_sha256": sha256(prior) if prior is not None else "",
         "device": where,
         "threads": threads,
     }

@@ -6,13 +6,12 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
 
-from masf.arrays import Array, on_device, to_numpy
+from masf.arrays import on_device, to_numpy
 from masf.filters.base import Filter
 from masf.metrics import fair_crps
 
@@ -36,7 +35,7 @@ class Trajectory:
         crps: (cycles,) fair CRPS of the analysis, mean over components.
         crps_forecast: (cycles,) the same of the forecast that the analysis started from.
         diagnostics: each (cycles,), as the filter names them.
-        wall_seconds: (cycles,) of the forecast and the analysis.
+        wall_seconds: (cycles,) of the filter's forecast and analysis; scoring and bookkeeping are left out.
         cpu_seconds: (cycles,) the same in processor time.
         diverged_at: the cycle (from 0) at which the filter diverged, or None.
     """
@@ -57,11 +56,21 @@ class Diverged(Exception):
     """The ensemble is not finite any more, or has lost its spread."""
 
 
-def run_steps(filter_: Filter, state: object, steps: int) -> Iterator[tuple[object, Array, Array]]:
-    """The state and its moments after each of ``steps`` model steps."""
-    for _ in range(steps):
-        state = filter_.forecast(state)
-        yield (state, *filter_.moments(state))
+class _Clock:
+    """Adds up wall and processor seconds of the blocks that it is entered for."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        self.wall += time.perf_counter() - self._start[0]
+        self.cpu += time.process_time() - self._start[1]
 
 
 def assimilate(
@@ -102,24 +111,22 @@ def assimilate(
 
     progress = tqdm(range(cycles), desc="assimilate", unit="cycle", disable=None, file=sys.stderr)
     for k in progress:
-        wall, cpu = time.perf_counter(), time.process_time()
-        now = k * gap
+        now, after = k * gap, (k + 1) * gap
+        clock = _Clock()
         try:
-            forecasts = list(run_steps(filter_, state, gap))
-            state = forecasts[-1][0]
-            for i, (_, mean, spread) in enumerate(forecasts, start=now + 1):
-                result.mean[i], result.spread[i] = to_numpy(mean), to_numpy(spread)
-            result.forecast_mean[k] = result.mean[now + gap]
-            _check(result, now + gap, least_spread)
-            score_pause = time.perf_counter(), time.process_time()
+            for i in range(now + 1, after + 1):
+                with clock:
+                    state = filter_.forecast(state)
+                result.mean[i], result.spread[i] = map(to_numpy, filter_.moments(state))
+            result.forecast_mean[k] = result.mean[after]
+            _check(result, after, least_spread)
             result.crps_forecast[k] = fair_crps(to_numpy(filter_.members(state)), truth_at_cycles[k])
-            score_resume = time.perf_counter(), time.process_time()
-            state = filter_.analyse(state, on_device(observations[k], torch_device))
-            mean, spread = filter_.moments(state)
-            result.mean[now + gap], result.spread[now + gap] = to_numpy(mean), to_numpy(spread)
-            result.wall_seconds[k] = time.perf_counter() - wall - (score_resume[0] - score_pause[0])
-            result.cpu_seconds[k] = time.process_time() - cpu - (score_resume[1] - score_pause[1])
-            _check(result, now + gap, least_spread)
+            y = on_device(observations[k], torch_device)
+            with clock:
+                state = filter_.analyse(state, y)
+            result.mean[after], result.spread[after] = map(to_numpy, filter_.moments(state))
+            _check(result, after, least_spread)
+            analysis = to_numpy(filter_.members(state))
         except (Diverged, FloatingPointError, np.linalg.LinAlgError) as error:
             return _cut(result, k, gap, str(error))
         except RuntimeError as error:
@@ -127,7 +134,7 @@ def assimilate(
             if type(error).__name__ not in {"LinAlgError", "_LinAlgError"}:
                 raise
             return _cut(result, k, gap, str(error))
-        analysis = to_numpy(filter_.members(state))
+        result.wall_seconds[k], result.cpu_seconds[k] = clock.wall, clock.cpu
         result.crps[k] = fair_crps(analysis, truth_at_cycles[k])
         result.members[: len(analysis), k] = analysis[:saved_members]
         for name, value in filter_.diagnostics().items():

@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from masf import __version__
 from masf.cell_settings import CellSettings
-from masf.cycle import Trajectory
 from masf.files import FileFault, replacing
 from masf.metrics import mean_spread, rmse_over_components
 from masf.systems.base import System
+
+if TYPE_CHECKING:
+    from masf.cycle import Trajectory
 
 CONVENTIONS = "CF-1.11"
 TRUTH_FORMAT = "masf-truth-1"
@@ -80,7 +82,7 @@ def _open(path: Path, expected: str) -> xr.Dataset:
 
 
 def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> None:
-    """Writes truth.nc; see DESIGN in the module's docstring."""
+    """Writes truth.nc."""
     space, shape = system.space, system.shape
     variables = _axes(system, truth.settings.cycles, truth.settings.gap) | {
         "truth": _variable(("time", *space), truth.truth.reshape(-1, *shape), "true state"),

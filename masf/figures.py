@@ -18,7 +18,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from masf.dataset import read_estimate, read_truth
 from masf.files import FileFault, replacing
@@ -144,7 +144,11 @@ def _sweep_panel(
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
     ax.set_ylabel(SCORES[definition.score])
-    ax.set_ylim(bottom=0)
+    # Filters differ by factors, and the free run is far from all others.
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
     ax.set_title(f"({letter}) {panel.observation.replace('_', ' ')} observed", loc="left")
     sns.despine(ax=ax)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,12 @@ class FileFault(Exception):
     def __init__(self, path: Path | str, fault: str, remedy: str) -> None:
         super().__init__(f"{path}: {fault}; {remedy}")
         self.path = Path(path)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 digest of a file, in hexadecimal."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @contextmanager

@@ -241,6 +241,10 @@ def load(path: Path, system: System, device: str) -> Prior:
     name = type(system).__module__.rpartition(".")[2]
     if metadata.get("system") != name:
         raise FileFault(path, f"was trained for another system ({metadata.get('system')}, not {name})", "name the right prior")
+    for key, value in json.loads(metadata["system_parameters"]).items():
+        if key != "dimension" and getattr(system.parameters, key) != value:
+            found = f"{key} {value:g}, not {getattr(system.parameters, key):g}"
+            raise FileFault(path, f"was trained for another system ({found})", "name the right prior")
     network = make_network(settings, system)
     try:
         network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})

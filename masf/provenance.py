@@ -39,9 +39,9 @@ def simulate_version(system: str) -> str:
     return code_version("simulate", f"systems.{system}")
 
 
-def assimilate_version(filter_class: str, system: str) -> str:
+def assimilate_version(filter_module: str, system: str) -> str:
     """The code version of stage assimilate for one filter and system."""
-    return code_version("assimilation", f"filters.{filter_class}", f"systems.{system}")
+    return code_version("assimilation", f"filters.{filter_module}", f"systems.{system}")
 
 
 def train_prior_version(system: str) -> str:
@@ -78,14 +78,19 @@ def _is_docstring(statement: ast.stmt) -> bool:
 
 @cache
 def _fingerprint(module: str) -> str:
-    return hashlib.sha256(ast.dump(_tree(module)).encode()).hexdigest()
+    return hashlib.sha256(ast.unparse(_tree(module)).encode()).hexdigest()
 
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Modules of this package that ``module`` imports anywhere in its code."""
+    """Modules of this package that ``module`` imports anywhere in its code, but for annotations."""
     found: set[str] = set()
-    for node in ast.walk(_tree(module)):
+    waiting: list[ast.AST] = [_tree(module)]
+    while waiting:
+        node = waiting.pop()
+        # What is imported for annotations only does not run.
+        for_annotations = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        waiting.extend(() if for_annotations else ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

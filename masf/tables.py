@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import defaultdict
@@ -67,9 +68,11 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             data = read_estimate(path)
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
                 raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
+            parameters = data.attrs.get("filter_parameters", "{}")
+            if json.loads(parameters) != json.loads(json.dumps(study.filter_parameters(name, cell))):
+                raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             keys = _keys(cell, name)
-            parameters = data.attrs.get("filter_parameters", "{}")
             made_by = {"filter_parameters": parameters, "code_version": data.attrs["code_version"]}
             scores.append({**keys, **score(cell, data), "diverged": bool(data.attrs["diverged"]), **made_by})
             costs.append({**keys, **_cost(folder / f"{name}.cost.json")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def write_results(
                 cpu_seconds=np.array([8.0, 0.5, 1.5]),
                 diverged_at=(diverged or {}).get(key),
             )
-            attributes = {"filter": name, "code_version": (versions or {}).get(key, "v1"), "filter_parameters": "{}"}
+            parameters = json.dumps(study.filter_parameters(name, cell))
+            attributes = {"filter": name, "code_version": (versions or {}).get(key, "v1"), "filter_parameters": parameters}
             write_estimate(folder / f"{name}.nc", trajectory, truth, system, attributes)
             write_cost(
                 folder / f"{name}.cost.json", trajectory, {"peak_memory_mib": 100.0 + s.seed, "device": "cpu", "threads": 1}

@@ -21,7 +21,7 @@ from masf.cli import THREAD_VARIABLES, main
 from masf.dataset import CellSettings, Truth, read_cost, read_estimate, read_truth, write_truth
 from masf.filters.base import Filter
 from masf.registry import make_system
-from masf.study import json_schemas
+from masf.study import json_schemas, load_study
 
 ROOT = Path(__file__).parent.parent
 SYSTEM = {"system": "lorenz63", "parameters": {"dt": 0.01}, "observation": {"operator": "identity", "noise": 1.0}}
@@ -167,13 +167,16 @@ def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     study = tmp_path / "study.json"
     assert masf("study", config=tmp_path / "config.yaml", output=study) == (0, "")
-    parameters = {"masf": config["pinned"]["masf"]}
+    checked = load_study(study)
     for seed in (0, 1):
-        folder = tmp_path / f"lorenz63/dt~0.01/all/gap~5/seed~{seed}"
+        place = f"lorenz63/dt~0.01/all/gap~5/seed~{seed}"
+        folder = tmp_path / place
         assert masf("simulate", **CELL | {"seed": seed}, output=folder / "truth.nc")[0] == 0
         for name in ("masf", "enkf", "free_run"):
             files = {"truth": folder / "truth.nc", "output": folder / f"{name}.nc", "cost": folder / f"{name}.cost.json"}
-            assert masf("assimilate", filter=name, parameters=parameters.get(name, {}), **files)[0] == 0
+            assert (
+                masf("assimilate", filter=name, parameters=checked.filter_parameters(name, checked.cells[place]), **files)[0] == 0
+            )
     broken = read_estimate(folder / "free_run.nc")
     assert broken.attrs["diverged"] == 1
     assert broken.attrs["diverged_at_cycle"] == 3

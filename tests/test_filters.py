@@ -10,8 +10,8 @@ import scipy.stats
 import torch
 
 from masf.arrays import Stream
-from masf.filters.base import Filter, Setup, ensemble_needs_members, inflate, initial_draws
-from masf.filters.enkf import enkf_increments, perturbed_innovations
+from masf.filters.base import Filter, Setup, ensemble_needs_members, inflate, initial_draws, perturbed_innovations
+from masf.filters.enkf import enkf_increments
 from masf.filters.enkf_localized import localized_increments
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.particle import systematic_resampling

@@ -38,7 +38,7 @@ def observed_directions(process: ForwardProcess) -> np.ndarray:
 
 
 def cosine_schedule(t: float) -> Decimal:
-    """cos(theta) / cos(theta_0) as DESIGN.md defines it, to 50 digits."""
+    """cos(theta) / cos(theta_0) as the paper defines it, to 50 digits."""
 
     def cos(x: Decimal) -> Decimal:
         term = total = Decimal(1)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from synthetic import SPIN_UP_ERROR, error_of, small_study, write_results
 
+from masf.files import FileFault
 from masf.study import ConfigFault, Study
 from masf.tables import SCORES, gather, write_tables
 
@@ -165,3 +166,11 @@ def test_mixed_code_versions_are_refused_and_named_unless_accepted(tmp_path: Pat
     assert "free_run" not in message
     scores, _ = gather(small_study(tmp_path, accept_mixed_versions=True))
     assert set(scores["code_version"]) == {"v1", "v2"}
+
+
+def test_estimate_of_other_parameters_than_the_study_s_is_refused_and_named(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    write_results(study)
+    edited = small_study(tmp_path, pinned={"enkf": {"inflation": 1.5}})
+    with pytest.raises(FileFault, match=r"enkf\.nc: was made with other filter parameters than the study's"):
+        gather(edited)

@@ -108,6 +108,13 @@ def inflate(ensemble: Array, factor: float) -> Array:
     return mean + factor * (ensemble - mean)
 
 
+def perturbed_innovations(ensemble: Array, y: Array, observation: Observation, stream: Stream) -> Array:
+    """y + eta_i - H x_i (N, m), with centred eta_i."""
+    xp = array_namespace(ensemble)
+    eta = observation.noise((len(ensemble),), ensemble, stream)
+    return y + eta - xp.mean(eta, axis=0) - observation.apply(ensemble)
+
+
 def initial_draws(setup: Setup, n: int) -> Array:
     """n draws (n, d) from the initial distribution, for filters that bring their own ensemble."""
     shape = (n, setup.system.dimension)

@@ -12,16 +12,9 @@ from __future__ import annotations
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, Stream, eye, like
-from masf.filters.base import EnsembleParameters, Filter, inflate
+from masf.arrays import Array, eye, like
+from masf.filters.base import EnsembleParameters, Filter, inflate, perturbed_innovations
 from masf.observations import Observation
-
-
-def perturbed_innovations(ensemble: Array, y: Array, observation: Observation, stream: Stream) -> Array:
-    """y + eta_i - H x_i (N, m), with centred eta_i."""
-    xp = array_namespace(ensemble)
-    eta = observation.noise((len(ensemble),), ensemble, stream)
-    return y + eta - xp.mean(eta, axis=0) - observation.apply(ensemble)
 
 
 def enkf_increments(ensemble: Array, innovations: Array, observation: Observation) -> Array:

@@ -11,8 +11,7 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, like
-from masf.filters.base import EnsembleParameters, Filter, Setup, inflate
-from masf.filters.enkf import perturbed_innovations
+from masf.filters.base import EnsembleParameters, Filter, Setup, inflate, perturbed_innovations
 from masf.localization import taper_matrix
 from masf.observations import Observation
 

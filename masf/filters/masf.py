@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from masf.prior import Prior
 
 
+SMALLEST_VALIDATED = 4
+"""Smaller ensembles spare no members to validate a network: D_G serves alone."""
+
+
 class MASFParameters(EnsembleParameters):
     steps: int = Field(8, ge=1, le=2000, description="Reverse steps of the sampler.")
     network: bool = Field(True, description="Correct the Gaussian denoiser by the network of the pretrained prior.")
@@ -92,6 +96,8 @@ class MASF(Filter):
             return ensemble_denoiser(process, state, self.parameters.covariance, self.taper)
         from masf.denoisers.training import loss, zero_loss
 
+        if len(state) < SMALLEST_VALIDATED:
+            return self.family(process, state)[0]
         held_out, rest = self._split(state)
         trial = self._learned(process, self.prior.network, rest)
         features, targets = trial.denoising_pairs(held_out, time_grid(self.parameters.validation_times)[1:], self.stream)
@@ -107,7 +113,6 @@ class MASF(Filter):
     def _split(self, state: Array) -> tuple[Array, Array]:
         """Members that validate, and the others."""
         order = self.stream.numpy.permutation(len(state))
-        # Two members at least must remain to have a spread.
         count = min(max(1, round(self.parameters.held_out * len(state))), len(state) - 2)
         return state[order[:count]], state[order[count:]]
 

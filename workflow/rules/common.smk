@@ -185,5 +185,5 @@ def folder_of_tables(wildcards, output):
     return str(Path(output.tables[0]).parent)
 
 
-def figure_title(wildcards):
-    return STUDY.config.figures[wildcards.figure].title
+def figure_of(wildcards):
+    return STUDY.config.figures[wildcards.figure]

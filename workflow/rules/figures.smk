@@ -23,7 +23,8 @@ rule plot:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        title=figure_title,
+        title=lambda wildcards: figure_of(wildcards).title,
+        kind=lambda wildcards: figure_of(wildcards).kind,
         seeds=len(STUDY.config.seeds.test),
         version=code_version("figures"),
     shell:
