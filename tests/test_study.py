@@ -257,6 +257,16 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
     ("spoil", "words"),
     [
         pytest.param(
+            lambda c: c["priors"]["lorenz63"].update(localization_radii=[6]),
+            ["priors.lorenz63.localization_radii = [6.0]", "has no distances", "[null]"],
+            id="prior with a radius where there is no geometry",
+        ),
+        pytest.param(
+            lambda c: c["pinned"].update(enkf_localized={"localization_radius": 5}),
+            ["enkf_localized", "localization_radius = 5.0", "lorenz63", "set it to null"],
+            id="filter with a radius where there is no geometry",
+        ),
+        pytest.param(
             lambda c: c["filters"].append("enfk"),
             ["filters = 'enfk'", "unknown filter", "did you mean 'enkf'?", "free_run"],
             id="unknown filter",

@@ -177,7 +177,7 @@ def test_no_prior_is_trained_where_no_filter_needs_one(results: Path, project: P
 
     def with_network(config: dict[str, Any]) -> None:
         config["pinned"]["masf"]["network"] = True
-        config["priors"] = {"lorenz63": {"gaps": [5]}}
+        config["priors"] = {"lorenz63": {"gaps": [5], "localization_radii": [None]}}
 
     planned = project.planned(project.changed_config(with_network))
     assert planned["train_prior"] == 1
