@@ -1,4 +1,4 @@
-"""What the mathematical tests share: linear Gaussian problems, and bounds from the sampling distribution."""
+"""What tests share: linear Gaussian problems, bounds from the sampling distribution, and a study with results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import scipy.stats
+from synthetic import small_study, write_results
 
 from masf.observations import Observation
 from masf.process import ForwardProcess, make_basis
+from masf.study import Study
 
 FALSE_ALARMS = 1e-3
 """Chance that a correct program, with a fresh seed, fails one Monte-Carlo test."""
@@ -110,3 +112,11 @@ def assert_gaussian_moments(draws: np.ndarray, mean: np.ndarray, covariance: np.
 @pytest.fixture
 def assert_moments() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
     return assert_gaussian_moments
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study with results, in which free_run diverges in one seed of gap 2 and in both of gap 3."""
+    study = small_study(tmp_path_factory.mktemp("results"))
+    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
+    return study

@@ -17,14 +17,6 @@ from masf.tables import gather
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study in which free_run diverges in every run of gap 3 and in one of gap 2."""
-    study = small_study(tmp_path_factory.mktemp("results"))
-    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
-    return study
-
-
-@pytest.fixture(scope="module")
 def scores(study: Study) -> Path:
     path = Path(study.config.results) / "scores.parquet"
     gather(study)[0].to_parquet(path)

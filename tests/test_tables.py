@@ -16,14 +16,6 @@ from masf.tables import SCORES, gather, write_tables
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study in which free_run diverges in one seed of gap 2 and in both of gap 3."""
-    study = small_study(tmp_path_factory.mktemp("results"))
-    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
-    return study
-
-
-@pytest.fixture(scope="module")
 def frames(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     return gather(study)
 
