@@ -14,42 +14,13 @@ import pandas as pd
 
 from masf.dataset import read_cost, read_estimate
 from masf.files import FileFault, replacing
-from masf.metrics import mean_spread
+from masf.scores import SCORES, score
 from masf.study import Cell, ConfigFault, Study
 
 log = logging.getLogger(__name__)
 
-SCORES = {
-    "rmse": "RMSE",
-    "rmse_analysis": "analysis RMSE",
-    "rmse_forecast": "forecast RMSE",
-    "spread_skill": "spread / error",
-    "crps": "CRPS",
-    "crps_forecast": "forecast CRPS",
-}
-"""Columns of scores.parquet that are scores, and what people call them."""
-
 SHOWN = ["rmse", "rmse_analysis", "spread_skill", "crps"]
 """Scores in the tables for people."""
-
-
-def score(cell: Cell, data: Any) -> dict[str, float]:
-    """The scores of one estimate, spin-up left out; NaN if it diverged. See masf.dataset for the file."""
-    if data.attrs["diverged"]:
-        return dict.fromkeys(SCORES, float("nan"))
-    gap, spin_up = cell.settings.gap, cell.spin_up_cycles
-    rmse = data["rmse"].values.astype(np.float64)
-    after, analyses = slice(spin_up * gap + 1, None), slice((spin_up + 1) * gap, None, gap)
-    spread = data["spread"].values
-    spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
-    return {
-        "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
-        "rmse_analysis": float(np.mean(rmse[analyses])),
-        "rmse_forecast": float(np.mean(data["rmse_forecast"].values[spin_up:])),
-        "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
-        "crps": float(np.mean(data["crps"].values[spin_up:])),
-        "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up:])),
-    }
 
 
 def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -74,7 +45,8 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             keys = _keys(cell, name)
             made_by = {"filter_parameters": parameters, "code_version": data.attrs["code_version"]}
-            scores.append({**keys, **score(cell, data), "diverged": bool(data.attrs["diverged"]), **made_by})
+            of_run = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)
+            scores.append({**keys, **of_run, "diverged": bool(data.attrs["diverged"]), **made_by})
             costs.append({**keys, **_cost(folder / f"{name}.cost.json")})
     for (name, system), found in versions.items():
         if len(found) > 1 and not study.config.accept_mixed_versions:
