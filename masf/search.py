@@ -72,6 +72,11 @@ def extremes(choice: Choice) -> list[Any]:
     return [choice.low, choice.high] if isinstance(choice, Range) else choice
 
 
+def plain(choice: Choice) -> Any:
+    """``choice`` as in the filter's file."""
+    return choice.model_dump(exclude_defaults=True) if isinstance(choice, Range) else choice
+
+
 def with_current(choice: Choice, current: Any) -> Choice:
     """``choice`` with the value in force, which tuning always tries: a list takes it in, an interval must hold it.
 

@@ -598,6 +598,8 @@ def _tuning_faults(config: StudyConfig, tuning: Tuning) -> Iterator[str]:
     """Seeds that are missing, points that are nowhere, and runs with nothing to score."""
     if not config.seeds.tuning:
         yield "seeds.tuning: this key is missing: section tuning needs seeds that are not test seeds"
+    if "tuning" in config.experiments:
+        yield "experiments.tuning: the name is taken by the table of section tuning; choose another"
     for i, points in enumerate(tuning.points or []):
         if points.experiment not in config.experiments:
             yield _unknown(f"tuning.points.{i}.experiment", points.experiment, "experiment", config.experiments)

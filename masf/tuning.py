@@ -33,7 +33,7 @@ from masf.dataset import Truth, estimate
 from masf.files import replacing
 from masf.registry import filter_class
 from masf.scores import score as scores_of
-from masf.search import Choice, Range, TunableScore, is_number, with_current
+from masf.search import Choice, Range, TunableScore, is_number, plain, with_current
 from masf.tuned import TUNING_FORMAT
 
 log = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ def tune(
     seeds = [truth.settings.seed for truth in truths]
 
     identity = {
-        "module": module, "parameters": parameters, "search": {k: _plain(c) for k, c in space.choices.items()}, "score": score,
+        "module": module, "parameters": parameters, "search": {k: plain(c) for k, c in space.choices.items()}, "score": score,
         "spin_up_cycles": spin_up_cycles, "seeds": seeds, **made_from,
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
@@ -301,10 +301,6 @@ def _common_settings(truths: list[Truth]) -> dict[str, Any]:
         raise ValueError("two truths have the same seed")
     del first["seed"]
     return first
-
-
-def _plain(choice: Choice) -> Any:
-    return choice.model_dump(exclude_defaults=True) if isinstance(choice, Range) else choice
 
 
 def _finite(value: float) -> float | None:
