@@ -247,9 +247,9 @@ def write_tables(
         _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
 
     if (tuning := study.config.tuning) is not None:
-        rows = tuning_rows(study)
+        rows, seeds = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
         note = (
-            f"Parameters tuned on seeds {', '.join(map(str, study.config.seeds.tuning))}, which no other table reports on. Scores are "
+            f"Parameters tuned on seeds {seeds}, which no other table reports on. Scores are "
             f"the mean {SCORES[tuning.score]} over these seeds; at most {tuning.trials} trials of each filter at each point, the"
             " default first; trials that diverged on a seed are never chosen."
         )
