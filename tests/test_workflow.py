@@ -303,7 +303,7 @@ def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_
     project.write_config("more.yaml", more)
     assert project.planned("more.yaml") == {"study": 1, "tune": 1, "assimilate_enkf": 2, "aggregate": 1, "all": 1}
     journal = (tuning / "enkf.journal").read_bytes()
-    done = project.run("snakemake", "--cores", "1", "--configfile", "more.yaml", "tunings")
+    done = project.run("snakemake", "tunings", "--cores", "1", "--configfile", "more.yaml")
     assert done.returncode == 0, done.stdout
     again = json.loads((tuning / "enkf.json").read_text(encoding="utf-8"))
     assert again["trials"][:3] == outcome["trials"]
