@@ -181,20 +181,22 @@ class Cell:
     experiments: tuple[str, ...]
 
     @property
-    def setting(self) -> str:
-        """The part of its path that cells of other gaps and seeds share: {system}/{parameters}/{observation}."""
-        return self.path.rsplit("/", 2)[0]
-
-    @property
-    def prior_path(self) -> str:
-        """The pretrained prior that this cell's filters use, relative to the results."""
-        return f"{self.setting}/prior/prior.safetensors"
-
-    @property
     def situation(self) -> dict[str, Any]:
         """What conditions of filter settings can name."""
         s = self.settings
         return {**s.parameters, "system": s.system, "observation": self.observation_name, "gap": s.gap}
+
+
+@dataclass(frozen=True)
+class PriorTraining:
+    """What stage train-prior is told."""
+
+    path: str
+    """Of the prior, relative to the results."""
+    system: str
+    parameters: dict[str, Any]
+    observation: dict[str, Any]
+    settings: PriorSettings
 
 
 class Study:
@@ -258,16 +260,26 @@ class Study:
         cls = filter_class(self.filter_module(name))
         return cls.uses_prior and cls.needs_torch(cls.Parameters(**self.filter_parameters(name, cell)))
 
-    def prior_settings(self, cell: Cell) -> PriorSettings:
-        """How the prior of this cell is trained."""
-        return self.config.priors[cell.settings.system]
+    def prior(self, cell: Cell) -> PriorTraining:
+        """How the prior that this cell's filters use is trained; long rings share the prior of a short one."""
+        s, settings = cell.settings, self.config.priors[cell.settings.system]
+        observation = self.config.observations[cell.observation_name]
+        ring = system_class(s.system).translation_invariant
+        parameters = settings.training_parameters(s.parameters, observation, ring)
+        path = f"{s.system}/{_fragment(parameters)}/{cell.observation_name}/prior/prior.safetensors"
+        return PriorTraining(path, s.system, parameters, s.observation, settings)
+
+    @cached_property
+    def priors(self) -> dict[str, PriorTraining]:
+        """All priors that the cells' filters may use, by path."""
+        with_prior = (cell for cell in self.cells.values() if cell.settings.system in self.config.priors)
+        return {prior.path: prior for prior in map(self.prior, with_prior)}
 
     def _expand(self, name: str, experiment: Experiment) -> Iterator[Cell]:
         axes = {k: v if isinstance(v, list) else [v] for k, v in sorted(experiment.parameters.items())}
         filters = tuple(self.experiment_filters(experiment))
         for values in itertools.product(*axes.values()):
             parameters = dict(zip(axes, values, strict=True))
-            fragment = "+".join(f"{k}~{v:.12g}" for k, v in parameters.items())
             for observation, gap, seed in itertools.product(experiment.observations, experiment.gaps, self.config.seeds.test):
                 settings = CellSettings(
                     system=experiment.system,
@@ -279,12 +291,17 @@ class Study:
                     initial_spread=experiment.initial_spread,
                     seed=seed,
                 )
-                path = f"{experiment.system}/{fragment}/{observation}/gap~{gap}/seed~{seed}"
+                path = f"{experiment.system}/{_fragment(parameters)}/{observation}/gap~{gap}/seed~{seed}"
                 yield Cell(path, settings, observation, experiment.spin_up_cycles, filters, (name,))
 
     def to_json(self) -> str:
         """The resolved config, filters' files included, as study.json holds it."""
         return self.config.model_dump_json(indent=1, exclude_defaults=True)
+
+
+def _fragment(parameters: dict[str, Any]) -> str:
+    """A system's parameters as a part of a path."""
+    return "+".join(f"{k}~{v:.12g}" for k, v in parameters.items())
 
 
 def _holds(when: dict[str, Any], situation: dict[str, Any]) -> bool:

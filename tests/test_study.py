@@ -161,12 +161,30 @@ def test_every_key_is_described() -> None:
 
 def test_experiments_share_a_cell_and_its_filters(config: dict[str, Any]) -> None:
     config["experiments"]["lorenz96_gap"]["add_filters"] = ["particle"]
-    cell = at(make_study(config, root=ROOT), system="lorenz96", dimension=40, forcing=8, observation="all", gap=20)
+    study = make_study(config, root=ROOT)
+    cell = at(study, system="lorenz96", dimension=40, forcing=8, observation="all", gap=20)
     assert cell.experiments == ("lorenz96_dimension", "lorenz96_forcing", "lorenz96_gap")
     assert "particle" in cell.filters
     assert len(cell.filters) == len(set(cell.filters))
     assert cell.path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0"
-    assert cell.prior_path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/prior/prior.safetensors"
+    assert study.prior(cell).path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/prior/prior.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("dimension", "noise", "shared"), [(20, 1.0, False), (40, 1.0, True), (1000, 1.0, True), (1000, [1.0] * 1000, False)]
+)
+def test_long_rings_of_equal_components_share_a_short_ones_prior(
+    dimension: int, noise: float | list[float], shared: bool, config: dict[str, Any]
+) -> None:
+    config["observations"]["all"]["noise"] = noise
+    config["experiments"] = {"lorenz96_dimension": config["experiments"]["lorenz96_dimension"]}
+    config["experiments"]["lorenz96_dimension"]["parameters"]["dimension"] = dimension
+    config["figures"] = {}
+    study = make_study(config, root=ROOT)
+    trained = 40 if shared else dimension
+    (prior,) = study.priors.values()
+    assert prior.parameters["dimension"] == trained
+    assert prior.path == f"lorenz96/dimension~{trained}+dt~0.01+forcing~8/all/prior/prior.safetensors"
 
 
 @pytest.mark.parametrize(("key", "value"), [("cycles", 19), ("members", 50), ("spin_up_cycles", 4), ("initial_spread", 2.0)])

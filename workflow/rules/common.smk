@@ -33,6 +33,7 @@ for name in STUDY.all_filters:
 
 RESULTS = STUDY.config.results.rstrip("/")
 SETTING = "{system}/{parameters}/{observation}"
+PRIOR = f"{SETTING}/prior/prior.safetensors"
 CELL = f"{SETTING}/gap~{{gap}}/seed~{{seed}}"
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
@@ -70,14 +71,6 @@ def cell_of(wildcards):
     return STUDY.cells[CELL.format_map(dict(wildcards))]
 
 
-CELL_BY_SETTING = {cell.setting: cell for cell in reversed(STUDY.cells.values())}
-
-
-def setting_of(wildcards):
-    """The first cell with the system, parameters and observation that the wildcards name."""
-    return CELL_BY_SETTING[SETTING.format_map(dict(wildcards))]
-
-
 def gpus(count):
     """GPUs that a job asks for: none where the study uses none."""
     return count if STUDY.config.gpu else 0
@@ -105,14 +98,14 @@ def simulate_command(wildcards):
 
 
 def train_prior_command(wildcards):
-    cell = setting_of(wildcards)
+    prior = STUDY.priors[PRIOR.format_map(dict(wildcards))]
     return command(
         "train-prior",
         {
-            "system": cell.settings.system,
-            "parameters": cell.settings.parameters,
-            "observation": cell.settings.observation,
-            "settings": STUDY.prior_settings(cell).model_dump(exclude_defaults=True),
+            "system": prior.system,
+            "parameters": prior.parameters,
+            "observation": prior.observation,
+            "settings": prior.settings.model_dump(exclude_defaults=True),
             "seed": STUDY.config.seeds.training,
         },
     )
@@ -147,7 +140,7 @@ def prior_input(name):
 
     def for_cell(wildcards):
         cell = cell_of(wildcards)
-        return result(cell.prior_path) if STUDY.needs_prior(name, cell) else []
+        return result(STUDY.prior(cell).path) if STUDY.needs_prior(name, cell) else []
 
     return for_cell
 
