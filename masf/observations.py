@@ -96,6 +96,11 @@ class Observation:
     def _noise_factor(self) -> np.ndarray:
         return np.linalg.cholesky(self.covariance)
 
+    @cached_property
+    def _inverse_root(self) -> np.ndarray:
+        values, vectors = np.linalg.eigh(self.covariance)
+        return vectors / np.sqrt(values) @ vectors.T
+
     def apply(self, x: Array) -> Array:
         """H x for states (..., d): (..., m)."""
         if self.indices is not None:
@@ -109,13 +114,15 @@ class Observation:
             return normal * like(np.sqrt(self.variance), x)
         return normal @ like(self._noise_factor.T, x)
 
+    def whiten(self, x: Array) -> Array:
+        """R^(-1/2) x for measurements (..., m), with the symmetric root: whitened measurements keep their places."""
+        if self.variance is not None:
+            return x / like(np.sqrt(self.variance), x)
+        return x @ like(self._inverse_root, x)
+
     def log_likelihood(self, x: Array, y: Array) -> Array:
         """log p(y | x) up to a constant, for states (..., d): (...)."""
-        innovation = y - self.apply(x)
-        if self.variance is not None:
-            return -0.5 * (innovation**2 @ like(1 / self.variance, x))
-        whitened = innovation @ like(np.linalg.inv(self._noise_factor).T, x)
-        return -0.5 * (whitened**2).sum(-1)
+        return -0.5 * (self.whiten(y - self.apply(x)) ** 2).sum(-1)
 
 
 def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray | None]:

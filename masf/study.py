@@ -550,23 +550,23 @@ def _cell_faults(study: Study) -> Iterator[str]:
                 continue
             radius = getattr(chosen, "localization_radius", None)
             tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
-            if tapered and system.ring is None and not study.needs_prior(name, cell):
+            if tapered and system.grid is None and not study.needs_prior(name, cell):
                 yield f"filter {name!r}: localization_radius = {radius}: {s.system!r} has no distances; set it to null"
             if cls.linear_only and not system.linear:
                 yield f"{where}: filter {name!r} is for linear systems only, and {s.system!r} is not: add it to leave_out_filters"
             if study.needs_prior(name, cell):
-                yield from _prior_faults(study.config.priors, name, s.system, system.ring)
+                yield from _prior_faults(study.config.priors, name, s.system, system.grid)
 
 
-def _prior_faults(priors: dict[str, PriorSettings], filter_: str, system: str, ring: int | None) -> Iterator[str]:
+def _prior_faults(priors: dict[str, PriorSettings], filter_: str, system: str, grid: tuple[int, ...] | None) -> Iterator[str]:
     """A prior that is missing, or that does not fit its system."""
     if system not in priors:
         yield f"priors: filter {filter_!r} needs a pretrained prior for system {system!r}: add priors.{system}"
         return
     settings = priors[system]
-    if settings.network.kind == "conv1d" and ring is None:
+    if settings.network.kind == "conv1d" and (grid is None or len(grid) != 1):
         yield f"priors.{system}.network.kind = 'conv1d': needs a translation-invariant system, which {system!r} is not; use 'mlp'"
-    if any(radius is not None for radius in settings.localization_radii) and ring is None:
+    if any(radius is not None for radius in settings.localization_radii) and grid is None:
         yield f"priors.{system}.localization_radii = {settings.localization_radii}: {system!r} has no distances; set it to [null]"
 
 

@@ -32,6 +32,14 @@ class EnsembleParameters(FilterParameters):
     inflation: float = Field(1.0, ge=1.0, le=3.0, description="Factor on the anomalies of the analysis ensemble.")
 
 
+class LocalizedParameters(EnsembleParameters):
+    """Parameters of filters that localise, too."""
+
+    localization_radius: float | None = Field(
+        12.0, gt=0, description="Half of the Gaspari-Cohn taper's support, in grid points; null tapers nothing."
+    )
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a filter may know: the model, the measurement, the initial distribution, and its own random numbers.
