@@ -1,4 +1,4 @@
-# Stage train-prior: one network for each system, parameters and observation, shared by seeds and gaps.
+# Stage train-prior: one network for each system, parameters and observation, shared by seeds, gaps and ensemble sizes.
 
 
 rule train_prior:
