@@ -41,7 +41,7 @@ def scores(name: str, parameters: dict, cell: Cell, prior: Path | None) -> tuple
 @click.option("--filter", "name", required=True)
 @click.option("--observation", required=True)
 @click.option("--gap", required=True, type=int)
-@click.option("--where", default="{}", help='System parameters that the cell must have, as JSON, such as {"dimension": 40}.')
+@click.option("--where", default="{}", help='What the cell must have, as JSON, such as {"dimension": 40} or {"members": 100}.')
 @click.option("--score", default="rmse", type=click.Choice(["rmse", "rmse_analysis"]), show_default=True)
 @click.option("--prior", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path))
@@ -64,7 +64,7 @@ def main(
         for c in study.cells.values()
         if experiment in c.experiments
         and (c.observation_name, c.settings.gap) == (observation, gap)
-        and all(c.settings.parameters[k] == v for k, v in wanted)
+        and all(c.situation[k] == v for k, v in wanted)
     )
     definition = study.filters[name]
     rows = []

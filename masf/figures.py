@@ -23,7 +23,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from masf.dataset import read_estimate, read_truth
 from masf.files import FileFault, replacing
 from masf.study import Cell, ConfigFault, Panel, Study, SweepFigure, TrajectoryFigure
-from masf.tables import SCORES, experiment_rows, score
+from masf.tables import SCORES, axis_column, experiment_rows, score
 
 PAGE_WIDTH = 7.0
 """Inches."""
@@ -32,9 +32,10 @@ AXIS_LABELS = {
     "dimension": "dimension $d$",
     "forcing": "forcing $F$",
     "gap": "measurement gap (steps)",
+    "members": "ensemble size $N$",
     "dt": "time step",
 }
-LOGARITHMIC = {"dimension"}
+LOGARITHMIC = {"dimension", "members"}
 
 _MARKERS = "osD^vP*X<>hp"
 _DASHES = ["", (4, 1.5), (1, 1), (3, 1, 1, 1)]
@@ -129,7 +130,7 @@ def _sweep_panel(
 ) -> None:
     rows = experiment_rows(study, panel.experiment, scores)
     rows = rows[rows["observation"] == panel.observation]
-    column = panel.axis if panel.axis == "gap" else f"parameter_{panel.axis}"
+    column = axis_column(panel.axis)
     rows = rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
     present = [label for label in look.colours if label in set(rows["label"])]
     sns.lineplot(

@@ -1,8 +1,8 @@
 """The study: the config, checked in full before anything runs, and the cells that it expands to.
 
 The classes below are the one definition of the config; ``workflow/schemas/*.schema.json`` is written from them (``masf schema``).
-A *cell* is one truth with its measurements: system, parameters, observation, gap and seed. Experiments that share a cell
-share its files.
+A *cell* is one truth with its measurements and initial ensemble: system, parameters, observation, gap, ensemble size and seed.
+Experiments that share a cell share its files.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Lower-cas
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Gap = Annotated[int, Field(ge=1, le=100_000)]
 Axis = Annotated[list[float | int], Field(min_length=1)]
+Size = Annotated[int, Field(ge=2, le=10_000_000)]
 
 RESERVED_NAMES = {"truth", "prior"}
 """Names that files of a cell already have, so that no filter may."""
@@ -55,7 +56,7 @@ class Setting(_Section):
 
     when: dict[str, Any] = Field(
         min_length=1,
-        description="Conditions that must all hold: system, observation, gap or a system parameter; a value or a list of values.",
+        description="Conditions that must all hold: system, observation, gap, members or a system parameter; a value or a list.",
     )
     parameters: dict[str, Any] = Field(min_length=1, description="Parameters that replace the general ones there.")
 
@@ -90,14 +91,16 @@ class Seeds(_Section):
 
 
 class Experiment(_Section):
-    """Cells that belong together: every combination of parameters, observations and gaps, on every test seed."""
+    """Cells that belong together: every combination of parameters, observations, gaps and ensemble sizes, on every test seed."""
 
     title: str = Field(min_length=1, description="One line for tables and reports.")
     system: Name = Field(description="A system in masf/systems.")
     parameters: dict[str, float | int | Axis] = Field(description="The system's parameters; a list is an axis of the experiment.")
     observations: list[Name] = Field(min_length=1, description="Names from the section observations.")
     gaps: list[Gap] = Field(min_length=1, description="Steps between two measurements.")
-    members: int = Field(ge=2, le=10_000_000, description="Ensemble size N.")
+    members: Size | Annotated[list[Size], Field(min_length=1)] = Field(
+        description="Ensemble size N; a list is an axis of the experiment."
+    )
     initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the initial distribution.")
     cycles: int = Field(ge=1, le=1_000_000, description="Measurements in a run.")
     spin_up_cycles: int = Field(0, ge=0, description="First cycles that the scores leave out.")
@@ -111,6 +114,17 @@ class Experiment(_Section):
         if self.spin_up_cycles >= self.cycles:
             raise ValueError(f"spin_up_cycles {self.spin_up_cycles} leaves none of {self.cycles} cycles to score")
         return self
+
+    @property
+    def sizes(self) -> list[int]:
+        """The ensemble sizes."""
+        return self.members if isinstance(self.members, list) else [self.members]
+
+    @property
+    def varied(self) -> list[str]:
+        """What differs between its cells, observations and seeds apart: parameters of the system, gap, members."""
+        axes = {**self.parameters, "gap": self.gaps, "members": self.sizes}
+        return [name for name, values in axes.items() if isinstance(values, list) and len(values) > 1]
 
 
 class TrajectoryFigure(_Section):
@@ -127,7 +141,9 @@ class Panel(_Section):
     """One panel of a sweep figure."""
 
     experiment: Name = Field(description="The experiment whose cells are shown.")
-    axis: str = Field(min_length=1, description="The horizontal axis: gap, or a parameter of the system; nothing else may vary.")
+    axis: str = Field(
+        min_length=1, description="The horizontal axis: gap, members or a parameter of the system; nothing else may vary."
+    )
     observation: Name = Field(description="Which of the experiment's observations.")
 
 
@@ -173,7 +189,7 @@ class Cell:
     """One truth with its measurements, and the experiments that use it."""
 
     path: str
-    """Its folder, relative to the results: {system}/{parameters}/{observation}/gap~{gap}/seed~{seed}."""
+    """Its folder, relative to the results: {system}/{parameters}/{observation}/gap~{gap}/members~{N}/seed~{seed}."""
     settings: CellSettings
     observation_name: str
     spin_up_cycles: int
@@ -184,7 +200,7 @@ class Cell:
     def situation(self) -> dict[str, Any]:
         """What conditions of filter settings can name."""
         s = self.settings
-        return {**s.parameters, "system": s.system, "observation": self.observation_name, "gap": s.gap}
+        return {**s.parameters, "system": s.system, "observation": self.observation_name, "gap": s.gap, "members": s.members}
 
 
 @dataclass(frozen=True)
@@ -217,7 +233,7 @@ class Study:
                     if (known.settings, known.spin_up_cycles) != (cell.settings, cell.spin_up_cycles):
                         raise ConfigFault(
                             f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path} but describe it "
-                            "differently: give them the same members, cycles, spin_up_cycles and initial_spread"
+                            "differently: give them the same cycles, spin_up_cycles and initial_spread"
                         )
                     filters = tuple(dict.fromkeys((*known.filters, *cell.filters)))
                     cell = Cell(
@@ -280,18 +296,20 @@ class Study:
         filters = tuple(self.experiment_filters(experiment))
         for values in itertools.product(*axes.values()):
             parameters = dict(zip(axes, values, strict=True))
-            for observation, gap, seed in itertools.product(experiment.observations, experiment.gaps, self.config.seeds.test):
+            for observation, gap, members, seed in itertools.product(
+                experiment.observations, experiment.gaps, experiment.sizes, self.config.seeds.test
+            ):
                 settings = CellSettings(
                     system=experiment.system,
                     parameters=parameters,
                     observation=self.config.observations[observation].model_dump(exclude_defaults=True),
                     gap=gap,
                     cycles=experiment.cycles,
-                    members=experiment.members,
+                    members=members,
                     initial_spread=experiment.initial_spread,
                     seed=seed,
                 )
-                path = f"{experiment.system}/{_fragment(parameters)}/{observation}/gap~{gap}/seed~{seed}"
+                path = f"{experiment.system}/{_fragment(parameters)}/{observation}/gap~{gap}/members~{members}/seed~{seed}"
                 yield Cell(path, settings, observation, experiment.spin_up_cycles, filters, (name,))
 
     def to_json(self) -> str:
@@ -479,7 +497,8 @@ def _reference_faults(study: Study) -> Iterator[str]:
 def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel]) -> Iterator[str]:
     """Names in a filter's file that nothing bears; their values are checked cell by cell."""
     known = list(parameters.model_fields)
-    conditions = {"system", "observation", "gap", *(k for s in names("systems") for k in system_class(s).Parameters.model_fields)}
+    of_systems = [k for s in names("systems") for k in system_class(s).Parameters.model_fields]
+    conditions = {"system", "observation", "gap", "members", *of_systems}
     for key in definition.search:
         if key not in known:
             yield _unknown(f"filter {name!r}: search", key, "parameter", known)
@@ -500,20 +519,17 @@ def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | Swe
             return
     if figure.kind == "trajectories":
         experiment = config.experiments[figure.experiment]
-        axes = [v for v in experiment.parameters.values() if isinstance(v, list) and len(v) > 1]
-        if axes or len(experiment.gaps) * len(experiment.observations) > 1:
+        if experiment.varied or len(experiment.observations) > 1:
             yield f"{key}.experiment = {figure.experiment!r}: a trajectory figure needs an experiment with one cell for each seed"
         if figure.seed not in config.seeds.test:
             yield f"{key}.seed = {figure.seed}: choose one of the test seeds {config.seeds.test}"
         return
     for i, panel in enumerate(figure.panels):
         experiment = config.experiments[panel.experiment]
-        axes_known = ["gap", *experiment.parameters]
+        axes_known = ["gap", "members", *experiment.parameters]
         if panel.axis not in axes_known:
             yield _unknown(f"{key}.panels.{i}.axis", panel.axis, "axis", axes_known)
-        varied = {k for k, v in experiment.parameters.items() if isinstance(v, list) and len(v) > 1}
-        varied |= {"gap"} if len(experiment.gaps) > 1 else set()
-        if others := sorted(varied - {panel.axis}):
+        if others := sorted(set(experiment.varied) - {panel.axis}):
             yield f"{key}.panels.{i}.axis = {panel.axis!r}: experiment {panel.experiment!r} also varies {', '.join(others)}"
         if panel.observation not in experiment.observations:
             yield _unknown(f"{key}.panels.{i}.observation", panel.observation, "observation", experiment.observations)

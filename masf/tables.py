@@ -32,6 +32,9 @@ SCORES = {
 SHOWN = ["rmse", "rmse_analysis", "spread_skill", "crps"]
 """Scores in the tables for people."""
 
+AXES = {"gap": "gap", "members": "N"}
+"""Axes of an experiment that are no parameters of its system, and what tables call them."""
+
 
 def score(cell: Cell, data: Any) -> dict[str, float]:
     """The scores of one estimate, spin-up left out; NaN if it diverged. See masf.dataset for the file."""
@@ -130,12 +133,13 @@ def experiment_rows(study: Study, name: str, rows: pd.DataFrame) -> pd.DataFrame
 def axes(study: Study, name: str) -> dict[str, str]:
     """The columns in which an experiment's cells differ, seeds apart, and what people call them."""
     experiment = study.config.experiments[name]
-    found = {f"parameter_{k}": k for k, v in experiment.parameters.items() if isinstance(v, list) and len(v) > 1}
-    if len(experiment.observations) > 1:
-        found["observation"] = "observed"
-    if len(experiment.gaps) > 1:
-        found["gap"] = "gap"
-    return found
+    found = {"observation": "observed"} if len(experiment.observations) > 1 else {}
+    return found | {axis_column(axis): AXES.get(axis, axis) for axis in experiment.varied}
+
+
+def axis_column(axis: str) -> str:
+    """The column of scores.parquet that holds an axis of an experiment."""
+    return axis if axis in AXES else f"parameter_{axis}"
 
 
 def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
@@ -182,9 +186,10 @@ def write_tables(
             rows.to_parquet(temporary, index=False)
     for name, experiment in study.config.experiments.items():
         summary = summarise(study, name, scores)
+        sizes = ", ".join(map(str, experiment.sizes))
         note = (
             f"{experiment.title}. Mean ± standard deviation over {len(study.config.seeds.test)} seeds, diverged runs left out; "
-            f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {experiment.members}."
+            f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
         )
         _write_table(folder / name, summary, for_people(study, name, summary), note)
         cost = summarise_costs(study, name, costs)

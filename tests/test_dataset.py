@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -53,6 +54,13 @@ def write_files(folder: Path, truth: Truth) -> None:
     trajectory, system, _ = run_filter("enkf", {}, truth, saved_members=2)
     write_estimate(folder / "enkf.nc", trajectory, truth, system, ATTRIBUTES)
     write_cost(folder / "enkf.cost.json", trajectory, {"peak_memory_mib": 12.5, "device": "numpy", "threads": 1})
+
+
+def test_cells_that_differ_in_their_size_have_one_truth_and_nested_ensembles(truth: Truth) -> None:
+    larger = simulate(dataclasses.replace(SETTINGS, members=9))
+    for name in ("truth", "observation", "initial_mean"):
+        np.testing.assert_array_equal(getattr(larger, name), getattr(truth, name))
+    np.testing.assert_array_equal(larger.initial_ensemble[:5], truth.initial_ensemble)
 
 
 def test_truth_survives_the_file(folder: Path, truth: Truth) -> None:

@@ -166,7 +166,7 @@ def test_experiments_share_a_cell_and_its_filters(config: dict[str, Any]) -> Non
     assert cell.experiments == ("lorenz96_dimension", "lorenz96_forcing", "lorenz96_gap")
     assert "particle" in cell.filters
     assert len(cell.filters) == len(set(cell.filters))
-    assert cell.path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0"
+    assert cell.path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0"
     assert study.prior(cell).path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/prior/prior.safetensors"
 
 
@@ -187,7 +187,7 @@ def test_long_rings_of_equal_components_share_a_short_ones_prior(
     assert prior.path == f"lorenz96/dimension~{trained}+dt~0.01+forcing~8/all/prior/prior.safetensors"
 
 
-@pytest.mark.parametrize(("key", "value"), [("cycles", 19), ("members", 50), ("spin_up_cycles", 4), ("initial_spread", 2.0)])
+@pytest.mark.parametrize(("key", "value"), [("cycles", 19), ("spin_up_cycles", 4), ("initial_spread", 2.0)])
 def test_cell_described_in_two_ways_is_refused(key: str, value: float, config: dict[str, Any]) -> None:
     config["experiments"]["lorenz96_forcing"][key] = value
     message = fault_of(config)
@@ -199,6 +199,21 @@ def test_parameters_that_differ_in_the_eighth_digit_are_two_cells(config: dict[s
     config["experiments"]["lorenz96_forcing"]["parameters"]["forcing"] = [8.1234561, 8.1234562]
     paths = [path for path in make_study(config, root=ROOT).cells if "forcing~8.1" in path]
     assert len(paths) == 2 * 2
+
+
+def test_list_of_sizes_is_an_axis_and_its_cells_share_a_prior(config: dict[str, Any], filters_folder: Path) -> None:
+    (filters_folder / "enkf.yaml").write_text(
+        "{label: EnKF, settings: [{when: {members: [5, 6]}, parameters: {inflation: 1.3}}]}", encoding="utf-8"
+    )
+    config["experiments"]["linear_gaussian"]["members"] = [5, 50]
+    study = make_study(config)
+    small, large = (at(study, system="linear_gaussian", members=n) for n in (5, 50))
+    assert small.path.endswith("every_second/gap~5/members~5/seed~0")
+    assert small.prior_path == large.prior_path
+    assert {**vars(small.settings), "members": 50} == vars(large.settings)
+    assert study.filter_parameters("enkf", small) == {"inflation": 1.3}
+    assert study.filter_parameters("enkf", large) == {}
+    assert study.config.experiments["linear_gaussian"].varied == ["members"]
 
 
 def test_seed_changes_nothing_but_the_seed(config: dict[str, Any]) -> None:
@@ -438,13 +453,28 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][2].update(axis="gaps"),
-            ["figures.figure4.panels.2.axis = 'gaps'", "did you mean 'gap'?", "dimension, dt, forcing, gap"],
+            ["figures.figure4.panels.2.axis = 'gaps'", "did you mean 'gap'?", "dimension, dt, forcing, gap, members"],
             id="unknown axis",
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][2].update(axis="forcing"),
             ["figures.figure4.panels.2.axis = 'forcing'", "'lorenz96_gap' also varies gap"],
             id="panel that would mix the points of another axis",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(members=[10, 1]),
+            ["experiments.lorenz63.members = [10, 1]", "greater than or equal to 2"],
+            id="one member in a list of sizes",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(members=[10, 20]),
+            ["figures.figure3.experiment = 'lorenz63'", "one cell for each seed"],
+            id="trajectories of many sizes",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz96_gap"].update(members=[10, 20]),
+            ["figures.figure4.panels.2.axis = 'gap'", "'lorenz96_gap' also varies members"],
+            id="panel that would mix ensemble sizes",
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][0].update(observation="every_second"),

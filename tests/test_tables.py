@@ -153,7 +153,14 @@ def test_mixed_code_versions_are_refused_and_named_unless_accepted(tmp_path: Pat
     with pytest.raises(ConfigFault) as caught:
         gather(study)
     message = str(caught.value)
-    for words in ("'enkf'", "v1", "v2", "gap~3/seed~1/enkf.nc", "gap~2/seed~0/enkf.nc", "accept_mixed_versions: true"):
+    for words in (
+        "'enkf'",
+        "v1",
+        "v2",
+        "gap~3/members~4/seed~1/enkf.nc",
+        "gap~2/members~4/seed~0/enkf.nc",
+        "accept_mixed_versions: true",
+    ):
         assert words in message
     assert "free_run" not in message
     scores, _ = gather(small_study(tmp_path, accept_mixed_versions=True))

@@ -100,7 +100,7 @@ class Filter(ABC):
         return xp.mean(state, axis=0), xp.std(state, axis=0, correction=1)
 
     def members(self, state: Any) -> Array:
-        """An ensemble (N, d) that represents the state."""
+        """An ensemble (N, d) that represents the state, in no order: its first few members are as good a sample as any others."""
         return state
 
     def diagnostics(self) -> dict[str, float]:

@@ -34,7 +34,7 @@ for name in STUDY.all_filters:
 RESULTS = STUDY.config.results.rstrip("/")
 SETTING = "{system}/{parameters}/{observation}"
 PRIOR = f"{SETTING}/prior/prior.safetensors"
-CELL = f"{SETTING}/gap~{{gap}}/seed~{{seed}}"
+CELL = f"{SETTING}/gap~{{gap}}/members~{{members}}/seed~{{seed}}"
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 TABLES = [
@@ -50,6 +50,7 @@ wildcard_constraints:
     parameters="[^/]+",
     observation="[a-z0-9_]+",
     gap="[0-9]+",
+    members="[0-9]+",
     seed="[0-9]+",
 
 

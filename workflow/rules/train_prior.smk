@@ -1,4 +1,4 @@
-# Stage train-prior: one network for each system, parameters and observation, shared by seeds, gaps and long rings.
+# Stage train-prior: one network for each system, parameters and observation, shared by seeds, gaps, ensemble sizes and long rings.
 
 
 rule train_prior:
