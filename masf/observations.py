@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
+from array_api_compat import array_namespace, device
 from pydantic import BaseModel, ConfigDict, Field
 
 from masf.arrays import Array, Stream, like
@@ -123,6 +124,21 @@ class Observation:
     def log_likelihood(self, x: Array, y: Array) -> Array:
         """log p(y | x) up to a constant, for states (..., d): (...)."""
         return -0.5 * (self.whiten(y - self.apply(x)) ** 2).sum(-1)
+
+    def adjoint(self, v: Array) -> Array:
+        """H^T v for measurements (..., m): (..., d)."""
+        if self.indices is None or len(set(self.indices)) < self.size:
+            return v @ like(self.matrix, v)
+        x = array_namespace(v).zeros((*v.shape[:-1], self.dimension), dtype=v.dtype, device=device(v))
+        x[..., self.indices] = v
+        return x
+
+    def likelihood_score(self, x: Array, y: Array) -> Array:
+        """grad_x log p(y | x) = H^T R^(-1) (y - H x), for states (..., d): (..., d)."""
+        innovation = y - self.apply(x)
+        if self.variance is not None:
+            return self.adjoint(innovation * like(1 / self.variance, x))
+        return self.adjoint(innovation @ like(np.linalg.inv(self.covariance), x))
 
 
 def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray | None]:

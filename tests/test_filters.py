@@ -19,6 +19,8 @@ from masf.observations import Observation
 from masf.registry import filter_class, make_system, names
 
 KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
+NETWORKS = {"masf", "masf_fresh", "masf_guided"}
+"""Filters that run here without their network."""
 LINEAR = {"dimension": 4, "speed": 0.6, "diffusion": 0.3, "persistence": 0.95, "model_noise": 0.5}
 
 
@@ -88,6 +90,8 @@ ENKF_LIKE = [
     ("masf", {"network": False, "steps": 5, "covariance": "ensemble"}),
     ("masf", {"network": False, "steps": 5, "localization_radius": None}),
     ("masf", {"network": False, "steps": 5, "localization_radius": 2.0}),
+    ("masf_gaussian", {"covariance": "ensemble"}),
+    ("masf_gaussian", {"steps": 3, "localization_radius": 2.0}),
 ]
 DIAGONAL = ("masf", {"network": False, "steps": 5, "covariance": "diagonal"})
 
@@ -204,6 +208,7 @@ CONSISTENT = [
     ("enkf_localized", {"localization_radius": None}),
     ("masf", {"network": False, "steps": 4, "covariance": "ensemble"}),
     ("masf", {"network": False, "steps": 4, "localization_radius": None}),
+    ("masf_gaussian", {"steps": 4, "localization_radius": None}),
     ("masf_fresh", {"network": False, "steps": 4, "covariance": "ensemble"}),
     ("masf_fresh", {"network": False, "steps": 4, "localization_radius": None}),
     ("particle", {"particles": 8000}),
@@ -342,11 +347,11 @@ def test_inflate_scales_anomalies_and_keeps_the_mean():
     np.testing.assert_array_equal(inflate(ensemble, 1.0), ensemble)
 
 
-@pytest.mark.parametrize("name", ["enkf", "enkf_localized", "masf", "masf_fresh", "masf_guided"])
+@pytest.mark.parametrize("name", ["enkf", "enkf_localized", "masf", "masf_fresh", "masf_gaussian", "masf_guided"])
 def test_filters_inflate_their_analysis(name, problem):
     problem = problem("mask", 6)
     ensemble = problem.prior_draws(10, seed=1)
-    parameters = {"network": False, "steps": 3} if name.startswith("masf") else {}
+    parameters = {"network": False, "steps": 3} if name in NETWORKS else {}
     filters = (make_filter(name, problem.observation, inflation=factor, **parameters) for factor in (1.0, 1.5))
     plain, inflated = (filter_.analyse(ensemble, problem.y) for filter_ in filters)
     np.testing.assert_allclose(inflated, inflate(plain, 1.5), rtol=1e-12, atol=1e-12)
@@ -374,7 +379,7 @@ def test_particles_start_from_the_initial_distribution(problem, assert_moments):
 @pytest.mark.parametrize("name", [n for n in names("filters") if n != "kalman"])
 def test_filters_run_on_torch_tensors(name, problem):
     problem, cls = problem("mask", 4), filter_class(name)
-    parameters = {"network": False} if name.startswith("masf") else {"particles": 50} if name == "particle" else {}
+    parameters = {"network": False} if name in NETWORKS else {"particles": 50} if name == "particle" else {}
     mean = torch.zeros(4, dtype=torch.float32)
     system = make_system("linear_gaussian", LINEAR)
     filter_ = cls(cls.Parameters(**parameters), Setup(system, problem.observation, mean, 1.0, Stream(0, "test")))
@@ -399,8 +404,8 @@ def test_faults_of_a_setup_are_named(problem):
         ensemble_needs_members(np.zeros((1, 4)))
     lorenz63 = make_system("lorenz63", {"dt": 0.01})
     setup = Setup(lorenz63, Observation(3, indices=[0], noise=1.0), np.zeros(3), 1.0, Stream(0, "test"))
-    for name in ("masf", "enkf_localized"):
+    for name in ("masf", "masf_gaussian", "enkf_localized"):
         cls = filter_class(name)
-        parameters = {"network": False} if name == "masf" else {}
+        parameters = {"network": False} if name in NETWORKS else {}
         with pytest.raises(ValueError, match="no distances; set it to null"):
             cls(cls.Parameters(**parameters), setup)

@@ -16,7 +16,7 @@ from masf.provenance import code_version
 from masf.registry import names
 
 ROOT = Path(__file__).parent.parent
-MASF_FAMILY = {"masf", "masf_fresh", "masf_guided"}
+MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided"}
 OTHERS = {"enkf", "enkf_localized", "free_run", "kalman", "particle"}
 
 VERSIONS = """
