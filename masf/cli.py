@@ -53,7 +53,7 @@ class JsonMapping(click.ParamType):
 def commands(verbose: bool, quiet: bool) -> None:
     """Benchmark suite for score-based data assimilation.
 
-    The stages, in order: study, simulate, train-prior, assimilate, aggregate, plot. The Snakemake workflow runs them all
+    The stages, in order: study, simulate, train-prior, tune, assimilate, aggregate, plot. The Snakemake workflow runs them all
     (`make quick`); each can also be run by hand on the files that the workflow leaves under results/.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
@@ -145,7 +145,56 @@ def train_prior(
 @commands.command()
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
+@click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Its parameters; the first trial.")
+@click.option("--search", required=True, type=JsonMapping(), help="What is tried of each, as in the filter's file.")
+@click.option("--situation", required=True, type=JsonMapping(), help="What to call it: system, observation, gap and so on.")
+@click.option("--trials", required=True, type=click.IntRange(1), help="How many, the first and those in the journal included.")
+@click.option("--score", default="rmse", show_default=True, help="What is made small.")
+@click.option("--spin-up-cycles", default=0, show_default=True, type=click.IntRange(0), help="First cycles not scored.")
+@click.option("--truth", "truths", required=True, multiple=True, type=EXISTING, help="truth.nc; one for each tuning seed.")
+@click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
+@click.option("--storage", required=True, type=OUTPUT, help="{filter}.journal: finished trials, from which it goes on.")
+@device_option
+@threads_option
+@click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.json")
+def tune(
+    name: str, module: str | None, parameters: dict, search: dict, situation: dict, trials: int, score: str, spin_up_cycles: int,
+    truths: tuple[Path, ...], prior: Path | None, storage: Path, device: str, threads: int, output: Path,
+) -> None:  # fmt: skip
+    """Find the parameters with which one filter scores best on tuning seeds."""
+    use_threads(threads)
+    from pydantic import TypeAdapter
+
+    from masf.dataset import read_truth
+    from masf.files import sha256
+    from masf.provenance import tune_version
+    from masf.search import Choice
+    from masf.tuning import tune as run
+    from masf.tuning import write_tuning
+
+    cells = [read_truth(path) for path in truths]
+    module = module or name
+    made_from = {
+        "code_version": tune_version(module, cells[0].settings.system),
+        "truth_sha256": [sha256(path) for path in truths],
+        "prior_sha256": sha256(prior) if prior is not None else "",
+        "device": device,
+        "threads": threads,
+    }
+    outcome = run(
+        name, module, parameters, TypeAdapter(dict[str, Choice]).validate_python(search), cells, situation=situation,
+        trials=trials, score=score, spin_up_cycles=spin_up_cycles, storage=storage, made_from=made_from, prior=prior,
+        device=device,
+    )  # fmt: skip
+    write_tuning(output, outcome)
+
+
+@commands.command()
+@click.option("--filter", "name", required=True, help="What tables call the filter.")
+@click.option("--module", help="Its module in masf/filters; its name without this.")
 @click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Parameters of the filter.")
+@click.option("--tuned", type=EXISTING, help="{filter}.json of stage tune, whose choice overrides them.")
+@click.option("--pinned", default="{}", show_default=True, type=JsonMapping(), help="Parameters that override both.")
 @click.option("--truth", required=True, type=EXISTING, help="truth.nc")
 @click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
 @click.option("--saved-members", default=3, show_default=True, type=click.IntRange(0), help="Analysis members to keep.")
@@ -154,8 +203,8 @@ def train_prior(
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
 @click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
 def assimilate(
-    name: str, module: str | None, parameters: dict, truth: Path, prior: Path | None, saved_members: int,
-    device: str, threads: int, output: Path, cost: Path | None,
+    name: str, module: str | None, parameters: dict, tuned: Path | None, pinned: dict, truth: Path, prior: Path | None,
+    saved_members: int, device: str, threads: int, output: Path, cost: Path | None,
 ) -> None:  # fmt: skip
     """Run one filter on one truth's measurements."""
     use_threads(threads)
@@ -164,14 +213,18 @@ def assimilate(
     from masf.dataset import read_truth, write_cost, write_estimate
     from masf.files import sha256
     from masf.provenance import assimilate_version
+    from masf.tuned import in_force, read_tuned
 
     cell = read_truth(truth)
     module = module or name
+    outcome = read_tuned(tuned, name, cell.settings.system) if tuned is not None else None
+    parameters, source = in_force(parameters, outcome, pinned)
     trajectory, system, where = run_filter(module, parameters, cell, prior=prior, device=device, saved_members=saved_members)
     attributes = {
         "filter": name,
         "filter_module": module,
         "filter_parameters": json.dumps(parameters, sort_keys=True),
+        "parameter_source": source,
         "code_version": assimilate_version(module, cell.settings.system),
         "truth_sha256": sha256(truth),
         "prior_sha256": sha256(prior) if prior is not None else "",

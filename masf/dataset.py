@@ -57,8 +57,11 @@ def _axes(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
     }
 
 
-def _write(path: Path, variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> None:
-    dataset = xr.Dataset(variables, attrs={"Conventions": CONVENTIONS, **attributes, "masf_version": __version__})
+def _dataset(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
+    return xr.Dataset(variables, attrs={"Conventions": CONVENTIONS, **attributes, "masf_version": __version__})
+
+
+def _write(path: Path, dataset: xr.Dataset) -> None:
     # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is. The checksums tell a reader
     # of bytes that changed on disk.
     encoding = {name: {"_FillValue": None, "fletcher32": True} for name in dataset.variables}
@@ -92,13 +95,13 @@ def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> 
             ("member", *space), truth.initial_ensemble.reshape(-1, *shape), "initial ensemble shared by all filters"
         ),
     }
-    _write(path, variables, {
+    _write(path, _dataset(variables, {
         "title": f"Truth, measurements and initial ensemble: {truth.settings.system}",
         "format": TRUTH_FORMAT,
         "settings": truth.settings.to_json(),
         "seed": truth.settings.seed,
         "code_version": code_version,
-    })  # fmt: skip
+    }))  # fmt: skip
 
 
 def read_truth(path: Path) -> Truth:
@@ -127,6 +130,11 @@ def read_truth(path: Path) -> Truth:
 
 def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> None:
     """Writes {filter}.nc: estimates and scores over time. ``attributes`` say which filter made it, and how."""
+    _write(path, estimate(trajectory, truth, system, attributes))
+
+
+def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> xr.Dataset:
+    """The content of {filter}.nc."""
     space, shape = system.space, system.shape
     spread = mean_spread(trajectory.spread)
     rmse = rmse_over_components(trajectory.mean, truth.truth)
@@ -153,7 +161,7 @@ def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: Sys
     }
     for name, values in trajectory.diagnostics.items():
         variables[f"diagnostic_{name}"] = _variable(("cycle",), values, f"filter diagnostic {name}")
-    _write(path, variables, {
+    return _dataset(variables, {
         "title": f"Estimate by filter {attributes['filter']}: {truth.settings.system}",
         "format": ESTIMATE_FORMAT,
         "settings": truth.settings.to_json(),

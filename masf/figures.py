@@ -22,8 +22,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from masf.dataset import read_estimate, read_truth
 from masf.files import FileFault, replacing
+from masf.scores import SCORES, score
 from masf.study import Cell, ConfigFault, Panel, Study, SweepFigure, TrajectoryFigure
-from masf.tables import SCORES, axis_column, experiment_rows, score
+from masf.tables import axis_column, experiment_rows
 
 PAGE_WIDTH = 7.0
 """Inches."""
@@ -187,7 +188,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
             if observed:
                 y = truth.observation[measured // gap - 1, component]
                 ax.plot(times[measured], y, "o", mfc="none", color="k", ms=3, mew=0.7, label="measurement")
-        rmse = score(cell, data)["rmse"]
+        rmse = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
         title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
         series[0].set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left")
         for ax, text in zip(grid[row], ("$z$", "$x$", "$z$"), strict=True):

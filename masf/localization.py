@@ -83,8 +83,8 @@ def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.nd
         if np.any(spread := np.abs(resultant) < LEAST_CONCENTRATION):
             row = int(np.argmax(spread))
             raise ValueError(
-                f"observation matrix, row {row + 1}: measures nothing, or more than half of the grid, and so has no place to localise "
-                "by; set localization_radius to null"
+                f"observation matrix, row {row + 1}: measures nothing, or more than half of the grid, and so has no place to "
+                "localise by; set localization_radius to null"
             )
         places[:, axis] = np.angle(resultant) * n / (2 * np.pi) % n
     return places

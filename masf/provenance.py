@@ -44,6 +44,11 @@ def assimilate_version(filter_module: str, system: str) -> str:
     return code_version("assimilation", f"filters.{filter_module}", f"systems.{system}")
 
 
+def tune_version(filter_module: str, system: str) -> str:
+    """The code version of stage tune for one filter and system."""
+    return code_version("tuning", f"filters.{filter_module}", f"systems.{system}")
+
+
 def train_prior_version(system: str) -> str:
     """The code version of stage train-prior for one system."""
     return code_version("prior", f"systems.{system}")

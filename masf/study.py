@@ -11,7 +11,7 @@ import difflib
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +23,8 @@ from masf.cell_settings import CellSettings
 from masf.observations import ObservationSettings, make_observation
 from masf.prior_settings import PriorSettings
 from masf.registry import filter_class, make_system, names, system_class
+from masf.search import Choice, TunableScore, extremes, is_number, with_current
+from masf.tuned import Tuned, distance, in_force
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Lower-case letters, digits and underscores.")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -52,13 +54,22 @@ class Resources(_Section):
 
 
 class Setting(_Section):
-    """Parameters for some situations only."""
+    """Parameters, and what is searched, for some situations only."""
 
     when: dict[str, Any] = Field(
         min_length=1,
         description="Conditions that must all hold: system, observation, gap, members or a system parameter; a value or a list.",
     )
-    parameters: dict[str, Any] = Field(min_length=1, description="Parameters that replace the general ones there.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters that replace the general ones there.")
+    search: dict[str, Choice | None] = Field(
+        default_factory=dict, description="What tuning tries there instead of the general search; null: nothing."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Setting:
+        if not self.parameters and not self.search:
+            raise ValueError("needs parameters or search")
+        return self
 
 
 class FilterDefinition(_Section):
@@ -68,7 +79,9 @@ class FilterDefinition(_Section):
     label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the filter.")
     settings: list[Setting] = Field(default_factory=list, description="Parameters for some situations; later entries win.")
-    search: dict[str, list[Any]] = Field(default_factory=dict, description="Values that tuning tries, on tuning seeds only.")
+    search: dict[str, Choice] = Field(
+        default_factory=dict, description="What tuning tries of each parameter: a list of values, or an interval."
+    )
     resources: Resources = Field(default_factory=Resources, description="What one job asks for.")
 
 
@@ -127,6 +140,30 @@ class Experiment(_Section):
         return [name for name, values in axes.items() if isinstance(values, list) and len(values) > 1]
 
 
+class TuningPoints(_Section):
+    """Situations of one experiment."""
+
+    experiment: Name = Field(description="One of the experiments.")
+    when: dict[str, Any] = Field(
+        default_factory=dict, description="Conditions as those of settings; all situations of the experiment without them."
+    )
+
+
+class Tuning(_Section):
+    """How filters are tuned, on tuning seeds. Each filter with a search gets the same number of trials at each point."""
+
+    trials: int = Field(ge=1, le=10_000, description="Trials of each filter at each point, the default first.")
+    score: TunableScore = Field("rmse", description="What is made small: the mean over tuning seeds.")
+    cycles: int | None = Field(None, ge=1, le=1_000_000, description="Measurements in a run; as in the experiment without this.")
+    spin_up_cycles: int | None = Field(
+        None, ge=0, description="First cycles that the score leaves out; as in the experiment without this."
+    )
+    points: list[TuningPoints] | None = Field(
+        None, min_length=1, description="Where filters are tuned; in every situation of every experiment without this."
+    )
+    runtime: int = Field(720, ge=1, description="Minutes that one tuning job asks for; cut off, it goes on where it was.")
+
+
 class TrajectoryFigure(_Section):
     """Figure 3: truth and estimate, one panel a filter."""
 
@@ -178,6 +215,7 @@ class StudyConfig(_Section):
     observations: dict[Name, ObservationSettings] = Field(min_length=1, description="What is measured, by name.")
     priors: dict[Name, PriorSettings] = Field(default_factory=dict, description="How priors are trained, by system.")
     experiments: dict[Name, Experiment] = Field(min_length=1, description="The experiments, by name.")
+    tuning: Tuning | None = Field(None, description="How filters are tuned; without it, the values in their files stand.")
     figures: dict[Name, Figure] = Field(default_factory=dict, description="The figures, by name.")
     filter_definitions: dict[Name, FilterDefinition] = Field(
         default_factory=dict, description="Written into study.json by the workflow; leave it out of a config."
@@ -195,6 +233,11 @@ class Cell:
     spin_up_cycles: int
     filters: tuple[str, ...]
     experiments: tuple[str, ...]
+
+    @property
+    def point(self) -> str:
+        """The part of its path that cells of other seeds share."""
+        return self.path.rsplit("/", 1)[0]
 
     @property
     def situation(self) -> dict[str, Any]:
@@ -221,6 +264,7 @@ class Study:
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
         self.filters = config.filter_definitions
+        self._tuned_at: dict[tuple[str, str], Cell | None] = {}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -262,19 +306,104 @@ class Study:
         """The module in masf/filters that runs what the study calls ``name``."""
         return self.filters[name].filter or name
 
-    def filter_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
-        """The parameters of a filter in a cell: general, then the settings that hold there, then pinned ones."""
+    def default_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
+        """What the file of a filter says for a cell: general parameters, then the settings that hold there."""
         definition = self.filters[name]
         parameters = dict(definition.parameters)
-        for setting in definition.settings:
-            if _holds(setting.when, cell.situation):
-                parameters |= setting.parameters
-        return parameters | self.config.pinned.get(name, {})
+        for setting in self._settings(name, cell):
+            parameters |= setting.parameters
+        return parameters
+
+    def filter_parameters(self, name: str, cell: Cell, tuned: Tuned | None = None) -> dict[str, Any]:
+        """The parameters of a filter in a cell: its default ones, then tuned ones, then pinned ones."""
+        return in_force(self.default_parameters(name, cell), tuned, self.config.pinned.get(name))[0]
+
+    def _settings(self, name: str, cell: Cell) -> list[Setting]:
+        return [setting for setting in self.filters[name].settings if _holds(setting.when, cell.situation)]
+
+    def search(self, name: str, cell: Cell) -> dict[str, Choice]:
+        """What tuning tries of a filter in the situation of a cell, pinned parameters left out; empty if it is not tuned."""
+        search: dict[str, Choice | None] = dict(self.filters[name].search)
+        for setting in self._settings(name, cell):
+            search |= setting.search
+        pinned = self.config.pinned.get(name, {})
+        return {k: choice for k, choice in sorted(search.items()) if choice is not None and k not in pinned}
+
+    @cached_property
+    def points(self) -> dict[str, list[Cell]]:
+        """The situations in which filters are tuned, by path: of each, the cells of the tuning seeds."""
+        tuning = self.config.tuning
+        if tuning is None:
+            return {}
+        points: dict[str, list[Cell]] = {}
+        for cell in self.cells.values():
+            if cell.point in points or not (tuning.points is None or any(_selects(p, cell) for p in tuning.points)):
+                continue
+            cycles = cell.settings.cycles if tuning.cycles is None else tuning.cycles
+            spin_up = cell.spin_up_cycles if tuning.spin_up_cycles is None else tuning.spin_up_cycles
+            points[cell.point] = [
+                replace(
+                    cell,
+                    path=f"{cell.point}/seed~{seed}",
+                    settings=replace(cell.settings, cycles=cycles, seed=seed),
+                    spin_up_cycles=spin_up,
+                )
+                for seed in self.config.seeds.tuning
+            ]
+        return points
+
+    def tuned_filters(self, point: str) -> list[str]:
+        """The filters that are tuned at a point."""
+        cell = self.points[point][0]
+        return [name for name in cell.filters if self.search(name, cell)]
+
+    def tuned_at(self, name: str, cell: Cell) -> Cell | None:
+        """The point, as its first cell, whose tuned parameters a filter takes in a cell; None if it takes none.
+
+        Of the points with the same system and observation at which the same parameters of the filter are tuned, it is the
+        one at the least ``masf.tuned.distance``, which is 0 at the cell's own; of several, the first in the config's order.
+        """
+        key = (name, cell.point)
+        if key not in self._tuned_at:
+            self._tuned_at[key] = min(
+                self._candidates(name, cell),
+                key=lambda c: distance(self._coordinates(cell), self._coordinates(c)),
+                default=None,
+            )
+        return self._tuned_at[key]
+
+    def _candidates(self, name: str, cell: Cell) -> list[Cell]:
+        search = self.search(name, cell)
+        return [
+            other
+            for other, *_ in self.points.values()
+            if search
+            and name in other.filters
+            and (cell.settings.system, cell.observation_name) == (other.settings.system, other.observation_name)
+            and search.keys() == self.search(name, other).keys()
+        ]
+
+    def _coordinates(self, cell: Cell) -> dict[str, Any]:
+        """The numbers that say where a cell lies among those of its system, defaults of the system filled in."""
+        s = cell.settings
+        filled = system_class(s.system).Parameters(**s.parameters).model_dump()
+        return {k: v for k, v in {**filled, **cell.situation}.items() if is_number(v)}
+
+    def tuning_path(self, name: str, cell: Cell) -> str | None:
+        """The file of the tuned parameters that a filter takes in a cell, relative to the results; None if it takes none."""
+        point = self.tuned_at(name, cell)
+        return None if point is None else f"{point.point}/tuning/{name}.json"
 
     def needs_prior(self, name: str, cell: Cell) -> bool:
-        """Whether a filter reads a pretrained prior in a cell; without a network it does not."""
+        """Whether a filter reads a pretrained prior in a cell: if its parameters, or any that tuning tries, ask for a network."""
         cls = filter_class(self.filter_module(name))
-        return cls.uses_prior and cls.needs_torch(cls.Parameters(**self.filter_parameters(name, cell)))
+        if not cls.uses_prior:
+            return False
+        parameters = self.filter_parameters(name, cell)
+        tried = [parameters]
+        if self._candidates(name, cell):
+            tried += [parameters | {k: v} for k, choice in self.search(name, cell).items() for v in extremes(choice)]
+        return any(cls.needs_torch(cls.Parameters(**p)) for p in tried)
 
     def prior(self, cell: Cell) -> PriorTraining:
         """How the prior that this cell's filters use is trained; long rings share the prior of a short one."""
@@ -326,6 +455,10 @@ def _holds(when: dict[str, Any], situation: dict[str, Any]) -> bool:
     return all(situation.get(k) in (v if isinstance(v, list) else [v]) for k, v in when.items())
 
 
+def _selects(points: TuningPoints, cell: Cell) -> bool:
+    return points.experiment in cell.experiments and _holds(points.when, cell.situation)
+
+
 def load_study(path: Path, root: Path | None = None) -> Study:
     """The study in a config file (YAML or JSON). Raises ConfigFault where it cannot be used."""
     return make_study(read_yaml(path), source=str(path), root=root)
@@ -361,7 +494,7 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
     study = Study(checked)
     if faults := list(_reference_faults(study)):
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
-    if faults := list(_cell_faults(study)):
+    if faults := [*_cell_faults(study), *_point_faults(study)]:
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in dict.fromkeys(faults)))
     return study
 
@@ -492,13 +625,28 @@ def _reference_faults(study: Study) -> Iterator[str]:
             yield f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves the experiment no filter"
     for key, figure in config.figures.items():
         yield from _figure_faults(config, f"figures.{key}", figure)
+    if config.tuning is not None:
+        yield from _tuning_faults(config, config.tuning)
+
+
+def _tuning_faults(config: StudyConfig, tuning: Tuning) -> Iterator[str]:
+    """Seeds that are missing, points that are nowhere, and runs with nothing to score."""
+    if not config.seeds.tuning:
+        yield "seeds.tuning: this key is missing: section tuning needs seeds that are not test seeds"
+    if "tuning" in config.experiments:
+        yield "experiments.tuning: the name is taken by the table of section tuning; choose another"
+    for i, points in enumerate(tuning.points or []):
+        if points.experiment not in config.experiments:
+            yield _unknown(f"tuning.points.{i}.experiment", points.experiment, "experiment", config.experiments)
+        for key in points.when:
+            if key not in _conditions():
+                yield _unknown(f"tuning.points.{i}.when", key, "condition", _conditions())
 
 
 def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel]) -> Iterator[str]:
     """Names in a filter's file that nothing bears; their values are checked cell by cell."""
     known = list(parameters.model_fields)
-    of_systems = [k for s in names("systems") for k in system_class(s).Parameters.model_fields]
-    conditions = {"system", "observation", "gap", "members", *of_systems}
+    conditions = _conditions()
     for key in definition.search:
         if key not in known:
             yield _unknown(f"filter {name!r}: search", key, "parameter", known)
@@ -506,9 +654,18 @@ def _definition_faults(name: str, definition: FilterDefinition, parameters: type
         for key in setting.parameters:
             if key not in known:
                 yield _unknown(f"filter {name!r}: settings.{i}.parameters", key, "parameter", known)
+        for key in setting.search:
+            if key not in known:
+                yield _unknown(f"filter {name!r}: settings.{i}.search", key, "parameter", known)
         for key in setting.when:
             if key not in conditions:
                 yield _unknown(f"filter {name!r}: settings.{i}.when", key, "condition", conditions)
+
+
+def _conditions() -> set[str]:
+    """What conditions can name."""
+    of_systems = [k for s in names("systems") for k in system_class(s).Parameters.model_fields]
+    return {"system", "observation", "gap", "members", *of_systems}
 
 
 def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | SweepFigure) -> Iterator[str]:
@@ -555,23 +712,65 @@ def _cell_faults(study: Study) -> Iterator[str]:
                 yield f"figures.{title}.experiment = {figure.experiment!r}: has {system.dimension} components, not 3"
         for name in cell.filters:
             cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
-            key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str))
+            search = study.search(name, cell)
+            key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str), repr(search))
             if key in checked:
                 continue
             checked.add(key)
-            try:
-                chosen = cls.Parameters(**parameters)
-            except ValidationError as error:
-                yield from (f"filter {name!r}: {line}" for line in describe(error, cls.Parameters, parameters))
+            faults = list(_parameter_faults(f"filter {name!r}", cls, parameters, s.system, system.grid))
+            if not faults:
+                tried = [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
+                faults = [
+                    fault for p in tried for fault in _parameter_faults(f"filter {name!r}: search", cls, p, s.system, system.grid)
+                ]
+            if faults:
+                yield from faults
                 continue
-            radius = getattr(chosen, "localization_radius", None)
-            tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
-            if tapered and system.grid is None and not study.needs_prior(name, cell):
-                yield f"filter {name!r}: localization_radius = {radius}: {s.system!r} has no distances; set it to null"
             if cls.linear_only and not system.linear:
                 yield f"{where}: filter {name!r} is for linear systems only, and {s.system!r} is not: add it to leave_out_filters"
             if study.needs_prior(name, cell):
                 yield from _prior_faults(study.config.priors, name, s.system, system.grid)
+
+
+def _parameter_faults(
+    where: str, cls: type[Any], parameters: dict[str, Any], system: str, grid: tuple[int, ...] | None
+) -> Iterator[str]:
+    """Parameters of a filter that are out of range, or that do not fit the system."""
+    try:
+        chosen = cls.Parameters(**parameters)
+    except ValidationError as error:
+        yield from (f"{where}: {line}" for line in describe(error, cls.Parameters, parameters))
+        return
+    radius = getattr(chosen, "localization_radius", None)
+    tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
+    if tapered and grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
+        yield f"{where}: localization_radius = {radius}: {system!r} has no distances; set it to null"
+
+
+def _point_faults(study: Study) -> Iterator[str]:
+    """Points of tuning that select nothing, or at which nothing can be tuned as asked for."""
+    tuning = study.config.tuning
+    if tuning is None:
+        return
+    for i, points in enumerate(tuning.points or []):
+        if not any(_selects(points, cell) for cell in study.cells.values()):
+            yield f"tuning.points.{i}.when = {json.dumps(points.when)}: holds in no situation of experiment {points.experiment!r}"
+    for point, (cell, *_) in study.points.items():
+        if cell.spin_up_cycles >= cell.settings.cycles:
+            yield f"tuning: spin_up_cycles {cell.spin_up_cycles} leaves none of {cell.settings.cycles} cycles to score at {point}"
+        for name in study.tuned_filters(point):
+            parameters = study.filter_parameters(name, cell)
+            try:
+                parameters = filter_class(study.filter_module(name)).Parameters(**parameters).model_dump()
+            except ValidationError:
+                continue  # named by _cell_faults
+            for key, choice in study.search(name, cell).items():
+                try:
+                    with_current(choice, parameters[key])
+                except ValueError as error:
+                    yield f"filter {name!r}: search: {key}: {error} (at {point})"
+    if study.points and not any(map(study.tuned_filters, study.points)):
+        yield "tuning: no filter of the study declares a search at any point: add one to its file, or leave the section out"
 
 
 def _prior_faults(priors: dict[str, PriorSettings], filter_: str, system: str, grid: tuple[int, ...] | None) -> Iterator[str]:

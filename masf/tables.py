@@ -14,45 +14,17 @@ import pandas as pd
 
 from masf.dataset import read_cost, read_estimate
 from masf.files import FileFault, replacing
-from masf.metrics import mean_spread
+from masf.scores import SCORES, score
 from masf.study import Cell, ConfigFault, Study
+from masf.tuned import Tuned, describe, in_force, read_tuned
 
 log = logging.getLogger(__name__)
-
-SCORES = {
-    "rmse": "RMSE",
-    "rmse_analysis": "analysis RMSE",
-    "rmse_forecast": "forecast RMSE",
-    "spread_skill": "spread / error",
-    "crps": "CRPS",
-    "crps_forecast": "forecast CRPS",
-}
-"""Columns of scores.parquet that are scores, and what people call them."""
 
 SHOWN = ["rmse", "rmse_analysis", "spread_skill", "crps"]
 """Scores in the tables for people."""
 
 AXES = {"gap": "gap", "members": "N"}
 """Axes of an experiment that are no parameters of its system, and what tables call them."""
-
-
-def score(cell: Cell, data: Any) -> dict[str, float]:
-    """The scores of one estimate, spin-up left out; NaN if it diverged. See masf.dataset for the file."""
-    if data.attrs["diverged"]:
-        return dict.fromkeys(SCORES, float("nan"))
-    gap, spin_up = cell.settings.gap, cell.spin_up_cycles
-    rmse = data["rmse"].values.astype(np.float64)
-    after, analyses = slice(spin_up * gap + 1, None), slice((spin_up + 1) * gap, None, gap)
-    spread = data["spread"].values
-    spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
-    return {
-        "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
-        "rmse_analysis": float(np.mean(rmse[analyses])),
-        "rmse_forecast": float(np.mean(data["rmse_forecast"].values[spin_up:])),
-        "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
-        "crps": float(np.mean(data["crps"].values[spin_up:])),
-        "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up:])),
-    }
 
 
 def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -71,13 +43,23 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             data = read_estimate(path)
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
                 raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
-            parameters = data.attrs.get("filter_parameters", "{}")
-            if json.loads(parameters) != json.loads(json.dumps(study.filter_parameters(name, cell))):
+            parameters, source = data.attrs.get("filter_parameters", "{}"), data.attrs.get("parameter_source", "")
+            tuned = tuned_in(study, name, cell)
+            expected, expected_source = in_force(study.default_parameters(name, cell), tuned, study.config.pinned.get(name))
+            if json.loads(parameters) != json.loads(json.dumps(expected)):
                 raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
+            if source != expected_source:
+                said = f"says that its parameters are {source!r}, and the study's are {expected_source!r}"
+                raise FileFault(path, said, "run the workflow again")
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             keys = _keys(cell, name)
-            made_by = {"filter_parameters": parameters, "code_version": data.attrs["code_version"]}
-            scores.append({**keys, **score(cell, data), "diverged": bool(data.attrs["diverged"]), **made_by})
+            made_by = {
+                "filter_parameters": parameters,
+                "parameter_source": source,
+                "code_version": data.attrs["code_version"],
+            }
+            of_run = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)
+            scores.append({**keys, **of_run, "diverged": bool(data.attrs["diverged"]), **made_by})
             costs.append({**keys, **_cost(folder / f"{name}.cost.json")})
     for (name, system), found in versions.items():
         if len(found) > 1 and not study.config.accept_mixed_versions:
@@ -87,6 +69,34 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "run the workflow again, or set accept_mixed_versions: true"
             )
     return pd.DataFrame(scores), pd.DataFrame(costs)
+
+
+def tuned_in(study: Study, name: str, cell: Cell) -> Tuned | None:
+    """What tuning found for a filter in a cell, if it is tuned. Raises FileFault where its file is missing or damaged."""
+    path = study.tuning_path(name, cell)
+    return None if path is None else read_tuned(Path(study.config.results) / path, name, cell.settings.system)
+
+
+def tuning_rows(study: Study) -> pd.DataFrame:
+    """What tuning found, one row a point and filter; points are numbered from 1 on, in the study's order."""
+    rows = []
+    for number, (point, (cell, *_)) in enumerate(study.points.items(), 1):
+        for name in study.tuned_filters(point):
+            found = tuned_in(study, name, cell)
+            assert found is not None
+            rows.append({
+                "point": number,
+                "situation": describe(cell.situation),
+                "filter": name,
+                "chosen": json.dumps(found.chosen),
+                "default": json.dumps(found.default),
+                "score": found.score,
+                "default_score": float("nan") if found.default_score is None else found.default_score,
+                "tuned_score": float("nan") if found.chosen_score is None else found.chosen_score,
+                "trials": found.trials,
+                "diverged": found.diverged,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _keys(cell: Cell, name: str) -> dict[str, Any]:
@@ -151,6 +161,7 @@ def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
     table.columns = pd.Index(["_".join(column) for column in table.columns])
     table["runs"] = grouped.size()
     table["diverged"] = grouped["diverged"].sum()
+    table["parameter_source"] = grouped["parameter_source"].first()
     return table.reset_index()
 
 
@@ -174,7 +185,44 @@ def for_people(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
             for m, s in zip(table[f"{key}_mean"], table[f"{key}_std"], strict=True)
         ]
     out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
+    if study.points:
+        numbers = {describe(cell.situation): i for i, (cell, *_) in enumerate(study.points.values(), 1)}
+        out["parameters"] = [_short_source(source, numbers) for source in table["parameter_source"]]
     return out
+
+
+def _short_source(source: str, numbers: dict[str, int]) -> str:
+    """Where parameters come from, with the number of a point in place of its description."""
+    for described, number in numbers.items():
+        source = re.sub(rf"{re.escape(described)}(?=$|;| diverged)", f"point {number}", source)
+    return source
+
+
+def for_people_tuning(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """What tuning found, with labels; parameters that stayed as they were are given as well."""
+
+    def words(values: str) -> str:
+        return ", ".join(f"{k} {_number(v)}" for k, v in json.loads(values).items())
+
+    return pd.DataFrame({
+        "point": rows["point"].astype(str),
+        "situation": rows["situation"],
+        "filter": [study.filters[name].label for name in rows["filter"]],
+        "tuned": rows["chosen"].map(words),
+        "default": rows["default"].map(words),
+        "score of the default": rows["default_score"].map(_score_or_diverged),
+        "tuned score": rows["tuned_score"].map(_score_or_diverged),
+        "trials": rows["trials"].astype(str),
+        "diverged": rows["diverged"].astype(str),
+    })  # fmt: skip
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _score_or_diverged(value: float) -> str:
+    return "diverged" if np.isnan(value) else f"{value:.3f}"
 
 
 def write_tables(
@@ -202,6 +250,15 @@ def write_tables(
         for column in shown.select_dtypes("number"):
             shown[column] = shown[column].map("{:.3g}".format if "seconds" in str(column) else "{:g}".format)
         _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
+
+    if (tuning := study.config.tuning) is not None:
+        rows = tuning_rows(study)
+        note = (
+            f"Parameters tuned on seeds {', '.join(map(str, study.config.seeds.tuning))}, on which no other table reports. "
+            f"Scores are mean {SCORES[tuning.score]} over these seeds; at most {tuning.trials} trials of each filter at each "
+            "point, the default first; trials that diverged on a seed are never chosen."
+        )
+        _write_table(folder / "tuning", rows, for_people_tuning(study, rows), note)
 
 
 def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: str) -> None:

@@ -209,7 +209,7 @@ def test_list_of_sizes_is_an_axis_and_its_cells_share_a_prior(config: dict[str, 
     study = make_study(config)
     small, large = (at(study, system="linear_gaussian", members=n) for n in (5, 50))
     assert small.path.endswith("every_second/gap~5/members~5/seed~0")
-    assert small.prior_path == large.prior_path
+    assert study.prior(small).path == study.prior(large).path
     assert {**vars(small.settings), "members": 50} == vars(large.settings)
     assert study.filter_parameters("enkf", small) == {"inflation": 1.3}
     assert study.filter_parameters("enkf", large) == {}

@@ -11,8 +11,9 @@ import pytest
 from synthetic import SPIN_UP_ERROR, error_of, small_study, write_results
 
 from masf.files import FileFault
+from masf.scores import SCORES
 from masf.study import ConfigFault, Study
-from masf.tables import SCORES, gather, write_tables
+from masf.tables import gather, write_tables
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ rule aggregate:
             for name in cell.filters
             for suffix in ("nc", "cost.json")
         ],
+        tuned=TUNED,
     output:
         scores=result("scores.parquet"),
         costs=result("costs.parquet"),

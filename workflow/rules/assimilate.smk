@@ -21,6 +21,7 @@ rule assimilate:
         version="",
         device="cpu",
         prior="",
+        tuned="",
     shell:
-        "{params.command} --truth {input.truth:q} {params.prior} --device {params.device} --threads {threads}"
+        "{params.command} --truth {input.truth:q} {params.prior} {params.tuned} --device {params.device} --threads {threads}"
         " --output {output.estimate:q} --cost {output.cost:q} 2> {log:q}"

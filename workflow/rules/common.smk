@@ -15,7 +15,9 @@ from masf.provenance import (
     code_version,
     simulate_version,
     train_prior_version,
+    tune_version,
 )
+from masf.search import plain
 from masf.study import ConfigFault, make_study
 
 ROOT = Path(str(workflow.current_basedir)).parent.parent
@@ -35,12 +37,15 @@ RESULTS = STUDY.config.results.rstrip("/")
 SETTING = "{system}/{parameters}/{observation}"
 PRIOR = f"{SETTING}/prior/prior.safetensors"
 CELL = f"{SETTING}/gap~{{gap}}/members~{{members}}/seed~{{seed}}"
+POINT = CELL.removesuffix("/seed~{seed}")
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 TABLES = [
-    f"{name}{kind}.{suffix}"
-    for name in STUDY.config.experiments
-    for kind in ("", "_cost")
+    f"{name}.{suffix}"
+    for name in (
+        *(f"{k}{kind}" for k in STUDY.config.experiments for kind in ("", "_cost")),
+        *(["tuning"] if STUDY.points else []),
+    )
     for suffix in ("csv", "md", "tex")
 ]
 
@@ -67,9 +72,19 @@ def benchmark_path(pattern):
     return f"{RESULTS}/benchmarks/{pattern}.tsv"
 
 
+CELLS = STUDY.cells | {
+    cell.path: cell for cells in STUDY.points.values() for cell in cells
+}
+
+
 def cell_of(wildcards):
-    """The cell that the wildcards name."""
-    return STUDY.cells[CELL.format_map(dict(wildcards))]
+    """The cell that the wildcards name; those of tuning seeds are cells too."""
+    return CELLS[CELL.format_map(dict(wildcards))]
+
+
+def point_of(wildcards):
+    """The cells of the tuning seeds at the point that the wildcards name."""
+    return STUDY.points[POINT.format_map(dict(wildcards))]
 
 
 def gpus(count):
@@ -119,8 +134,28 @@ def assimilate_command(name):
         {
             "filter": name,
             "module": STUDY.filter_module(name),
-            "parameters": STUDY.filter_parameters(name, cell_of(wildcards)),
+            "parameters": STUDY.default_parameters(name, cell_of(wildcards)),
+            "pinned": STUDY.config.pinned.get(name, {}),
             "saved_members": STUDY.config.saved_members,
+        },
+    )
+
+
+def tune_command(wildcards):
+    name, cell = wildcards.filter, point_of(wildcards)[0]
+    return command(
+        "tune",
+        {
+            "filter": name,
+            "module": STUDY.filter_module(name),
+            "parameters": STUDY.filter_parameters(name, cell),
+            "search": {
+                key: plain(choice) for key, choice in STUDY.search(name, cell).items()
+            },
+            "situation": cell.situation,
+            "trials": STUDY.config.tuning.trials,
+            "score": STUDY.config.tuning.score,
+            "spin_up_cycles": cell.spin_up_cycles,
         },
     )
 
@@ -136,19 +171,25 @@ def estimate_output(name):
     }
 
 
-def prior_input(name):
-    """The pretrained prior, in the cells where a filter's parameters need one."""
+def estimate_input(name):
+    """The files that a filter's rule reads: the pretrained prior and tuned parameters only where it uses them."""
 
-    def for_cell(wildcards):
+    def prior(wildcards):
         cell = cell_of(wildcards)
         return result(STUDY.prior(cell).path) if STUDY.needs_prior(name, cell) else []
 
-    return for_cell
+    def tuned(wildcards):
+        path = STUDY.tuning_path(name, cell_of(wildcards))
+        return [] if path is None else result(path)
+
+    return {"truth": result(f"{CELL}/truth.nc"), "prior": prior, "tuned": tuned}
 
 
-def prior_option(wildcards, input):
-    """The option that hands a filter the pretrained prior, if it needs one."""
-    return shlex.join(["--prior", str(input.prior)]) if input.prior else ""
+def input_option(name):
+    """The option that hands a command an input file, where there is one."""
+    return lambda wildcards, input: (
+        shlex.join([f"--{name}", str(input[name])]) if input.get(name) else ""
+    )
 
 
 def assimilate_params(name):
@@ -157,9 +198,15 @@ def assimilate_params(name):
     return {
         "command": assimilate_command(name),
         "version": lambda wildcards: assimilate_version(code, wildcards.system),
-        "device": "cuda" if gpus(STUDY.filters[name].resources.gpu) else "cpu",
-        "prior": "",
+        "device": device_of(name),
+        "prior": input_option("prior"),
+        "tuned": input_option("tuned"),
     }
+
+
+def device_of(name):
+    """Where a filter computes."""
+    return "cuda" if gpus(STUDY.filters[name].resources.gpu) else "cpu"
 
 
 def assimilate_resources(name):

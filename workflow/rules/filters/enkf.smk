@@ -1,4 +1,6 @@
 use rule assimilate as assimilate_enkf with:
+    input:
+        **estimate_input("enkf"),
     output:
         **estimate_output("enkf"),
     log:

@@ -1,4 +1,6 @@
 use rule assimilate as assimilate_enkf_localized with:
+    input:
+        **estimate_input("enkf_localized"),
     output:
         **estimate_output("enkf_localized"),
     log:

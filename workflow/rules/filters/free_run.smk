@@ -1,4 +1,6 @@
 use rule assimilate as assimilate_free_run with:
+    input:
+        **estimate_input("free_run"),
     output:
         **estimate_output("free_run"),
     log:

@@ -1,4 +1,6 @@
 use rule assimilate as assimilate_kalman with:
+    input:
+        **estimate_input("kalman"),
     output:
         **estimate_output("kalman"),
     log:

@@ -1,7 +1,6 @@
 use rule assimilate as assimilate_masf with:
     input:
-        truth=result(f"{CELL}/truth.nc"),
-        prior=prior_input("masf"),
+        **estimate_input("masf"),
     output:
         **estimate_output("masf"),
     log:
@@ -12,4 +11,4 @@ use rule assimilate as assimilate_masf with:
     resources:
         **assimilate_resources("masf"),
     params:
-        **(assimilate_params("masf") | {"prior": prior_option}),
+        **assimilate_params("masf"),

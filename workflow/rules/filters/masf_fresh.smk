@@ -1,7 +1,6 @@
 use rule assimilate as assimilate_masf_fresh with:
     input:
-        truth=result(f"{CELL}/truth.nc"),
-        prior=prior_input("masf_fresh"),
+        **estimate_input("masf_fresh"),
     output:
         **estimate_output("masf_fresh"),
     log:
@@ -12,4 +11,4 @@ use rule assimilate as assimilate_masf_fresh with:
     resources:
         **assimilate_resources("masf_fresh"),
     params:
-        **(assimilate_params("masf_fresh") | {"prior": prior_option}),
+        **assimilate_params("masf_fresh"),

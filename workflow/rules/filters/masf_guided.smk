@@ -1,7 +1,6 @@
 use rule assimilate as assimilate_masf_guided with:
     input:
-        truth=result(f"{CELL}/truth.nc"),
-        prior=prior_input("masf_guided"),
+        **estimate_input("masf_guided"),
     output:
         **estimate_output("masf_guided"),
     log:
@@ -12,4 +11,4 @@ use rule assimilate as assimilate_masf_guided with:
     resources:
         **assimilate_resources("masf_guided"),
     params:
-        **(assimilate_params("masf_guided") | {"prior": prior_option}),
+        **assimilate_params("masf_guided"),

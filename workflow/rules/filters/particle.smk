@@ -1,4 +1,6 @@
 use rule assimilate as assimilate_particle with:
+    input:
+        **estimate_input("particle"),
     output:
         **estimate_output("particle"),
     log:
