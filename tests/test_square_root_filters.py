@@ -12,7 +12,7 @@ import torch
 from masf.arrays import Stream
 from masf.filters import letkf
 from masf.filters.base import Filter, Setup
-from masf.filters.etkf import random_rotation
+from masf.filters.etkf import random_rotation, zero_sum_basis
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.observations import Observation
 from masf.registry import filter_class, make_system
@@ -65,15 +65,18 @@ def test_etkf_has_the_mean_and_covariance_of_the_kalman_update(kind, n, rotation
         np.testing.assert_allclose(analysis, by_definition(ensemble, problem.y, h, np.linalg.inv(r)), rtol=1e-9, atol=1e-11)
 
 
-def test_accurate_measurements_cost_no_digits_in_float32():
-    """With R of 1e-8 P, S S^T has eigenvalues from 0 to 1e9: more than float32 holds apart."""
-    ensemble = np.random.default_rng(0).standard_normal((10, 40))
-    observation = Observation(40, indices=np.arange(20), noise=1e-4)
-    y, etkf = np.zeros(20), make_filter("etkf", observation)
-    exact = etkf.analyse(ensemble, y)
-    single = etkf.analyse(ensemble.astype(np.float32), y.astype(np.float32))
-    assert single.dtype == np.float32
-    np.testing.assert_allclose(single - single.mean(axis=0), exact - exact.mean(axis=0), atol=1e-5)
+@pytest.mark.parametrize("d", [6, 40], ids=["fewer measurements than members", "more"])
+def test_accurate_measurements_cost_no_digits_in_float32(d):
+    """S S^T has eigenvalues 1e8, 1e4 and 1, which float32 does not hold apart."""
+    spread, n, noise = np.array([1.0, 1e-2, 1e-4]), 10, 1e-4
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((d, 3)))[0]
+    modes = np.sqrt(n - 1) * zero_sum_basis(n)[:, :3]
+    ensemble = modes * spread @ directions.T
+    observation = Observation(d, indices=np.arange(d), noise=noise)
+    analysis = make_filter("etkf", observation).analyse(ensemble.astype(np.float32), np.zeros(d, np.float32))
+    assert analysis.dtype == np.float32
+    expected = modes * spread / np.sqrt(1 + (spread / noise) ** 2)
+    np.testing.assert_allclose(analysis @ directions, expected, atol=1e-2 * noise)
 
 
 @pytest.mark.parametrize("n", [2, 3, 20])
