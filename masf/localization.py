@@ -83,8 +83,8 @@ def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.nd
         if np.any(spread := np.abs(resultant) < LEAST_CONCENTRATION):
             row = int(np.argmax(spread))
             raise ValueError(
-                f"observation matrix, row {row + 1}: measures nothing, or more than half of the grid, and so has no place to "
-                "localise by; set localization_radius to null"
+                f"observation matrix, row {row + 1}: measures nothing, or more than half of the grid, and so has no place "
+                "to localise by; set localization_radius to null"
             )
         places[:, axis] = np.angle(resultant) * n / (2 * np.pi) % n
     return places
@@ -100,19 +100,23 @@ def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float)
         grid: its lengths; distances are taken on the torus.
         radius: half of the taper's support, in grid points.
     """
-    points = np.stack(np.unravel_index(np.arange(np.prod(grid)), grid), axis=-1)
+    points, squares = int(np.prod(grid)), []
+    for n, place in zip(grid, places.T, strict=True):
+        steps = np.abs(np.arange(n)[:, None] - place)
+        squares.append(np.minimum(steps, n - steps) ** 2)
     found = []
     chunk = max(1, DISTANCES_AT_ONCE // len(places))
-    for start in range(0, len(points), chunk):
-        steps = np.abs(points[start : start + chunk, None] - places)
-        distances = np.sqrt((np.minimum(steps, np.array(grid) - steps) ** 2).sum(axis=-1))
-        weights = gaspari_cohn(distances, radius)
-        point, measurement = np.nonzero(weights > SMALLEST_WEIGHT)
-        found.append((start + point, measurement, weights[point, measurement]))
+    for start in range(0, points, chunk):
+        coordinates = np.unravel_index(np.arange(start, min(start + chunk, points)), grid)
+        distances = np.sqrt(sum(along[i] for along, i in zip(squares, coordinates, strict=True)))
+        point, measurement = np.nonzero(distances < 2 * radius)
+        weights = gaspari_cohn(distances[point, measurement], radius)
+        kept = weights > SMALLEST_WEIGHT
+        found.append((start + point[kept], measurement[kept], weights[kept]))
     point, measurement, weight = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    counts = np.bincount(point, minlength=len(points))
+    counts = np.bincount(point, minlength=points)
     position = np.arange(len(point)) - np.repeat(np.cumsum(counts) - counts, counts)
-    indices = np.zeros((len(points), max(1, counts.max())), dtype=np.int64)
+    indices = np.zeros((points, max(1, counts.max())), dtype=np.int64)
     local_weights = np.zeros(indices.shape)
     indices[point, position], local_weights[point, position] = measurement, weight
     return indices, local_weights

@@ -206,6 +206,8 @@ def test_kalman_refuses_a_nonlinear_system(name):
 CONSISTENT = [
     ("enkf", {}),
     ("enkf_localized", {"localization_radius": None}),
+    ("etkf", {}),
+    ("letkf", {"localization_radius": None}),
     ("masf", {"network": False, "steps": 4, "covariance": "ensemble"}),
     ("masf", {"network": False, "steps": 4, "localization_radius": None}),
     ("masf_gaussian", {"steps": 4, "localization_radius": None}),
@@ -347,7 +349,7 @@ def test_inflate_scales_anomalies_and_keeps_the_mean():
     np.testing.assert_array_equal(inflate(ensemble, 1.0), ensemble)
 
 
-@pytest.mark.parametrize("name", ["enkf", "enkf_localized", "masf", "masf_fresh", "masf_gaussian", "masf_guided"])
+@pytest.mark.parametrize("name", ["enkf", "enkf_localized", "etkf", "letkf", "masf", "masf_fresh", "masf_gaussian", "masf_guided"])
 def test_filters_inflate_their_analysis(name, problem):
     problem = problem("mask", 6)
     ensemble = problem.prior_draws(10, seed=1)
@@ -404,7 +406,7 @@ def test_faults_of_a_setup_are_named(problem):
         ensemble_needs_members(np.zeros((1, 4)))
     lorenz63 = make_system("lorenz63", {"dt": 0.01})
     setup = Setup(lorenz63, Observation(3, indices=[0], noise=1.0), np.zeros(3), 1.0, Stream(0, "test"))
-    for name in ("masf", "masf_gaussian", "enkf_localized"):
+    for name in ("masf", "masf_gaussian", "enkf_localized", "letkf"):
         cls = filter_class(name)
         parameters = {"network": False} if name in NETWORKS else {}
         with pytest.raises(ValueError, match="no distances; set it to null"):
