@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from masf.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHABLE, compare
 from masf.dataset import read_cost, read_estimate
+from masf.exactness import EXACTNESS, NEEDED, Analyses, Reference
 from masf.files import FileFault, replacing
 from masf.metrics import mean_spread
 from masf.study import Cell, ConfigFault, Study
@@ -24,8 +26,10 @@ SCORES = {
     "rmse_analysis": "analysis RMSE",
     "rmse_forecast": "forecast RMSE",
     "spread_skill": "spread / error",
+    "spread_skill_forecast": "forecast spread / error",
     "crps": "CRPS",
     "crps_forecast": "forecast CRPS",
+    **EXACTNESS,
 }
 """Columns of scores.parquet that are scores, and what people call them."""
 
@@ -36,23 +40,43 @@ AXES = {"gap": "gap", "members": "N"}
 """Axes of an experiment that are no parameters of its system, and what tables call them."""
 
 
-def score(cell: Cell, data: Any) -> dict[str, float]:
-    """The scores of one estimate, spin-up left out; NaN if it diverged. See masf.dataset for the file."""
+MISSING = dict.fromkeys(SCORES, float("nan"))
+
+
+def score(cell: Cell, data: Any, reference: Reference | None = None) -> dict[str, float]:
+    """The scores of one estimate, spin-up left out; NaN if it diverged, as are distances to a reference that is not given.
+
+    See masf.dataset for the file.
+    """
     if data.attrs["diverged"]:
-        return dict.fromkeys(SCORES, float("nan"))
+        return MISSING
     gap, spin_up = cell.settings.gap, cell.spin_up_cycles
     rmse = data["rmse"].values.astype(np.float64)
     after, analyses = slice(spin_up * gap + 1, None), slice((spin_up + 1) * gap, None, gap)
     spread = data["spread"].values
     spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
-    return {
-        "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
-        "rmse_analysis": float(np.mean(rmse[analyses])),
-        "rmse_forecast": float(np.mean(data["rmse_forecast"].values[spin_up:])),
-        "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
-        "crps": float(np.mean(data["crps"].values[spin_up:])),
-        "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up:])),
-    }
+    forecast_error, forecast_spread = (data[name].values[spin_up:] for name in ("rmse_forecast", "spread_forecast"))
+    distances = {} if reference is None else reference.distances(Analyses.of(data, gap, spin_up))
+    return (
+        MISSING
+        | distances
+        | {
+            "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
+            "rmse_analysis": float(np.mean(rmse[analyses])),
+            "rmse_forecast": float(np.mean(forecast_error)),
+            "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
+            "spread_skill_forecast": float(np.sqrt(np.mean(forecast_spread**2) / np.mean(forecast_error**2))),
+            "crps": float(np.mean(data["crps"].values[spin_up:])),
+            "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up:])),
+        }
+    )
+
+
+def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
+    """Mean after spin-up of each number that the filter tells of itself; empty if it diverged."""
+    if data.attrs["diverged"]:
+        return {}
+    return {name: float(data[name].values[cell.spin_up_cycles :].mean()) for name in data if name.startswith("diagnostic_")}
 
 
 def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -66,9 +90,10 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     versions: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
     for cell in study.cells.values():
         folder = Path(study.config.results) / cell.path
+        reference = _reference(cell, folder)
         for name in cell.filters:
             path = folder / f"{name}.nc"
-            data = read_estimate(path)
+            data = read_estimate(path, *(NEEDED if cell.reference else ()))
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
                 raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
             parameters = data.attrs.get("filter_parameters", "{}")
@@ -77,7 +102,9 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             keys = _keys(cell, name)
             made_by = {"filter_parameters": parameters, "code_version": data.attrs["code_version"]}
-            scores.append({**keys, **score(cell, data), "diverged": bool(data.attrs["diverged"]), **made_by})
+            # The reference is not measured against itself.
+            own_scores = score(cell, data, reference if name != cell.reference else None)
+            scores.append({**keys, **own_scores, "diverged": bool(data.attrs["diverged"]), **diagnostics(cell, data), **made_by})
             costs.append({**keys, **_cost(folder / f"{name}.cost.json")})
     for (name, system), found in versions.items():
         if len(found) > 1 and not study.config.accept_mixed_versions:
@@ -87,6 +114,14 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "run the workflow again, or set accept_mixed_versions: true"
             )
     return pd.DataFrame(scores), pd.DataFrame(costs)
+
+
+def _reference(cell: Cell, folder: Path) -> Reference | None:
+    """What distances are measured to in this cell; None without a reference, or if it diverged."""
+    if cell.reference is None:
+        return None
+    data = read_estimate(folder / f"{cell.reference}.nc", *NEEDED)
+    return None if data.attrs["diverged"] else Reference(Analyses.of(data, cell.settings.gap, cell.spin_up_cycles))
 
 
 def _keys(cell: Cell, name: str) -> dict[str, Any]:
@@ -161,20 +196,66 @@ def summarise_costs(study: Study, name: str, costs: pd.DataFrame) -> pd.DataFram
     return grouped[["seconds_per_cycle", "cpu_seconds_per_cycle", "peak_memory_mib"]].mean().reset_index()
 
 
-def for_people(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """A summary with labels, and mean +- std in one cell. The best mean of each group is not marked: seeds are few."""
+def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
+    """A summary with labels, mean +- std in one cell, the best in bold and what is not distinguishable from it with a dagger."""
+    out = _points(study, name, table)
+    for key in SHOWN:
+        out[SCORES[key]] = _mean_and_std(table, key)
+        if key in COMPARED:
+            # Both tables are in the order of points, then filters.
+            verdicts = comparison.loc[comparison["score"] == key, "verdict"]
+            out[SCORES[key]] = [_marked(text, verdict) for text, verdict in zip(out[SCORES[key]], verdicts, strict=True)]
+    out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
+    return out
+
+
+def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> pd.DataFrame:
+    """For each point and filter, the difference to the best filter in each score, with its interval."""
+    first = comparison[comparison["score"] == COMPARED[0]].reset_index(drop=True)
+    out = _points(study, name, first)
+    for key in COMPARED:
+        rows = comparison[comparison["score"] == key]
+        out[SCORES[key]] = [_difference(row) for row in rows.itertuples()]
+    return out
+
+
+def _difference(row: Any) -> str:
+    if row.verdict == DIVERGED:
+        return f"diverged in {row.diverged} of {row.runs}"
+    if row.verdict == BEST:
+        return f"**{row.mean:.3f}**"
+    text = f"{row.difference:+.3f}"
+    return _marked(text if np.isnan(row.low) else f"{text} [{row.low:+.3f}, {row.high:+.3f}]", row.verdict)
+
+
+def exactness_for_people(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Distances to the reference, mean +- std, of all filters but the reference itself."""
+    rows = table[table["filter"] != study.config.experiments[name].reference]
+    out = _points(study, name, rows)
+    for key in EXACTNESS:
+        out[SCORES[key]] = _mean_and_std(rows, key)
+    return out
+
+
+def _points(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that say which point and filter a row is about, as people read them."""
     heads = axes(study, name)
     out = table[list(heads)].rename(columns=heads)
     for column in out.select_dtypes("number"):
         out[column] = out[column].map("{:g}".format)
     out["filter"] = [study.filters[str(f)].label for f in table["filter"]]
-    for key in SHOWN:
-        out[SCORES[key]] = [
-            "diverged" if np.isnan(m) else f"{m:.3f}" if np.isnan(s) else f"{m:.3f} ± {s:.3f}"
-            for m, s in zip(table[f"{key}_mean"], table[f"{key}_std"], strict=True)
-        ]
-    out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
     return out
+
+
+def _mean_and_std(table: pd.DataFrame, key: str) -> list[str]:
+    return [
+        "diverged" if np.isnan(m) else f"{m:.3f}" if np.isnan(s) else f"{m:.3f} ± {s:.3f}"
+        for m, s in zip(table[f"{key}_mean"], table[f"{key}_std"], strict=True)
+    ]
+
+
+def _marked(text: str, verdict: str) -> str:
+    return f"**{text}**" if verdict == BEST else f"{text} †" if verdict == INDISTINGUISHABLE else text
 
 
 def write_tables(
@@ -186,12 +267,19 @@ def write_tables(
             rows.to_parquet(temporary, index=False)
     for name, experiment in study.config.experiments.items():
         summary = summarise(study, name, scores)
+        comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
         sizes = ", ".join(map(str, experiment.sizes))
         note = (
             f"{experiment.title}. Mean ± standard deviation over {len(study.config.seeds.test)} seeds, diverged runs left out; "
             f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
         )
-        _write_table(folder / name, summary, for_people(study, name, summary), note)
+        marks = _meaning_of_marks(len(study.config.seeds.test))
+        _write_table(folder / name, summary, for_people(study, name, summary, comparison), f"{note} {marks}")
+        paired = f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in bold. {marks}"
+        _write_table(folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired)
+        if experiment.reference is not None:
+            exact = f"{note} Distances of the analyses to those of {study.filters[experiment.reference].label}."
+            _write_table(folder / f"{name}_exactness", summary, exactness_for_people(study, name, summary), exact)
         cost = summarise_costs(study, name, costs)
         shown = cost.rename(columns=axes(study, name)).assign(filter=[study.filters[str(f)].label for f in cost["filter"]])
         shown = shown.rename(columns={
@@ -202,6 +290,16 @@ def write_tables(
         for column in shown.select_dtypes("number"):
             shown[column] = shown[column].map("{:.3g}".format if "seconds" in str(column) else "{:g}".format)
         _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
+
+
+def _meaning_of_marks(seeds: int) -> str:
+    best = "Bold: the lowest mean of filters without a diverged run."
+    if seeds < 2:
+        return f"{best} With one seed there is no interval, and nothing says whether others differ from it."
+    return (
+        f"{best} †: not distinguishable from it, because the {CONFIDENCE:.0%} confidence interval of the difference, paired by "
+        f"seed (Student's t, {seeds} seeds, no correction for multiple comparisons), holds 0."
+    )
 
 
 def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: str) -> None:
@@ -216,7 +314,7 @@ def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: s
     contents = {
         ".csv": numbers.to_csv(index=False),
         ".md": f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n",
-        ".tex": latex.replace("±", r"$\pm$"),
+        ".tex": re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", latex).replace("±", r"$\pm$").replace("†", r"$^\dagger$"),
     }
     for suffix, content in contents.items():
         with replacing(base.with_name(base.name + suffix)) as temporary:
