@@ -22,6 +22,7 @@ def run_filter(
     prior: Path | None = None,
     device: str = "auto",
     saved_members: int = 3,
+    covariance: bool = False,
 ) -> tuple[Trajectory, System, str]:
     """The estimate of filter ``name``, the cell's system, and where it was computed ("numpy", "cpu" or "cuda").
 
@@ -52,5 +53,6 @@ def run_filter(
         truth_at_cycles=truth.truth[gap::gap],
         torch_device=torch_device,
         saved_members=saved_members,
+        covariance=covariance,
     )
     return trajectory, system, torch_device or "numpy"

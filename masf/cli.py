@@ -198,13 +198,14 @@ def tune(
 @click.option("--truth", required=True, type=EXISTING, help="truth.nc")
 @click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
 @click.option("--saved-members", default=3, show_default=True, type=click.IntRange(0), help="Analysis members to keep.")
+@click.option("--covariance", default=False, show_default=True, type=bool, help="Whether to keep each analysis's covariance.")
 @device_option
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
 @click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
 def assimilate(
     name: str, module: str | None, parameters: dict, tuned: Path | None, pinned: dict, truth: Path, prior: Path | None,
-    saved_members: int, device: str, threads: int, output: Path, cost: Path | None,
+    saved_members: int, covariance: bool, device: str, threads: int, output: Path, cost: Path | None,
 ) -> None:  # fmt: skip
     """Run one filter on one truth's measurements."""
     use_threads(threads)
@@ -219,7 +220,9 @@ def assimilate(
     module = module or name
     outcome = read_tuned(tuned, name, cell.settings.system) if tuned is not None else None
     parameters, source = in_force(parameters, outcome, pinned)
-    trajectory, system, where = run_filter(module, parameters, cell, prior=prior, device=device, saved_members=saved_members)
+    trajectory, system, where = run_filter(
+        module, parameters, cell, prior=prior, device=device, saved_members=saved_members, covariance=covariance
+    )
     attributes = {
         "filter": name,
         "filter_module": module,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -31,6 +31,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Gap = Annotated[int, Field(ge=1, le=100_000)]
 Axis = Annotated[list[float | int], Field(min_length=1)]
 Size = Annotated[int, Field(ge=2, le=10_000_000)]
+Saved = Annotated[int, Field(ge=0, le=10_000)]
+Distance = Literal["mean_distance", "covariance_distance", "energy_distance"]
+Score = Literal[
+    "rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast", "spread_skill", "spread_skill_forecast", Distance
+]  # fmt: skip
 
 RESERVED_NAMES = {"truth", "prior"}
 """Names that files of a cell already have, so that no filter may."""
@@ -117,6 +122,8 @@ class Experiment(_Section):
     initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the initial distribution.")
     cycles: int = Field(ge=1, le=1_000_000, description="Measurements in a run.")
     spin_up_cycles: int = Field(0, ge=0, description="First cycles that the scores leave out.")
+    reference: Name | None = Field(None, description="The filter whose posterior the others' distance is measured to.")
+    saved_members: Saved | None = Field(None, description="Analysis members kept in each filter's file, instead of the study's.")
     add_filters: list[Name] = Field(default_factory=list, description="Filters for this experiment besides the study's.")
     leave_out_filters: list[Name] = Field(
         default_factory=list, description="Filters of the study that this experiment does not run."
@@ -134,10 +141,15 @@ class Experiment(_Section):
         return self.members if isinstance(self.members, list) else [self.members]
 
     @property
+    def axes(self) -> dict[str, list[Any]]:
+        """The values of the system's parameters, gap and members."""
+        parameters = {name: value if isinstance(value, list) else [value] for name, value in self.parameters.items()}
+        return {**parameters, "gap": self.gaps, "members": self.sizes}
+
+    @property
     def varied(self) -> list[str]:
-        """What differs between its cells, observations and seeds apart: parameters of the system, gap, members."""
-        axes = {**self.parameters, "gap": self.gaps, "members": self.sizes}
-        return [name for name, values in axes.items() if isinstance(values, list) and len(values) > 1]
+        """The axes with more than one value."""
+        return [name for name, values in self.axes.items() if len(values) > 1]
 
 
 class TuningPoints(_Section):
@@ -182,21 +194,35 @@ class Panel(_Section):
         min_length=1, description="The horizontal axis: gap, members or a parameter of the system; nothing else may vary."
     )
     observation: Name = Field(description="Which of the experiment's observations.")
+    score: Score | None = Field(None, description="The vertical axis, instead of the figure's.")
+    guide: float | None = Field(None, description="Power of the axis that a grey guide line follows, such as -0.5.")
 
 
 class SweepFigure(_Section):
-    """Figure 4: a score against an axis of an experiment, one line a filter, one panel an experiment and observation."""
+    """Figure 4: a score against an axis of an experiment, one line a filter, one panel an experiment, observation and score."""
 
     kind: Literal["sweep"] = Field(description="sweep: a score against an axis.")
     title: str = Field(min_length=1, description="Caption's first words.")
-    score: Literal["rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast", "spread_skill"] = Field(
-        "rmse", description="The vertical axis."
-    )
+    score: Score = Field("rmse", description="The vertical axis.")
     panels: list[Panel] = Field(min_length=1, description="Panels in reading order, lettered (a), (b), ...")
     columns: int = Field(2, ge=1, le=6, description="Panels in a row.")
 
 
-Figure = Annotated[TrajectoryFigure | SweepFigure, Field(discriminator="kind")]
+class RankFigure(_Section):
+    """Rank histograms of the truth in the ensembles of one point of an experiment, one panel a filter."""
+
+    kind: Literal["rank_histograms"] = Field(description="rank_histograms: how often the truth has each rank among the members.")
+    title: str = Field(min_length=1, description="Caption's first words.")
+    experiment: Name = Field(description="The experiment whose cells are shown.")
+    observation: Name = Field(description="Which of the experiment's observations.")
+    where: dict[str, float | int] = Field(
+        default_factory=dict, description="One value of each axis of the experiment: gap, members or a parameter of the system."
+    )
+    ensemble: Literal["forecast", "analysis"] = Field("forecast", description="The ensemble that the truth is ranked in.")
+    columns: int = Field(4, ge=1, le=6, description="Panels in a row.")
+
+
+Figure = Annotated[TrajectoryFigure | SweepFigure | RankFigure, Field(discriminator="kind")]
 
 
 class StudyConfig(_Section):
@@ -206,7 +232,7 @@ class StudyConfig(_Section):
     filters_directory: str = Field("config/filters", description="Folder of the filters' files NAME.yaml.")
     gpu: bool = Field(False, description="Whether jobs that can use a GPU ask for one.")
     accept_mixed_versions: bool = Field(False, description="Aggregate results that different versions of a filter's code made.")
-    saved_members: int = Field(3, ge=0, le=10_000, description="Analysis members kept in each filter's file.")
+    saved_members: Saved = Field(3, description="Analysis members kept in each filter's file.")
     seeds: Seeds = Field(description="Seeds.")
     filters: list[Name] = Field(min_length=1, description="Filters of the study, in the order of tables and legends.")
     pinned: dict[Name, dict[str, Any]] = Field(
@@ -233,6 +259,9 @@ class Cell:
     spin_up_cycles: int
     filters: tuple[str, ...]
     experiments: tuple[str, ...]
+    saved_members: int
+    reference: str | None = None
+    """The filter whose posterior the others' distance is measured to."""
 
     @property
     def point(self) -> str:
@@ -279,17 +308,46 @@ class Study:
                             f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path} but describe it "
                             "differently: give them the same cycles, spin_up_cycles and initial_spread"
                         )
-                    filters = tuple(dict.fromkeys((*known.filters, *cell.filters)))
-                    cell = Cell(
-                        cell.path,
-                        cell.settings,
-                        cell.observation_name,
-                        cell.spin_up_cycles,
-                        filters,
-                        (*known.experiments, name),
+                    if None not in (known.reference, cell.reference) and known.reference != cell.reference:
+                        raise ConfigFault(
+                            f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path}: "
+                            "give them the same reference"
+                        )
+                    cell = replace(
+                        cell,
+                        filters=tuple(dict.fromkeys((*known.filters, *cell.filters))),
+                        experiments=(*known.experiments, name),
+                        saved_members=max(known.saved_members, cell.saved_members),
+                        reference=known.reference or cell.reference,
                     )
                 cells[cell.path] = cell
         return cells
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of all tables that stage aggregate writes."""
+        return [
+            name + kind
+            for name, experiment in self.config.experiments.items()
+            for kind in ("", "_paired", "_cost", *(["_exactness"] if experiment.reference else []))
+        ] + (["tuning"] if self.points else [])
+
+    def figure_cells(self, figure: TrajectoryFigure | RankFigure) -> list[Cell]:
+        """The cells whose files a figure shows."""
+        cells = [cell for cell in self.cells.values() if figure.experiment in cell.experiments]
+        if isinstance(figure, TrajectoryFigure):
+            return [cell for cell in cells if cell.settings.seed == figure.seed]
+        wanted = {**figure.where, "observation": figure.observation}
+        return [cell for cell in cells if _holds(wanted, cell.situation)]
+
+    def figure_files(self, name: str) -> list[str]:
+        """The files that a figure reads besides scores.parquet, relative to the results."""
+        figure = self.config.figures[name]
+        if isinstance(figure, SweepFigure):
+            return []
+        files = [f"{f}.nc" for f in self.experiment_filters(self.config.experiments[figure.experiment])]
+        files += ["truth.nc"] if isinstance(figure, TrajectoryFigure) else []
+        return [f"{cell.path}/{file}" for cell in self.figure_cells(figure) for file in files]
 
     def experiment_filters(self, experiment: Experiment) -> list[str]:
         """The filters that an experiment runs, in the study's order."""
@@ -421,8 +479,9 @@ class Study:
         return {prior.path: prior for prior in map(self.prior, with_prior)}
 
     def _expand(self, name: str, experiment: Experiment) -> Iterator[Cell]:
-        axes = {k: v if isinstance(v, list) else [v] for k, v in sorted(experiment.parameters.items())}
+        axes = {k: experiment.axes[k] for k in sorted(experiment.parameters)}
         filters = tuple(self.experiment_filters(experiment))
+        saved = self.config.saved_members if experiment.saved_members is None else experiment.saved_members
         for values in itertools.product(*axes.values()):
             parameters = dict(zip(axes, values, strict=True))
             for observation, gap, members, seed in itertools.product(
@@ -439,7 +498,9 @@ class Study:
                     seed=seed,
                 )
                 path = f"{experiment.system}/{_fragment(parameters)}/{observation}/gap~{gap}/members~{members}/seed~{seed}"
-                yield Cell(path, settings, observation, experiment.spin_up_cycles, filters, (name,))
+                yield Cell(
+                    path, settings, observation, experiment.spin_up_cycles, filters, (name,), saved, experiment.reference
+                )  # fmt: skip
 
     def to_json(self) -> str:
         """The resolved config, filters' files included, as study.json holds it."""
@@ -621,8 +682,11 @@ def _reference_faults(study: Study) -> Iterator[str]:
         for left_out in experiment.leave_out_filters:
             if left_out not in config.filters:
                 yield _unknown(f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters)
-        if not study.experiment_filters(experiment):
+        filters = study.experiment_filters(experiment)
+        if not filters:
             yield f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves the experiment no filter"
+        if experiment.reference is not None:
+            yield from _exactness_faults(f"experiments.{key}", experiment, filters, config.saved_members)
     for key, figure in config.figures.items():
         yield from _figure_faults(config, f"figures.{key}", figure)
     if config.tuning is not None:
@@ -641,6 +705,16 @@ def _tuning_faults(config: StudyConfig, tuning: Tuning) -> Iterator[str]:
         for key in points.when:
             if key not in _conditions():
                 yield _unknown(f"tuning.points.{i}.when", key, "condition", _conditions())
+
+
+def _exactness_faults(key: str, experiment: Experiment, filters: list[str], saved_by_study: int) -> Iterator[str]:
+    """A reference that the experiment does not run, or that has too few members for a distance."""
+    assert experiment.reference is not None
+    if experiment.reference not in filters:
+        yield _unknown(f"{key}.reference", experiment.reference, "filter of this experiment", filters)
+    saved = saved_by_study if experiment.saved_members is None else experiment.saved_members
+    if saved < 2:
+        yield f"{key}.saved_members = {saved}: distances to reference {experiment.reference!r} need at least 2"
 
 
 def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel]) -> Iterator[str]:
@@ -668,8 +742,8 @@ def _conditions() -> set[str]:
     return {"system", "observation", "gap", "members", *of_systems}
 
 
-def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | SweepFigure) -> Iterator[str]:
-    wanted = [figure.experiment] if figure.kind == "trajectories" else [p.experiment for p in figure.panels]
+def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | SweepFigure | RankFigure) -> Iterator[str]:
+    wanted = [p.experiment for p in figure.panels] if figure.kind == "sweep" else [figure.experiment]
     for name in wanted:
         if name not in config.experiments:
             yield _unknown(f"{key}.experiment", name, "experiment", config.experiments)
@@ -680,16 +754,39 @@ def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | Swe
             yield f"{key}.experiment = {figure.experiment!r}: a trajectory figure needs an experiment with one cell for each seed"
         if figure.seed not in config.seeds.test:
             yield f"{key}.seed = {figure.seed}: choose one of the test seeds {config.seeds.test}"
-        return
+    elif figure.kind == "rank_histograms":
+        experiment = config.experiments[figure.experiment]
+        if figure.observation not in experiment.observations:
+            yield _unknown(f"{key}.observation", figure.observation, "observation", experiment.observations)
+        yield from _where_faults(f"{key}.where", experiment, figure.where)
+    else:
+        yield from _panel_faults(config, key, figure)
+
+
+def _where_faults(key: str, experiment: Experiment, where: dict[str, float | int]) -> Iterator[str]:
+    """Conditions that do not choose one point of an experiment."""
+    axes = experiment.axes
+    for name, value in where.items():
+        if name not in axes:
+            yield _unknown(key, name, "axis", axes)
+        elif value not in axes[name]:
+            yield f"{key}.{name} = {value}: choose one of {axes[name]}"
+    if missing := [name for name in experiment.varied if name not in where]:
+        yield f"{key} = {where}: name one value each of {', '.join(missing)}, which the experiment varies"
+
+
+def _panel_faults(config: StudyConfig, key: str, figure: SweepFigure) -> Iterator[str]:
     for i, panel in enumerate(figure.panels):
         experiment = config.experiments[panel.experiment]
-        axes_known = ["gap", "members", *experiment.parameters]
-        if panel.axis not in axes_known:
-            yield _unknown(f"{key}.panels.{i}.axis", panel.axis, "axis", axes_known)
+        if panel.axis not in experiment.axes:
+            yield _unknown(f"{key}.panels.{i}.axis", panel.axis, "axis", experiment.axes)
         if others := sorted(set(experiment.varied) - {panel.axis}):
             yield f"{key}.panels.{i}.axis = {panel.axis!r}: experiment {panel.experiment!r} also varies {', '.join(others)}"
         if panel.observation not in experiment.observations:
             yield _unknown(f"{key}.panels.{i}.observation", panel.observation, "observation", experiment.observations)
+        score = panel.score or figure.score
+        if score in get_args(Distance) and experiment.reference is None:
+            yield f"{key}.panels.{i}: score {score!r} needs a reference, and experiment {panel.experiment!r} names none"
 
 
 def _cell_faults(study: Study) -> Iterator[str]:

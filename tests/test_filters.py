@@ -349,7 +349,9 @@ def test_inflate_scales_anomalies_and_keeps_the_mean():
     np.testing.assert_array_equal(inflate(ensemble, 1.0), ensemble)
 
 
-@pytest.mark.parametrize("name", ["enkf", "enkf_localized", "etkf", "letkf", "masf", "masf_fresh", "masf_gaussian", "masf_guided"])
+@pytest.mark.parametrize(
+    "name", ["enkf", "enkf_localized", "etkf", "letkf", "masf", "masf_fresh", "masf_gaussian", "masf_guided"]
+)
 def test_filters_inflate_their_analysis(name, problem):
     problem = problem("mask", 6)
     ensemble = problem.prior_draws(10, seed=1)

@@ -62,7 +62,7 @@ class Setup:
 
 
 class Filter(ABC):
-    """A filter whose state is an ensemble (N, d). Others override the four methods that touch the state."""
+    """A filter whose state is an ensemble (N, d). Others override the methods that touch the state."""
 
     Parameters: ClassVar[type[FilterParameters]] = FilterParameters
     linear_only: ClassVar[bool] = False
@@ -102,6 +102,12 @@ class Filter(ABC):
     def members(self, state: Any) -> Array:
         """An ensemble (N, d) that represents the state, in no order: its first few members are as good a sample as any others."""
         return state
+
+    def covariance(self, state: Any) -> Array:
+        """Covariance (d, d) of the state."""
+        members = self.members(state)
+        anomalies = members - array_namespace(members).mean(members, axis=0)
+        return anomalies.mT @ anomalies / (len(members) - 1)
 
     def diagnostics(self) -> dict[str, float]:
         """Numbers that describe the last analysis, recorded for each cycle; the same keys every cycle."""

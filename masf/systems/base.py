@@ -53,6 +53,10 @@ class System(ABC):
     def typical_state(self, stream: Stream) -> np.ndarray:
         """One state (d,) of the long-run distribution, in float64."""
 
+    def component_name(self, i: int) -> str:
+        """What figures call component i, in LaTeX."""
+        return f"x_{{{i + 1}}}"
+
     @property
     def grid(self) -> tuple[int, ...] | None:
         """Lengths of the periodic grid that the components sit on; None where they have no place in space.

@@ -41,12 +41,7 @@ POINT = CELL.removesuffix("/seed~{seed}")
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 TABLES = [
-    f"{name}.{suffix}"
-    for name in (
-        *(f"{k}{kind}" for k in STUDY.config.experiments for kind in ("", "_cost")),
-        *(["tuning"] if STUDY.points else []),
-    )
-    for suffix in ("csv", "md", "tex")
+    f"{name}.{suffix}" for name in STUDY.tables for suffix in ("csv", "md", "tex")
 ]
 
 
@@ -129,16 +124,21 @@ def train_prior_command(wildcards):
 
 def assimilate_command(name):
     """The command of a filter of this package, as a function of the wildcards."""
-    return lambda wildcards: command(
-        "assimilate",
-        {
+
+    def for_cell(wildcards):
+        cell = cell_of(wildcards)
+        options = {
             "filter": name,
             "module": STUDY.filter_module(name),
-            "parameters": STUDY.default_parameters(name, cell_of(wildcards)),
+            "parameters": STUDY.default_parameters(name, cell),
             "pinned": STUDY.config.pinned.get(name, {}),
-            "saved_members": STUDY.config.saved_members,
-        },
-    )
+            "saved_members": cell.saved_members,
+        }
+        if cell.reference is not None:
+            options["covariance"] = True
+        return command("assimilate", options)
+
+    return for_cell
 
 
 def tune_command(wildcards):
@@ -226,5 +226,16 @@ def folder_of_tables(wildcards, output):
     return str(Path(output.tables[0]).parent)
 
 
+def table_kind(table):
+    """The heading of a table in the report."""
+    kinds = {"_cost.": "Cost", "_paired.": "Paired comparison", "_exactness.": "Exactness"}
+    return next((kind for end, kind in kinds.items() if end in table), "Scores")
+
+
 def figure_of(wildcards):
     return STUDY.config.figures[wildcards.figure]
+
+
+def figure_files(wildcards):
+    """The files that a figure reads besides the scores."""
+    return [result(path) for path in STUDY.figure_files(wildcards.figure)]
