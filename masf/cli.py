@@ -214,11 +214,11 @@ def assimilate(
     from masf.dataset import read_truth, write_cost, write_estimate
     from masf.files import sha256
     from masf.provenance import assimilate_version
-    from masf.tuned import in_force, read_tuned
+    from masf.tuned import in_force, tuned_for
 
     cell = read_truth(truth)
     module = module or name
-    outcome = read_tuned(tuned, name, cell.settings.system) if tuned is not None else None
+    outcome = tuned_for(name, cell.settings.system, tuned) if tuned is not None else None
     parameters, source = in_force(parameters, outcome, pinned)
     trajectory, system, where = run_filter(
         module, parameters, cell, prior=prior, device=device, saved_members=saved_members, covariance=covariance
@@ -267,6 +267,18 @@ def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> No
     from masf.study import load_study
 
     draw(load_study(study), figure, scores, output)
+
+
+@commands.command("tuned-settings")
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+def tuned_settings(results: Path) -> None:
+    """Print what tuning found below RESULTS as settings for the filters' files."""
+    from masf.tuned import read_tuned, settings_blocks
+
+    paths = sorted(results.rglob("tuning/*.json"))
+    if not paths:
+        raise ValueError(f"{results}: holds no tuning/*.json; run a study with a section tuning first")
+    click.echo(settings_blocks([read_tuned(path) for path in paths]))
 
 
 @commands.command()

@@ -18,7 +18,7 @@ from masf.exactness import EXACTNESS, NEEDED, Analyses, Reference
 from masf.files import FileFault, replacing
 from masf.scores import SCORES, score
 from masf.study import Cell, ConfigFault, Study
-from masf.tuned import Tuned, describe, in_force, read_tuned
+from masf.tuned import Tuned, describe, in_force, tuned_for
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 def tuned_in(study: Study, name: str, cell: Cell) -> Tuned | None:
     """What tuning found for a filter in a cell, if it is tuned. Raises FileFault where its file is missing or damaged."""
     path = study.tuning_path(name, cell)
-    return None if path is None else read_tuned(Path(study.config.results) / path, name, cell.settings.system)
+    return None if path is None else tuned_for(name, cell.settings.system, Path(study.config.results) / path)
 
 
 def tuning_rows(study: Study) -> pd.DataFrame:
@@ -329,11 +329,11 @@ def write_tables(
         _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
 
     if (tuning := study.config.tuning) is not None:
-        rows = tuning_rows(study)
+        rows, seeds = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
         note = (
-            f"Parameters tuned on seeds {', '.join(map(str, study.config.seeds.tuning))}, on which no other table reports. "
-            f"Scores are mean {SCORES[tuning.score]} over these seeds; at most {tuning.trials} trials of each filter at each "
-            "point, the default first; trials that diverged on a seed are never chosen."
+            f"Parameters tuned on seeds {seeds}, which no other table reports on. Scores are the mean {SCORES[tuning.score]} "
+            f"over these seeds; at most {tuning.trials} trials of each filter at each point, the default first; trials that "
+            "diverged on a seed are never chosen."
         )
         _write_table(folder / "tuning", rows, for_people_tuning(study, rows), note)
 

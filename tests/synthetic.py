@@ -14,6 +14,8 @@ from masf.dataset import write_cost, write_estimate, write_truth
 from masf.registry import make_system
 from masf.simulate import simulate
 from masf.study import Study, make_study
+from masf.tables import tuned_in
+from masf.tuned import in_force
 
 ROOT = Path(__file__).parent.parent
 SPIN_UP_ERROR = 100.0
@@ -83,8 +85,14 @@ def write_results(
                 cpu_seconds=np.array([8.0, 0.5, 1.5]),
                 diverged_at=(diverged or {}).get(key),
             )
-            parameters = json.dumps(study.filter_parameters(name, cell))
-            attributes = {"filter": name, "code_version": (versions or {}).get(key, "v1"), "filter_parameters": parameters}
+            pinned = study.config.pinned.get(name)
+            parameters, source = in_force(study.default_parameters(name, cell), tuned_in(study, name, cell), pinned)
+            attributes = {
+                "filter": name,
+                "code_version": (versions or {}).get(key, "v1"),
+                "filter_parameters": json.dumps(parameters),
+                "parameter_source": source,
+            }
             write_estimate(folder / f"{name}.nc", trajectory, truth, system, attributes)
             write_cost(
                 folder / f"{name}.cost.json", trajectory, {"peak_memory_mib": 100.0 + s.seed, "device": "cpu", "threads": 1}

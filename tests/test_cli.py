@@ -174,8 +174,10 @@ def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
         assert masf("simulate", **CELL | {"seed": seed}, output=folder / "truth.nc")[0] == 0
         for name in ("masf", "enkf", "free_run"):
             files = {"truth": folder / "truth.nc", "output": folder / f"{name}.nc", "cost": folder / f"{name}.cost.json"}
+            parameters = checked.default_parameters(name, checked.cells[place])
             assert (
-                masf("assimilate", filter=name, parameters=checked.filter_parameters(name, checked.cells[place]), **files)[0] == 0
+                masf("assimilate", filter=name, parameters=parameters, pinned=checked.config.pinned.get(name, {}), **files)[0]
+                == 0
             )
     broken = read_estimate(folder / "free_run.nc")
     assert broken.attrs["diverged"] == 1
@@ -210,7 +212,7 @@ def test_help_names_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(sys, "argv", ["masf", "--help"])
     main()
     text = capsys.readouterr().out
-    for stage in ("study", "simulate", "train-prior", "assimilate", "aggregate", "plot"):
+    for stage in ("study", "simulate", "train-prior", "tune", "assimilate", "aggregate", "plot"):
         assert f"\n  {stage} " in text
 
 

@@ -18,7 +18,7 @@ from masf.registry import filter_class, names, system_class
 from masf.study import ConfigFault, Study, json_schemas, load_study, make_study
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ["config/config.yaml", "config/quick.yaml", "tests/config/tiny.yaml"]
+SHIPPED = ["config/config.yaml", "config/quick.yaml", "config/tuning.yaml", "tests/config/tiny.yaml", "tests/config/tuned.yaml"]
 FILTER_FILES = sorted(path.name for path in (ROOT / "config" / "filters").glob("*.yaml"))
 
 
@@ -532,6 +532,14 @@ def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], co
         ("{label: EnKF, parameters: {inflation: 0.9}}", ["filter 'enkf': inflation = 0.9", "greater than or equal to 1"]),
         ("{label: EnKF, parameters: {inflatoin: 1.1}}", ["inflatoin: unknown key", "did you mean 'inflation'?"]),
         ("{label: EnKF, search: {inflatoin: [1.1]}}", ["search = 'inflatoin'", "did you mean 'inflation'?"]),
+        ("{label: EnKF, search: {inflation: [1.1, 0.9]}}", ["'enkf': search: inflation = 0.9", "greater than or equal to 1"]),
+        ("{label: EnKF, search: {inflation: {low: 1, high: 4}}}", ["'enkf': search: inflation = 4", "less than or equal to 3"]),
+        ("{label: EnKF, search: {inflation: {low: 2, high: 1}}}", ["search.inflation", "low 2 must be less than high 1"]),
+        ("{label: EnKF, search: {inflation: {low: 1, hihg: 2}}}", ["search.inflation", "hihg", "missing"]),
+        ("{label: EnKF, search: {inflation: [1.1, 1.1]}}", ["search.inflation", "names a value twice"]),
+        ("{label: EnKF, search: {inflation: []}}", ["search.inflation", "at least 1 item"]),
+        ("{label: EnKF, settings: [{when: {gap: 7}, search: {inflatoin: null}}]}", ["settings.0.search = 'inflatoin'"]),
+        ("{label: EnKF, settings: [{when: {gap: 7}}]}", ["settings.0", "needs parameters or search"]),
         (
             "{label: EnKF, settings: [{when: {sytem: lorenz63}, parameters: {inflation: 1.1}}]}",
             ["settings.0.when = 'sytem'", "did you mean 'system'?", "gap"],

@@ -388,14 +388,15 @@ def test_missing_config_file_is_named(project: Project) -> None:
 # The shipped studies and profiles
 
 
-@pytest.mark.parametrize("config", ["config/config.yaml", "config/quick.yaml"])
+@pytest.mark.parametrize("config", ["config/config.yaml", "config/quick.yaml", "config/tuning.yaml"])
 def test_dry_run_of_a_shipped_study_makes_each_file_in_one_job(config: str, project: Project) -> None:
     out = project.dry_run(config)
     outputs = Counter(path for line in re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE) for path in line.split(", "))
     assert set(outputs.values()) == {1}
     study = load_study(ROOT / config, ROOT)
     estimates = {f"{study.config.results}/{cell.path}/{name}.nc" for cell in study.cells.values() for name in cell.filters}
-    truths = {f"{study.config.results}/{path}/truth.nc" for path in study.cells}
+    tuning_cells = [cell.path for cells in study.points.values() for cell in cells]
+    truths = {f"{study.config.results}/{path}/truth.nc" for path in [*study.cells, *tuning_cells]}
     assert {path for path in outputs if path.endswith(".nc")} == estimates | truths
 
 
