@@ -145,6 +145,7 @@ def train_prior(
 @commands.command()
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
+@click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
 @click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Parameters of the filter.")
 @click.option("--truth", required=True, type=EXISTING, help="truth.nc")
 @click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
@@ -154,10 +155,12 @@ def train_prior(
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
 @click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
 def assimilate(
-    name: str, module: str | None, parameters: dict, truth: Path, prior: Path | None, saved_members: int,
-    device: str, threads: int, output: Path, cost: Path | None,
+    name: str, module: str | None, command: str | None, parameters: dict, truth: Path, prior: Path | None,
+    saved_members: int, device: str, threads: int, output: Path, cost: Path | None,
 ) -> None:  # fmt: skip
     """Run one filter on one truth's measurements."""
+    if command is not None and (module is not None or prior is not None):
+        raise click.UsageError("--command runs a filter that is not ours: it takes neither --module nor --prior")
     use_threads(threads)
     from masf.assimilation import run_filter
     from masf.cycle import peak_memory_mib
@@ -166,13 +169,15 @@ def assimilate(
     from masf.provenance import assimilate_version
 
     cell = read_truth(truth)
-    module = module or name
-    trajectory, system, where = run_filter(module, parameters, cell, prior=prior, device=device, saved_members=saved_members)
+    runs = {"filter_module": module or name} if command is None else {"filter_command": command}
+    trajectory, system, where = run_filter(
+        module or name, parameters, cell, prior=prior, device=device, saved_members=saved_members, command=command
+    )
     attributes = {
         "filter": name,
-        "filter_module": module,
+        **runs,
         "filter_parameters": json.dumps(parameters, sort_keys=True),
-        "code_version": assimilate_version(module, cell.settings.system),
+        "code_version": assimilate_version(module or name, cell.settings.system, command),
         "truth_sha256": sha256(truth),
         "prior_sha256": sha256(prior) if prior is not None else "",
         "device": where,
@@ -180,7 +185,8 @@ def assimilate(
     }
     write_estimate(output, trajectory, cell, system, attributes)
     if cost is not None:
-        write_cost(cost, trajectory, {"peak_memory_mib": round(peak_memory_mib(), 1), "device": where, "threads": threads})
+        memory = peak_memory_mib() if trajectory.peak_memory_mib is None else trajectory.peak_memory_mib
+        write_cost(cost, trajectory, {"peak_memory_mib": round(memory, 1), "device": where, "threads": threads})
 
 
 @commands.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,11 +65,29 @@ class FilterDefinition(_Section):
     """A file config/filters/NAME.yaml: what the study calls NAME."""
 
     filter: Name | None = Field(None, description="Module in masf/filters; the file's own name without this key.")
+    command: str | None = Field(None, description="Instead of a module, the command that runs a filter that is not ours.")
+    install: str | None = Field(None, description="What to type where the command is missing; said in the error.")
     label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the filter.")
     settings: list[Setting] = Field(default_factory=list, description="Parameters for some situations; later entries win.")
     search: dict[str, list[Any]] = Field(default_factory=dict, description="Values that tuning tries, on tuning seeds only.")
     resources: Resources = Field(default_factory=Resources, description="What one job asks for.")
+
+    @model_validator(mode="after")
+    def _module_or_command(self) -> FilterDefinition:
+        if self.command is None:
+            if self.install is not None:
+                raise ValueError(f"install {self.install!r} is for filters with a command")
+            return self
+        if self.filter is not None:
+            raise ValueError(f"filter {self.filter!r} and command {self.command!r}: a filter is one or the other")
+        try:
+            words = shlex.split(self.command)
+        except ValueError as error:
+            raise ValueError(f"command {self.command!r} cannot be read as a shell does: {error}") from None
+        if not words:
+            raise ValueError("command is empty")
+        return self
 
 
 class Seeds(_Section):
@@ -244,6 +263,10 @@ class Study:
         """The module in masf/filters that runs what the study calls ``name``."""
         return self.filters[name].filter or name
 
+    def filter_command(self, name: str) -> str | None:
+        """The command of a filter that is not ours."""
+        return self.filters[name].command
+
     def filter_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
         """The parameters of a filter in a cell: general, then the settings that hold there, then pinned ones."""
         definition = self.filters[name]
@@ -255,6 +278,8 @@ class Study:
 
     def needs_prior(self, name: str, cell: Cell) -> bool:
         """Whether a filter reads a pretrained prior in a cell; without a network it does not."""
+        if self.filter_command(name) is not None:
+            return False
         cls = filter_class(self.filter_module(name))
         return cls.uses_prior and cls.needs_torch(cls.Parameters(**self.filter_parameters(name, cell)))
 
@@ -430,7 +455,9 @@ def _reference_faults(study: Study) -> Iterator[str]:
         module = study.filter_module(name)
         if name in RESERVED_NAMES:
             yield f"filters = {name!r}: the name is reserved; choose another"
-        if module not in names("filters"):
+        if definition.command is not None:
+            yield from _definition_faults(name, definition, None)
+        elif module not in names("filters"):
             yield _unknown(f"filter {name!r}: filter", module, "filter", names("filters"))
         else:
             yield from _definition_faults(name, definition, filter_class(module).Parameters)
@@ -459,16 +486,16 @@ def _reference_faults(study: Study) -> Iterator[str]:
         yield from _figure_faults(config, f"figures.{key}", figure)
 
 
-def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel]) -> Iterator[str]:
-    """Names in a filter's file that nothing bears; their values are checked cell by cell."""
-    known = list(parameters.model_fields)
+def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel] | None) -> Iterator[str]:
+    """Names in a filter's file that nothing bears; their values are checked cell by cell, those of a command by itself."""
+    known = None if parameters is None else list(parameters.model_fields)
     conditions = {"system", "observation", "gap", *(k for s in names("systems") for k in system_class(s).Parameters.model_fields)}
     for key in definition.search:
-        if key not in known:
+        if known is not None and key not in known:
             yield _unknown(f"filter {name!r}: search", key, "parameter", known)
     for i, setting in enumerate(definition.settings):
         for key in setting.parameters:
-            if key not in known:
+            if known is not None and key not in known:
                 yield _unknown(f"filter {name!r}: settings.{i}.parameters", key, "parameter", known)
         for key in setting.when:
             if key not in conditions:
@@ -521,6 +548,8 @@ def _cell_faults(study: Study) -> Iterator[str]:
             if figure.kind == "trajectories" and figure.experiment in cell.experiments and system.dimension < 3:
                 yield f"figures.{title}.experiment = {figure.experiment!r}: has {system.dimension} components, not 3"
         for name in cell.filters:
+            if study.filter_command(name) is not None:
+                continue
             cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
             key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str))
             if key in checked:

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
+from masf.external import missing_program
 from masf.provenance import (
     assimilate_version,
     code_version,
@@ -29,6 +30,12 @@ for name in STUDY.all_filters:
     if not (ROOT / "workflow" / "rules" / "filters" / f"{name}.smk").is_file():
         raise WorkflowError(
             f"filter {name!r} has no rule: add workflow/rules/filters/{name}.smk, as the other files there"
+        )
+    definition = STUDY.filters[name]
+    if definition.command and (program := missing_program(definition.command)):
+        remedy = definition.install or "install it, or leave the filter out"
+        raise WorkflowError(
+            f"filter {name!r} runs {program}, which is not there: {remedy}"
         )
 
 RESULTS = STUDY.config.results.rstrip("/")
@@ -92,9 +99,11 @@ def growing(amount):
 
 
 def command(stage, options):
-    """A masf command line, quoted for the shell; mappings become JSON."""
+    """A masf command line, quoted for the shell; mappings become JSON, and what is None is left out."""
     words = ["masf", stage]
     for name, value in options.items():
+        if value is None:
+            continue
         text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
@@ -118,38 +127,37 @@ def train_prior_command(wildcards):
     )
 
 
-def assimilate_command(name):
-    """The command of a filter of this package, as a function of the wildcards."""
-    return lambda wildcards: command(
+def assimilate_command(wildcards):
+    name = wildcards.filter
+    external = STUDY.filter_command(name)
+    return command(
         "assimilate",
         {
             "filter": name,
-            "module": STUDY.filter_module(name),
+            "module": STUDY.filter_module(name) if external is None else None,
+            "command": external,
             "parameters": STUDY.filter_parameters(name, cell_of(wildcards)),
             "saved_members": STUDY.config.saved_members,
         },
     )
 
 
-# What the rules in filters/ are made of
+# What the rules of filters inherit
 
 
-def estimate_output(name):
-    """The files that a filter's rule writes."""
-    return {
-        "estimate": result(f"{CELL}/{name}.nc"),
-        "cost": result(f"{CELL}/{name}.cost.json"),
-    }
+def assimilate_code(wildcards):
+    """The code version of the filter that the wildcards name."""
+    name = wildcards.filter
+    return assimilate_version(
+        STUDY.filter_module(name), wildcards.system, STUDY.filter_command(name)
+    )
 
 
-def prior_input(name):
+def prior_input(wildcards):
     """The pretrained prior, in the cells where a filter's parameters need one."""
-
-    def for_cell(wildcards):
-        cell = cell_of(wildcards)
-        return result(cell.prior_path) if STUDY.needs_prior(name, cell) else []
-
-    return for_cell
+    cell = cell_of(wildcards)
+    needed = STUDY.needs_prior(wildcards.filter, cell)
+    return result(cell.prior_path) if needed else []
 
 
 def prior_option(wildcards, input):
@@ -157,25 +165,9 @@ def prior_option(wildcards, input):
     return shlex.join(["--prior", str(input.prior)]) if input.prior else ""
 
 
-def assimilate_params(name):
-    """All params of a filter of this package, for ``params: **assimilate_params(name)``."""
-    code = STUDY.filter_module(name)
-    return {
-        "command": assimilate_command(name),
-        "version": lambda wildcards: assimilate_version(code, wildcards.system),
-        "device": "cuda" if gpus(STUDY.filters[name].resources.gpu) else "cpu",
-        "prior": "",
-    }
-
-
-def assimilate_resources(name):
-    """What a filter's file in config/filters asks for."""
-    asked = STUDY.filters[name].resources
-    return {
-        "gpu": gpus(asked.gpu),
-        "mem_mb": growing(asked.mem_mb),
-        "runtime": growing(asked.runtime),
-    }
+def resources_of(wildcards):
+    """The resources that a filter's file in config/filters asks for."""
+    return STUDY.filters[wildcards.filter].resources
 
 
 # Other functions of wildcards, inputs and outputs

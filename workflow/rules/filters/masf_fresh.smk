@@ -1,15 +1,3 @@
 use rule assimilate as assimilate_masf_fresh with:
-    input:
-        truth=result(f"{CELL}/truth.nc"),
-        prior=prior_input("masf_fresh"),
-    output:
-        **estimate_output("masf_fresh"),
-    log:
-        log_path(f"{CELL}/masf_fresh"),
-    benchmark:
-        benchmark_path(f"{CELL}/masf_fresh")
-    threads: STUDY.filters["masf_fresh"].resources.threads
-    resources:
-        **assimilate_resources("masf_fresh"),
-    params:
-        **(assimilate_params("masf_fresh") | {"prior": prior_option}),
+    wildcard_constraints:
+        filter="masf_fresh",
