@@ -42,6 +42,7 @@ class Trajectory:
         wall_seconds: (cycles,) of the filter's forecast and analysis; scoring and bookkeeping are left out.
         cpu_seconds: (cycles,) the same in processor time.
         diverged_at: the cycle (from 0) at which the filter diverged, or None.
+        peak_memory_mib: of the command that ran the filter, for external ones.
     """
 
     mean: np.ndarray
@@ -58,6 +59,7 @@ class Trajectory:
     covariance: np.ndarray | None = None
     diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
     diverged_at: int | None = None
+    peak_memory_mib: float | None = None
 
 
 class Diverged(Exception):

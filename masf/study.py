@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,6 +82,8 @@ class FilterDefinition(_Section):
     """A file config/filters/NAME.yaml: what the study calls NAME."""
 
     filter: Name | None = Field(None, description="Module in masf/filters; the file's own name without this key.")
+    command: str | None = Field(None, description="Instead of a module, the command that runs a filter that is not ours.")
+    install: str | None = Field(None, description="What to type where the command is missing; said in the error.")
     label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the filter.")
     settings: list[Setting] = Field(default_factory=list, description="Parameters for some situations; later entries win.")
@@ -88,6 +91,22 @@ class FilterDefinition(_Section):
         default_factory=dict, description="What tuning tries of each parameter: a list of values, or an interval."
     )
     resources: Resources = Field(default_factory=Resources, description="What one job asks for.")
+
+    @model_validator(mode="after")
+    def _module_or_command(self) -> FilterDefinition:
+        if self.command is None:
+            if self.install is not None:
+                raise ValueError(f"install {self.install!r} is for filters with a command")
+            return self
+        if self.filter is not None:
+            raise ValueError(f"filter {self.filter!r} and command {self.command!r}: a filter is one or the other")
+        try:
+            words = shlex.split(self.command)
+        except ValueError as error:
+            raise ValueError(f"command {self.command!r} cannot be read as a shell does: {error}") from None
+        if not words:
+            raise ValueError("command is empty")
+        return self
 
 
 class Seeds(_Section):
@@ -364,6 +383,10 @@ class Study:
         """The module in masf/filters that runs what the study calls ``name``."""
         return self.filters[name].filter or name
 
+    def filter_command(self, name: str) -> str | None:
+        """The command of a filter that is not ours."""
+        return self.filters[name].command
+
     def default_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
         """What the file of a filter says for a cell: general parameters, then the settings that hold there."""
         definition = self.filters[name]
@@ -454,6 +477,8 @@ class Study:
 
     def needs_prior(self, name: str, cell: Cell) -> bool:
         """Whether a filter reads a pretrained prior in a cell: if its parameters, or any that tuning tries, ask for a network."""
+        if self.filter_command(name) is not None:
+            return False
         cls = filter_class(self.filter_module(name))
         if not cls.uses_prior:
             return False
@@ -659,7 +684,9 @@ def _reference_faults(study: Study) -> Iterator[str]:
         module = study.filter_module(name)
         if name in RESERVED_NAMES:
             yield f"filters = {name!r}: the name is reserved; choose another"
-        if module not in names("filters"):
+        if definition.command is not None:
+            yield from _definition_faults(name, definition, None)
+        elif module not in names("filters"):
             yield _unknown(f"filter {name!r}: filter", module, "filter", names("filters"))
         else:
             yield from _definition_faults(name, definition, filter_class(module).Parameters)
@@ -717,19 +744,19 @@ def _exactness_faults(key: str, experiment: Experiment, filters: list[str], save
         yield f"{key}.saved_members = {saved}: distances to reference {experiment.reference!r} need at least 2"
 
 
-def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel]) -> Iterator[str]:
-    """Names in a filter's file that nothing bears; their values are checked cell by cell."""
-    known = list(parameters.model_fields)
+def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel] | None) -> Iterator[str]:
+    """Names in a filter's file that nothing bears; their values are checked cell by cell, those of a command by itself."""
+    known = None if parameters is None else list(parameters.model_fields)
     conditions = _conditions()
     for key in definition.search:
-        if key not in known:
+        if known is not None and key not in known:
             yield _unknown(f"filter {name!r}: search", key, "parameter", known)
     for i, setting in enumerate(definition.settings):
         for key in setting.parameters:
-            if key not in known:
+            if known is not None and key not in known:
                 yield _unknown(f"filter {name!r}: settings.{i}.parameters", key, "parameter", known)
         for key in setting.search:
-            if key not in known:
+            if known is not None and key not in known:
                 yield _unknown(f"filter {name!r}: settings.{i}.search", key, "parameter", known)
         for key in setting.when:
             if key not in conditions:
@@ -808,6 +835,8 @@ def _cell_faults(study: Study) -> Iterator[str]:
             if figure.kind == "trajectories" and figure.experiment in cell.experiments and system.dimension < 3:
                 yield f"figures.{title}.experiment = {figure.experiment!r}: has {system.dimension} components, not 3"
         for name in cell.filters:
+            if study.filter_command(name) is not None:
+                continue
             cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
             search = study.search(name, cell)
             key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str), repr(search))
@@ -857,10 +886,14 @@ def _point_faults(study: Study) -> Iterator[str]:
             yield f"tuning: spin_up_cycles {cell.spin_up_cycles} leaves none of {cell.settings.cycles} cycles to score at {point}"
         for name in study.tuned_filters(point):
             parameters = study.filter_parameters(name, cell)
-            try:
-                parameters = filter_class(study.filter_module(name)).Parameters(**parameters).model_dump()
-            except ValidationError:
-                continue  # named by _cell_faults
+            if study.filter_command(name) is None:
+                try:
+                    parameters = filter_class(study.filter_module(name)).Parameters(**parameters).model_dump()
+                except ValidationError:
+                    continue  # named by _cell_faults
+            elif absent := sorted(study.search(name, cell).keys() - parameters.keys()):
+                yield f"filter {name!r}: search: {', '.join(absent)}: tuning starts from a value in parameters (at {point})"
+                continue
             for key, choice in study.search(name, cell).items():
                 try:
                     with_current(choice, parameters[key])

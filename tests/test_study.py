@@ -274,6 +274,18 @@ def test_file_of_another_name_may_use_the_same_filter(config: dict[str, Any], fi
     assert "enkf_calm" in study.all_filters
 
 
+def test_filter_with_a_command_takes_any_parameters_and_no_prior(config: dict[str, Any], filters_folder: Path) -> None:
+    setting = "{when: {gap: 20}, parameters: {c: 2}}"
+    text = f"{{command: run it, label: Theirs, parameters: {{a: 1}}, search: {{b: [1]}}, settings: [{setting}]}}"
+    (filters_folder / "masf.yaml").write_text(text, encoding="utf-8")
+    study = make_study(config)
+    assert study.filter_command("masf") == "run it"
+    assert study.filter_command("enkf") is None
+    cell = at(study, system="lorenz96", dimension=20)
+    assert study.filter_parameters("masf", cell) == {"a": 1, "c": 2}
+    assert not study.needs_prior("masf", cell)
+
+
 def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -> None:
     study = make_study(config, root=ROOT)
     cell = at(study, system="lorenz63")
@@ -550,6 +562,14 @@ def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], co
         ),
         ("{label: MASF}", ["filter 'enkf': label = 'MASF'", "filter 'masf'", "its own"]),
         ("{filter: enfk, label: EnKF}", ["filter 'enkf': filter = 'enfk'", "did you mean 'enkf'?"]),
+        ("{filter: enkf, command: run, label: EnKF}", ["filter 'enkf' and command 'run'", "one or the other"]),
+        ('{command: "run \'it", label: EnKF}', ["command", "run 'it", "cannot be read as a shell does"]),
+        ("{command: ' ', label: EnKF}", ["command is empty"]),
+        ("{install: make it, label: EnKF}", ["install 'make it' is for filters with a command"]),
+        (
+            "{command: run, label: EnKF, settings: [{when: {gpa: 7}, parameters: {x: 1}}]}",
+            ["settings.0.when = 'gpa'", "did you mean 'gap'?"],
+        ),
         ("{lable: EnKF}", ["enkf.yaml: lable: unknown key", "did you mean 'label'?", "enkf.yaml: label: this key is missing"]),
         ("{label: EnKF, resources: {threads: 0}}", ["enkf.yaml: resources.threads = 0", "greater than or equal to 1"]),
         ("[1, 2]", ["enkf.yaml", "expected a mapping", "found list"]),

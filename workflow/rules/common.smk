@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
+from masf.external import missing_program
 from masf.provenance import (
     assimilate_version,
     code_version,
@@ -31,6 +32,12 @@ for name in STUDY.all_filters:
     if not (ROOT / "workflow" / "rules" / "filters" / f"{name}.smk").is_file():
         raise WorkflowError(
             f"filter {name!r} has no rule: add workflow/rules/filters/{name}.smk, as the other files there"
+        )
+    definition = STUDY.filters[name]
+    if definition.command and (program := missing_program(definition.command)):
+        remedy = definition.install or "install it, or leave the filter out"
+        raise WorkflowError(
+            f"filter {name!r} runs {program}, which is not there: {remedy}"
         )
 
 RESULTS = STUDY.config.results.rstrip("/")
@@ -96,9 +103,11 @@ def growing(amount):
 
 
 def command(stage, options):
-    """A masf command line, quoted for the shell; mappings become JSON."""
+    """A masf command line, quoted for the shell; mappings become JSON, and what is None is left out."""
     words = ["masf", stage]
     for name, value in options.items():
+        if value is None:
+            continue
         text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
@@ -122,23 +131,28 @@ def train_prior_command(wildcards):
     )
 
 
-def assimilate_command(name):
-    """The command of a filter of this package, as a function of the wildcards."""
+def runner(name):
+    """The options that say what runs a filter."""
+    external = STUDY.filter_command(name)
+    return {
+        "filter": name,
+        "module": STUDY.filter_module(name) if external is None else None,
+        "command": external,
+    }
 
-    def for_cell(wildcards):
-        cell = cell_of(wildcards)
-        options = {
-            "filter": name,
-            "module": STUDY.filter_module(name),
+
+def assimilate_command(wildcards):
+    name, cell = wildcards.filter, cell_of(wildcards)
+    return command(
+        "assimilate",
+        {
+            **runner(name),
             "parameters": STUDY.default_parameters(name, cell),
             "pinned": STUDY.config.pinned.get(name, {}),
             "saved_members": cell.saved_members,
-        }
-        if cell.reference is not None:
-            options["covariance"] = True
-        return command("assimilate", options)
-
-    return for_cell
+            "covariance": cell.reference is not None or None,
+        },
+    )
 
 
 def tune_command(wildcards):
@@ -146,8 +160,7 @@ def tune_command(wildcards):
     return command(
         "tune",
         {
-            "filter": name,
-            "module": STUDY.filter_module(name),
+            **runner(name),
             "parameters": STUDY.filter_parameters(name, cell),
             "search": {
                 key: plain(choice) for key, choice in STUDY.search(name, cell).items()
@@ -160,29 +173,28 @@ def tune_command(wildcards):
     )
 
 
-# What the rules in filters/ are made of
+# What the rules of filters inherit
 
 
-def estimate_output(name):
-    """The files that a filter's rule writes."""
-    return {
-        "estimate": result(f"{CELL}/{name}.nc"),
-        "cost": result(f"{CELL}/{name}.cost.json"),
-    }
+def assimilate_code(wildcards):
+    """The code version of the filter that the wildcards name."""
+    name = wildcards.filter
+    return assimilate_version(
+        STUDY.filter_module(name), wildcards.system, STUDY.filter_command(name)
+    )
 
 
-def estimate_input(name):
-    """The files that a filter's rule reads: the pretrained prior and tuned parameters only where it uses them."""
+def prior_input(wildcards):
+    """The pretrained prior, in the cells where a filter's parameters need one."""
+    cell = cell_of(wildcards)
+    needed = STUDY.needs_prior(wildcards.filter, cell)
+    return result(STUDY.prior(cell).path) if needed else []
 
-    def prior(wildcards):
-        cell = cell_of(wildcards)
-        return result(STUDY.prior(cell).path) if STUDY.needs_prior(name, cell) else []
 
-    def tuned(wildcards):
-        path = STUDY.tuning_path(name, cell_of(wildcards))
-        return [] if path is None else result(path)
-
-    return {"truth": result(f"{CELL}/truth.nc"), "prior": prior, "tuned": tuned}
+def tuned_input(wildcards):
+    """The tuned parameters, in the cells where a filter takes some."""
+    path = STUDY.tuning_path(wildcards.filter, cell_of(wildcards))
+    return [] if path is None else result(path)
 
 
 def input_option(name):
@@ -192,31 +204,14 @@ def input_option(name):
     )
 
 
-def assimilate_params(name):
-    """All params of a filter of this package, for ``params: **assimilate_params(name)``."""
-    code = STUDY.filter_module(name)
-    return {
-        "command": assimilate_command(name),
-        "version": lambda wildcards: assimilate_version(code, wildcards.system),
-        "device": device_of(name),
-        "prior": input_option("prior"),
-        "tuned": input_option("tuned"),
-    }
+def resources_of(wildcards):
+    """The resources that a filter's file in config/filters asks for."""
+    return STUDY.filters[wildcards.filter].resources
 
 
-def device_of(name):
+def device_of(wildcards):
     """Where a filter computes."""
-    return "cuda" if gpus(STUDY.filters[name].resources.gpu) else "cpu"
-
-
-def assimilate_resources(name):
-    """What a filter's file in config/filters asks for."""
-    asked = STUDY.filters[name].resources
-    return {
-        "gpu": gpus(asked.gpu),
-        "mem_mb": growing(asked.mem_mb),
-        "runtime": growing(asked.runtime),
-    }
+    return "cuda" if gpus(resources_of(wildcards).gpu) else "cpu"
 
 
 # Other functions of wildcards, inputs and outputs
@@ -228,7 +223,11 @@ def folder_of_tables(wildcards, output):
 
 def table_kind(table):
     """The heading of a table in the report."""
-    kinds = {"_cost.": "Cost", "_paired.": "Paired comparison", "_exactness.": "Exactness"}
+    kinds = {
+        "_cost.": "Cost",
+        "_paired.": "Paired comparison",
+        "_exactness.": "Exactness",
+    }
     return next((kind for end, kind in kinds.items() if end in table), "Scores")
 
 

@@ -1,12 +1,3 @@
 use rule assimilate as assimilate_letkf with:
-    output:
-        **estimate_output("letkf"),
-    log:
-        log_path(f"{CELL}/letkf"),
-    benchmark:
-        benchmark_path(f"{CELL}/letkf")
-    threads: STUDY.filters["letkf"].resources.threads
-    resources:
-        **assimilate_resources("letkf"),
-    params:
-        **assimilate_params("letkf"),
+    wildcard_constraints:
+        filter="letkf",
