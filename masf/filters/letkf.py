@@ -51,13 +51,12 @@ class LETKF(ETKF):
         indices, roots = self.local
         n, (points, k) = len(anomalies), indices.shape
         at_points = xp.permute_dims(xp.reshape(anomalies, (n, -1, points)), (2, 0, 1))
-        by_measurement = xp.asarray(observed.mT, copy=True)
         chunk = max(1, NUMBERS_AT_ONCE // (3 * n * k + 2 * min(n, k) ** 2))
         increments, analyses = [], []
         for start in range(0, points, chunk):
             part = slice(start, start + chunk)
             near, root = indices[part], roots[part]
-            local = by_measurement[near] * root[..., None]
+            local = observed.mT[near] * root[..., None]
             increment, analysis = square_root_update(at_points[part], local.mT, innovation[near] * root)
             increments.append(increment)
             analyses.append(analysis)
