@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -271,6 +272,51 @@ def add_seed_and_filter(config: dict[str, Any]) -> None:
 )
 def test_edit_of_the_config_reruns_what_it_changes(change: Callable, expected: dict[str, int], project: Project) -> None:
     assert project.planned(project.changed_config(change)) == expected
+
+
+# Tuning
+
+
+TUNED = "tests/config/tuned.yaml"
+TUNED_POINT = "lorenz63/dt~0.01/all/gap~5"
+
+
+def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_from_those_made(project: Project) -> None:
+    done = project.make(TUNED)
+    assert done.returncode == 0, done.stdout
+    results = project.root / "results" / "tuned"
+    tuning = results / TUNED_POINT / "tuning"
+    outcome = json.loads((tuning / "enkf.json").read_text(encoding="utf-8"))
+    assert outcome["seeds"] == [100, 101]
+    assert outcome["truth_settings"]["cycles"] == 6
+    assert len(outcome["trials"]) == 3
+    assert outcome["chosen"] != outcome["default"]  # so that what follows tells one from the other
+    scores = pd.read_parquet(results / "scores.parquet").set_index(["filter", "gap"])
+    for gap in (5, 10):  # the second takes it from the first
+        assert json.loads(scores.loc[("enkf", gap), "filter_parameters"]) == outcome["chosen"]
+        assert scores.loc[("enkf", gap), "parameter_source"] == "tuned at lorenz63, observation all, dt 0.01, gap 5"
+    assert "| tuned at point 1 |" in (results / "tables" / "gaps.md").read_text(encoding="utf-8")
+    assert project.planned(TUNED) == {}
+
+    more = yaml.safe_load((project.root / TUNED).read_text(encoding="utf-8"))
+    more["tuning"]["trials"] = 4
+    project.write_config("more.yaml", more)
+    assert project.planned("more.yaml") == {"study": 1, "tune": 1, "assimilate_enkf": 2, "aggregate": 1, "all": 1}
+    journal = (tuning / "enkf.journal").read_bytes()
+    done = project.run("snakemake", "--cores", "1", "--configfile", "more.yaml", "tunings")
+    assert done.returncode == 0, done.stdout
+    again = json.loads((tuning / "enkf.json").read_text(encoding="utf-8"))
+    assert again["trials"][:3] == outcome["trials"]
+    assert len(again["trials"]) == 4
+    assert (tuning / "enkf.journal").read_bytes().startswith(journal)
+    log = (results / "logs" / TUNED_POINT / "tuning" / "enkf.log").read_text(encoding="utf-8")
+    assert "3 finished trials found" in log
+    assert log.count(", trial ") == 1
+
+
+def test_every_filter_s_rule_reads_tuned_parameters() -> None:
+    for path in (ROOT / "workflow" / "rules" / "filters").glob("*.smk"):
+        assert f'estimate_input("{path.stem}")' in path.read_text(encoding="utf-8"), path.name
 
 
 # Killed runs
