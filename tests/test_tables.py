@@ -191,7 +191,7 @@ def test_reference_that_diverged_leaves_no_distances(tmp_path: Path) -> None:
     write_results(study, diverged={("enkf", 2, 0): 1})
     scores, _ = gather(study)
     known = scores.set_index(["gap", "filter", "seed"])["mean_distance"].notna()
-    assert known[known].index.tolist() == [(2, "particle", 1), (2, "free_run", 1)]
+    assert set(known[known].index) == {(2, "particle", 1), (2, "free_run", 1)}
 
 
 def test_file_without_what_distances_need_is_named(tmp_path: Path) -> None:
