@@ -68,8 +68,8 @@ def test_shipped_config_is_accepted_from_any_working_directory(
 
 def test_full_study_computes_each_cell_once() -> None:
     study = load_study(ROOT / "config" / "config.yaml", ROOT)
-    # Three sweeps of six points with two observations share one point; Lorenz-63 has one cell and linear_gaussian two.
-    assert len(study.cells) == 5 * (2 * (3 * 6 - 2) + 1 + 2)
+    # Three sweeps of six points with two observations share one point; Lorenz-63 has one cell, linear_gaussian two of five sizes.
+    assert len(study.cells) == 5 * (2 * (3 * 6 - 2) + 1 + 2 * 5)
 
 
 def test_quick_study_has_every_filter_and_no_more_than_twenty_cycles() -> None:
@@ -193,6 +193,28 @@ def test_cell_described_in_two_ways_is_refused(key: str, value: float, config: d
     message = fault_of(config)
     for word in ("'lorenz96_dimension'", "'lorenz96_forcing'", "dimension~40+dt~0.01+forcing~8/all/gap~20", key):
         assert word in message
+
+
+def test_cells_that_are_shared_have_the_reference_and_the_most_saved_members_of_both(config: dict[str, Any]) -> None:
+    del config["figures"]
+    experiments = config["experiments"]
+    experiments["again"] = copy.deepcopy(experiments["lorenz63"])
+    del experiments["again"]["reference"], experiments["again"]["saved_members"]
+    cell = at(make_study(config, root=ROOT), system="lorenz63")
+    assert (cell.reference, cell.saved_members) == ("particle", 200)
+    experiments["again"]["reference"] = "enkf"
+    assert "lorenz63" in fault_of(config)
+    assert "the same reference" in fault_of(config)
+
+
+def test_a_figure_names_the_files_that_it_reads(config: dict[str, Any]) -> None:
+    study = make_study(config, root=ROOT)
+    (place,) = (cell.path for cell in study.cells.values() if cell.settings.system == "lorenz63" and cell.settings.seed == 0)
+    assert set(study.figure_files("figure3")) == {f"{place}/{name}.nc" for name in (*config["filters"], "truth")}
+    assert study.figure_files("figure4") == []
+    ranks = study.figure_files("ranks")
+    assert len(ranks) == 2 * (len(config["filters"]) - 1)
+    assert all(path.startswith("lorenz96/dimension~40+dt~0.01+forcing~8/every_second/gap~20/members~100/") for path in ranks)
 
 
 def test_parameters_that_differ_in_the_eighth_digit_are_two_cells(config: dict[str, Any]) -> None:
@@ -460,7 +482,7 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["figures"]["figure3"].update(kind="pie"),
-            ["figures.figure3", "'pie'", "'trajectories', 'sweep'"],
+            ["figures.figure3", "'pie'", "'trajectories', 'sweep', 'rank_histograms'"],
             id="unknown kind of figure",
         ),
         pytest.param(
@@ -487,6 +509,51 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             lambda c: c["experiments"]["lorenz96_gap"].update(members=[10, 20]),
             ["figures.figure4.panels.2.axis = 'gap'", "'lorenz96_gap' also varies members"],
             id="panel that would mix ensemble sizes",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["linear_gaussian"].update(reference="kalmann"),
+            ["experiments.linear_gaussian.reference = 'kalmann'", "did you mean 'kalman'?"],
+            id="unknown reference",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz96_gap"].update(reference="particle"),
+            ["experiments.lorenz96_gap.reference = 'particle'", "unknown filter of this experiment"],
+            id="reference that the experiment does not run",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(saved_members=1),
+            ["experiments.lorenz63.saved_members = 1", "'particle'", "at least 2"],
+            id="too few members for a distance",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure4"].update(score="energy_distance"),
+            ["figures.figure4.panels.0: score 'energy_distance'", "'lorenz96_dimension' names none"],
+            id="distance without a reference",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["exactness"]["panels"][0].update(score="distance"),
+            ["figures.exactness.panels.0.score", "'energy_distance'"],
+            id="unknown score of a panel",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["ranks"].update(where={}),
+            ["figures.ranks.where = {}", "gap", "which the experiment varies"],
+            id="rank histograms of many points",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["ranks"].update(where={"gap": 21}),
+            ["figures.ranks.where.gap = 21", "[20, 50]"],
+            id="rank histograms of a point that there is not",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["ranks"].update(where={"gap": 20, "dimensoin": 40}),
+            ["figures.ranks.where = 'dimensoin'", "did you mean 'dimension'?"],
+            id="rank histograms at an unknown axis",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["ranks"].update(observation="some"),
+            ["figures.ranks.observation = 'some'", "choose one of all, every_second"],
+            id="rank histograms of an unknown observation",
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][0].update(observation="every_second"),
