@@ -47,7 +47,7 @@ def main(config: Path, only: int | None, output: Path | None) -> None:
         cells = [c for c in study.cells.values() if matches(c, system, observation, gap)]
         for name in filters:
             for cell in cells:
-                prior = Path(study.config.results) / cell.prior_path
+                prior = Path(study.config.results) / study.prior(cell).path
                 parameters = study.filter_parameters(name, cell)
                 truth = simulate(cell.settings)
                 trajectory, made_in, _ = run_filter(study.filter_module(name), parameters, truth, prior=prior, device="cpu")

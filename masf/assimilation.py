@@ -1,4 +1,4 @@
-"""Stage assimilate: one filter on one cell's measurements."""
+"""Stage assimilate: one filter, ours or a command, on one cell's measurements."""
 
 from __future__ import annotations
 
@@ -22,35 +22,58 @@ def run_filter(
     prior: Path | None = None,
     device: str = "auto",
     saved_members: int = 3,
+    covariance: bool = False,
+    command: str | None = None,
 ) -> tuple[Trajectory, System, str]:
-    """The estimate of filter ``name``, the cell's system, and where it was computed ("numpy", "cpu" or "cuda").
+    """The estimate of filter ``name``, the cell's system, and where it was computed ("numpy", "cpu", "cuda" or "external").
 
     The filter gets random numbers of its own, apart from those that made the truth.
 
+    Args:
+        name: the filter's module in masf/filters; with ``command``, any name.
+        parameters: of the filter.
+        truth: the cell.
+        prior: file of the pretrained prior, for filters that use one.
+        device: where to compute.
+        saved_members: how many analysis members to keep.
+        covariance: whether to keep the covariance of each analysis.
+        command: what runs a filter that is not ours, see masf.external.
+
     Raises:
-        ValueError: for an unknown filter, parameters out of range, or a filter that does not fit the cell.
+        ValueError: for an unknown filter, parameters out of range, or a filter that does not fit the cell; a command that fails.
     """
+    ensemble_needs_members(truth.initial_ensemble)
+    system, observation = build(truth.settings)
+    gap = truth.settings.gap
+
+    def setup_on(torch_device: str | None) -> Setup:
+        return Setup(
+            system=system,
+            observation=observation,
+            initial_mean=on_device(truth.initial_mean, torch_device),
+            initial_spread=truth.settings.initial_spread,
+            stream=Stream(truth.settings.seed, f"filter {name}"),
+            prior=prior,
+        )
+
+    if command is not None:
+        from masf.external import run_command
+
+        found = run_command(
+            command, name, parameters, truth, setup_on(None), device=device, saved_members=saved_members, covariance=covariance
+        )
+        return found, system, "external"
     cls = filter_class(name)
     chosen = cls.Parameters(**parameters)
-    ensemble_needs_members(truth.initial_ensemble)
     torch_device = resolve_device(device, needs_torch=cls.needs_torch(chosen))
-    system, observation = build(truth.settings)
-    setup = Setup(
-        system=system,
-        observation=observation,
-        initial_mean=on_device(truth.initial_mean, torch_device),
-        initial_spread=truth.settings.initial_spread,
-        stream=Stream(truth.settings.seed, f"filter {name}"),
-        prior=prior,
-    )
-    gap = truth.settings.gap
     trajectory = assimilate(
-        cls(chosen, setup),
+        cls(chosen, setup_on(torch_device)),
         truth.initial_ensemble,
         truth.observation,
         gap=gap,
         truth_at_cycles=truth.truth[gap::gap],
         torch_device=torch_device,
         saved_members=saved_members,
+        covariance=covariance,
     )
     return trajectory, system, torch_device or "numpy"

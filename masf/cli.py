@@ -145,6 +145,7 @@ def train_prior(
 @commands.command()
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
+@click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
 @click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Its parameters; the first trial.")
 @click.option("--search", required=True, type=JsonMapping(), help="What is tried of each, as in the filter's file.")
 @click.option("--situation", required=True, type=JsonMapping(), help="What to call it: system, observation, gap and so on.")
@@ -158,8 +159,8 @@ def train_prior(
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.json")
 def tune(
-    name: str, module: str | None, parameters: dict, search: dict, situation: dict, trials: int, score: str, spin_up_cycles: int,
-    truths: tuple[Path, ...], prior: Path | None, storage: Path, device: str, threads: int, output: Path,
+    name: str, module: str | None, command: str | None, parameters: dict, search: dict, situation: dict, trials: int, score: str,
+    spin_up_cycles: int, truths: tuple[Path, ...], prior: Path | None, storage: Path, device: str, threads: int, output: Path,
 ) -> None:  # fmt: skip
     """Find the parameters with which one filter scores best on tuning seeds."""
     use_threads(threads)
@@ -175,7 +176,7 @@ def tune(
     cells = [read_truth(path) for path in truths]
     module = module or name
     made_from = {
-        "code_version": tune_version(module, cells[0].settings.system),
+        "code_version": tune_version(module, cells[0].settings.system, command),
         "truth_sha256": [sha256(path) for path in truths],
         "prior_sha256": sha256(prior) if prior is not None else "",
         "device": device,
@@ -184,7 +185,7 @@ def tune(
     outcome = run(
         name, module, parameters, TypeAdapter(dict[str, Choice]).validate_python(search), cells, situation=situation,
         trials=trials, score=score, spin_up_cycles=spin_up_cycles, storage=storage, made_from=made_from, prior=prior,
-        device=device,
+        device=device, command=command,
     )  # fmt: skip
     write_tuning(output, outcome)
 
@@ -192,21 +193,25 @@ def tune(
 @commands.command()
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
+@click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
 @click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Parameters of the filter.")
 @click.option("--tuned", type=EXISTING, help="{filter}.json of stage tune, whose choice overrides them.")
 @click.option("--pinned", default="{}", show_default=True, type=JsonMapping(), help="Parameters that override both.")
 @click.option("--truth", required=True, type=EXISTING, help="truth.nc")
 @click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
 @click.option("--saved-members", default=3, show_default=True, type=click.IntRange(0), help="Analysis members to keep.")
+@click.option("--covariance", default=False, show_default=True, type=bool, help="Whether to keep each analysis's covariance.")
 @device_option
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
 @click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
 def assimilate(
-    name: str, module: str | None, parameters: dict, tuned: Path | None, pinned: dict, truth: Path, prior: Path | None,
-    saved_members: int, device: str, threads: int, output: Path, cost: Path | None,
+    name: str, module: str | None, command: str | None, parameters: dict, tuned: Path | None, pinned: dict, truth: Path,
+    prior: Path | None, saved_members: int, covariance: bool, device: str, threads: int, output: Path, cost: Path | None,
 ) -> None:  # fmt: skip
     """Run one filter on one truth's measurements."""
+    if command is not None and (module is not None or prior is not None):
+        raise click.UsageError("--command runs a filter that is not ours: it takes neither --module nor --prior")
     use_threads(threads)
     from masf.assimilation import run_filter
     from masf.cycle import peak_memory_mib
@@ -216,16 +221,25 @@ def assimilate(
     from masf.tuned import in_force, tuned_for
 
     cell = read_truth(truth)
-    module = module or name
     outcome = tuned_for(name, cell.settings.system, tuned) if tuned is not None else None
     parameters, source = in_force(parameters, outcome, pinned)
-    trajectory, system, where = run_filter(module, parameters, cell, prior=prior, device=device, saved_members=saved_members)
+    runs = {"filter_module": module or name} if command is None else {"filter_command": command}
+    trajectory, system, where = run_filter(
+        module or name,
+        parameters,
+        cell,
+        prior=prior,
+        device=device,
+        saved_members=saved_members,
+        covariance=covariance,
+        command=command,
+    )
     attributes = {
         "filter": name,
-        "filter_module": module,
+        **runs,
         "filter_parameters": json.dumps(parameters, sort_keys=True),
         "parameter_source": source,
-        "code_version": assimilate_version(module, cell.settings.system),
+        "code_version": assimilate_version(module or name, cell.settings.system, command),
         "truth_sha256": sha256(truth),
         "prior_sha256": sha256(prior) if prior is not None else "",
         "device": where,
@@ -233,7 +247,8 @@ def assimilate(
     }
     write_estimate(output, trajectory, cell, system, attributes)
     if cost is not None:
-        write_cost(cost, trajectory, {"peak_memory_mib": round(peak_memory_mib(), 1), "device": where, "threads": threads})
+        memory = peak_memory_mib() if trajectory.peak_memory_mib is None else trajectory.peak_memory_mib
+        write_cost(cost, trajectory, {"peak_memory_mib": round(memory, 1), "device": where, "threads": threads})
 
 
 @commands.command()

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 CONVENTIONS = "CF-1.11"
 TRUTH_FORMAT = "masf-truth-1"
-ESTIMATE_FORMAT = "masf-estimate-1"
+ESTIMATE_FORMAT = "masf-estimate-2"
+SCORED = ("mean", "spread", "rmse", "rmse_forecast", "spread_forecast", "crps", "crps_forecast", "ranks", "ranks_forecast")
+"""Variables of {filter}.nc that every estimate has."""
 _MAKER = {TRUTH_FORMAT: "simulate", ESTIMATE_FORMAT: "assimilate"}
 
 
@@ -156,9 +158,16 @@ def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: d
             rmse_over_components(trajectory.forecast_mean, truth.truth[at_cycles]).astype(np.float32),
             "error of the forecast just before each analysis",
         ),
+        "spread_forecast": _variable(
+            ("cycle",), mean_spread(trajectory.forecast_spread).astype(np.float32), "ensemble spread just before each analysis"
+        ),
         "crps": _variable(("cycle",), trajectory.crps, "fair CRPS of the analysis"),
         "crps_forecast": _variable(("cycle",), trajectory.crps_forecast, "fair CRPS of the forecast before it"),
+        "ranks": _variable(("cycle", "rank"), trajectory.ranks, "components whose truth has this rank in the analysis ensemble"),
+        "ranks_forecast": _variable(("cycle", "rank"), trajectory.ranks_forecast, "the same in the forecast ensemble"),
     }
+    if trajectory.covariance is not None:
+        variables["covariance"] = _variable(("cycle", "row", "column"), trajectory.covariance, "covariance of the analysis")
     for name, values in trajectory.diagnostics.items():
         variables[f"diagnostic_{name}"] = _variable(("cycle",), values, f"filter diagnostic {name}")
     return _dataset(variables, {
@@ -172,14 +181,14 @@ def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: d
     })  # fmt: skip
 
 
-def read_estimate(path: Path) -> xr.Dataset:
-    """Reads {filter}.nc.
+def read_estimate(path: Path, *needed: str) -> xr.Dataset:
+    """Reads {filter}.nc, which must hold the variables SCORED and those that are ``needed`` besides.
 
     Raises:
-        FileFault: if it is missing, damaged, foreign or of another format.
+        FileFault: if it is missing, damaged, foreign, of another format, or without a variable that it must hold.
     """
     data = _open(path, ESTIMATE_FORMAT)
-    missing = [name for name in ("mean", "spread", "rmse", "rmse_forecast", "crps", "crps_forecast") if name not in data]
+    missing = [name for name in (*SCORED, *needed) if name not in data]
     missing += [name for name in ("settings", "filter", "code_version", "diverged") if name not in data.attrs]
     if missing:
         raise FileFault(path, f"lacks {', '.join(missing)}", "remove it and run stage assimilate again")

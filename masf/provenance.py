@@ -15,17 +15,20 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parent
 
 
-def code_version(*modules: str) -> str:
+def code_version(*modules: str, without: str | None = None) -> str:
     """Fingerprint of the code of ``modules`` (names below ``masf``) and of all that they import from this package.
+
+    ``without`` names a module below ``masf`` that is imported but does not run.
 
     Raises:
         ValueError: for a module that does not exist.
     """
+    left_out = f"masf.{without}"
     seen: set[str] = set()
     waiting = [f"masf.{m}" for m in modules]
     while waiting:
         module = waiting.pop()
-        if module not in seen:
+        if module not in seen and module != left_out:
             seen.add(module)
             waiting.extend(_imports(module))
     digest = hashlib.sha256()
@@ -39,14 +42,23 @@ def simulate_version(system: str) -> str:
     return code_version("simulate", f"systems.{system}")
 
 
-def assimilate_version(filter_module: str, system: str) -> str:
-    """The code version of stage assimilate for one filter and system."""
-    return code_version("assimilation", f"filters.{filter_module}", f"systems.{system}")
+def assimilate_version(filter_module: str, system: str, command: str | None = None) -> str:
+    """The code version of stage assimilate for one filter and system; of a command, its words and the files that it names."""
+    if command is None:
+        return code_version("assimilation", f"filters.{filter_module}", f"systems.{system}", without="external")
+    from masf.external import files_of
+
+    digest = hashlib.sha256(f"{code_version('assimilation', f'systems.{system}')} {command}\n".encode())
+    for path in files_of(command):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
-def tune_version(filter_module: str, system: str) -> str:
+def tune_version(filter_module: str, system: str, command: str | None = None) -> str:
     """The code version of stage tune for one filter and system."""
-    return code_version("tuning", f"filters.{filter_module}", f"systems.{system}")
+    if command is None:
+        return code_version("tuning", f"filters.{filter_module}", f"systems.{system}")
+    return f"{code_version('tuning', f'systems.{system}')}+{assimilate_version(filter_module, system, command)}"
 
 
 def train_prior_version(system: str) -> str:

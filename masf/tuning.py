@@ -205,6 +205,7 @@ def tune(
     made_from: dict[str, Any],
     prior: Path | None = None,
     device: str = "auto",
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Searches the parameters of one filter in one situation; what {filter}.json holds.
 
@@ -222,6 +223,7 @@ def tune(
         made_from: versions and digests that the scores depend on; trials made from others are not taken from ``storage``.
         prior: the pretrained prior, for filters that use one.
         device: where to compute.
+        command: what runs a filter that is not ours, in place of the module.
 
     Raises:
         ValueError: for truths that differ in more than the seed, too few cycles, or a value in force outside the search.
@@ -232,7 +234,7 @@ def tune(
     settings = _common_settings(truths)
     if spin_up_cycles >= settings["cycles"]:
         raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
-    known = filter_class(module).Parameters(**parameters).model_dump()
+    known = parameters if command is not None else filter_class(module).Parameters(**parameters).model_dump()
     if unknown := sorted(search.keys() - known.keys()):
         raise ValueError(f"search: filter {module!r} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
     default = {key: parameters.get(key, known[key]) for key in sorted(search)}
@@ -251,7 +253,9 @@ def tune(
     progress = tqdm(total=trials, initial=len(finished), desc=f"tune {name}", unit="trial", disable=None)
 
     def score_of(chosen: dict[str, Any], truth: Truth) -> float:
-        trajectory, system, _ = run_filter(module, parameters | chosen, truth, prior=prior, device=device, saved_members=0)
+        trajectory, system, _ = run_filter(
+            module, parameters | chosen, truth, prior=prior, device=device, saved_members=0, command=command
+        )
         data = estimate(trajectory, truth, system, {"filter": name})
         return scores_of(data, gap=truth.settings.gap, spin_up_cycles=spin_up_cycles)[score]
 

@@ -42,9 +42,20 @@ def small_study(results: Path, **changes: Any) -> Study:
                 "panels": [{"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}],
             },
             "paths": {"kind": "trajectories", "title": "Paths", "experiment": "one_gap", "seed": 0},
+            "ranks": {
+                "kind": "rank_histograms", "title": "Ranks", "experiment": "one_gap", "observation": "every_one",
+                "ensemble": "analysis",
+            },
         },
     }  # fmt: skip
     return make_study(config | changes, root=ROOT)
+
+
+def exact_study(results: Path) -> Study:
+    """The same, where gap 2 has filter enkf as the reference."""
+    experiments = json.loads(small_study(results).config.model_dump_json(exclude_defaults=True))["experiments"]
+    experiments["one_gap"] |= {"reference": "enkf"}
+    return small_study(results, experiments=experiments)
 
 
 def error_of(name: str, gap: int, seed: int) -> float:
@@ -75,9 +86,14 @@ def write_results(
                 mean=mean,
                 spread=np.full_like(mean, 0.5 * error),
                 forecast_mean=truth.truth[s.gap :: s.gap] + 2 * by_cycle[:, None],
+                forecast_spread=np.repeat(by_cycle[:, None], mean.shape[1], axis=1),
                 members=np.repeat(mean[None, s.gap :: s.gap], 2, axis=0),
                 crps=by_cycle / 4,
                 crps_forecast=by_cycle / 2,
+                ranks=np.tile(np.arange(5, dtype="f4"), (s.cycles, 1)),
+                ranks_forecast=np.ones((s.cycles, 5), "f4"),
+                covariance=error**2 * np.repeat(np.eye(mean.shape[1])[None], s.cycles, axis=0) if cell.reference else None,
+                diagnostics={"error": by_cycle},
                 wall_seconds=np.array([9.0, 1.0, 3.0]),
                 cpu_seconds=np.array([8.0, 0.5, 1.5]),
                 diverged_at=(diverged or {}).get(key),

@@ -247,7 +247,7 @@ def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
     assert masf("study", config=tmp_path / "config.yaml", output=study) == (0, "")
     checked = load_study(study)
     for seed in (0, 1):
-        place = f"lorenz63/dt~0.01/all/gap~5/seed~{seed}"
+        place = f"lorenz63/dt~0.01/all/gap~5/members~10/seed~{seed}"
         folder = tmp_path / place
         assert masf("simulate", **CELL | {"seed": seed}, output=folder / "truth.nc")[0] == 0
         for name in ("masf", "enkf", "free_run"):
@@ -461,7 +461,7 @@ def test_aggregate_names_the_result_that_is_missing_or_of_another_cell(masf: Cal
     study = tmp_path / "config.yaml"
     study.write_text(yaml.safe_dump(config), encoding="utf-8")
     options = {"study": study, "scores": tmp_path / "s", "costs": tmp_path / "c", "tables": tmp_path / "tables"}
-    first = tmp_path / "lorenz63/dt~0.01/all/gap~5/seed~0/masf.nc"
+    first = tmp_path / "lorenz63/dt~0.01/all/gap~5/members~10/seed~0/masf.nc"
     refused(masf("aggregate", **options), str(first), "does not exist", "stage assimilate")
     first.parent.mkdir(parents=True)
     assert masf("assimilate", filter="enkf", truth=truth, output=tmp_path / "enkf.nc")[0] == 0

@@ -16,8 +16,8 @@ from masf.provenance import code_version
 from masf.registry import names
 
 ROOT = Path(__file__).parent.parent
-MASF_FAMILY = {"masf", "masf_fresh", "masf_guided"}
-OTHERS = {"enkf", "enkf_localized", "free_run", "kalman", "particle"}
+MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided"}
+OTHERS = {"enkf", "enkf_localized", "etkf", "free_run", "kalman", "letkf", "particle"}
 
 VERSIONS = """
 import json
@@ -111,7 +111,7 @@ def test_edit_of_the_cycle_changes_every_filter(changed: Callable) -> None:
     assert found >= assimilations(MASF_FAMILY | OTHERS)
 
 
-@pytest.mark.parametrize("module", ["tables.py", "figures.py", "cli.py", "study.py"])
+@pytest.mark.parametrize("module", ["tables.py", "figures.py", "cli.py", "study.py", "external.py"])
 def test_edit_of_later_stages_changes_no_version_of_an_earlier_one(module: str, changed: Callable) -> None:
     assert changed(module, add_code) == set()
 

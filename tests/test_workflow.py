@@ -25,7 +25,7 @@ from masf.study import load_study
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/config/tiny.yaml"
-CELLS = [f"lorenz63/dt~0.01/all/gap~5/seed~{seed}" for seed in (0, 1)]
+CELLS = [f"lorenz63/dt~0.01/all/gap~5/members~10/seed~{seed}" for seed in (0, 1)]
 COPIED = [
     "masf",
     "workflow",

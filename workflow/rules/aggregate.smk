@@ -20,7 +20,7 @@ rule aggregate:
                     result(f"tables/{table}"),
                     caption="../report/table.rst",
                     category="Tables",
-                    subcategory="Cost" if "_cost." in table else "Scores",
+                    subcategory=table_kind(table),
                     labels={"table": table.removesuffix(".csv")},
                 )
                 if table.endswith(".csv")

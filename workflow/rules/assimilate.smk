@@ -1,9 +1,12 @@
-# Stage assimilate: the template that every filter's rule in filters/ inherits. No request matches it by itself.
+# Stage assimilate: the rule that every filter's rule in filters/ inherits. No request matches it by itself; a filter's rule sets
+# which one it is by the wildcard {filter}, from which all else follows, and may set anything but the shell command anew.
 
 
 rule assimilate:
     input:
         truth=result(f"{CELL}/truth.nc"),
+        prior=prior_input,
+        tuned=tuned_input,
     output:
         estimate=result(f"{CELL}/{{filter}}.nc"),
         cost=result(f"{CELL}/{{filter}}.cost.json"),
@@ -15,13 +18,19 @@ rule assimilate:
         filter="(?!)",
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: lambda wildcards: resources_of(wildcards).threads
+    resources:
+        gpu=lambda wildcards: gpus(resources_of(wildcards).gpu),
+        mem_mb=lambda wildcards, attempt: resources_of(wildcards).mem_mb
+        * 2 ** (attempt - 1),
+        runtime=lambda wildcards, attempt: resources_of(wildcards).runtime
+        * 2 ** (attempt - 1),
     params:
-        command="",
-        version="",
-        device="cpu",
-        prior="",
-        tuned="",
+        command=assimilate_command,
+        version=assimilate_code,
+        device=device_of,
+        prior=input_option("prior"),
+        tuned=input_option("tuned"),
     shell:
         "{params.command} --truth {input.truth:q} {params.prior} {params.tuned} --device {params.device} --threads {threads}"
         " --output {output.estimate:q} --cost {output.cost:q} 2> {log:q}"

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
+from masf.external import missing_program
 from masf.provenance import (
     assimilate_version,
     code_version,
@@ -32,20 +33,22 @@ for name in STUDY.all_filters:
         raise WorkflowError(
             f"filter {name!r} has no rule: add workflow/rules/filters/{name}.smk, as the other files there"
         )
+    definition = STUDY.filters[name]
+    if definition.command and (program := missing_program(definition.command)):
+        remedy = definition.install or "install it, or leave the filter out"
+        raise WorkflowError(
+            f"filter {name!r} runs {program}, which is not there: {remedy}"
+        )
 
 RESULTS = STUDY.config.results.rstrip("/")
 SETTING = "{system}/{parameters}/{observation}"
-CELL = f"{SETTING}/gap~{{gap}}/seed~{{seed}}"
+PRIOR = f"{SETTING}/prior/prior.safetensors"
+CELL = f"{SETTING}/gap~{{gap}}/members~{{members}}/seed~{{seed}}"
 POINT = CELL.removesuffix("/seed~{seed}")
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 TABLES = [
-    f"{name}.{suffix}"
-    for name in (
-        *(f"{k}{kind}" for k in STUDY.config.experiments for kind in ("", "_cost")),
-        *(["tuning"] if STUDY.points else []),
-    )
-    for suffix in ("csv", "md", "tex")
+    f"{name}.{suffix}" for name in STUDY.tables for suffix in ("csv", "md", "tex")
 ]
 
 
@@ -54,6 +57,7 @@ wildcard_constraints:
     parameters="[^/]+",
     observation="[a-z0-9_]+",
     gap="[0-9]+",
+    members="[0-9]+",
     seed="[0-9]+",
 
 
@@ -85,14 +89,6 @@ def point_of(wildcards):
     return STUDY.points[POINT.format_map(dict(wildcards))]
 
 
-CELL_BY_SETTING = {cell.setting: cell for cell in reversed(STUDY.cells.values())}
-
-
-def setting_of(wildcards):
-    """The first cell with the system, parameters and observation that the wildcards name."""
-    return CELL_BY_SETTING[SETTING.format_map(dict(wildcards))]
-
-
 def gpus(count):
     """GPUs that a job asks for: none where the study uses none."""
     return count if STUDY.config.gpu else 0
@@ -107,9 +103,11 @@ def growing(amount):
 
 
 def command(stage, options):
-    """A masf command line, quoted for the shell; mappings become JSON."""
+    """A masf command line, quoted for the shell; mappings become JSON, and what is None is left out."""
     words = ["masf", stage]
     for name, value in options.items():
+        if value is None:
+            continue
         text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
@@ -120,29 +118,39 @@ def simulate_command(wildcards):
 
 
 def train_prior_command(wildcards):
-    cell = setting_of(wildcards)
+    prior = STUDY.priors[PRIOR.format_map(dict(wildcards))]
     return command(
         "train-prior",
         {
-            "system": cell.settings.system,
-            "parameters": cell.settings.parameters,
-            "observation": cell.settings.observation,
-            "settings": STUDY.prior_settings(cell).model_dump(exclude_defaults=True),
+            "system": prior.system,
+            "parameters": prior.parameters,
+            "observation": prior.observation,
+            "settings": prior.settings.model_dump(exclude_defaults=True),
             "seed": STUDY.config.seeds.training,
         },
     )
 
 
-def assimilate_command(name):
-    """The command of a filter of this package, as a function of the wildcards."""
-    return lambda wildcards: command(
+def runner(name):
+    """The options that say what runs a filter."""
+    external = STUDY.filter_command(name)
+    return {
+        "filter": name,
+        "module": STUDY.filter_module(name) if external is None else None,
+        "command": external,
+    }
+
+
+def assimilate_command(wildcards):
+    name, cell = wildcards.filter, cell_of(wildcards)
+    return command(
         "assimilate",
         {
-            "filter": name,
-            "module": STUDY.filter_module(name),
-            "parameters": STUDY.default_parameters(name, cell_of(wildcards)),
+            **runner(name),
+            "parameters": STUDY.default_parameters(name, cell),
             "pinned": STUDY.config.pinned.get(name, {}),
-            "saved_members": STUDY.config.saved_members,
+            "saved_members": cell.saved_members,
+            "covariance": cell.reference is not None or None,
         },
     )
 
@@ -152,8 +160,7 @@ def tune_command(wildcards):
     return command(
         "tune",
         {
-            "filter": name,
-            "module": STUDY.filter_module(name),
+            **runner(name),
             "parameters": STUDY.filter_parameters(name, cell),
             "search": {
                 key: plain(choice) for key, choice in STUDY.search(name, cell).items()
@@ -166,29 +173,28 @@ def tune_command(wildcards):
     )
 
 
-# What the rules in filters/ are made of
+# What the rules of filters inherit
 
 
-def estimate_output(name):
-    """The files that a filter's rule writes."""
-    return {
-        "estimate": result(f"{CELL}/{name}.nc"),
-        "cost": result(f"{CELL}/{name}.cost.json"),
-    }
+def assimilate_code(wildcards):
+    """The code version of the filter that the wildcards name."""
+    name = wildcards.filter
+    return assimilate_version(
+        STUDY.filter_module(name), wildcards.system, STUDY.filter_command(name)
+    )
 
 
-def estimate_input(name):
-    """The files that a filter's rule reads: the pretrained prior and tuned parameters only where it uses them."""
+def prior_input(wildcards):
+    """The pretrained prior, in the cells where a filter's parameters need one."""
+    cell = cell_of(wildcards)
+    needed = STUDY.needs_prior(wildcards.filter, cell)
+    return result(STUDY.prior(cell).path) if needed else []
 
-    def prior(wildcards):
-        cell = cell_of(wildcards)
-        return result(cell.prior_path) if STUDY.needs_prior(name, cell) else []
 
-    def tuned(wildcards):
-        path = STUDY.tuning_path(name, cell_of(wildcards))
-        return [] if path is None else result(path)
-
-    return {"truth": result(f"{CELL}/truth.nc"), "prior": prior, "tuned": tuned}
+def tuned_input(wildcards):
+    """The tuned parameters, in the cells where a filter takes some."""
+    path = STUDY.tuning_path(wildcards.filter, cell_of(wildcards))
+    return [] if path is None else result(path)
 
 
 def input_option(name):
@@ -198,31 +204,14 @@ def input_option(name):
     )
 
 
-def assimilate_params(name):
-    """All params of a filter of this package, for ``params: **assimilate_params(name)``."""
-    code = STUDY.filter_module(name)
-    return {
-        "command": assimilate_command(name),
-        "version": lambda wildcards: assimilate_version(code, wildcards.system),
-        "device": device_of(name),
-        "prior": input_option("prior"),
-        "tuned": input_option("tuned"),
-    }
+def resources_of(wildcards):
+    """The resources that a filter's file in config/filters asks for."""
+    return STUDY.filters[wildcards.filter].resources
 
 
-def device_of(name):
+def device_of(wildcards):
     """Where a filter computes."""
-    return "cuda" if gpus(STUDY.filters[name].resources.gpu) else "cpu"
-
-
-def assimilate_resources(name):
-    """What a filter's file in config/filters asks for."""
-    asked = STUDY.filters[name].resources
-    return {
-        "gpu": gpus(asked.gpu),
-        "mem_mb": growing(asked.mem_mb),
-        "runtime": growing(asked.runtime),
-    }
+    return "cuda" if gpus(resources_of(wildcards).gpu) else "cpu"
 
 
 # Other functions of wildcards, inputs and outputs
@@ -232,5 +221,20 @@ def folder_of_tables(wildcards, output):
     return str(Path(output.tables[0]).parent)
 
 
+def table_kind(table):
+    """The heading of a table in the report."""
+    kinds = {
+        "_cost.": "Cost",
+        "_paired.": "Paired comparison",
+        "_exactness.": "Exactness",
+    }
+    return next((kind for end, kind in kinds.items() if end in table), "Scores")
+
+
 def figure_of(wildcards):
     return STUDY.config.figures[wildcards.figure]
+
+
+def figure_files(wildcards):
+    """The files that a figure reads besides the scores."""
+    return [result(path) for path in STUDY.figure_files(wildcards.figure)]

@@ -5,6 +5,7 @@ rule plot:
     input:
         study=result("study.json"),
         scores=result("scores.parquet"),
+        files=figure_files,
     output:
         pdf=result("figures/{figure}.pdf"),
         png=report(

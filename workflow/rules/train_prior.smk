@@ -1,9 +1,9 @@
-# Stage train-prior: one network for each system, parameters and observation, shared by seeds and gaps.
+# Stage train-prior: one network for each system, parameters and observation, shared by seeds, gaps, ensemble sizes and long rings.
 
 
 rule train_prior:
     output:
-        result(f"{SETTING}/prior/prior.safetensors"),
+        result(PRIOR),
     log:
         log_path(f"{SETTING}/prior"),
     benchmark:

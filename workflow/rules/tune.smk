@@ -7,7 +7,7 @@ rule tune:
             result(f"{cell.path}/truth.nc") for cell in point_of(wildcards)
         ],
         prior=lambda wildcards: (
-            result(point_of(wildcards)[0].prior_path)
+            result(STUDY.prior(point_of(wildcards)[0]).path)
             if STUDY.needs_prior(wildcards.filter, point_of(wildcards)[0])
             else []
         ),
@@ -21,19 +21,20 @@ rule tune:
         filter="|".join(STUDY.all_filters),
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: STUDY.filters[wildcards.filter].resources.threads
+    threads: lambda wildcards: resources_of(wildcards).threads
     resources:
-        gpu=lambda wildcards: gpus(STUDY.filters[wildcards.filter].resources.gpu),
-        mem_mb=lambda wildcards, attempt: growing(
-            STUDY.filters[wildcards.filter].resources.mem_mb
-        )(wildcards, attempt),
+        gpu=lambda wildcards: gpus(resources_of(wildcards).gpu),
+        mem_mb=lambda wildcards, attempt: resources_of(wildcards).mem_mb
+        * 2 ** (attempt - 1),
         runtime=STUDY.config.tuning.runtime if STUDY.config.tuning else 1,
     params:
         command=tune_command,
         version=lambda wildcards: tune_version(
-            STUDY.filter_module(wildcards.filter), wildcards.system
+            STUDY.filter_module(wildcards.filter),
+            wildcards.system,
+            STUDY.filter_command(wildcards.filter),
         ),
-        device=lambda wildcards: device_of(wildcards.filter),
+        device=device_of,
         truths=lambda wildcards, input: shlex.join(
             word for path in input.truths for word in ("--truth", path)
         ),
