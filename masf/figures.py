@@ -194,7 +194,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
     columns = min(definition.columns, len(names))
     rows = -(-len(names) // columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(PAGE_WIDTH, 1.4 * rows + 0.3), squeeze=False, layout="constrained", sharey=True
+        rows, columns, figsize=(PAGE_WIDTH, 1.5 * rows + 0.4), squeeze=False, layout="constrained", sharey=True
     )  # fmt: skip
     look = Look.of(study)
     variable = "ranks" if definition.ensemble == "analysis" else "ranks_forecast"
@@ -211,7 +211,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
             deviation = np.std(histograms, axis=0, ddof=1) if len(histograms) > 1 else None
             ax.bar(
                 np.arange(len(mean)), mean, 1.0, yerr=deviation, color=look.colours[label], alpha=0.6,
-                error_kw={"elinewidth": 0.6},
+                linewidth=0, error_kw={"elinewidth": 0.6},
             )  # fmt: skip
         missing = len(cells) - len(histograms)
         if missing:
@@ -220,7 +220,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
         _letters(ax, ascii_lowercase[i % 26], label)
     for ax in list(grid.flat)[len(names) :]:
         ax.set_axis_off()
-    figure.supxlabel(f"rank of the truth among members of the {definition.ensemble}", fontsize=8)
+    figure.supxlabel(f"rank of the truth among members of the {definition.ensemble} ensemble", fontsize=8)
     figure.supylabel("frequency over uniform", fontsize=8)
     return figure
 
