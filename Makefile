@@ -14,7 +14,7 @@ RUN = @flock --wait 5 --conflict-exit-code 75 $(LOCK) sh -c '\
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quick full study report test lint clean
+.PHONY: help install quick full study report dapper test lint clean
 
 help: ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,6 +40,13 @@ study: $(INSTALLED) ## The study of another config: make study CONFIG=my.yaml
 report: quick ## The quick study's report: results/quick/report.html
 	$(call RUN,config/quick.yaml,--report results/quick/report.html)
 
+.venv-dapper/.installed: workflow/envs/dapper-requirements.txt
+	$(PYTHON) -m venv .venv-dapper
+	.venv-dapper/bin/pip install --quiet --requirement $<
+	touch $@
+
+dapper: .venv-dapper/.installed ## Create .venv-dapper, which the filters dapper_* run in (config/dapper.yaml)
+
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest
 
@@ -50,5 +57,5 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --configfile config/quick.yaml
 
-clean: ## Remove the virtual environment; results stay
-	rm -rf $(VENV)
+clean: ## Remove the virtual environments; results stay
+	rm -rf $(VENV) .venv-dapper

@@ -1,0 +1,137 @@
+"""docs/adding-a-filter.md, performed: its files are written, its studies run, and nothing else is touched."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import xarray as xr
+from test_workflow import Project
+
+from masf.figures import Look, sweep
+from masf.study import Study, load_study
+
+GUIDE = (Path(__file__).parent.parent / "docs" / "adding-a-filter.md").read_text(encoding="utf-8")
+FILES = re.compile(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+EDITS = re.compile(r"^In `([^`\n]+)` now:\n\n```\w+\n((\w+:).*\n)```$", flags=re.MULTILINE)
+RUNS = re.compile(r"^(make study .*)$", flags=re.MULTILINE)
+LABELS = {"enkf": "EnKF", "nudging": "Nudging", "persistence": "Persistence"}
+
+
+def contents(root: Path) -> dict[str, str]:
+    """All files of a copy of the project that a study does not write."""
+    left_out = ("results", ".snakemake", "venv", ".make.lock")
+    paths = [path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    found = {str(path.relative_to(root)): path for path in paths}
+    return {name: path.read_text(encoding="utf-8") for name, path in found.items() if not name.startswith(left_out)}
+
+
+def perform(project: Project, part: str) -> str:
+    """Writes a part's files, makes its edits and runs its study; what the run said."""
+    for name, text in FILES.findall(part):
+        path = project.root / name
+        assert not path.exists()
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    for name, line, key in EDITS.findall(part):
+        path = project.root / name
+        text, count = re.subn(rf"^{key}.*\n", line, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert count == 1
+        path.write_text(text, encoding="utf-8")
+    (command,) = RUNS.findall(part)
+    done = project.run(*command.replace("make ", "make VENV=venv ", 1).split())
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def performed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, str], list[str]]:
+    """The project after both walks, what it held before, and what the runs said."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    before = contents(project.root)
+    ours, theirs = GUIDE.split("## A filter that is a command")
+    return project, before, [perform(project, ours), perform(project, theirs)]
+
+
+@pytest.fixture
+def study(performed: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.chdir(performed[0].root)
+    return load_study(Path("results/mine/study.json"))
+
+
+def test_nothing_but_the_files_of_the_guide_was_written(performed: Any) -> None:
+    project, before, _ = performed
+    after = contents(project.root)
+    assert {name: after.get(name) for name in before} == before
+    assert after.keys() - before.keys() == {name for name, _ in FILES.findall(GUIDE)}
+    assert len(FILES.findall(GUIDE)) == 3 + 1 + 3
+
+
+def test_second_run_made_only_what_is_new(performed: Any) -> None:
+    first, second = performed[2]
+    made = [
+        {name for name in ("simulate", "assimilate_enkf", "assimilate_nudging", "assimilate_persistence") if f" {name}:" in out}
+        for out in (first, second)
+    ]
+    assert made == [{"simulate", "assimilate_enkf", "assimilate_nudging"}, {"assimilate_persistence"}]
+
+
+@pytest.mark.usefixtures("study")
+def test_new_filters_are_in_the_tables() -> None:
+    table = pd.read_csv("results/mine/tables/lorenz63.csv")
+    for gap in (10, 20):
+        rows = table[table["gap"] == gap].set_index("filter")
+        assert list(rows.index) == list(LABELS)
+        assert rows["runs"].tolist() == [2, 2, 2]
+        assert rows["diverged"].tolist() == [0, 0, 0]
+        # Each knows less than the one before it.
+        assert rows["rmse_mean"].is_monotonic_increasing
+    for name in ("lorenz63", "lorenz63_cost"):
+        text = Path(f"results/mine/tables/{name}.md").read_text(encoding="utf-8")
+        assert all(f"| {label} " in text for label in LABELS.values())
+    costs = pd.read_parquet("results/mine/costs.parquet").groupby("filter")
+    assert (costs["seconds_per_cycle"].min() > 0).all()
+    assert (costs["peak_memory_mib"].min() > 10).all()
+
+
+def test_new_filters_are_in_the_figures_in_a_look_of_their_own(study: Study) -> None:
+    for suffix in ("pdf", "png"):
+        assert Path(f"results/mine/figures/gaps.{suffix}").stat().st_size > 5000
+    look = Look.of(study)
+    figure = sweep(study, study.config.figures["gaps"], pd.read_parquet("results/mine/scores.parquet"))
+    (legend,) = figure.legends
+    shown = dict(zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True))
+    plt.close(figure)
+    assert list(shown) == list(LABELS.values())
+    for label, handle in shown.items():
+        assert handle.get_color() == look.colours[label]
+        assert handle.get_marker() == look.markers[label]
+    assert len({handle.get_color() for handle in shown.values()}) == len({h.get_marker() for h in shown.values()}) == 3
+
+
+@pytest.mark.usefixtures("study")
+def test_parameters_of_the_guide_reached_the_filters() -> None:
+    folder = Path("results/mine/lorenz63/dt~0.01/all/gap~10/seed~0")
+    attributes = {name: xr.open_dataset(folder / f"{name}.nc").attrs for name in ("nudging", "persistence")}
+    assert attributes["nudging"]["filter_parameters"] == '{"gain": 0.5}'
+    assert attributes["persistence"]["filter_parameters"] == '{"variance": 4.0}'
+    assert attributes["persistence"]["filter_command"] == "python my_filters/persistence.py"
+
+
+def test_edit_of_a_command_s_file_reruns_it_alone(performed: Any) -> None:
+    project, _, _ = performed
+    assert project.planned("config/mine.yaml") == {}
+    with project.edited("my_filters/persistence.py", lambda text: f"{text}\n# An edit.\n"):
+        assert project.planned("config/mine.yaml") == {"assimilate_persistence": 4, "aggregate": 1, "plot": 1, "all": 1}
+
+
+def test_bad_parameter_of_a_new_filter_is_refused_before_any_job(performed: Any) -> None:
+    project, _, _ = performed
+    with project.edited("config/filters/nudging.yaml", lambda text: text.replace("gain: 0.5", "gain: 2")):
+        done = project.make("config/mine.yaml")
+    assert done.returncode != 0
+    assert "filter 'nudging': gain = 2: input should be less than or equal to 1" in done.stdout
