@@ -10,6 +10,13 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
+from masf.costs import (
+    PLOT_REQUEST,
+    aggregate_request,
+    assimilate_request,
+    simulate_request,
+    train_prior_request,
+)
 from masf.provenance import (
     assimilate_version,
     code_version,
@@ -83,9 +90,12 @@ def gpus(count):
     return count if STUDY.config.gpu else 0
 
 
-def growing(amount):
-    """A resource that doubles with each retry."""
-    return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
+def asked(request):
+    """Memory and time of a job, from its ``Request``, a function of the wildcards; both double with each retry."""
+    return {
+        "mem_mb": lambda wildcards, attempt: request(wildcards).attempt(attempt).mem_mb,
+        "runtime": lambda wildcards, attempt: request(wildcards).attempt(attempt).runtime,
+    }
 
 
 # Commands
@@ -169,12 +179,12 @@ def assimilate_params(name):
 
 
 def assimilate_resources(name):
-    """What a filter's file in config/filters asks for."""
-    asked = STUDY.filters[name].resources
+    """What a filter asks for: at least what its file in config/filters says."""
     return {
-        "gpu": gpus(asked.gpu),
-        "mem_mb": growing(asked.mem_mb),
-        "runtime": growing(asked.runtime),
+        "gpu": gpus(STUDY.filters[name].resources.gpu),
+        **asked(
+            lambda wildcards: assimilate_request(STUDY, name, cell_of(wildcards))
+        ),
     }
 
 

@@ -12,8 +12,7 @@ rule simulate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(20),
+        **asked(lambda wildcards: simulate_request(cell_of(wildcards))),
     params:
         command=simulate_command,
         version=lambda wildcards: simulate_version(wildcards.system),

@@ -13,8 +13,7 @@ rule train_prior:
     threads: 1
     resources:
         gpu=gpus(1),
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        **asked(lambda wildcards: train_prior_request(STUDY, setting_of(wildcards))),
     params:
         command=train_prior_command,
         version=lambda wildcards: train_prior_version(wildcards.system),
