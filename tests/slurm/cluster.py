@@ -27,6 +27,7 @@ from types import TracebackType
 import psutil
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
+COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 PACKAGES = ("slurm-wlm", "munge")
 PATIENCE = 60
 """Seconds that a daemon may take to answer."""
@@ -121,7 +122,12 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """What a command needs to find the cluster."""
-        return os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
+        return os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": f"{self.folder / 'bin'}:{_path()}"}
+
+    def submitted(self) -> list[list[str]]:
+        """The words of each call of sbatch so far."""
+        record = self.folder / "sbatch.calls"
+        return [line.split("\0") for line in record.read_text(encoding="utf-8").split("\0\0")[:-1]] if record.exists() else []
 
     def __enter__(self) -> Cluster:
         try:
@@ -142,8 +148,18 @@ class Cluster:
         return done.stdout
 
     def _start(self) -> None:
-        for name in ("state", "spool"):
+        for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir()
+        # SLURM takes SLURM_CONF out of its jobs' environment, but not this folder out of their path.
+        for name in COMMANDS:
+            wrapper = self.folder / "bin" / name
+            record = f'printf "%s\\0" "$@" >> "{self.folder}/sbatch.calls"; printf "\\0" >> "{self.folder}/sbatch.calls"'
+            wrapper.write_text(
+                f'#!/bin/sh\nexport SLURM_CONF="{self.folder}/slurm.conf"\n{record if name == "sbatch" else ""}\n'
+                f'exec "{shutil.which(name, path=_path())}" "$@"\n',
+                encoding="utf-8",
+            )  # fmt: skip
+            wrapper.chmod(0o755)
         key = self.folder / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)
