@@ -3,8 +3,8 @@
     snakemake --profile local --cores 1 --configfile benchmarks/cost_study.yaml
     python benchmarks/measured_costs.py results/costs/costs.parquet masf/measured_costs.csv
 
-`masf plan --measured` takes a table that this script made of another study's costs, such as results/quick/costs.parquet, on your own
-machine. Seconds are of processor time where nothing was computed on a GPU, so that other work on the machine does not count.
+`masf plan --measured` takes a table that this script made of the costs of another study, such as results/quick/costs.parquet, on
+your own machine. Seconds are of processor time where nothing was computed on a GPU: other work on the machine does not count.
 """
 
 from __future__ import annotations

@@ -4,11 +4,13 @@ Expectations come from measured runs (``measured_costs.csv``, written by ``bench
 
     gap * step(N d) + analysis(N d)
 
-with ``step`` from filter ``free_run``, which does nothing else, and ``analysis`` the rest. Each is interpolated between measured
-sizes N d, linearly in logarithms, and extended beyond the largest along the last piece; below the smallest it is constant.
+with ``step`` from filter ``free_run``, which does nothing else, and ``analysis`` the rest. Each is interpolated between
+measured sizes N d, linearly in logarithms, and extended beyond the largest along the last piece; below the smallest it is
+constant.
 
-Requests are meant to suffice at the first attempt nearly always: what the filter's file says, or MARGIN times the expectation where
-that is more, doubled with each retry. A filter without measurements asks for what its file says, in proportion to the cell's size.
+Requests are meant to suffice at the first attempt nearly always: what the filter's file says, or MARGIN times the expectation
+where that is more, doubled with each retry. A filter without measurements asks for what its file says, in proportion to the
+cell's size.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,16 +142,22 @@ class Measured:
         """Expected seconds of one cycle of a filter that is known."""
         runs = self._of(filter_name, size.system)
         analysis = [
-            (run.size.ensemble, max(run.seconds_per_cycle - run.size.gap * self._step(run.size), 0.05 * run.seconds_per_cycle))
+            (
+                run.size.ensemble,
+                max(run.seconds_per_cycle - run.size.gap * self.step_seconds(run.size), 0.05 * run.seconds_per_cycle),
+            )
             for run in runs
         ]
-        return size.gap * self._step(size) + interpolated(analysis, size.ensemble)
+        return size.gap * self.step_seconds(size) + interpolated(analysis, size.ensemble)
 
     def peak_memory_mib(self, filter_name: str, size: Size) -> float:
         """Expected memory of a filter that is known, the trajectory apart."""
-        return interpolated([(run.size.ensemble, run.peak_memory_mib) for run in self._of(filter_name, size.system)], size.ensemble)
+        return interpolated(
+            [(run.size.ensemble, run.peak_memory_mib) for run in self._of(filter_name, size.system)], size.ensemble
+        )
 
-    def _step(self, size: Size) -> float:
+    def step_seconds(self, size: Size) -> float:
+        """Expected seconds of one model step of an ensemble; 0 without measurements."""
         runs = self._of("free_run", size.system)
         return interpolated([(run.size.ensemble, run.seconds_per_cycle / run.size.gap) for run in runs], size.ensemble)
 
@@ -157,7 +167,7 @@ class Measured:
         return [run for run in runs if run.size.system == system] or runs
 
 
-def interpolated(points: list[tuple[float, float]], x: float) -> float:
+def interpolated(points: Sequence[tuple[float, float]], x: float) -> float:
     """The value at x > 0 of what ``points`` (x_i, y_i), all positive, say: see the module's docstring. 0 without points.
 
     Points with one x count as their mean; a single x is extended in proportion.
@@ -172,7 +182,7 @@ def interpolated(points: list[tuple[float, float]], x: float) -> float:
         return known[0][1]
     if len(known) == 1:
         return known[0][1] * x / known[0][0]
-    (x0, y0), (x1, y1) = next((pair for pair in zip(known, known[1:], strict=False) if x <= pair[1][0]), known[-2:])
+    (x0, y0), (x1, y1) = next((pair for pair in pairwise(known) if x <= pair[1][0]), known[-2:])
     slope = math.log(y1 / y0) / math.log(x1 / x0)
     return y0 * (x / x0) ** slope if x <= x1 else y1 * (x / x1) ** max(slope, 0.0)
 
@@ -183,7 +193,7 @@ def interpolated(points: list[tuple[float, float]], x: float) -> float:
 def simulate_seconds(cell: Cell, measured: Measured) -> float:
     """Expected seconds of stage simulate; at most, because filters step whole ensembles."""
     size = Size.of(cell.settings)
-    return START_SECONDS + size.cycles * size.gap * measured._step(size)
+    return START_SECONDS + size.cycles * size.gap * measured.step_seconds(size)
 
 
 def assimilate_seconds(study: Study, name: str, cell: Cell, measured: Measured) -> float | None:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from test_workflow import PATIENCE, Project
+from test_workflow import Project
+
+PATIENCE = 900
+"""Seconds after which a hanging run counts as failed; on a machine of its own a run takes a twentieth of that."""
 
 CELLS = [f"lorenz63/dt~0.01/all/gap~5/seed~{seed}" for seed in (0, 1)]
 
@@ -51,7 +54,7 @@ class Obstructed(Project):
         (root / "obstacles").mkdir()
         (root / "masf" / "filters" / "obstacle.py").write_text(FILTER, encoding="utf-8")
         (root / "config" / "filters" / "obstacle.yaml").write_text(
-            "{label: Obstacle, resources: {mem_mb: 700, runtime: 5}}\n", encoding="utf-8"
+            "{label: Obstacle, resources: {mem_mb: 900, runtime: 5}}\n", encoding="utf-8"
         )
         rules = root / "workflow" / "rules" / "filters"
         text = (rules / "free_run.smk").read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -172,7 +173,9 @@ class Cluster:
             encoding="utf-8",
         )  # fmt: skip
         (self.folder / "gres.conf").write_text("NodeName=localhost Name=gpu File=/dev/null\n", encoding="utf-8")
-        munge = [f"--{name}={self.folder / 'munge'}.{name.split('-')[0]}" for name in ("socket", "pid-file", "log-file", "seed-file")]
+        munge = [
+            f"--{name}={self.folder / 'munge'}.{name.split('-')[0]}" for name in ("socket", "pid-file", "log-file", "seed-file")
+        ]
         self._daemon("munged", "--foreground", "--force", f"--key-file={key}", *munge)
         self._wait(lambda: (self.folder / "munge.socket").exists(), "munged")
         self._daemon("slurmctld", "-D")
@@ -181,14 +184,12 @@ class Cluster:
 
     def _daemon(self, *words: str) -> None:
         with (self.folder / f"{words[0]}.out").open("w") as out:
-            self.daemons.append(
-                subprocess.Popen(  # noqa: S603
-                    words, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )  # fmt: skip
+            daemon = subprocess.Popen(  # noqa: S603
+                words, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
+        self.daemons.append(daemon)
 
-    def _wait(self, ready, what: str) -> None:
+    def _wait(self, ready: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + PATIENCE
         while True:
             with suppress(RuntimeError):

@@ -3,6 +3,7 @@ import json
 import shlex
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 # The package sits beside the workflow; an installed one is used where the workflow is imported as a module.
@@ -17,6 +18,7 @@ from masf.costs import (
     simulate_request,
     train_prior_request,
 )
+from masf.files import FileFault, require_writable
 from masf.provenance import (
     assimilate_version,
     code_version,
@@ -39,10 +41,16 @@ for name in STUDY.all_filters:
         )
 
 RESULTS = STUDY.config.results.rstrip("/")
+try:
+    require_writable(Path(RESULTS))
+except FileFault as fault:
+    raise WorkflowError(f"config: results = {RESULTS!r}: {fault}") from None
+
 SETTING = "{system}/{parameters}/{observation}"
 CELL = f"{SETTING}/gap~{{gap}}/seed~{{seed}}"
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
+LONGEST_OPTION = 2**15
 TABLES = [
     f"{name}{kind}.{suffix}"
     for name in STUDY.config.experiments
@@ -94,7 +102,9 @@ def asked(request):
     """Memory and time of a job, from its ``Request``, a function of the wildcards; both double with each retry."""
     return {
         "mem_mb": lambda wildcards, attempt: request(wildcards).attempt(attempt).mem_mb,
-        "runtime": lambda wildcards, attempt: request(wildcards).attempt(attempt).runtime,
+        "runtime": lambda wildcards, attempt: request(wildcards)
+        .attempt(attempt)
+        .runtime,
     }
 
 
@@ -110,8 +120,33 @@ def command(stage, options):
     return shlex.join(words)
 
 
+def observation_json(wildcards):
+    return json_of_setting(SETTING.format_map(dict(wildcards)))
+
+
+@cache
+def json_of_setting(setting):
+    return json.dumps(CELL_BY_SETTING[setting].settings.observation, sort_keys=True)
+
+
+def observation_input(wildcards):
+    """The file of an observation that is too long for a command line, which may have 128 KiB; none for others."""
+    if len(observation_json(wildcards)) <= LONGEST_OPTION:
+        return []
+    return result(f"{SETTING}/observation.json").format_map(dict(wildcards))
+
+
+def observation_option(wildcards):
+    """The observation itself, or the name of its file."""
+    path = observation_input(wildcards)
+    return f"@{path}" if path else setting_of(wildcards).settings.observation
+
+
 def simulate_command(wildcards):
-    return command("simulate", asdict(cell_of(wildcards).settings))
+    settings = asdict(cell_of(wildcards).settings)
+    return command(
+        "simulate", settings | {"observation": observation_option(wildcards)}
+    )
 
 
 def train_prior_command(wildcards):
@@ -121,7 +156,7 @@ def train_prior_command(wildcards):
         {
             "system": cell.settings.system,
             "parameters": cell.settings.parameters,
-            "observation": cell.settings.observation,
+            "observation": observation_option(wildcards),
             "settings": STUDY.prior_settings(cell).model_dump(exclude_defaults=True),
             "seed": STUDY.config.seeds.training,
         },
@@ -182,9 +217,7 @@ def assimilate_resources(name):
     """What a filter asks for: at least what its file in config/filters says."""
     return {
         "gpu": gpus(STUDY.filters[name].resources.gpu),
-        **asked(
-            lambda wildcards: assimilate_request(STUDY, name, cell_of(wildcards))
-        ),
+        **asked(lambda wildcards: assimilate_request(STUDY, name, cell_of(wildcards))),
     }
 
 

@@ -1,7 +1,23 @@
-# Stage simulate: one truth with its measurements and initial ensemble for each cell.
+# Stage simulate: one truth with its measurements and initial ensemble for each cell. Observations too long for a command have a file.
+
+
+rule observation:
+    output:
+        result(f"{SETTING}/observation.json"),
+    log:
+        log_path(f"{SETTING}/observation"),
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        text=observation_json,
+    script:
+        "../scripts/write_text.py"
 
 
 rule simulate:
+    input:
+        observation=observation_input,
     output:
         result(f"{CELL}/truth.nc"),
     log:

@@ -2,6 +2,8 @@
 
 
 rule train_prior:
+    input:
+        observation=observation_input,
     output:
         result(f"{SETTING}/prior/prior.safetensors"),
     log:
@@ -12,8 +14,8 @@ rule train_prior:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=gpus(1),
         **asked(lambda wildcards: train_prior_request(STUDY, setting_of(wildcards))),
+        gpu=gpus(1),
     params:
         command=train_prior_command,
         version=lambda wildcards: train_prior_version(wildcards.system),
