@@ -85,9 +85,9 @@ class Size:
         return self.dimension * self.members
 
     @property
-    def trajectory_mib(self) -> float:
-        """Truth, mean and spread, each once in work and once in writing."""
-        return 6 * 4 * self.dimension * (self.cycles * self.gap + 1) / MIB
+    def arrays_mib(self) -> float:
+        """What grows with the cell: truth, mean and spread, once in work and once in writing, and an analysis' ensembles."""
+        return 4 * (6 * self.dimension * (self.cycles * self.gap + 1) + 8 * self.ensemble) / MIB
 
 
 @cache
@@ -151,7 +151,7 @@ class Measured:
         return size.gap * self.step_seconds(size) + interpolated(analysis, size.ensemble)
 
     def peak_memory_mib(self, filter_name: str, size: Size) -> float:
-        """Expected memory of a filter that is known, the trajectory apart."""
+        """Expected memory of a filter that is known, but for the arrays of a long run or a large ensemble."""
         return interpolated(
             [(run.size.ensemble, run.peak_memory_mib) for run in self._of(filter_name, size.system)], size.ensemble
         )
@@ -231,7 +231,7 @@ def simulate_request(cell: Cell) -> Request:
     """What stage simulate asks for in a cell."""
     size = Size.of(cell.settings)
     seconds = simulate_seconds(cell, Measured.read())
-    return Request(math.ceil(1000 + MARGIN * size.trajectory_mib), max(10, math.ceil(MARGIN * seconds / 60)))
+    return Request(math.ceil(1000 + MARGIN * size.arrays_mib), max(10, math.ceil(MARGIN * seconds / 60)))
 
 
 def assimilate_request(study: Study, name: str, cell: Cell) -> Request:
@@ -240,9 +240,8 @@ def assimilate_request(study: Study, name: str, cell: Cell) -> Request:
     seconds = assimilate_seconds(study, name, cell, measured)
     if seconds is None:
         growth = max(1.0, size.ensemble / REFERENCE_SIZE)
-        arrays = MARGIN * (size.trajectory_mib + 4 * size.ensemble / MIB)
-        return Request(math.ceil(asked.mem_mb + arrays), math.ceil(asked.runtime * growth))
-    peak = measured.peak_memory_mib(_measured_name(study, name, measured) or name, size) + size.trajectory_mib
+        return Request(math.ceil(asked.mem_mb + 2 * size.arrays_mib), math.ceil(asked.runtime * growth))
+    peak = measured.peak_memory_mib(_measured_name(study, name, measured) or name, size) + size.arrays_mib
     return Request(
         max(asked.mem_mb, math.ceil(PROCESS_MIB + 2 * peak)),
         max(asked.runtime, math.ceil(MARGIN * seconds / 60)),
@@ -260,7 +259,7 @@ def train_prior_request(study: Study, cell: Cell) -> Request:
 def aggregate_request(study: Study) -> Request:
     """What stage aggregate asks for: it reads one estimate at a time."""
     estimates = sum(len(cell.filters) for cell in study.cells.values())
-    largest = max(Size.of(cell.settings).trajectory_mib for cell in study.cells.values())
+    largest = max(Size.of(cell.settings).arrays_mib for cell in study.cells.values())
     return Request(math.ceil(2000 + MARGIN * largest + estimates / 10), math.ceil(30 + estimates / 300))
 
 
