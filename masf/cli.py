@@ -30,15 +30,21 @@ study_option = click.option(
 
 
 class JsonMapping(click.ParamType):
-    """A JSON object on the command line."""
+    """A JSON object on the command line, or ``@FILE`` that holds one: a command may not be longer than 128 KiB."""
 
     name = "json"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
+        text = value
+        if value.startswith("@"):
+            try:
+                text = Path(value[1:]).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                self.fail(f"{value!r}: the file cannot be read: {error}", param, ctx)
         try:
-            content = json.loads(value)
+            content = json.loads(text)
         except json.JSONDecodeError as error:
             self.fail(f"{value!r} is not JSON: {error}", param, ctx)
         if not isinstance(content, dict):
@@ -65,6 +71,14 @@ def use_threads(threads: int) -> None:
     """Limits numerical libraries to ``threads`` cores; to be called before they are imported."""
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
+
+
+def use_device(device: str) -> None:
+    """Claims a card of its own for a process that shall compute on one; to be called before torch is imported."""
+    if device == "cuda":
+        from masf.devices import claim_card
+
+        claim_card()
 
 
 @commands.command()
@@ -130,6 +144,7 @@ def train_prior(
 ) -> None:
     """Train the network that denoises forecast ensembles, once for all seeds and gaps."""
     use_threads(threads)
+    use_device(device)
     from masf.observations import ObservationSettings
     from masf.prior_settings import PriorSettings
 
@@ -213,6 +228,7 @@ def assimilate(
     if command is not None and (module is not None or prior is not None):
         raise click.UsageError("--command runs a filter that is not ours: it takes neither --module nor --prior")
     use_threads(threads)
+    use_device(device)
     from masf.assimilation import run_filter
     from masf.cycle import peak_memory_mib
     from masf.dataset import read_truth, write_cost, write_estimate
@@ -291,6 +307,26 @@ def tuned_settings(results: Path) -> None:
     if not paths:
         raise ValueError(f"{results}: holds no tuning/*.json; run a study with a section tuning first")
     click.echo(settings_blocks([read_tuned(path) for path in paths]))
+
+
+@commands.command()
+@click.option("--config", default="config/config.yaml", show_default=True, type=EXISTING, help="The study.")
+@click.option("--gpu/--no-gpu", default=None, help="Count as if the config said gpu: true, or false.")
+@click.option(
+    "--measured", type=EXISTING, help="Measured costs, as benchmarks/measured_costs.py writes them; masf's own without this."
+)
+def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
+    """Count the jobs that are left to run, and estimate their CPU and GPU hours.
+
+    To be called in the repository's root, as the workflow itself.
+    """
+    from masf.costs import MEASURED, Measured
+    from masf.plan import dry_run, expected, report
+    from masf.study import load_study
+
+    checked, costs = load_study(config), Measured.read(measured or MEASURED)
+    jobs = dry_run(config, *([] if gpu is None else ["--config", f"gpu={str(gpu).lower()}"]))
+    click.echo(report(expected(checked, jobs, costs), costs))
 
 
 @commands.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parent
 
 
+@cache
 def code_version(*modules: str, without: str | None = None) -> str:
     """Fingerprint of the code of ``modules`` (names below ``masf``) and of all that they import from this package.
 

@@ -37,6 +37,7 @@ COPIED = [
     "environment.yml",
     "local",
     "slurm",
+    "workstation",
 ]
 AFTER_ALL_FILTERS = {"aggregate": 1, "plot": 2, "all": 1}
 PATIENCE = 300
@@ -234,6 +235,74 @@ def test_edit_of_a_comment_or_of_what_the_study_does_not_run_reruns_nothing(proj
         project.edited("masf/systems/lorenz96.py", add_code),
     ):
         assert project.planned() == {}
+
+
+def estimates_in(out: str) -> set[str]:
+    """The truths and estimates that a dry run would make, below the results."""
+    outputs = re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE)
+    return {path.removeprefix("results/tiny/") for line in outputs for path in line.split(", ") if path.endswith(".nc")}
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(
+            lambda c: c["pinned"]["masf"].update(steps=5), {(cell, "masf") for cell in CELLS}, id="parameter of a filter"
+        ),
+        pytest.param(
+            lambda c: c["seeds"].update(test=[0, 1, 7]),
+            {("lorenz63/dt~0.01/all/gap~5/seed~7", name) for name in ("truth", "masf", "enkf", "broken")},
+            id="seed",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(gaps=[5, 6]),
+            {
+                (f"lorenz63/dt~0.01/all/gap~6/seed~{seed}", name)
+                for seed in (0, 1)
+                for name in ("truth", "masf", "enkf", "broken")
+            },
+            id="gap",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["same_cells"]["parameters"].update(rho=30),
+            {(f"lorenz63/dt~0.01+rho~30/all/gap~5/seed~{seed}", name) for seed in (0, 1) for name in ("truth", "enkf")},
+            id="parameter of a system",
+        ),
+    ],
+)
+def test_edit_of_the_config_reruns_exactly_the_cells_it_changes(
+    change: Callable, expected: set[tuple[str, str]], project: Project
+) -> None:
+    def without_sweep(config: dict[str, Any]) -> None:
+        change(config)
+        del config["figures"]
+
+    out = project.dry_run(project.changed_config(without_sweep))
+    assert estimates_in(out) == {f"{cell}/{name}.nc" for cell, name in expected}
+
+
+def test_observation_too_long_for_a_command_goes_by_a_file(project: Project) -> None:
+    dimension = 100
+    matrix = [[1 / (1 + i + j) for j in range(dimension)] for i in range(dimension)]
+    assert len(str(matrix)) > 2**17
+
+    def dense(config: dict[str, Any]) -> None:
+        config["results"] = "results/dense"
+        config["observations"]["all"] = {"operator": "matrix", "matrix": matrix, "noise": 1.0}
+        parameters = {"dt": 0.01, "forcing": 8, "dimension": dimension}
+        config["experiments"] = {"dense": {**config["experiments"]["same_cells"], "system": "lorenz96", "parameters": parameters}}
+        del config["figures"], config["experiments"]["dense"]["leave_out_filters"]
+        config["filters"] = ["enkf"]
+        config["pinned"] = {}
+        config["seeds"]["test"] = [0]
+
+    config = project.changed_config(dense)
+    done = project.run("snakemake", "--profile", "local", "--configfile", config)
+    assert done.returncode == 0, done.stdout
+    assert (project.root / "results" / "dense" / "tables" / "dense.csv").exists()
+    matrix[0][0] = 2.0
+    assert project.planned(project.changed_config(dense))["simulate"] == 1
 
 
 def add_seed_and_filter(config: dict[str, Any]) -> None:
@@ -452,12 +521,22 @@ def test_profiles_do_not_set_the_same_keys() -> None:
         path.parent.name: set(yaml.safe_load(path.read_text(encoding="utf-8")))
         for path in ROOT.glob("workflow/profiles/*/*.yaml")
     }
-    assert set(profiles) == {"default", "local", "slurm"}
-    for name in ("local", "slurm"):
+    assert set(profiles) == {"default", "local", "slurm", "workstation"}
+    for name in set(profiles) - {"default"}:
         assert not profiles["default"] & profiles[name]
 
 
-@pytest.mark.parametrize("name", ["local", "slurm"])
+def test_slurm_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_queue() -> None:
+    profile = yaml.safe_load((ROOT / "slurm" / "config.yaml").read_text(encoding="utf-8"))
+    files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config" / "filters").glob("*.yaml")}
+    asked = {f"assimilate_{name}": content.get("resources", {}) for name, content in files.items()}
+    on_gpu = {rule for rule, resources in asked.items() if resources.get("gpu")}
+    assert set(profile["set-resources"]) == on_gpu | {"train_prior"}, "workflow/profiles/slurm: set-resources"
+    small = {rule for rule, resources in asked.items() if rule not in on_gpu and resources.get("runtime", 30) <= 10}
+    assert set(profile["groups"]) == small | {"simulate"}, "workflow/profiles/slurm: groups"
+
+
+@pytest.mark.parametrize("name", ["local", "slurm", "workstation"])
 def test_profile_is_found_from_the_root(name: str) -> None:
     assert (ROOT / name).is_symlink()
     assert not (ROOT / name).readlink().is_absolute()

@@ -30,11 +30,12 @@ rule aggregate:
         ],
     log:
         log_path("aggregate"),
+    benchmark:
+        benchmark_path("aggregate")
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        **asked(lambda wildcards: aggregate_request(STUDY)),
     params:
         folder=folder_of_tables,
         version=code_version("tables"),

@@ -20,11 +20,8 @@ rule assimilate:
         ENVIRONMENT
     threads: lambda wildcards: resources_of(wildcards).threads
     resources:
+        **asked(assimilate_asks),
         gpu=lambda wildcards: gpus(resources_of(wildcards).gpu),
-        mem_mb=lambda wildcards, attempt: resources_of(wildcards).mem_mb
-        * 2 ** (attempt - 1),
-        runtime=lambda wildcards, attempt: resources_of(wildcards).runtime
-        * 2 ** (attempt - 1),
     params:
         command=assimilate_command,
         version=assimilate_code,

@@ -3,6 +3,7 @@ import json
 import shlex
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 # The package sits beside the workflow; an installed one is used where the workflow is imported as a module.
@@ -10,7 +11,15 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
+from masf.costs import (
+    PLOT_REQUEST,
+    aggregate_request,
+    assimilate_request,
+    simulate_request,
+    train_prior_request,
+)
 from masf.external import missing_program
+from masf.files import FileFault, require_writable
 from masf.provenance import (
     assimilate_version,
     code_version,
@@ -41,12 +50,19 @@ for name in STUDY.all_filters:
         )
 
 RESULTS = STUDY.config.results.rstrip("/")
+try:
+    require_writable(Path(RESULTS))
+except FileFault as fault:
+    raise WorkflowError(f"config: results = {RESULTS!r}: {fault}") from None
+
 SETTING = "{system}/{parameters}/{observation}"
 PRIOR = f"{SETTING}/prior/prior.safetensors"
 CELL = f"{SETTING}/gap~{{gap}}/members~{{members}}/seed~{{seed}}"
 POINT = CELL.removesuffix("/seed~{seed}")
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
+LONGEST_OPTION = 2**15
+OBSERVATION = f"{RESULTS}/observations/{{observation}}.json"
 TABLES = [
     f"{name}.{suffix}" for name in STUDY.tables for suffix in ("csv", "md", "tex")
 ]
@@ -94,9 +110,14 @@ def gpus(count):
     return count if STUDY.config.gpu else 0
 
 
-def growing(amount):
-    """A resource that doubles with each retry."""
-    return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
+def asked(request):
+    """Memory and time of a job, from its ``Request``, a function of the wildcards; both double with each retry."""
+    return {
+        "mem_mb": lambda wildcards, attempt: request(wildcards).attempt(attempt).mem_mb,
+        "runtime": lambda wildcards, attempt: request(wildcards)
+        .attempt(attempt)
+        .runtime,
+    }
 
 
 # Commands
@@ -113,8 +134,34 @@ def command(stage, options):
     return shlex.join(words)
 
 
+@cache
+def json_of_observation(name):
+    settings = STUDY.config.observations[name].model_dump(exclude_defaults=True)
+    return json.dumps(settings, sort_keys=True)
+
+
+def observation_json(wildcards):
+    return json_of_observation(wildcards.observation)
+
+
+def observation_input(wildcards):
+    """The file of an observation that is too long for a command line, which may have 128 KiB; none for others."""
+    if len(observation_json(wildcards)) <= LONGEST_OPTION:
+        return []
+    return OBSERVATION.format_map(dict(wildcards))
+
+
+def observation_option(wildcards):
+    """The observation itself, or the name of its file."""
+    path = observation_input(wildcards)
+    return f"@{path}" if path else observation_json(wildcards)
+
+
 def simulate_command(wildcards):
-    return command("simulate", asdict(cell_of(wildcards).settings))
+    settings = asdict(cell_of(wildcards).settings)
+    return command(
+        "simulate", settings | {"observation": observation_option(wildcards)}
+    )
 
 
 def train_prior_command(wildcards):
@@ -124,7 +171,7 @@ def train_prior_command(wildcards):
         {
             "system": prior.system,
             "parameters": prior.parameters,
-            "observation": prior.observation,
+            "observation": observation_option(wildcards),
             "settings": prior.settings.model_dump(exclude_defaults=True),
             "seed": STUDY.config.seeds.training,
         },
@@ -212,6 +259,11 @@ def resources_of(wildcards):
 def device_of(wildcards):
     """Where a filter computes."""
     return "cuda" if gpus(resources_of(wildcards).gpu) else "cpu"
+
+
+def assimilate_asks(wildcards):
+    """What a filter asks for in a cell: at least what its file in config/filters says."""
+    return assimilate_request(STUDY, wildcards.filter, cell_of(wildcards))
 
 
 # Other functions of wildcards, inputs and outputs
