@@ -1,4 +1,4 @@
-"""Where the words of a filter's command lie; apart from masf.external, so that the code versions of other stages do without it."""
+"""Where the words of a filter's command lie; apart from masf.external, so that versions of other stages do without it."""
 
 from __future__ import annotations
 
