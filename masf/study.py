@@ -484,8 +484,9 @@ class Study:
             return False
         parameters = self.filter_parameters(name, cell)
         tried = [parameters]
-        if self._candidates(name, cell):
-            tried += [parameters | {k: v} for k, choice in self.search(name, cell).items() for v in extremes(choice)]
+        searches = {repr(search): search for search in (self.search(name, point) for point in self._candidates(name, cell))}
+        for search in searches.values():
+            tried += [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
         return any(cls.needs_torch(cls.Parameters(**p)) for p in tried)
 
     def prior(self, cell: Cell) -> PriorTraining:
