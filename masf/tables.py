@@ -49,7 +49,7 @@ def score(cell: Cell, data: Any, reference: Reference | None = None) -> dict[str
     See masf.dataset for the file.
     """
     if data.attrs["diverged"]:
-        return MISSING
+        return dict(MISSING)
     gap, spin_up = cell.settings.gap, cell.spin_up_cycles
     rmse = data["rmse"].values.astype(np.float64)
     after, analyses = slice(spin_up * gap + 1, None), slice((spin_up + 1) * gap, None, gap)
@@ -57,19 +57,17 @@ def score(cell: Cell, data: Any, reference: Reference | None = None) -> dict[str
     spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
     forecast_error, forecast_spread = (data[name].values[spin_up:] for name in ("rmse_forecast", "spread_forecast"))
     distances = {} if reference is None else reference.distances(Analyses.of(data, gap, spin_up))
-    return (
-        MISSING
-        | distances
-        | {
-            "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
-            "rmse_analysis": float(np.mean(rmse[analyses])),
-            "rmse_forecast": float(np.mean(forecast_error)),
-            "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
-            "spread_skill_forecast": float(np.sqrt(np.mean(forecast_spread**2) / np.mean(forecast_error**2))),
-            "crps": float(np.mean(data["crps"].values[spin_up:])),
-            "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up:])),
-        }
-    )
+    return {
+        **MISSING,
+        **distances,
+        "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
+        "rmse_analysis": float(np.mean(rmse[analyses])),
+        "rmse_forecast": float(np.mean(forecast_error)),
+        "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
+        "spread_skill_forecast": float(np.sqrt(np.mean(forecast_spread**2) / np.mean(forecast_error**2))),
+        "crps": float(np.mean(data["crps"].values[spin_up:])),
+        "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up:])),
+    }
 
 
 def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
