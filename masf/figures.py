@@ -18,7 +18,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from masf.dataset import read_estimate, read_truth
 from masf.files import FileFault, replacing
@@ -217,6 +217,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
         if missing:
             ax.text(0.5, 0.9, f"diverged in {missing} of {len(cells)}", ha="center", transform=ax.transAxes, fontsize=7)
         ax.axhline(1.0, color="k", lw=0.8, ls="--")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _letters(ax, ascii_lowercase[i % 26], label)
     for ax in list(grid.flat)[len(names) :]:
         ax.set_axis_off()
