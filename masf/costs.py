@@ -42,7 +42,7 @@ REFERENCE_SIZE = 40 * 100
 
 PRIOR_CYCLE_SECONDS = 0.05
 PRIOR_STEP_SECONDS = 0.05
-"""Training a prior, Lorenz-96 with 40 components: seconds of one world's cycle (0.02 without network, more with it) and of a step."""
+"""Training a prior, Lorenz-96 with 40 components: seconds of a world's cycle (0.02 without network, more with it), of a step."""
 
 PROCESS_MIB = 200
 """What a job's own workflow process takes beside it, on a cluster."""
