@@ -120,8 +120,19 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
     for ax in list(grid.flat)[len(definition.panels) :]:
         ax.set_axis_off()
     order = [label for label in look.colours if label in shown]
-    figure.legend([shown[k] for k in order], order, loc="outside lower center", ncol=min(len(order), 5), frameon=False)
+    _legend(figure, {label: shown[label] for label in order})
     return figure
+
+
+def _legend(figure: Figure, shown: dict[str, Any]) -> None:
+    """A legend below the panels, in as many columns as the page is wide enough for; the page grows for more than two rows."""
+    for columns in range(min(len(shown), 5), 0, -1):
+        legend = figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncol=columns, frameon=False)
+        extent = legend.get_window_extent()
+        if extent.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + max(0.0, extent.height / figure.dpi - 0.4))
 
 
 def _sweep_panel(
