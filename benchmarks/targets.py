@@ -13,8 +13,11 @@ from pathlib import Path
 
 import click
 import pandas as pd
-from tune_grid import scores
 
+from masf.assimilation import run_filter
+from masf.dataset import estimate
+from masf.scores import score
+from masf.simulate import simulate
 from masf.study import Cell, load_study
 
 CASES = [
@@ -44,12 +47,15 @@ def main(config: Path, only: int | None, output: Path | None) -> None:
         cells = [c for c in study.cells.values() if matches(c, system, observation, gap)]
         for name in filters:
             for cell in cells:
-                prior = Path(study.config.results) / cell.prior_path
+                prior = Path(study.config.results) / study.prior(cell).path
                 parameters = study.filter_parameters(name, cell)
-                rmse, analysis, diverged = scores(study.filter_module(name), parameters, cell, prior)
+                truth = simulate(cell.settings)
+                trajectory, made_in, _ = run_filter(study.filter_module(name), parameters, truth, prior=prior, device="cpu")
+                data = estimate(trajectory, truth, made_in, {"filter": name})
+                found = score(data, gap=gap, spin_up_cycles=cell.spin_up_cycles)
                 rows.append({
                     "system": system, "observation": observation, "gap": gap, "filter": name, "seed": cell.settings.seed,
-                    "rmse": rmse, "rmse_analysis": analysis, "diverged": diverged,
+                    "rmse": found["rmse"], "rmse_analysis": found["rmse_analysis"], "diverged": bool(data.attrs["diverged"]),
                 })  # fmt: skip
             shown = pd.DataFrame(rows).query(
                 "filter == @name and system == @system and gap == @gap and observation == @observation"

@@ -22,6 +22,7 @@ def run_filter(
     prior: Path | None = None,
     device: str = "auto",
     saved_members: int = 3,
+    covariance: bool = False,
     command: str | None = None,
 ) -> tuple[Trajectory, System, str]:
     """The estimate of filter ``name``, the cell's system, and where it was computed ("numpy", "cpu", "cuda" or "external").
@@ -35,6 +36,7 @@ def run_filter(
         prior: file of the pretrained prior, for filters that use one.
         device: where to compute.
         saved_members: how many analysis members to keep.
+        covariance: whether to keep the covariance of each analysis.
         command: what runs a filter that is not ours, see masf.external.
 
     Raises:
@@ -57,7 +59,9 @@ def run_filter(
     if command is not None:
         from masf.external import run_command
 
-        found = run_command(command, name, parameters, truth, setup_on(None), device=device, saved_members=saved_members)
+        found = run_command(
+            command, name, parameters, truth, setup_on(None), device=device, saved_members=saved_members, covariance=covariance
+        )
         return found, system, "external"
     cls = filter_class(name)
     chosen = cls.Parameters(**parameters)
@@ -70,5 +74,6 @@ def run_filter(
         truth_at_cycles=truth.truth[gap::gap],
         torch_device=torch_device,
         saved_members=saved_members,
+        covariance=covariance,
     )
     return trajectory, system, torch_device or "numpy"

@@ -30,15 +30,21 @@ study_option = click.option(
 
 
 class JsonMapping(click.ParamType):
-    """A JSON object on the command line."""
+    """A JSON object on the command line, or ``@FILE`` that holds one: a command may not be longer than 128 KiB."""
 
     name = "json"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
+        text = value
+        if value.startswith("@"):
+            try:
+                text = Path(value[1:]).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                self.fail(f"{value!r}: the file cannot be read: {error}", param, ctx)
         try:
-            content = json.loads(value)
+            content = json.loads(text)
         except json.JSONDecodeError as error:
             self.fail(f"{value!r} is not JSON: {error}", param, ctx)
         if not isinstance(content, dict):
@@ -53,7 +59,7 @@ class JsonMapping(click.ParamType):
 def commands(verbose: bool, quiet: bool) -> None:
     """Benchmark suite for score-based data assimilation.
 
-    The stages, in order: study, simulate, train-prior, assimilate, aggregate, plot. The Snakemake workflow runs them all
+    The stages, in order: study, simulate, train-prior, tune, assimilate, aggregate, plot. The Snakemake workflow runs them all
     (`make quick`); each can also be run by hand on the files that the workflow leaves under results/.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
@@ -65,6 +71,14 @@ def use_threads(threads: int) -> None:
     """Limits numerical libraries to ``threads`` cores; to be called before they are imported."""
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
+
+
+def use_device(device: str) -> None:
+    """Claims a card of its own for a process that shall compute on one; to be called before torch is imported."""
+    if device == "cuda":
+        from masf.devices import claim_card
+
+        claim_card()
 
 
 @commands.command()
@@ -130,6 +144,7 @@ def train_prior(
 ) -> None:
     """Train the network that denoises forecast ensembles, once for all seeds and gaps."""
     use_threads(threads)
+    use_device(device)
     from masf.observations import ObservationSettings
     from masf.prior_settings import PriorSettings
 
@@ -146,37 +161,100 @@ def train_prior(
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
 @click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
+@click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Its parameters; the first trial.")
+@click.option("--search", required=True, type=JsonMapping(), help="What is tried of each, as in the filter's file.")
+@click.option("--situation", required=True, type=JsonMapping(), help="What to call it: system, observation, gap and so on.")
+@click.option("--trials", required=True, type=click.IntRange(1), help="How many, the first and those in the journal included.")
+@click.option("--score", default="rmse", show_default=True, help="What is made small.")
+@click.option("--spin-up-cycles", default=0, show_default=True, type=click.IntRange(0), help="First cycles not scored.")
+@click.option("--truth", "truths", required=True, multiple=True, type=EXISTING, help="truth.nc; one for each tuning seed.")
+@click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
+@click.option("--storage", required=True, type=OUTPUT, help="{filter}.journal: finished trials, from which it goes on.")
+@device_option
+@threads_option
+@click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.json")
+def tune(
+    name: str, module: str | None, command: str | None, parameters: dict, search: dict, situation: dict, trials: int, score: str,
+    spin_up_cycles: int, truths: tuple[Path, ...], prior: Path | None, storage: Path, device: str, threads: int, output: Path,
+) -> None:  # fmt: skip
+    """Find the parameters with which one filter scores best on tuning seeds."""
+    use_threads(threads)
+    from pydantic import TypeAdapter
+
+    from masf.dataset import read_truth
+    from masf.files import sha256
+    from masf.provenance import tune_version
+    from masf.search import Choice
+    from masf.tuning import tune as run
+    from masf.tuning import write_tuning
+
+    cells = [read_truth(path) for path in truths]
+    module = module or name
+    made_from = {
+        "code_version": tune_version(module, cells[0].settings.system, command),
+        "truth_sha256": [sha256(path) for path in truths],
+        "prior_sha256": sha256(prior) if prior is not None else "",
+        "device": device,
+        "threads": threads,
+    }
+    outcome = run(
+        name, module, parameters, TypeAdapter(dict[str, Choice]).validate_python(search), cells, situation=situation,
+        trials=trials, score=score, spin_up_cycles=spin_up_cycles, storage=storage, made_from=made_from, prior=prior,
+        device=device, command=command,
+    )  # fmt: skip
+    write_tuning(output, outcome)
+
+
+@commands.command()
+@click.option("--filter", "name", required=True, help="What tables call the filter.")
+@click.option("--module", help="Its module in masf/filters; its name without this.")
+@click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
 @click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Parameters of the filter.")
+@click.option("--tuned", type=EXISTING, help="{filter}.json of stage tune, whose choice overrides them.")
+@click.option("--pinned", default="{}", show_default=True, type=JsonMapping(), help="Parameters that override both.")
 @click.option("--truth", required=True, type=EXISTING, help="truth.nc")
 @click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
 @click.option("--saved-members", default=3, show_default=True, type=click.IntRange(0), help="Analysis members to keep.")
+@click.option("--covariance", default=False, show_default=True, type=bool, help="Whether to keep each analysis's covariance.")
 @device_option
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
 @click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
 def assimilate(
-    name: str, module: str | None, command: str | None, parameters: dict, truth: Path, prior: Path | None,
-    saved_members: int, device: str, threads: int, output: Path, cost: Path | None,
+    name: str, module: str | None, command: str | None, parameters: dict, tuned: Path | None, pinned: dict, truth: Path,
+    prior: Path | None, saved_members: int, covariance: bool, device: str, threads: int, output: Path, cost: Path | None,
 ) -> None:  # fmt: skip
     """Run one filter on one truth's measurements."""
     if command is not None and (module is not None or prior is not None):
         raise click.UsageError("--command runs a filter that is not ours: it takes neither --module nor --prior")
     use_threads(threads)
+    use_device(device)
     from masf.assimilation import run_filter
     from masf.cycle import peak_memory_mib
     from masf.dataset import read_truth, write_cost, write_estimate
     from masf.files import sha256
     from masf.provenance import assimilate_version
+    from masf.tuned import in_force, tuned_for
 
     cell = read_truth(truth)
+    outcome = tuned_for(name, cell.settings.system, tuned) if tuned is not None else None
+    parameters, source = in_force(parameters, outcome, pinned)
     runs = {"filter_module": module or name} if command is None else {"filter_command": command}
     trajectory, system, where = run_filter(
-        module or name, parameters, cell, prior=prior, device=device, saved_members=saved_members, command=command
+        module or name,
+        parameters,
+        cell,
+        prior=prior,
+        device=device,
+        saved_members=saved_members,
+        covariance=covariance,
+        command=command,
     )
     attributes = {
         "filter": name,
         **runs,
         "filter_parameters": json.dumps(parameters, sort_keys=True),
+        "parameter_source": source,
         "code_version": assimilate_version(module or name, cell.settings.system, command),
         "truth_sha256": sha256(truth),
         "prior_sha256": sha256(prior) if prior is not None else "",
@@ -217,6 +295,38 @@ def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> No
     from masf.study import load_study
 
     draw(load_study(study), figure, scores, output)
+
+
+@commands.command("tuned-settings")
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+def tuned_settings(results: Path) -> None:
+    """Print what tuning found below RESULTS as settings for the filters' files."""
+    from masf.tuned import read_tuned, settings_blocks
+
+    paths = sorted(results.rglob("tuning/*.json"))
+    if not paths:
+        raise ValueError(f"{results}: holds no tuning/*.json; run a study with a section tuning first")
+    click.echo(settings_blocks([read_tuned(path) for path in paths]))
+
+
+@commands.command()
+@click.option("--config", default="config/config.yaml", show_default=True, type=EXISTING, help="The study.")
+@click.option("--gpu/--no-gpu", default=None, help="Count as if the config said gpu: true, or false.")
+@click.option(
+    "--measured", type=EXISTING, help="Measured costs, as benchmarks/measured_costs.py writes them; masf's own without this."
+)
+def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
+    """Count the jobs that are left to run, and estimate their CPU and GPU hours.
+
+    To be called in the repository's root, as the workflow itself.
+    """
+    from masf.costs import MEASURED, Measured
+    from masf.plan import dry_run, expected, report
+    from masf.study import load_study
+
+    checked, costs = load_study(config), Measured.read(measured or MEASURED)
+    jobs = dry_run(config, *([] if gpu is None else ["--config", f"gpu={str(gpu).lower()}"]))
+    click.echo(report(expected(checked, jobs, costs), costs))
 
 
 @commands.command()

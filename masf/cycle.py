@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from masf.arrays import on_device, to_numpy
 from masf.filters.base import Filter
-from masf.metrics import fair_crps
+from masf.metrics import RANKED, fair_crps, rank_counts
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,13 @@ class Trajectory:
         mean: (times, d) ensemble mean.
         spread: (times, d) ensemble standard deviation.
         forecast_mean: (cycles, d) ensemble mean just before each analysis.
+        forecast_spread: (cycles, d) ensemble standard deviation there.
         members: (saved, cycles, d) the first few analysis members.
         crps: (cycles,) fair CRPS of the analysis, mean over components.
         crps_forecast: (cycles,) the same of the forecast that the analysis started from.
+        ranks: (cycles, K + 1) rank histogram of the truth in the analysis, over components; see masf.metrics.
+        ranks_forecast: (cycles, K + 1) the same of the forecast.
+        covariance: (cycles, d, d) of the analysis, if it was asked for.
         diagnostics: each (cycles,), as the filter names them.
         wall_seconds: (cycles,) of the filter's forecast and analysis; scoring and bookkeeping are left out.
         cpu_seconds: (cycles,) the same in processor time.
@@ -44,11 +48,15 @@ class Trajectory:
     mean: np.ndarray
     spread: np.ndarray
     forecast_mean: np.ndarray
+    forecast_spread: np.ndarray
     members: np.ndarray
     crps: np.ndarray
     crps_forecast: np.ndarray
+    ranks: np.ndarray
+    ranks_forecast: np.ndarray
     wall_seconds: np.ndarray
     cpu_seconds: np.ndarray
+    covariance: np.ndarray | None = None
     diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
     diverged_at: int | None = None
     peak_memory_mib: float | None = None
@@ -84,6 +92,7 @@ def assimilate(
     truth_at_cycles: np.ndarray,
     torch_device: str | None = None,
     saved_members: int = 3,
+    covariance: bool = False,
 ) -> Trajectory:
     """Runs ``filter_`` through all measurements; a filter that diverges is a result, not an error.
 
@@ -92,9 +101,10 @@ def assimilate(
         ensemble: (N, d) the initial ensemble.
         observations: (cycles, m) measurements, ``gap`` steps apart, the first after ``gap`` steps.
         gap: model steps between two measurements.
-        truth_at_cycles: (cycles, d) the truth at measurement times, for the CRPS only.
+        truth_at_cycles: (cycles, d) the truth at measurement times, for CRPS and ranks only.
         torch_device: where to compute; None for numpy.
-        saved_members: how many analysis members to keep.
+        saved_members: how many analysis members to keep, at most.
+        covariance: whether to keep the covariance of each analysis.
     """
     cycles, d = len(observations), ensemble.shape[1]
     steps = cycles * gap
@@ -103,10 +113,20 @@ def assimilate(
         return np.full(shape, np.nan, dtype=np.float32)
 
     result = Trajectory(
-        mean=missing(steps + 1, d), spread=missing(steps + 1, d), forecast_mean=missing(cycles, d),
-        members=missing(saved_members, cycles, d), crps=missing(cycles), crps_forecast=missing(cycles),
+        mean=missing(steps + 1, d), spread=missing(steps + 1, d),
+        forecast_mean=missing(cycles, d), forecast_spread=missing(cycles, d),
+        members=missing(0, cycles, d), crps=missing(cycles), crps_forecast=missing(cycles),
+        ranks=missing(cycles, 0), ranks_forecast=missing(cycles, 0),
         wall_seconds=missing(cycles), cpu_seconds=missing(cycles),
+        covariance=missing(cycles, d, d) if covariance else None,
     )  # fmt: skip
+
+    def allocate(n: int) -> None:
+        """Room for what depends on the number of members, which some filters choose themselves."""
+        result.members = missing(min(saved_members, n), cycles, d)
+        result.ranks, result.ranks_forecast = (missing(cycles, min(n, RANKED) + 1) for _ in range(2))
+
+    allocate(len(ensemble))
     state = filter_.start(on_device(ensemble, torch_device))
     result.mean[0], result.spread[0] = map(to_numpy, filter_.moments(state))
     least_spread = COLLAPSED_SPREAD * float(np.mean(result.spread[0]))
@@ -120,9 +140,13 @@ def assimilate(
                 with clock:
                     state = filter_.forecast(state)
                 result.mean[i], result.spread[i] = map(to_numpy, filter_.moments(state))
-            result.forecast_mean[k] = result.mean[after]
+            result.forecast_mean[k], result.forecast_spread[k] = result.mean[after], result.spread[after]
             _check(result, after, least_spread)
-            result.crps_forecast[k] = fair_crps(to_numpy(filter_.members(state)), truth_at_cycles[k])
+            forecast = to_numpy(filter_.members(state))
+            if k == 0:
+                allocate(len(forecast))
+            result.crps_forecast[k] = fair_crps(forecast, truth_at_cycles[k])
+            result.ranks_forecast[k] = rank_counts(forecast, truth_at_cycles[k])
             y = on_device(observations[k], torch_device)
             with clock:
                 state = filter_.analyse(state, y)
@@ -138,7 +162,10 @@ def assimilate(
             return _cut(result, k, gap, str(error))
         result.wall_seconds[k], result.cpu_seconds[k] = clock.wall, clock.cpu
         result.crps[k] = fair_crps(analysis, truth_at_cycles[k])
-        result.members[: len(analysis), k] = analysis[:saved_members]
+        result.ranks[k] = rank_counts(analysis, truth_at_cycles[k])
+        result.members[:, k] = analysis[:saved_members]
+        if result.covariance is not None:
+            result.covariance[k] = to_numpy(filter_.covariance(state))
         for name, value in filter_.diagnostics().items():
             result.diagnostics.setdefault(name, missing(cycles))[k] = value
     return result
@@ -157,7 +184,10 @@ def _cut(result: Trajectory, k: int, gap: int, reason: str) -> Trajectory:
     result.diverged_at = k
     result.mean[k * gap + 1 :] = np.nan
     result.spread[k * gap + 1 :] = np.nan
-    for series in (result.forecast_mean, result.crps, result.crps_forecast, result.wall_seconds, result.cpu_seconds):
+    for series in (
+        result.forecast_mean, result.forecast_spread, result.crps, result.crps_forecast, result.ranks, result.ranks_forecast,
+        result.wall_seconds, result.cpu_seconds,
+    ):  # fmt: skip
         series[k:] = np.nan
     return result
 

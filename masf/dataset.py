@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 CONVENTIONS = "CF-1.11"
 TRUTH_FORMAT = "masf-truth-1"
-ESTIMATE_FORMAT = "masf-estimate-1"
+ESTIMATE_FORMAT = "masf-estimate-2"
+SCORED = ("mean", "spread", "rmse", "rmse_forecast", "spread_forecast", "crps", "crps_forecast", "ranks", "ranks_forecast")
+"""Variables of {filter}.nc that every estimate has."""
 _MAKER = {TRUTH_FORMAT: "simulate", ESTIMATE_FORMAT: "assimilate"}
 
 
@@ -57,8 +59,11 @@ def _axes(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
     }
 
 
-def _write(path: Path, variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> None:
-    dataset = xr.Dataset(variables, attrs={"Conventions": CONVENTIONS, **attributes, "masf_version": __version__})
+def _dataset(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
+    return xr.Dataset(variables, attrs={"Conventions": CONVENTIONS, **attributes, "masf_version": __version__})
+
+
+def _write(path: Path, dataset: xr.Dataset) -> None:
     # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is. The checksums tell a reader
     # of bytes that changed on disk.
     encoding = {name: {"_FillValue": None, "fletcher32": True} for name in dataset.variables}
@@ -92,13 +97,13 @@ def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> 
             ("member", *space), truth.initial_ensemble.reshape(-1, *shape), "initial ensemble shared by all filters"
         ),
     }
-    _write(path, variables, {
+    _write(path, _dataset(variables, {
         "title": f"Truth, measurements and initial ensemble: {truth.settings.system}",
         "format": TRUTH_FORMAT,
         "settings": truth.settings.to_json(),
         "seed": truth.settings.seed,
         "code_version": code_version,
-    })  # fmt: skip
+    }))  # fmt: skip
 
 
 def read_truth(path: Path) -> Truth:
@@ -127,6 +132,11 @@ def read_truth(path: Path) -> Truth:
 
 def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> None:
     """Writes {filter}.nc: estimates and scores over time. ``attributes`` say which filter made it, and how."""
+    _write(path, estimate(trajectory, truth, system, attributes))
+
+
+def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> xr.Dataset:
+    """The content of {filter}.nc."""
     space, shape = system.space, system.shape
     spread = mean_spread(trajectory.spread)
     rmse = rmse_over_components(trajectory.mean, truth.truth)
@@ -148,12 +158,19 @@ def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: Sys
             rmse_over_components(trajectory.forecast_mean, truth.truth[at_cycles]).astype(np.float32),
             "error of the forecast just before each analysis",
         ),
+        "spread_forecast": _variable(
+            ("cycle",), mean_spread(trajectory.forecast_spread).astype(np.float32), "ensemble spread just before each analysis"
+        ),
         "crps": _variable(("cycle",), trajectory.crps, "fair CRPS of the analysis"),
         "crps_forecast": _variable(("cycle",), trajectory.crps_forecast, "fair CRPS of the forecast before it"),
+        "ranks": _variable(("cycle", "rank"), trajectory.ranks, "components whose truth has this rank in the analysis ensemble"),
+        "ranks_forecast": _variable(("cycle", "rank"), trajectory.ranks_forecast, "the same in the forecast ensemble"),
     }
+    if trajectory.covariance is not None:
+        variables["covariance"] = _variable(("cycle", "row", "column"), trajectory.covariance, "covariance of the analysis")
     for name, values in trajectory.diagnostics.items():
         variables[f"diagnostic_{name}"] = _variable(("cycle",), values, f"filter diagnostic {name}")
-    _write(path, variables, {
+    return _dataset(variables, {
         "title": f"Estimate by filter {attributes['filter']}: {truth.settings.system}",
         "format": ESTIMATE_FORMAT,
         "settings": truth.settings.to_json(),
@@ -164,14 +181,14 @@ def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: Sys
     })  # fmt: skip
 
 
-def read_estimate(path: Path) -> xr.Dataset:
-    """Reads {filter}.nc.
+def read_estimate(path: Path, *needed: str) -> xr.Dataset:
+    """Reads {filter}.nc, which must hold the variables SCORED and those that are ``needed`` besides.
 
     Raises:
-        FileFault: if it is missing, damaged, foreign or of another format.
+        FileFault: if it is missing, damaged, foreign, of another format, or without a variable that it must hold.
     """
     data = _open(path, ESTIMATE_FORMAT)
-    missing = [name for name in ("mean", "spread", "rmse", "rmse_forecast", "crps", "crps_forecast") if name not in data]
+    missing = [name for name in (*SCORED, *needed) if name not in data]
     missing += [name for name in ("settings", "filter", "code_version", "diverged") if name not in data.attrs]
     if missing:
         raise FileFault(path, f"lacks {', '.join(missing)}", "remove it and run stage assimilate again")

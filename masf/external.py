@@ -91,7 +91,15 @@ def files_of(command: str) -> list[Path]:
 
 
 def run_command(
-    command: str, name: str, parameters: dict[str, Any], truth: Truth, setup: Setup, *, device: str, saved_members: int
+    command: str,
+    name: str,
+    parameters: dict[str, Any],
+    truth: Truth,
+    setup: Setup,
+    *,
+    device: str,
+    saved_members: int,
+    covariance: bool = False,
 ) -> Trajectory:
     """What ``command`` estimates, checked and scored by the same code as our own filters.
 
@@ -103,6 +111,7 @@ def run_command(
         setup: its system and observation.
         device: handed over; a command may compute where it likes.
         saved_members: how many analysis members to keep.
+        covariance: whether to keep the covariance of each analysis.
 
     Raises:
         CommandFault: naming the command, its exit code and the last lines of what it said, or what is wrong with its estimate.
@@ -127,6 +136,7 @@ def run_command(
         gap=settings.gap,
         truth_at_cycles=truth.truth[settings.gap :: settings.gap],
         saved_members=saved_members,
+        covariance=covariance,
     )
     for key in ("wall_seconds", "cpu_seconds"):
         replayed, own = getattr(trajectory, key), getattr(estimate, key)

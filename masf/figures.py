@@ -1,4 +1,4 @@
-"""Stage plot: the paper's figures, in PDF and PNG, sized for a page of 7 inches."""
+"""Stage plot: the figures of the config, in PDF and PNG, sized for a page of 7 inches."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from masf.dataset import read_estimate, read_truth
 from masf.files import FileFault, replacing
-from masf.study import Cell, ConfigFault, Panel, Study, SweepFigure, TrajectoryFigure
-from masf.tables import SCORES, experiment_rows, score
+from masf.registry import make_system
+from masf.scores import SCORES, score
+from masf.study import ConfigFault, Panel, RankFigure, Study, SweepFigure, TrajectoryFigure
+from masf.tables import axis_column, experiment_rows
 
 PAGE_WIDTH = 7.0
 """Inches."""
@@ -32,9 +34,10 @@ AXIS_LABELS = {
     "dimension": "dimension $d$",
     "forcing": "forcing $F$",
     "gap": "measurement gap (steps)",
+    "members": "ensemble size $N$",
     "dt": "time step",
 }
-LOGARITHMIC = {"dimension"}
+LOGARITHMIC = {"dimension", "members"}
 
 _MARKERS = "osD^vP*X<>hp"
 _DASHES = ["", (4, 1.5), (1, 1), (3, 1, 1, 1)]
@@ -85,6 +88,8 @@ def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None
     with sns.axes_style("ticks"), plt.rc_context(_STYLE):
         if isinstance(definition, SweepFigure):
             figure = sweep(study, definition, _read_scores(scores))
+        elif isinstance(definition, RankFigure):
+            figure = rank_histograms(study, definition)
         else:
             figure = trajectories(study, definition)
         for output in outputs:
@@ -120,19 +125,25 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
     for ax in list(grid.flat)[len(definition.panels) :]:
         ax.set_axis_off()
     order = [label for label in look.colours if label in shown]
-    _legend(figure, {label: shown[label] for label in order})
+    _legend(figure, [shown[k] for k in order], order)
     return figure
 
 
-def _legend(figure: Figure, shown: dict[str, Any]) -> None:
-    """A legend below the panels, in as many columns as the page is wide enough for; the page grows for more than two rows."""
-    for columns in range(min(len(shown), 5), 0, -1):
-        legend = figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncol=columns, frameon=False)
+def _legend(figure: Figure, handles: list[Any], labels: list[str]) -> None:
+    """A legend below the panels, in as few and as even rows as the page is wide enough for; the page grows for more than two."""
+    for rows in range(1, len(labels) + 1):
+        columns = -(-len(labels) // rows)
+        legend = figure.legend(handles, labels, loc="outside lower center", ncol=columns, frameon=False, columnspacing=1.2)
         extent = legend.get_window_extent()
-        if extent.width <= figure.bbox.width or columns == 1:
-            break
+        if columns == 1 or extent.width <= figure.bbox.width:
+            figure.set_figheight(figure.get_figheight() + max(0.0, extent.height / figure.dpi - 0.4))
+            return
         legend.remove()
-    figure.set_figheight(figure.get_figheight() + max(0.0, extent.height / figure.dpi - 0.4))
+
+
+def _letters(ax: Axes, letter: str, title: str) -> None:
+    ax.set_title(f"({letter}) {title}", loc="left")
+    sns.despine(ax=ax)
 
 
 def _sweep_panel(
@@ -140,11 +151,12 @@ def _sweep_panel(
 ) -> None:
     rows = experiment_rows(study, panel.experiment, scores)
     rows = rows[rows["observation"] == panel.observation]
-    column = panel.axis if panel.axis == "gap" else f"parameter_{panel.axis}"
+    score_name = panel.score or definition.score
+    column = axis_column(panel.axis)
     rows = rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
     present = [label for label in look.colours if label in set(rows["label"])]
     sns.lineplot(
-        rows, x=column, y=definition.score, hue="label", style="label", hue_order=present, style_order=present,
+        rows, x=column, y=score_name, hue="label", style="label", hue_order=present, style_order=present,
         palette=look.colours, markers=look.markers, dashes=look.dashes, errorbar="sd", err_style="bars",
         err_kws={"elinewidth": 0.8, "capsize": 1.5}, ax=ax,
     )  # fmt: skip
@@ -154,27 +166,78 @@ def _sweep_panel(
     ax.set_xticks(values, [f"{v:g}" for v in values])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
-    ax.set_ylabel(SCORES[definition.score])
+    ax.set_ylabel(SCORES[score_name])
     # Filters differ by factors, and the free run is far from all others.
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.set_title(f"({letter}) {panel.observation.replace('_', ' ')} observed", loc="left")
-    sns.despine(ax=ax)
+    if panel.guide is not None:
+        _guide(ax, rows, column, score_name, panel.guide)
+    _letters(ax, letter, f"{panel.observation.replace('_', ' ')} observed")
+
+
+def _guide(ax: Axes, rows: pd.DataFrame, column: str, score_name: str, power: float) -> None:
+    """A grey line through the middle of the panel that follows a power of the axis."""
+    x = np.array(sorted(rows[column].unique()), dtype=float)
+    positive = rows.loc[rows[score_name] > 0, score_name]
+    if len(positive):
+        y = x**power * np.exp(np.mean(np.log(positive)) - power * np.mean(np.log(x)))
+        ax.plot(x, y, color="0.8", lw=3, zorder=0, solid_capstyle="butt")
+
+
+def rank_histograms(study: Study, definition: RankFigure) -> Figure:
+    """How often the truth has each rank among the first members, over the flat line, one panel a filter.
+
+    Bars are means over seeds of the histogram pooled over components and cycles after spin-up, lines their standard deviation.
+    """
+    cells = study.figure_cells(definition)
+    names = study.experiment_filters(study.config.experiments[definition.experiment])
+    columns = min(definition.columns, len(names))
+    rows = -(-len(names) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(PAGE_WIDTH, 1.5 * rows + 0.4), squeeze=False, layout="constrained", sharey=True
+    )  # fmt: skip
+    look = Look.of(study)
+    variable = "ranks" if definition.ensemble == "analysis" else "ranks_forecast"
+    for i, (name, ax) in enumerate(zip(names, grid.flat, strict=False)):
+        label = study.filters[name].label
+        histograms = []
+        for cell in cells:
+            data = read_estimate(Path(study.config.results) / cell.path / f"{name}.nc")
+            if not data.attrs["diverged"]:
+                counts = data[variable].values[cell.spin_up_cycles :].astype(np.float64).sum(axis=0)
+                histograms.append(counts / counts.mean())
+        if histograms:
+            mean = np.mean(histograms, axis=0)
+            deviation = np.std(histograms, axis=0, ddof=1) if len(histograms) > 1 else None
+            ax.bar(
+                np.arange(len(mean)), mean, 1.0, yerr=deviation, color=look.colours[label], alpha=0.6,
+                linewidth=0, error_kw={"elinewidth": 0.6},
+            )  # fmt: skip
+        missing = len(cells) - len(histograms)
+        if missing:
+            ax.text(0.5, 0.9, f"diverged in {missing} of {len(cells)}", ha="center", transform=ax.transAxes, fontsize=7)
+        ax.axhline(1.0, color="k", lw=0.8, ls="--")
+        _letters(ax, ascii_lowercase[i % 26], label)
+    for ax in list(grid.flat)[len(names) :]:
+        ax.set_axis_off()
+    figure.supxlabel(f"rank of the truth among members of the {definition.ensemble} ensemble", fontsize=8)
+    figure.supylabel("frequency over uniform", fontsize=8)
+    return figure
 
 
 def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     """Truth and estimate: the attractor and two components over time, one row a filter, with its RMSE."""
-    cell = _cell(study, definition)
+    (cell,) = study.figure_cells(definition)
     # Not the cell's filters: another experiment may run more of them there.
     filters = study.experiment_filters(study.config.experiments[definition.experiment])
     folder = Path(study.config.results) / cell.path
     truth = read_truth(folder / "truth.nc")
-    system_dt = float(np.asarray(read_estimate(folder / f"{filters[0]}.nc")["time"].values[1]))
+    system = make_system(cell.settings.system, cell.settings.parameters)
     gap = cell.settings.gap
     first = max(0, len(truth.truth) - 1 - definition.cycles * gap)
-    times = np.arange(len(truth.truth)) * system_dt
+    times = np.arange(len(truth.truth)) * system.dt
     measured = np.arange(gap, len(truth.truth), gap)
     measured = measured[measured >= first]
     look = Look.of(study)
@@ -197,21 +260,14 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
             if observed:
                 y = truth.observation[measured // gap - 1, component]
                 ax.plot(times[measured], y, "o", mfc="none", color="k", ms=3, mew=0.7, label="measurement")
-        rmse = score(cell, data)["rmse"]
+        rmse = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
         title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
         series[0].set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left")
-        for ax, text in zip(grid[row], ("$z$", "$x$", "$z$"), strict=True):
-            ax.set_ylabel(text)
+        for ax, component in zip(grid[row], (2, 0, 2), strict=True):
+            ax.set_ylabel(f"${system.component_name(component)}$")
             sns.despine(ax=ax)
-    for ax, text in zip(grid[-1], ("$x$", "time", "time"), strict=True):
+    for ax, text in zip(grid[-1], (f"${system.component_name(0)}$", "time", "time"), strict=True):
         ax.set_xlabel(text)
     handles, labels = grid[0][1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=3, frameon=False)
+    _legend(figure, handles, labels)
     return figure
-
-
-def _cell(study: Study, definition: TrajectoryFigure) -> Cell:
-    for cell in study.cells.values():
-        if definition.experiment in cell.experiments and cell.settings.seed == definition.seed:
-            return cell
-    raise ConfigFault(f"experiment {definition.experiment!r} has no cell with seed {definition.seed}")

@@ -24,6 +24,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def require_writable(folder: Path) -> None:
+    """Raises FileFault unless files can be made in ``folder``, which need not be there yet."""
+    folder = Path(folder).absolute()
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise FileFault(folder, f"cannot be made, because {nearest} is no folder", "choose another, or move that away")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise FileFault(folder, f"cannot be written, because {nearest} is read-only here", "choose another, or ask for access")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name if the block succeeds, and is removed if it does not.

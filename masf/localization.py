@@ -1,8 +1,22 @@
-"""Covariance localisation: tapering sample covariances with distance (Houtekamer and Mitchell 2001)."""
+"""Localisation: tapering sample covariances, or the weights of observations, with distance on a periodic grid.
+
+A radius is half of the support of the Gaspari-Cohn taper, in grid points. DAPPER's ``loc_rad`` is radius / 1.82, the Gaussian
+length scale.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+
+from masf.observations import Observation
+from masf.systems.base import System
+
+SMALLEST_WEIGHT = 1e-3
+"""Observations with no more weight than this are left out, as in DAPPER: they cost time and tell nothing."""
+LEAST_CONCENTRATION = 2 / np.pi
+"""Mean resultant length of equal weights on half of a ring: a measurement spread wider than that has no place."""
+DISTANCES_AT_ONCE = 2**22
+"""Distances that are held in memory at a time."""
 
 
 def gaspari_cohn(distances: np.ndarray, radius: float) -> np.ndarray:
@@ -18,28 +32,91 @@ def gaspari_cohn(distances: np.ndarray, radius: float) -> np.ndarray:
     return np.where(z <= 1, inner, np.where(z < 2, outer, 0.0))
 
 
-def ring_taper(points: int, radius: float) -> np.ndarray:
-    """The Gaspari-Cohn taper (points, points) between the points of a ring.
+def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
+    """The Gaspari-Cohn taper (P, P) between the P points of a periodic grid, for the covariance (Houtekamer and Mitchell 2001).
 
-    A support longer than the ring would overlap itself and leave negative eigenvalues. The taper is therefore wrapped around
-    the ring (the sum over its periodic images, a correlation at any radius) and scaled to 1 at distance 0; up to a radius of
-    a quarter of the ring this changes nothing.
+    A support longer than the grid would overlap itself and leave negative eigenvalues. The taper is therefore wrapped around
+    the grid (the sum over its periodic images, a correlation at any radius) and scaled to 1 at distance 0; up to a radius of
+    a quarter of the shortest side this changes nothing.
     """
-    turns = int(np.ceil(2 * radius / points))
-    images = np.arange(points) + points * np.arange(-turns - 1, turns + 1)[:, None]
-    row = gaspari_cohn(images, radius).sum(axis=0)
-    offsets = np.subtract.outer(np.arange(points), np.arange(points)) % points
-    return (row / row[0])[offsets]
+    squares = np.zeros(())
+    for n in grid:
+        turns = int(np.ceil(2 * radius / n))
+        images = np.arange(n) + n * np.arange(-turns - 1, turns + 1)[:, None]
+        squares = np.add.outer(squares, images**2)
+    row = gaspari_cohn(np.sqrt(squares), radius).sum(axis=tuple(range(0, squares.ndim, 2))).ravel()
+    points = np.stack(np.unravel_index(np.arange(len(row)), grid))
+    offsets = points[:, :, None] - points[:, None, :]
+    return (row / row[0])[np.ravel_multi_index(tuple(offsets), grid, mode="wrap")]
 
 
-def taper_matrix(ring: int | None, radius: float | None) -> np.ndarray | None:
-    """The taper (d, d) for components on a ring of this length; None where there is nothing to localise.
+def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
+    """The taper (d, d) for a system's components; None where there is nothing to localise.
 
     Raises:
         ValueError: if a radius is asked for where components have no place in space.
     """
     if radius is None:
         return None
-    if ring is None:
+    if system.grid is None:
         raise ValueError("localization_radius: this system's components have no distances; set it to null")
-    return ring_taper(ring, radius)
+    taper = grid_taper(system.grid, radius)
+    fields = system.dimension // len(taper)
+    return np.tile(taper, (fields, fields))
+
+
+def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.ndarray:
+    """Where each measurement sits on the grid (m, axes): at its component, or at the centre of mass of |H|'s row.
+
+    Raises:
+        ValueError: for a row of H that measures nothing, or is spread over more than half of the grid.
+    """
+    points = int(np.prod(grid))
+    if observation.indices is not None:
+        return np.stack(np.unravel_index(observation.indices % points, grid), axis=-1).astype(np.float64)
+    weights = np.abs(observation.matrix).reshape(observation.size, -1, *grid).sum(axis=1)
+    weights /= np.maximum(weights.sum(axis=tuple(range(1, weights.ndim)), keepdims=True), np.finfo(float).tiny)
+    places = np.empty((observation.size, len(grid)))
+    for axis, n in enumerate(grid):
+        others = tuple(1 + other for other in range(len(grid)) if other != axis)
+        resultant = weights.sum(axis=others) @ np.exp(2j * np.pi * np.arange(n) / n)
+        if np.any(spread := np.abs(resultant) < LEAST_CONCENTRATION):
+            row = int(np.argmax(spread))
+            raise ValueError(
+                f"observation matrix, row {row + 1}: measures nothing, or more than half of the grid, and so has no place "
+                "to localise by; set localization_radius to null"
+            )
+        places[:, axis] = np.angle(resultant) * n / (2 * np.pi) % n
+    return places
+
+
+def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """The measurements near each grid point, and their Gaspari-Cohn weights: indices and weights, each (P, k).
+
+    k is the most measurements that a point has; points with fewer have weights 0 at the end.
+
+    Args:
+        places: (m, axes) where the measurements sit.
+        grid: its lengths; distances are taken on the torus.
+        radius: half of the taper's support, in grid points.
+    """
+    points, squares = int(np.prod(grid)), []
+    for n, place in zip(grid, places.T, strict=True):
+        steps = np.abs(np.arange(n)[:, None] - place)
+        squares.append(np.minimum(steps, n - steps) ** 2)
+    found = []
+    chunk = max(1, DISTANCES_AT_ONCE // len(places))
+    for start in range(0, points, chunk):
+        coordinates = np.unravel_index(np.arange(start, min(start + chunk, points)), grid)
+        distances = np.sqrt(sum(along[i] for along, i in zip(squares, coordinates, strict=True)))
+        point, measurement = np.nonzero(distances < 2 * radius)
+        weights = gaspari_cohn(distances[point, measurement], radius)
+        kept = weights > SMALLEST_WEIGHT
+        found.append((start + point[kept], measurement[kept], weights[kept]))
+    point, measurement, weight = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    counts = np.bincount(point, minlength=points)
+    position = np.arange(len(point)) - np.repeat(np.cumsum(counts) - counts, counts)
+    indices = np.zeros((points, max(1, counts.max())), dtype=np.int64)
+    local_weights = np.zeros(indices.shape)
+    indices[point, position], local_weights[point, position] = measurement, weight
+    return indices, local_weights

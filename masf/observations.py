@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
+from array_api_compat import array_namespace, device
 from pydantic import BaseModel, ConfigDict, Field
 
 from masf.arrays import Array, Stream, like
@@ -96,6 +97,11 @@ class Observation:
     def _noise_factor(self) -> np.ndarray:
         return np.linalg.cholesky(self.covariance)
 
+    @cached_property
+    def _inverse_root(self) -> np.ndarray:
+        values, vectors = np.linalg.eigh(self.covariance)
+        return vectors / np.sqrt(values) @ vectors.T
+
     def apply(self, x: Array) -> Array:
         """H x for states (..., d): (..., m)."""
         if self.indices is not None:
@@ -109,13 +115,30 @@ class Observation:
             return normal * like(np.sqrt(self.variance), x)
         return normal @ like(self._noise_factor.T, x)
 
+    def whiten(self, x: Array) -> Array:
+        """R^(-1/2) x for measurements (..., m), with the symmetric root: whitened measurements keep their places."""
+        if self.variance is not None:
+            return x / like(np.sqrt(self.variance), x)
+        return x @ like(self._inverse_root, x)
+
     def log_likelihood(self, x: Array, y: Array) -> Array:
         """log p(y | x) up to a constant, for states (..., d): (...)."""
+        return -0.5 * (self.whiten(y - self.apply(x)) ** 2).sum(-1)
+
+    def adjoint(self, v: Array) -> Array:
+        """H^T v for measurements (..., m): (..., d)."""
+        if self.indices is None or len(set(self.indices)) < self.size:
+            return v @ like(self.matrix, v)
+        x = array_namespace(v).zeros((*v.shape[:-1], self.dimension), dtype=v.dtype, device=device(v))
+        x[..., self.indices] = v
+        return x
+
+    def likelihood_score(self, x: Array, y: Array) -> Array:
+        """grad_x log p(y | x) = H^T R^(-1) (y - H x), for states (..., d): (..., d)."""
         innovation = y - self.apply(x)
         if self.variance is not None:
-            return -0.5 * (innovation**2 @ like(1 / self.variance, x))
-        whitened = innovation @ like(np.linalg.inv(self._noise_factor).T, x)
-        return -0.5 * (whitened**2).sum(-1)
+            return self.adjoint(innovation * like(1 / self.variance, x))
+        return self.adjoint(innovation @ like(np.linalg.inv(self.covariance), x))
 
 
 def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray | None]:

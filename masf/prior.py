@@ -33,7 +33,7 @@ from masf.observations import ObservationSettings, make_observation
 from masf.prior_settings import PriorSettings
 from masf.process import ForwardProcess, make_basis
 from masf.provenance import train_prior_version
-from masf.registry import make_system
+from masf.registry import make_system, system_class
 from masf.samplers import coupled, time_grid
 from masf.systems.base import System
 
@@ -80,13 +80,8 @@ def train(
     device: str,
 ) -> Prior:
     """Trains a prior; see the module's docstring. Deterministic for a given seed, device and number of threads."""
-    parameters = dict(system_parameters)
-    ring = type(make_system(system_name, parameters)).translation_invariant
-    alike = observation_settings.operator != "matrix" and isinstance(observation_settings.noise, float)
-    if settings.network.resolved_kind(ring) == "conv1d" and ring and alike:
-        # A network of local convolutions learns from a short ring what it needs on a long one.
-        stride = observation_settings.stride
-        parameters["dimension"] = min(parameters["dimension"], -(-settings.training_dimension // stride) * stride)
+    ring = system_class(system_name).translation_invariant
+    parameters = settings.training_parameters(system_parameters, observation_settings, ring)
     system = make_system(system_name, parameters)
     stream = Stream(seed, "train-prior")
     torch.manual_seed(stream.numpy.integers(2**31))

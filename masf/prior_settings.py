@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from masf.observations import ObservationSettings
 
 
 class NetworkSettings(BaseModel):
@@ -64,6 +66,19 @@ class PriorSettings(BaseModel):
     steps: int = Field(1500, ge=1, description="Training steps in each round.")
     batch: int = Field(128, ge=1, description="Noised states in a training step.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of Adam.")
+
+    def training_parameters(
+        self, system: dict[str, Any], observation: ObservationSettings, translation_invariant: bool
+    ) -> dict[str, Any]:
+        """The system's parameters for training.
+
+        A network of local convolutions learns from a short ring what it needs on a long one, if all of its components are alike.
+        """
+        alike = observation.operator != "matrix" and isinstance(observation.noise, float)
+        if not (translation_invariant and alike and self.network.resolved_kind(translation_invariant) == "conv1d"):
+            return system
+        longest = -(-self.training_dimension // observation.stride) * observation.stride
+        return {**system, "dimension": min(system["dimension"], longest)}
 
     @model_validator(mode="after")
     def _some_cycles_left(self) -> PriorSettings:

@@ -15,6 +15,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parent
 
 
+@cache
 def code_version(*modules: str, without: str | None = None) -> str:
     """Fingerprint of the code of ``modules`` (names below ``masf``) and of all that they import from this package.
 
@@ -52,6 +53,13 @@ def assimilate_version(filter_module: str, system: str, command: str | None = No
     for path in files_of(command):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def tune_version(filter_module: str, system: str, command: str | None = None) -> str:
+    """The code version of stage tune for one filter and system."""
+    if command is None:
+        return code_version("tuning", f"filters.{filter_module}", f"systems.{system}")
+    return f"{code_version('tuning', f'systems.{system}')}+{assimilate_version(filter_module, system, command)}"
 
 
 def train_prior_version(system: str) -> str:

@@ -1,7 +1,8 @@
 """Stage simulate: the truth, its measurements and the initial ensemble, from a cell's settings and nothing else.
 
 A typical state b of the system is the mean of the initial distribution N(b, initial_spread^2 I), from which the truth and
-all members are drawn alike: at time 0 the ensemble is a fair sample of what is known.
+all members are drawn alike: at time 0 the ensemble is a fair sample of what is known. Members have random numbers of their own:
+cells that differ only in their size share truth and measurements, and a small ensemble is the beginning of a large one.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def simulate(settings: CellSettings) -> Truth:
     system, observation = build(settings)
     stream = Stream(settings.seed, "simulate")
     centre = system.typical_state(stream).astype(np.float32)
-    draws = stream.normal((1 + settings.members, system.dimension), centre)
-    states = centre + np.float32(settings.initial_spread) * draws
+    spread = np.float32(settings.initial_spread)
+    ensemble_stream = Stream(settings.seed, "initial ensemble")
+    ensemble = centre + spread * ensemble_stream.normal((settings.members, system.dimension), centre)
     truth = np.empty((settings.cycles * settings.gap + 1, system.dimension), dtype=np.float32)
-    truth[0] = states[0]
+    truth[0] = centre + spread * stream.normal((system.dimension,), centre)
     with np.errstate(over="ignore", invalid="ignore"):
         for i in range(1, len(truth)):
             truth[i] = system.step(truth[i - 1], stream)
@@ -47,4 +49,4 @@ def simulate(settings: CellSettings) -> Truth:
         raise ValueError(f"the truth is not finite: dt {system.dt} is too long for system {settings.system!r}")
     observed = truth[settings.gap :: settings.gap]
     measurements = observation.apply(observed) + observation.noise((settings.cycles,), observed, stream)
-    return Truth(settings, truth, measurements.astype(np.float32), centre, states[1:])
+    return Truth(settings, truth, measurements.astype(np.float32), centre, ensemble)

@@ -1,8 +1,8 @@
 """The study: the config, checked in full before anything runs, and the cells that it expands to.
 
 The classes below are the one definition of the config; ``workflow/schemas/*.schema.json`` is written from them (``masf schema``).
-A *cell* is one truth with its measurements: system, parameters, observation, gap and seed. Experiments that share a cell
-share its files.
+A *cell* is one truth with its measurements and initial ensemble: system, parameters, observation, gap, ensemble size and seed.
+Experiments that share a cell share its files.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import itertools
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,11 +24,19 @@ from masf.cell_settings import CellSettings
 from masf.observations import ObservationSettings, make_observation
 from masf.prior_settings import PriorSettings
 from masf.registry import filter_class, make_system, names, system_class
+from masf.search import Choice, TunableScore, extremes, is_number, with_current
+from masf.tuned import Tuned, distance, in_force
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Lower-case letters, digits and underscores.")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Gap = Annotated[int, Field(ge=1, le=100_000)]
 Axis = Annotated[list[float | int], Field(min_length=1)]
+Size = Annotated[int, Field(ge=2, le=10_000_000)]
+Saved = Annotated[int, Field(ge=0, le=10_000)]
+Distance = Literal["mean_distance", "covariance_distance", "energy_distance"]
+Score = Literal[
+    "rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast", "spread_skill", "spread_skill_forecast", Distance
+]  # fmt: skip
 
 RESERVED_NAMES = {"truth", "prior"}
 """Names that files of a cell already have, so that no filter may."""
@@ -52,13 +60,22 @@ class Resources(_Section):
 
 
 class Setting(_Section):
-    """Parameters for some situations only."""
+    """Parameters, and what is searched, for some situations only."""
 
     when: dict[str, Any] = Field(
         min_length=1,
-        description="Conditions that must all hold: system, observation, gap or a system parameter; a value or a list of values.",
+        description="Conditions that must all hold: system, observation, gap, members or a system parameter; a value or a list.",
     )
-    parameters: dict[str, Any] = Field(min_length=1, description="Parameters that replace the general ones there.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters that replace the general ones there.")
+    search: dict[str, Choice | None] = Field(
+        default_factory=dict, description="What tuning tries there instead of the general search; null: nothing."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Setting:
+        if not self.parameters and not self.search:
+            raise ValueError("needs parameters or search")
+        return self
 
 
 class FilterDefinition(_Section):
@@ -70,7 +87,9 @@ class FilterDefinition(_Section):
     label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the filter.")
     settings: list[Setting] = Field(default_factory=list, description="Parameters for some situations; later entries win.")
-    search: dict[str, list[Any]] = Field(default_factory=dict, description="Values that tuning tries, on tuning seeds only.")
+    search: dict[str, Choice] = Field(
+        default_factory=dict, description="What tuning tries of each parameter: a list of values, or an interval."
+    )
     resources: Resources = Field(default_factory=Resources, description="What one job asks for.")
 
     @model_validator(mode="after")
@@ -109,17 +128,21 @@ class Seeds(_Section):
 
 
 class Experiment(_Section):
-    """Cells that belong together: every combination of parameters, observations and gaps, on every test seed."""
+    """Cells that belong together: every combination of parameters, observations, gaps and ensemble sizes, on every test seed."""
 
     title: str = Field(min_length=1, description="One line for tables and reports.")
     system: Name = Field(description="A system in masf/systems.")
     parameters: dict[str, float | int | Axis] = Field(description="The system's parameters; a list is an axis of the experiment.")
     observations: list[Name] = Field(min_length=1, description="Names from the section observations.")
     gaps: list[Gap] = Field(min_length=1, description="Steps between two measurements.")
-    members: int = Field(ge=2, le=10_000_000, description="Ensemble size N.")
+    members: Size | Annotated[list[Size], Field(min_length=1)] = Field(
+        description="Ensemble size N; a list is an axis of the experiment."
+    )
     initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the initial distribution.")
     cycles: int = Field(ge=1, le=1_000_000, description="Measurements in a run.")
     spin_up_cycles: int = Field(0, ge=0, description="First cycles that the scores leave out.")
+    reference: Name | None = Field(None, description="The filter whose posterior the others' distance is measured to.")
+    saved_members: Saved | None = Field(None, description="Analysis members kept in each filter's file, instead of the study's.")
     add_filters: list[Name] = Field(default_factory=list, description="Filters for this experiment besides the study's.")
     leave_out_filters: list[Name] = Field(
         default_factory=list, description="Filters of the study that this experiment does not run."
@@ -130,6 +153,46 @@ class Experiment(_Section):
         if self.spin_up_cycles >= self.cycles:
             raise ValueError(f"spin_up_cycles {self.spin_up_cycles} leaves none of {self.cycles} cycles to score")
         return self
+
+    @property
+    def sizes(self) -> list[int]:
+        """The ensemble sizes."""
+        return self.members if isinstance(self.members, list) else [self.members]
+
+    @property
+    def axes(self) -> dict[str, list[Any]]:
+        """The values of the system's parameters, gap and members."""
+        parameters = {name: value if isinstance(value, list) else [value] for name, value in self.parameters.items()}
+        return {**parameters, "gap": self.gaps, "members": self.sizes}
+
+    @property
+    def varied(self) -> list[str]:
+        """The axes with more than one value."""
+        return [name for name, values in self.axes.items() if len(values) > 1]
+
+
+class TuningPoints(_Section):
+    """Situations of one experiment."""
+
+    experiment: Name = Field(description="One of the experiments.")
+    when: dict[str, Any] = Field(
+        default_factory=dict, description="Conditions as those of settings; all situations of the experiment without them."
+    )
+
+
+class Tuning(_Section):
+    """How filters are tuned, on tuning seeds. Each filter with a search gets the same number of trials at each point."""
+
+    trials: int = Field(ge=1, le=10_000, description="Trials of each filter at each point, the default first.")
+    score: TunableScore = Field("rmse", description="What is made small: the mean over tuning seeds.")
+    cycles: int | None = Field(None, ge=1, le=1_000_000, description="Measurements in a run; as in the experiment without this.")
+    spin_up_cycles: int | None = Field(
+        None, ge=0, description="First cycles that the score leaves out; as in the experiment without this."
+    )
+    points: list[TuningPoints] | None = Field(
+        None, min_length=1, description="Where filters are tuned; in every situation of every experiment without this."
+    )
+    runtime: int = Field(720, ge=1, description="Minutes that one tuning job asks for; cut off, it goes on where it was.")
 
 
 class TrajectoryFigure(_Section):
@@ -146,23 +209,39 @@ class Panel(_Section):
     """One panel of a sweep figure."""
 
     experiment: Name = Field(description="The experiment whose cells are shown.")
-    axis: str = Field(min_length=1, description="The horizontal axis: gap, or a parameter of the system; nothing else may vary.")
+    axis: str = Field(
+        min_length=1, description="The horizontal axis: gap, members or a parameter of the system; nothing else may vary."
+    )
     observation: Name = Field(description="Which of the experiment's observations.")
+    score: Score | None = Field(None, description="The vertical axis, instead of the figure's.")
+    guide: float | None = Field(None, description="Power of the axis that a grey guide line follows, such as -0.5.")
 
 
 class SweepFigure(_Section):
-    """Figure 4: a score against an axis of an experiment, one line a filter, one panel an experiment and observation."""
+    """Figure 4: a score against an axis of an experiment, one line a filter, one panel an experiment, observation and score."""
 
     kind: Literal["sweep"] = Field(description="sweep: a score against an axis.")
     title: str = Field(min_length=1, description="Caption's first words.")
-    score: Literal["rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast", "spread_skill"] = Field(
-        "rmse", description="The vertical axis."
-    )
+    score: Score = Field("rmse", description="The vertical axis.")
     panels: list[Panel] = Field(min_length=1, description="Panels in reading order, lettered (a), (b), ...")
     columns: int = Field(2, ge=1, le=6, description="Panels in a row.")
 
 
-Figure = Annotated[TrajectoryFigure | SweepFigure, Field(discriminator="kind")]
+class RankFigure(_Section):
+    """Rank histograms of the truth in the ensembles of one point of an experiment, one panel a filter."""
+
+    kind: Literal["rank_histograms"] = Field(description="rank_histograms: how often the truth has each rank among the members.")
+    title: str = Field(min_length=1, description="Caption's first words.")
+    experiment: Name = Field(description="The experiment whose cells are shown.")
+    observation: Name = Field(description="Which of the experiment's observations.")
+    where: dict[str, float | int] = Field(
+        default_factory=dict, description="One value of each axis of the experiment: gap, members or a parameter of the system."
+    )
+    ensemble: Literal["forecast", "analysis"] = Field("forecast", description="The ensemble that the truth is ranked in.")
+    columns: int = Field(4, ge=1, le=6, description="Panels in a row.")
+
+
+Figure = Annotated[TrajectoryFigure | SweepFigure | RankFigure, Field(discriminator="kind")]
 
 
 class StudyConfig(_Section):
@@ -172,7 +251,7 @@ class StudyConfig(_Section):
     filters_directory: str = Field("config/filters", description="Folder of the filters' files NAME.yaml.")
     gpu: bool = Field(False, description="Whether jobs that can use a GPU ask for one.")
     accept_mixed_versions: bool = Field(False, description="Aggregate results that different versions of a filter's code made.")
-    saved_members: int = Field(3, ge=0, le=10_000, description="Analysis members kept in each filter's file.")
+    saved_members: Saved = Field(3, description="Analysis members kept in each filter's file.")
     seeds: Seeds = Field(description="Seeds.")
     filters: list[Name] = Field(min_length=1, description="Filters of the study, in the order of tables and legends.")
     pinned: dict[Name, dict[str, Any]] = Field(
@@ -181,6 +260,7 @@ class StudyConfig(_Section):
     observations: dict[Name, ObservationSettings] = Field(min_length=1, description="What is measured, by name.")
     priors: dict[Name, PriorSettings] = Field(default_factory=dict, description="How priors are trained, by system.")
     experiments: dict[Name, Experiment] = Field(min_length=1, description="The experiments, by name.")
+    tuning: Tuning | None = Field(None, description="How filters are tuned; without it, the values in their files stand.")
     figures: dict[Name, Figure] = Field(default_factory=dict, description="The figures, by name.")
     filter_definitions: dict[Name, FilterDefinition] = Field(
         default_factory=dict, description="Written into study.json by the workflow; leave it out of a config."
@@ -192,28 +272,38 @@ class Cell:
     """One truth with its measurements, and the experiments that use it."""
 
     path: str
-    """Its folder, relative to the results: {system}/{parameters}/{observation}/gap~{gap}/seed~{seed}."""
+    """Its folder, relative to the results: {system}/{parameters}/{observation}/gap~{gap}/members~{N}/seed~{seed}."""
     settings: CellSettings
     observation_name: str
     spin_up_cycles: int
     filters: tuple[str, ...]
     experiments: tuple[str, ...]
+    saved_members: int
+    reference: str | None = None
+    """The filter whose posterior the others' distance is measured to."""
 
     @property
-    def setting(self) -> str:
-        """The part of its path that cells of other gaps and seeds share: {system}/{parameters}/{observation}."""
-        return self.path.rsplit("/", 2)[0]
-
-    @property
-    def prior_path(self) -> str:
-        """The pretrained prior that this cell's filters use, relative to the results."""
-        return f"{self.setting}/prior/prior.safetensors"
+    def point(self) -> str:
+        """The part of its path that cells of other seeds share."""
+        return self.path.rsplit("/", 1)[0]
 
     @property
     def situation(self) -> dict[str, Any]:
         """What conditions of filter settings can name."""
         s = self.settings
-        return {**s.parameters, "system": s.system, "observation": self.observation_name, "gap": s.gap}
+        return {**s.parameters, "system": s.system, "observation": self.observation_name, "gap": s.gap, "members": s.members}
+
+
+@dataclass(frozen=True)
+class PriorTraining:
+    """What stage train-prior is told."""
+
+    path: str
+    """Of the prior, relative to the results."""
+    system: str
+    parameters: dict[str, Any]
+    observation: dict[str, Any]
+    settings: PriorSettings
 
 
 class Study:
@@ -222,6 +312,7 @@ class Study:
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
         self.filters = config.filter_definitions
+        self._tuned_at: dict[tuple[str, str], Cell | None] = {}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -234,19 +325,48 @@ class Study:
                     if (known.settings, known.spin_up_cycles) != (cell.settings, cell.spin_up_cycles):
                         raise ConfigFault(
                             f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path} but describe it "
-                            "differently: give them the same members, cycles, spin_up_cycles and initial_spread"
+                            "differently: give them the same cycles, spin_up_cycles and initial_spread"
                         )
-                    filters = tuple(dict.fromkeys((*known.filters, *cell.filters)))
-                    cell = Cell(
-                        cell.path,
-                        cell.settings,
-                        cell.observation_name,
-                        cell.spin_up_cycles,
-                        filters,
-                        (*known.experiments, name),
+                    if None not in (known.reference, cell.reference) and known.reference != cell.reference:
+                        raise ConfigFault(
+                            f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path}: "
+                            "give them the same reference"
+                        )
+                    cell = replace(
+                        cell,
+                        filters=tuple(dict.fromkeys((*known.filters, *cell.filters))),
+                        experiments=(*known.experiments, name),
+                        saved_members=max(known.saved_members, cell.saved_members),
+                        reference=known.reference or cell.reference,
                     )
                 cells[cell.path] = cell
         return cells
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of all tables that stage aggregate writes."""
+        return [
+            name + kind
+            for name, experiment in self.config.experiments.items()
+            for kind in ("", "_paired", "_cost", *(["_exactness"] if experiment.reference else []))
+        ] + (["tuning"] if self.points else [])
+
+    def figure_cells(self, figure: TrajectoryFigure | RankFigure) -> list[Cell]:
+        """The cells whose files a figure shows."""
+        cells = [cell for cell in self.cells.values() if figure.experiment in cell.experiments]
+        if isinstance(figure, TrajectoryFigure):
+            return [cell for cell in cells if cell.settings.seed == figure.seed]
+        wanted = {**figure.where, "observation": figure.observation}
+        return [cell for cell in cells if _holds(wanted, cell.situation)]
+
+    def figure_files(self, name: str) -> list[str]:
+        """The files that a figure reads besides scores.parquet, relative to the results."""
+        figure = self.config.figures[name]
+        if isinstance(figure, SweepFigure):
+            return []
+        files = [f"{f}.nc" for f in self.experiment_filters(self.config.experiments[figure.experiment])]
+        files += ["truth.nc"] if isinstance(figure, TrajectoryFigure) else []
+        return [f"{cell.path}/{file}" for cell in self.figure_cells(figure) for file in files]
 
     def experiment_filters(self, experiment: Experiment) -> list[str]:
         """The filters that an experiment runs, in the study's order."""
@@ -267,53 +387,162 @@ class Study:
         """The command of a filter that is not ours."""
         return self.filters[name].command
 
-    def filter_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
-        """The parameters of a filter in a cell: general, then the settings that hold there, then pinned ones."""
+    def default_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
+        """What the file of a filter says for a cell: general parameters, then the settings that hold there."""
         definition = self.filters[name]
         parameters = dict(definition.parameters)
-        for setting in definition.settings:
-            if _holds(setting.when, cell.situation):
-                parameters |= setting.parameters
-        return parameters | self.config.pinned.get(name, {})
+        for setting in self._settings(name, cell):
+            parameters |= setting.parameters
+        return parameters
+
+    def filter_parameters(self, name: str, cell: Cell, tuned: Tuned | None = None) -> dict[str, Any]:
+        """The parameters of a filter in a cell: its default ones, then tuned ones, then pinned ones."""
+        return in_force(self.default_parameters(name, cell), tuned, self.config.pinned.get(name))[0]
+
+    def _settings(self, name: str, cell: Cell) -> list[Setting]:
+        return [setting for setting in self.filters[name].settings if _holds(setting.when, cell.situation)]
+
+    def search(self, name: str, cell: Cell) -> dict[str, Choice]:
+        """What tuning tries of a filter in the situation of a cell, pinned parameters left out; empty if it is not tuned."""
+        search: dict[str, Choice | None] = dict(self.filters[name].search)
+        for setting in self._settings(name, cell):
+            search |= setting.search
+        pinned = self.config.pinned.get(name, {})
+        return {k: choice for k, choice in sorted(search.items()) if choice is not None and k not in pinned}
+
+    @cached_property
+    def points(self) -> dict[str, list[Cell]]:
+        """The situations in which filters are tuned, by path: of each, the cells of the tuning seeds."""
+        tuning = self.config.tuning
+        if tuning is None:
+            return {}
+        points: dict[str, list[Cell]] = {}
+        for cell in self.cells.values():
+            if cell.point in points or not (tuning.points is None or any(_selects(p, cell) for p in tuning.points)):
+                continue
+            cycles = cell.settings.cycles if tuning.cycles is None else tuning.cycles
+            spin_up = cell.spin_up_cycles if tuning.spin_up_cycles is None else tuning.spin_up_cycles
+            points[cell.point] = [
+                replace(
+                    cell,
+                    path=f"{cell.point}/seed~{seed}",
+                    settings=replace(cell.settings, cycles=cycles, seed=seed),
+                    spin_up_cycles=spin_up,
+                )
+                for seed in self.config.seeds.tuning
+            ]
+        return points
+
+    def tuned_filters(self, point: str) -> list[str]:
+        """The filters that are tuned at a point."""
+        cell = self.points[point][0]
+        return [name for name in cell.filters if self.search(name, cell)]
+
+    def tuned_at(self, name: str, cell: Cell) -> Cell | None:
+        """The point, as its first cell, whose tuned parameters a filter takes in a cell; None if it takes none.
+
+        Of the points with the same system and observation at which the same parameters of the filter are tuned, it is the
+        one at the least ``masf.tuned.distance``, which is 0 at the cell's own; of several, the first in the config's order.
+        """
+        key = (name, cell.point)
+        if key not in self._tuned_at:
+            self._tuned_at[key] = min(
+                self._candidates(name, cell),
+                key=lambda c: distance(self._coordinates(cell), self._coordinates(c)),
+                default=None,
+            )
+        return self._tuned_at[key]
+
+    def _candidates(self, name: str, cell: Cell) -> list[Cell]:
+        search = self.search(name, cell)
+        return [
+            other
+            for other, *_ in self.points.values()
+            if search
+            and name in other.filters
+            and (cell.settings.system, cell.observation_name) == (other.settings.system, other.observation_name)
+            and search.keys() == self.search(name, other).keys()
+        ]
+
+    def _coordinates(self, cell: Cell) -> dict[str, Any]:
+        """The numbers that say where a cell lies among those of its system, defaults of the system filled in."""
+        s = cell.settings
+        filled = system_class(s.system).Parameters(**s.parameters).model_dump()
+        return {k: v for k, v in {**filled, **cell.situation}.items() if is_number(v)}
+
+    def tuning_path(self, name: str, cell: Cell) -> str | None:
+        """The file of the tuned parameters that a filter takes in a cell, relative to the results; None if it takes none."""
+        point = self.tuned_at(name, cell)
+        return None if point is None else f"{point.point}/tuning/{name}.json"
 
     def needs_prior(self, name: str, cell: Cell) -> bool:
-        """Whether a filter reads a pretrained prior in a cell; without a network it does not."""
+        """Whether a filter reads a pretrained prior in a cell: if its parameters, or any that tuning tries, ask for a network."""
         if self.filter_command(name) is not None:
             return False
         cls = filter_class(self.filter_module(name))
-        return cls.uses_prior and cls.needs_torch(cls.Parameters(**self.filter_parameters(name, cell)))
+        if not cls.uses_prior:
+            return False
+        parameters = self.filter_parameters(name, cell)
+        tried = [parameters]
+        if self._candidates(name, cell):
+            tried += [parameters | {k: v} for k, choice in self.search(name, cell).items() for v in extremes(choice)]
+        return any(cls.needs_torch(cls.Parameters(**p)) for p in tried)
 
-    def prior_settings(self, cell: Cell) -> PriorSettings:
-        """How the prior of this cell is trained."""
-        return self.config.priors[cell.settings.system]
+    def prior(self, cell: Cell) -> PriorTraining:
+        """How the prior that this cell's filters use is trained; long rings share the prior of a short one."""
+        s, settings = cell.settings, self.config.priors[cell.settings.system]
+        observation = self.config.observations[cell.observation_name]
+        ring = system_class(s.system).translation_invariant
+        parameters = settings.training_parameters(s.parameters, observation, ring)
+        path = f"{s.system}/{_fragment(parameters)}/{cell.observation_name}/prior/prior.safetensors"
+        return PriorTraining(path, s.system, parameters, s.observation, settings)
+
+    @cached_property
+    def priors(self) -> dict[str, PriorTraining]:
+        """All priors that the cells' filters may use, by path."""
+        with_prior = (cell for cell in self.cells.values() if cell.settings.system in self.config.priors)
+        return {prior.path: prior for prior in map(self.prior, with_prior)}
 
     def _expand(self, name: str, experiment: Experiment) -> Iterator[Cell]:
-        axes = {k: v if isinstance(v, list) else [v] for k, v in sorted(experiment.parameters.items())}
+        axes = {k: experiment.axes[k] for k in sorted(experiment.parameters)}
         filters = tuple(self.experiment_filters(experiment))
+        saved = self.config.saved_members if experiment.saved_members is None else experiment.saved_members
         for values in itertools.product(*axes.values()):
             parameters = dict(zip(axes, values, strict=True))
-            fragment = "+".join(f"{k}~{v:.12g}" for k, v in parameters.items())
-            for observation, gap, seed in itertools.product(experiment.observations, experiment.gaps, self.config.seeds.test):
+            for observation, gap, members, seed in itertools.product(
+                experiment.observations, experiment.gaps, experiment.sizes, self.config.seeds.test
+            ):
                 settings = CellSettings(
                     system=experiment.system,
                     parameters=parameters,
                     observation=self.config.observations[observation].model_dump(exclude_defaults=True),
                     gap=gap,
                     cycles=experiment.cycles,
-                    members=experiment.members,
+                    members=members,
                     initial_spread=experiment.initial_spread,
                     seed=seed,
                 )
-                path = f"{experiment.system}/{fragment}/{observation}/gap~{gap}/seed~{seed}"
-                yield Cell(path, settings, observation, experiment.spin_up_cycles, filters, (name,))
+                path = f"{experiment.system}/{_fragment(parameters)}/{observation}/gap~{gap}/members~{members}/seed~{seed}"
+                yield Cell(
+                    path, settings, observation, experiment.spin_up_cycles, filters, (name,), saved, experiment.reference
+                )  # fmt: skip
 
     def to_json(self) -> str:
         """The resolved config, filters' files included, as study.json holds it."""
         return self.config.model_dump_json(indent=1, exclude_defaults=True)
 
 
+def _fragment(parameters: dict[str, Any]) -> str:
+    """A system's parameters as a part of a path."""
+    return "+".join(f"{k}~{v:.12g}" for k, v in parameters.items())
+
+
 def _holds(when: dict[str, Any], situation: dict[str, Any]) -> bool:
     return all(situation.get(k) in (v if isinstance(v, list) else [v]) for k, v in when.items())
+
+
+def _selects(points: TuningPoints, cell: Cell) -> bool:
+    return points.experiment in cell.experiments and _holds(points.when, cell.situation)
 
 
 def load_study(path: Path, root: Path | None = None) -> Study:
@@ -351,7 +580,7 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
     study = Study(checked)
     if faults := list(_reference_faults(study)):
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
-    if faults := list(_cell_faults(study)):
+    if faults := [*_cell_faults(study), *_point_faults(study)]:
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in dict.fromkeys(faults)))
     return study
 
@@ -480,16 +709,45 @@ def _reference_faults(study: Study) -> Iterator[str]:
         for left_out in experiment.leave_out_filters:
             if left_out not in config.filters:
                 yield _unknown(f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters)
-        if not study.experiment_filters(experiment):
+        filters = study.experiment_filters(experiment)
+        if not filters:
             yield f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves the experiment no filter"
+        if experiment.reference is not None:
+            yield from _exactness_faults(f"experiments.{key}", experiment, filters, config.saved_members)
     for key, figure in config.figures.items():
         yield from _figure_faults(config, f"figures.{key}", figure)
+    if config.tuning is not None:
+        yield from _tuning_faults(config, config.tuning)
+
+
+def _tuning_faults(config: StudyConfig, tuning: Tuning) -> Iterator[str]:
+    """Seeds that are missing, points that are nowhere, and runs with nothing to score."""
+    if not config.seeds.tuning:
+        yield "seeds.tuning: this key is missing: section tuning needs seeds that are not test seeds"
+    if "tuning" in config.experiments:
+        yield "experiments.tuning: the name is taken by the table of section tuning; choose another"
+    for i, points in enumerate(tuning.points or []):
+        if points.experiment not in config.experiments:
+            yield _unknown(f"tuning.points.{i}.experiment", points.experiment, "experiment", config.experiments)
+        for key in points.when:
+            if key not in _conditions():
+                yield _unknown(f"tuning.points.{i}.when", key, "condition", _conditions())
+
+
+def _exactness_faults(key: str, experiment: Experiment, filters: list[str], saved_by_study: int) -> Iterator[str]:
+    """A reference that the experiment does not run, or that has too few members for a distance."""
+    assert experiment.reference is not None
+    if experiment.reference not in filters:
+        yield _unknown(f"{key}.reference", experiment.reference, "filter of this experiment", filters)
+    saved = saved_by_study if experiment.saved_members is None else experiment.saved_members
+    if saved < 2:
+        yield f"{key}.saved_members = {saved}: distances to reference {experiment.reference!r} need at least 2"
 
 
 def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel] | None) -> Iterator[str]:
     """Names in a filter's file that nothing bears; their values are checked cell by cell, those of a command by itself."""
     known = None if parameters is None else list(parameters.model_fields)
-    conditions = {"system", "observation", "gap", *(k for s in names("systems") for k in system_class(s).Parameters.model_fields)}
+    conditions = _conditions()
     for key in definition.search:
         if known is not None and key not in known:
             yield _unknown(f"filter {name!r}: search", key, "parameter", known)
@@ -497,36 +755,65 @@ def _definition_faults(name: str, definition: FilterDefinition, parameters: type
         for key in setting.parameters:
             if known is not None and key not in known:
                 yield _unknown(f"filter {name!r}: settings.{i}.parameters", key, "parameter", known)
+        for key in setting.search:
+            if known is not None and key not in known:
+                yield _unknown(f"filter {name!r}: settings.{i}.search", key, "parameter", known)
         for key in setting.when:
             if key not in conditions:
                 yield _unknown(f"filter {name!r}: settings.{i}.when", key, "condition", conditions)
 
 
-def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | SweepFigure) -> Iterator[str]:
-    wanted = [figure.experiment] if figure.kind == "trajectories" else [p.experiment for p in figure.panels]
+def _conditions() -> set[str]:
+    """What conditions can name."""
+    of_systems = [k for s in names("systems") for k in system_class(s).Parameters.model_fields]
+    return {"system", "observation", "gap", "members", *of_systems}
+
+
+def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | SweepFigure | RankFigure) -> Iterator[str]:
+    wanted = [p.experiment for p in figure.panels] if figure.kind == "sweep" else [figure.experiment]
     for name in wanted:
         if name not in config.experiments:
             yield _unknown(f"{key}.experiment", name, "experiment", config.experiments)
             return
     if figure.kind == "trajectories":
         experiment = config.experiments[figure.experiment]
-        axes = [v for v in experiment.parameters.values() if isinstance(v, list) and len(v) > 1]
-        if axes or len(experiment.gaps) * len(experiment.observations) > 1:
+        if experiment.varied or len(experiment.observations) > 1:
             yield f"{key}.experiment = {figure.experiment!r}: a trajectory figure needs an experiment with one cell for each seed"
         if figure.seed not in config.seeds.test:
             yield f"{key}.seed = {figure.seed}: choose one of the test seeds {config.seeds.test}"
-        return
+    elif figure.kind == "rank_histograms":
+        experiment = config.experiments[figure.experiment]
+        if figure.observation not in experiment.observations:
+            yield _unknown(f"{key}.observation", figure.observation, "observation", experiment.observations)
+        yield from _where_faults(f"{key}.where", experiment, figure.where)
+    else:
+        yield from _panel_faults(config, key, figure)
+
+
+def _where_faults(key: str, experiment: Experiment, where: dict[str, float | int]) -> Iterator[str]:
+    """Conditions that do not choose one point of an experiment."""
+    axes = experiment.axes
+    for name, value in where.items():
+        if name not in axes:
+            yield _unknown(key, name, "axis", axes)
+        elif value not in axes[name]:
+            yield f"{key}.{name} = {value}: choose one of {axes[name]}"
+    if missing := [name for name in experiment.varied if name not in where]:
+        yield f"{key} = {where}: name one value each of {', '.join(missing)}, which the experiment varies"
+
+
+def _panel_faults(config: StudyConfig, key: str, figure: SweepFigure) -> Iterator[str]:
     for i, panel in enumerate(figure.panels):
         experiment = config.experiments[panel.experiment]
-        axes_known = ["gap", *experiment.parameters]
-        if panel.axis not in axes_known:
-            yield _unknown(f"{key}.panels.{i}.axis", panel.axis, "axis", axes_known)
-        varied = {k for k, v in experiment.parameters.items() if isinstance(v, list) and len(v) > 1}
-        varied |= {"gap"} if len(experiment.gaps) > 1 else set()
-        if others := sorted(varied - {panel.axis}):
+        if panel.axis not in experiment.axes:
+            yield _unknown(f"{key}.panels.{i}.axis", panel.axis, "axis", experiment.axes)
+        if others := sorted(set(experiment.varied) - {panel.axis}):
             yield f"{key}.panels.{i}.axis = {panel.axis!r}: experiment {panel.experiment!r} also varies {', '.join(others)}"
         if panel.observation not in experiment.observations:
             yield _unknown(f"{key}.panels.{i}.observation", panel.observation, "observation", experiment.observations)
+        score = panel.score or figure.score
+        if score in get_args(Distance) and experiment.reference is None:
+            yield f"{key}.panels.{i}: score {score!r} needs a reference, and experiment {panel.experiment!r} names none"
 
 
 def _cell_faults(study: Study) -> Iterator[str]:
@@ -551,34 +838,80 @@ def _cell_faults(study: Study) -> Iterator[str]:
             if study.filter_command(name) is not None:
                 continue
             cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
-            key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str))
+            search = study.search(name, cell)
+            key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str), repr(search))
             if key in checked:
                 continue
             checked.add(key)
-            try:
-                chosen = cls.Parameters(**parameters)
-            except ValidationError as error:
-                yield from (f"filter {name!r}: {line}" for line in describe(error, cls.Parameters, parameters))
+            faults = list(_parameter_faults(f"filter {name!r}", cls, parameters, s.system, system.grid))
+            if not faults:
+                tried = [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
+                faults = [
+                    fault for p in tried for fault in _parameter_faults(f"filter {name!r}: search", cls, p, s.system, system.grid)
+                ]
+            if faults:
+                yield from faults
                 continue
-            radius = getattr(chosen, "localization_radius", None)
-            tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
-            if tapered and system.ring is None and not study.needs_prior(name, cell):
-                yield f"filter {name!r}: localization_radius = {radius}: {s.system!r} has no distances; set it to null"
             if cls.linear_only and not system.linear:
                 yield f"{where}: filter {name!r} is for linear systems only, and {s.system!r} is not: add it to leave_out_filters"
             if study.needs_prior(name, cell):
-                yield from _prior_faults(study.config.priors, name, s.system, system.ring)
+                yield from _prior_faults(study.config.priors, name, s.system, system.grid)
 
 
-def _prior_faults(priors: dict[str, PriorSettings], filter_: str, system: str, ring: int | None) -> Iterator[str]:
+def _parameter_faults(
+    where: str, cls: type[Any], parameters: dict[str, Any], system: str, grid: tuple[int, ...] | None
+) -> Iterator[str]:
+    """Parameters of a filter that are out of range, or that do not fit the system."""
+    try:
+        chosen = cls.Parameters(**parameters)
+    except ValidationError as error:
+        yield from (f"{where}: {line}" for line in describe(error, cls.Parameters, parameters))
+        return
+    radius = getattr(chosen, "localization_radius", None)
+    tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
+    if tapered and grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
+        yield f"{where}: localization_radius = {radius}: {system!r} has no distances; set it to null"
+
+
+def _point_faults(study: Study) -> Iterator[str]:
+    """Points of tuning that select nothing, or at which nothing can be tuned as asked for."""
+    tuning = study.config.tuning
+    if tuning is None:
+        return
+    for i, points in enumerate(tuning.points or []):
+        if not any(_selects(points, cell) for cell in study.cells.values()):
+            yield f"tuning.points.{i}.when = {json.dumps(points.when)}: holds in no situation of experiment {points.experiment!r}"
+    for point, (cell, *_) in study.points.items():
+        if cell.spin_up_cycles >= cell.settings.cycles:
+            yield f"tuning: spin_up_cycles {cell.spin_up_cycles} leaves none of {cell.settings.cycles} cycles to score at {point}"
+        for name in study.tuned_filters(point):
+            parameters = study.filter_parameters(name, cell)
+            if study.filter_command(name) is None:
+                try:
+                    parameters = filter_class(study.filter_module(name)).Parameters(**parameters).model_dump()
+                except ValidationError:
+                    continue  # named by _cell_faults
+            elif absent := sorted(study.search(name, cell).keys() - parameters.keys()):
+                yield f"filter {name!r}: search: {', '.join(absent)}: tuning starts from a value in parameters (at {point})"
+                continue
+            for key, choice in study.search(name, cell).items():
+                try:
+                    with_current(choice, parameters[key])
+                except ValueError as error:
+                    yield f"filter {name!r}: search: {key}: {error} (at {point})"
+    if study.points and not any(map(study.tuned_filters, study.points)):
+        yield "tuning: no filter of the study declares a search at any point: add one to its file, or leave the section out"
+
+
+def _prior_faults(priors: dict[str, PriorSettings], filter_: str, system: str, grid: tuple[int, ...] | None) -> Iterator[str]:
     """A prior that is missing, or that does not fit its system."""
     if system not in priors:
         yield f"priors: filter {filter_!r} needs a pretrained prior for system {system!r}: add priors.{system}"
         return
     settings = priors[system]
-    if settings.network.kind == "conv1d" and ring is None:
+    if settings.network.kind == "conv1d" and (grid is None or len(grid) != 1):
         yield f"priors.{system}.network.kind = 'conv1d': needs a translation-invariant system, which {system!r} is not; use 'mlp'"
-    if any(radius is not None for radius in settings.localization_radii) and ring is None:
+    if any(radius is not None for radius in settings.localization_radii) and grid is None:
         yield f"priors.{system}.localization_radii = {settings.localization_radii}: {system!r} has no distances; set it to [null]"
 
 

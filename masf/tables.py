@@ -12,44 +12,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from masf.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHABLE, compare
 from masf.dataset import read_cost, read_estimate
+from masf.exactness import EXACTNESS, NEEDED, Analyses, Reference
 from masf.files import FileFault, replacing
-from masf.metrics import mean_spread
+from masf.scores import SCORES, score
 from masf.study import Cell, ConfigFault, Study
+from masf.tuned import Tuned, describe, in_force, tuned_for
 
 log = logging.getLogger(__name__)
-
-SCORES = {
-    "rmse": "RMSE",
-    "rmse_analysis": "analysis RMSE",
-    "rmse_forecast": "forecast RMSE",
-    "spread_skill": "spread / error",
-    "crps": "CRPS",
-    "crps_forecast": "forecast CRPS",
-}
-"""Columns of scores.parquet that are scores, and what people call them."""
 
 SHOWN = ["rmse", "rmse_analysis", "spread_skill", "crps"]
 """Scores in the tables for people."""
 
+AXES = {"gap": "gap", "members": "N"}
+"""Axes of an experiment that are no parameters of its system, and what tables call them."""
 
-def score(cell: Cell, data: Any) -> dict[str, float]:
-    """The scores of one estimate, spin-up left out; NaN if it diverged. See masf.dataset for the file."""
+
+def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
+    """Mean after spin-up of each number that the filter tells of itself; empty if it diverged."""
     if data.attrs["diverged"]:
-        return dict.fromkeys(SCORES, float("nan"))
-    gap, spin_up = cell.settings.gap, cell.spin_up_cycles
-    rmse = data["rmse"].values.astype(np.float64)
-    after, analyses = slice(spin_up * gap + 1, None), slice((spin_up + 1) * gap, None, gap)
-    spread = data["spread"].values
-    spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
-    return {
-        "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
-        "rmse_analysis": float(np.mean(rmse[analyses])),
-        "rmse_forecast": float(np.mean(data["rmse_forecast"].values[spin_up:])),
-        "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
-        "crps": float(np.mean(data["crps"].values[spin_up:])),
-        "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up:])),
-    }
+        return {}
+    return {name: float(data[name].values[cell.spin_up_cycles :].mean()) for name in data if name.startswith("diagnostic_")}
 
 
 def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -63,18 +47,35 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     versions: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
     for cell in study.cells.values():
         folder = Path(study.config.results) / cell.path
+        reference = _reference(cell, folder)
         for name in cell.filters:
             path = folder / f"{name}.nc"
-            data = read_estimate(path)
+            data = read_estimate(path, *(NEEDED if cell.reference else ()))
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
                 raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
-            parameters = data.attrs.get("filter_parameters", "{}")
-            if json.loads(parameters) != json.loads(json.dumps(study.filter_parameters(name, cell))):
+            parameters, source = data.attrs.get("filter_parameters", "{}"), data.attrs.get("parameter_source", "")
+            tuned = tuned_in(study, name, cell)
+            expected, expected_source = in_force(study.default_parameters(name, cell), tuned, study.config.pinned.get(name))
+            if json.loads(parameters) != json.loads(json.dumps(expected)):
                 raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
+            if source != expected_source:
+                said = f"says that its parameters are {source!r}, and the study's are {expected_source!r}"
+                raise FileFault(path, said, "run the workflow again")
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             keys = _keys(cell, name)
-            made_by = {"filter_parameters": parameters, "code_version": data.attrs["code_version"]}
-            scores.append({**keys, **score(cell, data), "diverged": bool(data.attrs["diverged"]), **made_by})
+            made_by = {
+                "filter_parameters": parameters,
+                "parameter_source": source,
+                "code_version": data.attrs["code_version"],
+            }
+            # The reference is not measured against itself.
+            own = score(
+                data,
+                gap=cell.settings.gap,
+                spin_up_cycles=cell.spin_up_cycles,
+                reference=reference if name != cell.reference else None,
+            )
+            scores.append({**keys, **own, "diverged": bool(data.attrs["diverged"]), **diagnostics(cell, data), **made_by})
             costs.append({**keys, **_cost(folder / f"{name}.cost.json")})
     for (name, system), found in versions.items():
         if len(found) > 1 and not study.config.accept_mixed_versions:
@@ -84,6 +85,42 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "run the workflow again, or set accept_mixed_versions: true"
             )
     return pd.DataFrame(scores), pd.DataFrame(costs)
+
+
+def tuned_in(study: Study, name: str, cell: Cell) -> Tuned | None:
+    """What tuning found for a filter in a cell, if it is tuned. Raises FileFault where its file is missing or damaged."""
+    path = study.tuning_path(name, cell)
+    return None if path is None else tuned_for(name, cell.settings.system, Path(study.config.results) / path)
+
+
+def tuning_rows(study: Study) -> pd.DataFrame:
+    """What tuning found, one row a point and filter; points are numbered from 1 on, in the study's order."""
+    rows = []
+    for number, (point, (cell, *_)) in enumerate(study.points.items(), 1):
+        for name in study.tuned_filters(point):
+            found = tuned_in(study, name, cell)
+            assert found is not None
+            rows.append({
+                "point": number,
+                "situation": describe(cell.situation),
+                "filter": name,
+                "chosen": json.dumps(found.chosen),
+                "default": json.dumps(found.default),
+                "score": found.score,
+                "default_score": float("nan") if found.default_score is None else found.default_score,
+                "tuned_score": float("nan") if found.chosen_score is None else found.chosen_score,
+                "trials": found.trials,
+                "diverged": found.diverged,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _reference(cell: Cell, folder: Path) -> Reference | None:
+    """What distances are measured to in this cell; None without a reference, or if it diverged."""
+    if cell.reference is None:
+        return None
+    data = read_estimate(folder / f"{cell.reference}.nc", *NEEDED)
+    return None if data.attrs["diverged"] else Reference(Analyses.of(data, cell.settings.gap, cell.spin_up_cycles))
 
 
 def _keys(cell: Cell, name: str) -> dict[str, Any]:
@@ -130,12 +167,13 @@ def experiment_rows(study: Study, name: str, rows: pd.DataFrame) -> pd.DataFrame
 def axes(study: Study, name: str) -> dict[str, str]:
     """The columns in which an experiment's cells differ, seeds apart, and what people call them."""
     experiment = study.config.experiments[name]
-    found = {f"parameter_{k}": k for k, v in experiment.parameters.items() if isinstance(v, list) and len(v) > 1}
-    if len(experiment.observations) > 1:
-        found["observation"] = "observed"
-    if len(experiment.gaps) > 1:
-        found["gap"] = "gap"
-    return found
+    found = {"observation": "observed"} if len(experiment.observations) > 1 else {}
+    return found | {axis_column(axis): AXES.get(axis, axis) for axis in experiment.varied}
+
+
+def axis_column(axis: str) -> str:
+    """The column of scores.parquet that holds an axis of an experiment."""
+    return axis if axis in AXES else f"parameter_{axis}"
 
 
 def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
@@ -147,6 +185,7 @@ def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
     table.columns = pd.Index(["_".join(column) for column in table.columns])
     table["runs"] = grouped.size()
     table["diverged"] = grouped["diverged"].sum()
+    table["parameter_source"] = grouped["parameter_source"].first()
     return table.reset_index()
 
 
@@ -157,20 +196,103 @@ def summarise_costs(study: Study, name: str, costs: pd.DataFrame) -> pd.DataFram
     return grouped[["seconds_per_cycle", "cpu_seconds_per_cycle", "peak_memory_mib"]].mean().reset_index()
 
 
-def for_people(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """A summary with labels, and mean +- std in one cell. The best mean of each group is not marked: seeds are few."""
+def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
+    """A summary with labels, mean +- std in one cell, the best in bold and what is not distinguishable from it with a dagger."""
+    out = _points(study, name, table)
+    for key in SHOWN:
+        out[SCORES[key]] = _mean_and_std(table, key)
+        if key in COMPARED:
+            # Both tables are in the order of points, then filters.
+            verdicts = comparison.loc[comparison["score"] == key, "verdict"]
+            out[SCORES[key]] = [_marked(text, verdict) for text, verdict in zip(out[SCORES[key]], verdicts, strict=True)]
+    out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
+    if study.points:
+        numbers = {describe(cell.situation): i for i, (cell, *_) in enumerate(study.points.values(), 1)}
+        out["parameters"] = [_short_source(source, numbers) for source in table["parameter_source"]]
+    return out
+
+
+def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> pd.DataFrame:
+    """For each point and filter, the difference to the best filter in each score, with its interval."""
+    first = comparison[comparison["score"] == COMPARED[0]].reset_index(drop=True)
+    out = _points(study, name, first)
+    for key in COMPARED:
+        rows = comparison[comparison["score"] == key]
+        out[SCORES[key]] = [_difference(row) for row in rows.itertuples()]
+    return out
+
+
+def _difference(row: Any) -> str:
+    if row.verdict == DIVERGED:
+        return f"diverged in {row.diverged} of {row.runs}"
+    if row.verdict == BEST:
+        return f"**{row.mean:.3f}**"
+    text = f"{row.difference:+.3f}"
+    return _marked(text if np.isnan(row.low) else f"{text} [{row.low:+.3f}, {row.high:+.3f}]", row.verdict)
+
+
+def exactness_for_people(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Distances to the reference, mean +- std, of all filters but the reference itself."""
+    rows = table[table["filter"] != study.config.experiments[name].reference]
+    out = _points(study, name, rows)
+    for key in EXACTNESS:
+        out[SCORES[key]] = _mean_and_std(rows, key)
+    return out
+
+
+def _points(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that say which point and filter a row is about, as people read them."""
     heads = axes(study, name)
     out = table[list(heads)].rename(columns=heads)
     for column in out.select_dtypes("number"):
         out[column] = out[column].map("{:g}".format)
     out["filter"] = [study.filters[str(f)].label for f in table["filter"]]
-    for key in SHOWN:
-        out[SCORES[key]] = [
-            "diverged" if np.isnan(m) else f"{m:.3f}" if np.isnan(s) else f"{m:.3f} ± {s:.3f}"
-            for m, s in zip(table[f"{key}_mean"], table[f"{key}_std"], strict=True)
-        ]
-    out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
     return out
+
+
+def _short_source(source: str, numbers: dict[str, int]) -> str:
+    """Where parameters come from, with the number of a point in place of its description."""
+    for described, number in numbers.items():
+        source = re.sub(rf"{re.escape(described)}(?=$|;| diverged)", f"point {number}", source)
+    return source
+
+
+def for_people_tuning(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """What tuning found, with labels; parameters that stayed as they were are given as well."""
+
+    def words(values: str) -> str:
+        return ", ".join(f"{k} {_number(v)}" for k, v in json.loads(values).items())
+
+    return pd.DataFrame({
+        "point": rows["point"].astype(str),
+        "situation": rows["situation"],
+        "filter": [study.filters[name].label for name in rows["filter"]],
+        "tuned": rows["chosen"].map(words),
+        "default": rows["default"].map(words),
+        "score of the default": rows["default_score"].map(_score_or_diverged),
+        "tuned score": rows["tuned_score"].map(_score_or_diverged),
+        "trials": rows["trials"].astype(str),
+        "diverged": rows["diverged"].astype(str),
+    })  # fmt: skip
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _score_or_diverged(value: float) -> str:
+    return "diverged" if np.isnan(value) else f"{value:.3f}"
+
+
+def _mean_and_std(table: pd.DataFrame, key: str) -> list[str]:
+    return [
+        "diverged" if np.isnan(m) else f"{m:.3f}" if np.isnan(s) else f"{m:.3f} ± {s:.3f}"
+        for m, s in zip(table[f"{key}_mean"], table[f"{key}_std"], strict=True)
+    ]
+
+
+def _marked(text: str, verdict: str) -> str:
+    return f"**{text}**" if verdict == BEST else f"{text} †" if verdict == INDISTINGUISHABLE else text
 
 
 def write_tables(
@@ -182,11 +304,19 @@ def write_tables(
             rows.to_parquet(temporary, index=False)
     for name, experiment in study.config.experiments.items():
         summary = summarise(study, name, scores)
+        comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
+        sizes = ", ".join(map(str, experiment.sizes))
         note = (
             f"{experiment.title}. Mean ± standard deviation over {len(study.config.seeds.test)} seeds, diverged runs left out; "
-            f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {experiment.members}."
+            f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
         )
-        _write_table(folder / name, summary, for_people(study, name, summary), note)
+        marks = _meaning_of_marks(len(study.config.seeds.test))
+        _write_table(folder / name, summary, for_people(study, name, summary, comparison), f"{note} {marks}")
+        paired = f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in bold. {marks}"
+        _write_table(folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired)
+        if experiment.reference is not None:
+            exact = f"{note} Distances of the analyses to those of {study.filters[experiment.reference].label}."
+            _write_table(folder / f"{name}_exactness", summary, exactness_for_people(study, name, summary), exact)
         cost = summarise_costs(study, name, costs)
         shown = cost.rename(columns=axes(study, name)).assign(filter=[study.filters[str(f)].label for f in cost["filter"]])
         shown = shown.rename(columns={
@@ -197,6 +327,25 @@ def write_tables(
         for column in shown.select_dtypes("number"):
             shown[column] = shown[column].map("{:.3g}".format if "seconds" in str(column) else "{:g}".format)
         _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
+
+    if (tuning := study.config.tuning) is not None:
+        rows, seeds = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
+        note = (
+            f"Parameters tuned on seeds {seeds}, which no other table reports on. Scores are the mean {SCORES[tuning.score]} "
+            f"over these seeds; at most {tuning.trials} trials of each filter at each point, the default first; trials that "
+            "diverged on a seed are never chosen."
+        )
+        _write_table(folder / "tuning", rows, for_people_tuning(study, rows), note)
+
+
+def _meaning_of_marks(seeds: int) -> str:
+    best = "Bold: the lowest mean of filters without a diverged run."
+    if seeds < 2:
+        return f"{best} With one seed there is no interval, and nothing says whether others differ from it."
+    return (
+        f"{best} †: not distinguishable from it, because the {CONFIDENCE:.0%} confidence interval of the difference, paired by "
+        f"seed (Student's t, {seeds} seeds, no correction for multiple comparisons), holds 0."
+    )
 
 
 def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: str) -> None:
@@ -211,7 +360,7 @@ def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: s
     contents = {
         ".csv": numbers.to_csv(index=False),
         ".md": f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n",
-        ".tex": latex.replace("±", r"$\pm$"),
+        ".tex": re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", latex).replace("±", r"$\pm$").replace("†", r"$^\dagger$"),
     }
     for suffix, content in contents.items():
         with replacing(base.with_name(base.name + suffix)) as temporary:

@@ -14,6 +14,8 @@ from masf.dataset import write_cost, write_estimate, write_truth
 from masf.registry import make_system
 from masf.simulate import simulate
 from masf.study import Study, make_study
+from masf.tables import tuned_in
+from masf.tuned import in_force
 
 ROOT = Path(__file__).parent.parent
 SPIN_UP_ERROR = 100.0
@@ -40,9 +42,20 @@ def small_study(results: Path, **changes: Any) -> Study:
                 "panels": [{"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}],
             },
             "paths": {"kind": "trajectories", "title": "Paths", "experiment": "one_gap", "seed": 0},
+            "ranks": {
+                "kind": "rank_histograms", "title": "Ranks", "experiment": "one_gap", "observation": "every_one",
+                "ensemble": "analysis",
+            },
         },
     }  # fmt: skip
     return make_study(config | changes, root=ROOT)
+
+
+def exact_study(results: Path) -> Study:
+    """The same, where gap 2 has filter enkf as the reference."""
+    experiments = json.loads(small_study(results).config.model_dump_json(exclude_defaults=True))["experiments"]
+    experiments["one_gap"] |= {"reference": "enkf"}
+    return small_study(results, experiments=experiments)
 
 
 def error_of(name: str, gap: int, seed: int) -> float:
@@ -73,15 +86,26 @@ def write_results(
                 mean=mean,
                 spread=np.full_like(mean, 0.5 * error),
                 forecast_mean=truth.truth[s.gap :: s.gap] + 2 * by_cycle[:, None],
+                forecast_spread=np.repeat(by_cycle[:, None], mean.shape[1], axis=1),
                 members=np.repeat(mean[None, s.gap :: s.gap], 2, axis=0),
                 crps=by_cycle / 4,
                 crps_forecast=by_cycle / 2,
+                ranks=np.tile(np.arange(5, dtype="f4"), (s.cycles, 1)),
+                ranks_forecast=np.ones((s.cycles, 5), "f4"),
+                covariance=error**2 * np.repeat(np.eye(mean.shape[1])[None], s.cycles, axis=0) if cell.reference else None,
+                diagnostics={"error": by_cycle},
                 wall_seconds=np.array([9.0, 1.0, 3.0]),
                 cpu_seconds=np.array([8.0, 0.5, 1.5]),
                 diverged_at=(diverged or {}).get(key),
             )
-            parameters = json.dumps(study.filter_parameters(name, cell))
-            attributes = {"filter": name, "code_version": (versions or {}).get(key, "v1"), "filter_parameters": parameters}
+            pinned = study.config.pinned.get(name)
+            parameters, source = in_force(study.default_parameters(name, cell), tuned_in(study, name, cell), pinned)
+            attributes = {
+                "filter": name,
+                "code_version": (versions or {}).get(key, "v1"),
+                "filter_parameters": json.dumps(parameters),
+                "parameter_source": source,
+            }
             write_estimate(folder / f"{name}.nc", trajectory, truth, system, attributes)
             write_cost(
                 folder / f"{name}.cost.json", trajectory, {"peak_memory_mib": 100.0 + s.seed, "device": "cpu", "threads": 1}

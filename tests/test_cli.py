@@ -148,6 +148,84 @@ def test_prior_is_the_same_twice_and_serves_the_filter(masf: Callable, truth: Pa
     assert np.all(np.isfinite(read_estimate(tmp_path / "masf.nc")["mean"]))
 
 
+def test_tuned_parameters_are_used_and_recorded(masf: Callable, truth: Path, tmp_path: Path) -> None:
+    situation = {"system": "lorenz63", "observation": "all", "gap": 5}
+    options = {"filter": "calm", "module": "enkf", "parameters": {"inflation": 1.0}, "truth": truth}
+    tuned, journal = tmp_path / "calm.json", tmp_path / "calm.journal"
+
+    def kept() -> list[str]:
+        return [line for line in journal.read_text(encoding="utf-8").splitlines() if '"datetime_complete"' in line]
+
+    searching = {"search": {"inflation": [1.5]}, "situation": situation, "trials": 2, "storage": journal, "output": tuned}
+    assert masf("tune", **options, **searching)[0] == 0
+    content, trials = tuned.read_bytes(), kept()
+    assert len(trials) == 2
+    outcome = json.loads(content)
+    assert [trial["parameters"] for trial in outcome["trials"]] == [{"inflation": 1.0}, {"inflation": 1.5}]
+    assert outcome["seeds"] == [CELL["seed"]]
+    assert masf("tune", **options, **searching)[0] == 0
+    assert tuned.read_bytes() == content
+    assert kept() == trials  # nothing was run again
+    outcome["chosen"] = {"inflation": 1.25}
+    tuned.write_text(json.dumps(outcome), encoding="utf-8")
+    for more, inflation, source in (
+        ({}, 1.0, "default"),
+        ({"tuned": tuned}, 1.25, "tuned at lorenz63, observation all, gap 5"),
+        ({"tuned": tuned, "pinned": {"inflation": 1.1}}, 1.1, "tuned at lorenz63, observation all, gap 5; pinned inflation"),
+    ):
+        assert masf("assimilate", **options, **more, output=tmp_path / "calm.nc")[0] == 0
+        attributes = read_estimate(tmp_path / "calm.nc").attrs
+        assert json.loads(attributes["filter_parameters"]) == {"inflation": inflation}
+        assert attributes["parameter_source"] == source
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "code"),
+    [
+        ({"search": {"inflation": [0.5]}}, ["inflation = 0.5", "greater than or equal to 1"], 1),
+        ({"search": {"inflation": {"low": 2, "high": 1}}}, ["low 2 must be less than high 1"], 1),
+        ({"search": {"inflatoin": [1.5]}}, ["no parameter inflatoin", "inflation"], 1),
+        ({"score": "skill"}, ["'skill'", "rmse, rmse_analysis"], 1),
+        ({"trials": 0}, ["--trials", "x>=1"], 2),
+    ],
+)
+def test_unfit_search_is_refused(
+    options: dict[str, Any], said: list[str], code: int, masf: Callable, truth: Path, tmp_path: Path
+) -> None:
+    situation = {"system": "lorenz63", "observation": "all", "gap": 5}
+    usual = {"filter": "enkf", "search": {"inflation": [1.5]}, "situation": situation, "trials": 2, "truth": truth}
+    files = {"storage": tmp_path / "enkf.journal", "output": tmp_path / "enkf.json"}
+    refused(masf("tune", **usual | options | files), *said, code=code)
+    assert not (tmp_path / "enkf.json").exists()
+
+
+def test_tuned_parameters_of_another_filter_are_refused(masf: Callable, truth: Path, tmp_path: Path) -> None:
+    tuned = tmp_path / "tuned.json"
+    situation = {"system": "lorenz63", "observation": "all", "gap": 5}
+    searching = {"search": {"inflation": [1.5]}, "situation": situation, "trials": 1, "storage": tmp_path / "j", "output": tuned}
+    assert masf("tune", filter="enkf", truth=truth, **searching)[0] == 0
+    with no_change(tmp_path):
+        options = {"filter": "masf", "parameters": {"network": False, "covariance": "ensemble"}, "truth": truth, "tuned": tuned}
+        refused(masf("assimilate", **options, output=tmp_path / "masf.nc"), str(tuned), "'enkf'", "'masf'")
+
+
+def test_tuned_settings_are_printed_as_yaml(
+    masf: Callable, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(masf(f"tuned-settings {tmp_path}"), "holds no tuning/*.json")
+    folder = tmp_path / "lorenz63" / "tuning"
+    situation = {"system": "lorenz63", "observation": "all", "gap": 5}
+    files = {"storage": folder / "enkf.journal", "output": folder / "enkf.json"}
+    assert masf("tune", filter="enkf", search={"inflation": [1.5]}, situation=situation, trials=2, truth=truth, **files)[0] == 0
+    with capsys.disabled():
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", "from masf.cli import main; main()", "tuned-settings", str(tmp_path)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    (setting,) = yaml.safe_load(done.stdout)["settings"]
+    assert setting == {"when": {"system": "lorenz63"}, "parameters": json.loads((folder / "enkf.json").read_text())["chosen"]}
+
+
 class Broken(Filter):
     """A filter whose third analysis is not a number."""
 
@@ -169,13 +247,15 @@ def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
     assert masf("study", config=tmp_path / "config.yaml", output=study) == (0, "")
     checked = load_study(study)
     for seed in (0, 1):
-        place = f"lorenz63/dt~0.01/all/gap~5/seed~{seed}"
+        place = f"lorenz63/dt~0.01/all/gap~5/members~10/seed~{seed}"
         folder = tmp_path / place
         assert masf("simulate", **CELL | {"seed": seed}, output=folder / "truth.nc")[0] == 0
         for name in ("masf", "enkf", "free_run"):
             files = {"truth": folder / "truth.nc", "output": folder / f"{name}.nc", "cost": folder / f"{name}.cost.json"}
+            parameters = checked.default_parameters(name, checked.cells[place])
             assert (
-                masf("assimilate", filter=name, parameters=checked.filter_parameters(name, checked.cells[place]), **files)[0] == 0
+                masf("assimilate", filter=name, parameters=parameters, pinned=checked.config.pinned.get(name, {}), **files)[0]
+                == 0
             )
     broken = read_estimate(folder / "free_run.nc")
     assert broken.attrs["diverged"] == 1
@@ -210,7 +290,7 @@ def test_help_names_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(sys, "argv", ["masf", "--help"])
     main()
     text = capsys.readouterr().out
-    for stage in ("study", "simulate", "train-prior", "assimilate", "aggregate", "plot"):
+    for stage in ("study", "simulate", "train-prior", "tune", "assimilate", "aggregate", "plot"):
         assert f"\n  {stage} " in text
 
 
@@ -381,7 +461,7 @@ def test_aggregate_names_the_result_that_is_missing_or_of_another_cell(masf: Cal
     study = tmp_path / "config.yaml"
     study.write_text(yaml.safe_dump(config), encoding="utf-8")
     options = {"study": study, "scores": tmp_path / "s", "costs": tmp_path / "c", "tables": tmp_path / "tables"}
-    first = tmp_path / "lorenz63/dt~0.01/all/gap~5/seed~0/masf.nc"
+    first = tmp_path / "lorenz63/dt~0.01/all/gap~5/members~10/seed~0/masf.nc"
     refused(masf("aggregate", **options), str(first), "does not exist", "stage assimilate")
     first.parent.mkdir(parents=True)
     assert masf("assimilate", filter="enkf", truth=truth, output=tmp_path / "enkf.nc")[0] == 0

@@ -46,10 +46,13 @@ def initial() -> np.ndarray:
 
 def run(filter_: Filter, **settings: object) -> Trajectory:
     truth = np.arange(CYCLES * D, dtype=np.float32).reshape(CYCLES, D)
-    return assimilate(filter_, initial(), truth + 0.5, gap=GAP, truth_at_cycles=truth, **settings)
+    return assimilate(filter_, initial(), truth + 0.5, gap=GAP, truth_at_cycles=truth, covariance=True, **settings)
 
 
-SERIES = ("forecast_mean", "crps", "crps_forecast", "wall_seconds", "cpu_seconds")
+SERIES = (
+    "forecast_mean", "forecast_spread", "crps", "crps_forecast", "ranks", "ranks_forecast", "covariance",
+    "wall_seconds", "cpu_seconds",
+)  # fmt: skip
 
 
 def assert_diverged_at(result: Trajectory, k: int) -> None:
@@ -81,6 +84,9 @@ def test_cycle_alternates_forecasts_and_analyses():
             if i < GAP - 1:
                 np.testing.assert_allclose(result.mean[step], x.mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(result.forecast_mean[k], x.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(result.forecast_spread[k], x.std(axis=0, ddof=1), rtol=1e-5)
+        truth = np.arange(k * D, (k + 1) * D)
+        np.testing.assert_array_equal(result.ranks_forecast[k], np.bincount((x < truth).sum(axis=0), minlength=MEMBERS + 1))
         np.testing.assert_array_equal(filter_.seen[k][0], x)
         np.testing.assert_array_equal(filter_.seen[k][1], np.arange(k * D, (k + 1) * D) + 0.5)
         x = x + 1
@@ -88,6 +94,8 @@ def test_cycle_alternates_forecasts_and_analyses():
         np.testing.assert_allclose(result.mean[step], x.mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(result.spread[step], x.std(axis=0, ddof=1), rtol=1e-5)
         np.testing.assert_allclose(result.members[:, k], x[:2])
+        np.testing.assert_allclose(result.covariance[k], np.cov(x.T), rtol=1e-4)
+        np.testing.assert_array_equal(result.ranks[k], np.bincount((x < truth).sum(axis=0), minlength=MEMBERS + 1))
     assert step == len(result.mean) - 1
     np.testing.assert_array_equal(result.diagnostics["cycle"], np.arange(1, CYCLES + 1))
 
@@ -173,9 +181,18 @@ def test_faults_of_the_code_are_not_taken_for_divergence(error):
 
 def test_more_members_asked_for_than_there_are():
     result = run(Scripted(), saved_members=MEMBERS + 4)
+    assert result.members.shape == (MEMBERS, CYCLES, D)
+    assert np.all(np.isfinite(result.members))
+
+
+def test_filter_with_members_of_its_own_is_ranked_and_saved_by_those():
+    filter_ = Scripted()
+    filter_.members = lambda state: np.concatenate([state] * 10)
+    result = run(filter_, saved_members=MEMBERS + 4)
     assert result.members.shape == (MEMBERS + 4, CYCLES, D)
-    assert np.all(np.isfinite(result.members[:MEMBERS]))
-    assert np.all(np.isnan(result.members[MEMBERS:]))
+    assert np.all(np.isfinite(result.members))
+    assert result.ranks.shape == result.ranks_forecast.shape == (CYCLES, 20)
+    assert np.all(result.ranks.sum(axis=1) == D)
 
 
 def test_streams_repeat_themselves_and_differ_by_purpose():

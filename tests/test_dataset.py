@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -55,6 +56,13 @@ def write_files(folder: Path, truth: Truth) -> None:
     write_cost(folder / "enkf.cost.json", trajectory, {"peak_memory_mib": 12.5, "device": "numpy", "threads": 1})
 
 
+def test_cells_that_differ_in_their_size_have_one_truth_and_nested_ensembles(truth: Truth) -> None:
+    larger = simulate(dataclasses.replace(SETTINGS, members=9))
+    for name in ("truth", "observation", "initial_mean"):
+        np.testing.assert_array_equal(getattr(larger, name), getattr(truth, name))
+    np.testing.assert_array_equal(larger.initial_ensemble[:5], truth.initial_ensemble)
+
+
 def test_truth_survives_the_file(folder: Path, truth: Truth) -> None:
     again = read_truth(folder / "truth.nc")
     assert again.settings == truth.settings
@@ -70,7 +78,10 @@ def test_estimate_survives_the_file(folder: Path, truth: Truth) -> None:
     np.testing.assert_array_equal(data["mean"], trajectory.mean)
     np.testing.assert_array_equal(data["spread"], trajectory.spread)
     np.testing.assert_array_equal(data["member"], trajectory.members)
-    np.testing.assert_array_equal(data["crps"], trajectory.crps)
+    for name in ("crps", "ranks", "ranks_forecast"):
+        np.testing.assert_array_equal(data[name], getattr(trajectory, name))
+    np.testing.assert_allclose(data["spread_forecast"], np.sqrt(np.mean(trajectory.forecast_spread**2, axis=1)), rtol=1e-6)
+    assert "covariance" not in data
     errors = np.sqrt(np.mean((trajectory.mean.astype(float) - truth.truth) ** 2, axis=1))
     np.testing.assert_allclose(data["rmse"], errors, rtol=1e-6)
     np.testing.assert_allclose(
@@ -140,7 +151,7 @@ def test_estimate_without_a_score_is_named(name: str, folder: Path, tmp_path: Pa
 
 
 def test_truth_is_no_estimate(folder: Path) -> None:
-    with pytest.raises(FileFault, match="has format 'masf-truth-1', expected 'masf-estimate-1'"):
+    with pytest.raises(FileFault, match="has format 'masf-truth-1', expected 'masf-estimate-2'"):
         read_estimate(folder / "truth.nc")
 
 

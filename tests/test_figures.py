@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from synthetic import error_of, small_study, write_results
 
-from masf.figures import Look, draw, sweep, trajectories
+from masf.figures import Look, draw, rank_histograms, sweep, trajectories
 from masf.files import FileFault
-from masf.study import ConfigFault, FilterDefinition, Study, SweepFigure, TrajectoryFigure
+from masf.study import ConfigFault, FilterDefinition, RankFigure, Study, SweepFigure, TrajectoryFigure
 from masf.tables import gather
 
 GAP_SWEEP = {
@@ -29,7 +29,7 @@ def scores(study: Study) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["sweep", "paths"])
+@pytest.mark.parametrize("name", ["sweep", "paths", "ranks"])
 def test_figure_is_drawn_in_pdf_and_png_and_is_the_same_twice(name: str, study: Study, scores: Path, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         draw(study, name, scores, [tmp_path / folder / f"{name}.pdf", tmp_path / folder / f"{name}.png"])
@@ -57,6 +57,31 @@ def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: 
     assert ax.get_xlabel() == "measurement gap (steps)"
     assert ax.get_title(loc="left").startswith("(a) ")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["EnKF", "No assimilation"]
+
+
+def test_panels_of_a_sweep_may_show_different_scores_and_a_guide(study: Study, scores: Path) -> None:
+    panel = {"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}
+    panels = [panel, {**panel, "score": "crps", "guide": -0.5}]
+    figure = sweep(study, SweepFigure(kind="sweep", title="Two", panels=panels), pd.read_parquet(scores))
+    labels, guide = [ax.get_ylabel() for ax in figure.axes], figure.axes[1].lines[-1]
+    plt.close(figure)
+    assert labels == ["RMSE", "CRPS"]
+    x, y = (np.asarray(values) for values in guide.get_data())
+    np.testing.assert_allclose(y[1] / y[0], (x[1] / x[0]) ** -0.5)
+
+
+def test_rank_histograms_pool_a_seed_and_show_the_spread_over_seeds(study: Study) -> None:
+    definition = study.config.figures["ranks"]
+    assert isinstance(definition, RankFigure)
+    figure = rank_histograms(study, definition)
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    heights = [[bar.get_height() for bar in ax.patches] for ax in figure.axes[:3]]
+    texts = [[text.get_text() for text in ax.texts] for ax in figure.axes[:3]]
+    plt.close(figure)
+    assert titles == ["(a) Particle (100 000)", "(b) EnKF", "(c) No assimilation"]
+    # Counts are 0, 1, 2, 3, 4 in each cycle.
+    np.testing.assert_allclose(heights, [[0, 0.5, 1, 1.5, 2]] * 3)
+    assert texts == [[], [], ["diverged in 1 of 2"]]
 
 
 def test_trajectories_have_a_row_a_filter_with_its_error(study: Study) -> None:
@@ -126,7 +151,7 @@ def test_legend_fits_the_page_and_takes_no_room_from_the_panels(count: int, tmp_
 
 
 def test_unknown_figure_and_unreadable_scores_are_named(study: Study, tmp_path: Path) -> None:
-    with pytest.raises(ConfigFault, match=r"'swep'.*sweep, paths"):
+    with pytest.raises(ConfigFault, match=r"'swep'.*sweep, paths, ranks"):
         draw(study, "swep", tmp_path / "scores.parquet", [tmp_path / "a.pdf"])
     damaged = tmp_path / "scores.parquet"
     damaged.write_bytes(b"PAR1 not quite")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from masf.localization import gaspari_cohn, taper_matrix
+from masf.localization import gaspari_cohn, grid_taper, local_observations, observation_places, taper_matrix
+from masf.observations import Observation
+from masf.registry import make_system
 
 
 @pytest.mark.parametrize(("distance", "value"), [(0.0, 1.0), (4.0, 5 / 24), (8.0, 0.0), (8.1, 0.0), (1e3, 0.0)])
@@ -30,15 +32,18 @@ def test_taper_falls_from_one_to_zero_with_distance():
     np.testing.assert_array_equal(gaspari_cohn(-np.arange(5.0), 3.0), gaspari_cohn(np.arange(5.0), 3.0))
 
 
-def ring_distances(n: int) -> np.ndarray:
-    gap = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
-    return np.minimum(gap, n - gap)
+def torus_distances(grid: tuple[int, ...]) -> np.ndarray:
+    squares = 0
+    for x, n in zip(np.indices(grid), grid, strict=True):
+        gap = np.abs(np.subtract.outer(x.ravel(), x.ravel()))
+        squares = squares + np.minimum(gap, n - gap) ** 2
+    return np.sqrt(squares)
 
 
-@pytest.mark.parametrize("n", [4, 10, 20, 40, 41])
+@pytest.mark.parametrize("grid", [(4,), (10,), (20,), (40,), (41,), (6, 9)])
 @pytest.mark.parametrize("radius", [0.5, 3.0, 6.0, 12.0, 20.0, 100.0])
-def test_taper_is_a_correlation_on_any_ring_at_any_radius(n, radius):
-    taper = taper_matrix(n, radius)
+def test_taper_is_a_correlation_on_any_grid_at_any_radius(grid, radius):
+    taper = grid_taper(grid, radius)
     np.testing.assert_allclose(taper, taper.T, atol=1e-15)
     np.testing.assert_array_equal(np.diag(taper), 1)
     assert taper.min() >= 0
@@ -46,14 +51,63 @@ def test_taper_is_a_correlation_on_any_ring_at_any_radius(n, radius):
     assert np.linalg.eigvalsh(taper)[0] > -1e-12
 
 
-@pytest.mark.parametrize("n", [20, 40, 41])
+@pytest.mark.parametrize("grid", [(20,), (40,), (41,), (9, 12)])
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.25])
-def test_taper_is_the_plain_one_while_its_support_fits_the_ring(n, share):
-    np.testing.assert_allclose(taper_matrix(n, share * n), gaspari_cohn(ring_distances(n), share * n), atol=1e-14)
+def test_taper_is_the_plain_one_while_its_support_fits_the_grid(grid, share):
+    radius = share * min(grid)
+    np.testing.assert_allclose(grid_taper(grid, radius), gaspari_cohn(torus_distances(grid), radius), atol=1e-14)
+
+
+class TwoFields:
+    """Stands for a system with two fields on a grid of 6 x 8 points."""
+
+    grid, dimension = (6, 8), 96
+
+
+def test_fields_at_a_point_have_no_distance():
+    plain = grid_taper((6, 8), 2.0)
+    np.testing.assert_array_equal(taper_matrix(TwoFields(), 2.0), np.block([[plain, plain], [plain, plain]]))
 
 
 def test_no_radius_tapers_nothing_and_no_geometry_cannot_be_tapered():
-    assert taper_matrix(5, None) is None
-    assert taper_matrix(None, None) is None
+    lorenz63 = make_system("lorenz63", {"dt": 0.01})
+    assert taper_matrix(TwoFields(), None) is None
+    assert taper_matrix(lorenz63, None) is None
     with pytest.raises(ValueError, match="no distances; set it to null"):
-        taper_matrix(None, 3.0)
+        taper_matrix(lorenz63, 3.0)
+
+
+# --- measurements near a point
+
+
+@pytest.mark.parametrize("radius", [0.4, 1.7, 3.0, 50.0])
+@pytest.mark.parametrize("chunk", [10, 2**22])
+def test_local_observations_are_those_with_weight(radius, chunk, monkeypatch):
+    monkeypatch.setattr("masf.localization.DISTANCES_AT_ONCE", chunk)
+    observed = np.array([0, 3, 17, 40, 47, 48 + 3, 95])
+    places = observation_places(Observation(96, indices=observed, noise=1.0), (6, 8))
+    indices, weights = local_observations(places, (6, 8), radius)
+    found = np.zeros((48, len(observed)))
+    np.add.at(found, (np.arange(48)[:, None], indices), weights)
+    expected = gaspari_cohn(torus_distances((6, 8))[:, observed % 48], radius)
+    np.testing.assert_allclose(found, np.where(expected > 1e-3, expected, 0), atol=1e-14)
+    assert indices.shape[1] == np.max(np.sum(expected > 1e-3, axis=1))
+
+
+def test_rows_of_a_matrix_sit_at_their_centre_of_mass_on_the_torus():
+    pooling = np.zeros((4, 2, 6, 8))
+    pooling[0, :, 1:3, 4:6] = 0.25  # both fields, around (1.5, 4.5)
+    pooling[1, 0, [5, 0, 5, 0], [7, 7, 0, 0]] = -1.0  # across both edges, around (5.5, 7.5)
+    pooling[2, 1, 3, 2] = 2.0
+    pooling[3, 0, 0, 1:4] = [1, 2, 1]
+    places = observation_places(Observation(96, matrix=pooling.reshape(4, 96), noise=1.0), (6, 8))
+    np.testing.assert_allclose(places, [[1.5, 4.5], [5.5, 7.5], [3, 2], [0, 2]], atol=1e-12)
+    mask = Observation(96, indices=[48 + 10, 10], noise=1.0)
+    np.testing.assert_allclose(observation_places(mask, (6, 8)), [[1, 2], [1, 2]])
+
+
+@pytest.mark.parametrize("row", [np.ones(8), np.zeros(8), np.eye(8)[0] + np.eye(8)[4]], ids=["all", "nothing", "opposite"])
+def test_rows_without_a_place_are_refused(row):
+    observation = Observation(8, matrix=np.stack([np.eye(8)[2], row]), noise=1.0)
+    with pytest.raises(ValueError, match=r"row 2: measures nothing, or more than half of the grid.*null"):
+        observation_places(observation, (8,))

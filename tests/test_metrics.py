@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from masf.metrics import fair_crps, mean_spread, rmse_over_components, trajectory_rmse
+import masf.metrics
+from masf.metrics import (
+    fair_crps,
+    mean_distance,
+    mean_spread,
+    rank_counts,
+    rmse_over_components,
+    squared_energy_distance,
+    trajectory_rmse,
+)
 
 
 def brute_force_fair_crps(ensemble: np.ndarray, truth: np.ndarray) -> float:
@@ -54,3 +64,52 @@ def test_trajectory_rmse_of_single_precision_loses_no_digits():
 
 def test_mean_spread_averages_variances():
     np.testing.assert_allclose(mean_spread(np.array([[3.0, 4.0], [1.0, 1.0]])), [np.sqrt(12.5), 1])
+
+
+def test_rank_counts_by_hand():
+    ensemble = np.array([[0.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]])
+    np.testing.assert_array_equal(rank_counts(ensemble, np.array([-1.0, 1.0, 3.0, 4.0])), [1, 1, 2])
+
+
+@pytest.mark.parametrize(("n", "bins"), [(2, 3), (10, 11), (19, 20), (20, 20), (200, 20)])
+def test_rank_histogram_is_flat_for_members_like_the_truth_and_of_as_many_bins_whatever_their_number(n, bins):
+    rng = np.random.default_rng(0)
+    draws = rng.gamma(1.0, size=(n + 1, 20_000))
+    counts = rank_counts(draws[1:], draws[0])
+    assert len(counts) == bins
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    # Half the spread that it should have: horns at both ends.
+    narrow = rank_counts(1 + (draws[1:] - 1) / 2, draws[0])
+    assert min(narrow[0], narrow[-1]) > 1.1 * narrow[bins // 2]
+
+
+def test_squared_energy_distance_is_that_of_scipy_without_its_bias(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((23, 1)), 0.5 + 2 * rng.standard_normal((31, 1))
+    bias = mean_distance(x) / len(x) + mean_distance(y) / len(y)
+    expected = scipy.stats.energy_distance(x[:, 0], y[:, 0]) ** 2 - bias
+    assert squared_energy_distance(x, y) == pytest.approx(expected, rel=1e-12)
+    assert squared_energy_distance(x, y, mean_distance(y)) == pytest.approx(expected, rel=1e-12)
+    monkeypatch.setattr(masf.metrics, "_ROWS", 7)
+    assert squared_energy_distance(x, y) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_squared_energy_distance_is_unbiased_for_few_members(shift, bonferroni):
+    """Two normal distributions in d = 3, the second ``shift`` away: E|X - Y| is the mean of a noncentral chi distribution."""
+    rng, repeats, d = np.random.default_rng(1), 4000, 3
+
+    def chi_mean(distance: float) -> float:
+        # X - Y has variance 2 in each component. E chi = sqrt(pi / 2) L_{1/2}^{(d / 2 - 1)}(-distance^2 / 2), here by a series.
+        j = np.arange(60)
+        weights = scipy.stats.poisson.pmf(j, distance**2 / 4)
+        gamma = scipy.special.gammaln
+        return float(2 * np.sum(weights * np.exp(gamma((d + 1) / 2 + j) - gamma(d / 2 + j))))
+
+    expected = 2 * (chi_mean(shift) - chi_mean(0.0))
+    found = []
+    for _ in range(repeats):
+        x, y = rng.standard_normal((4, d)), rng.standard_normal((5, d))
+        y[:, 0] += shift
+        found.append(squared_energy_distance(x, y))
+    assert abs(np.mean(found) - expected) < bonferroni(1) * np.std(found) / np.sqrt(repeats)

@@ -92,6 +92,23 @@ def test_log_likelihood_is_the_normal_density_up_to_a_constant(noise, operator):
 
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("operator", OPERATORS)
+def test_likelihood_score_is_the_gradient_of_the_log_likelihood(noise, operator):
+    observation = make(**OPERATORS[operator], noise=NOISES[noise])
+    y = np.array([0.3, -1.0, 2.0])
+    x = torch.as_tensor(states(4)).requires_grad_()
+    observation.log_likelihood(x, torch.as_tensor(y)).sum().backward()
+    np.testing.assert_allclose(observation.likelihood_score(states(4), y), x.grad, rtol=1e-9, atol=1e-12)
+    in_torch = observation.likelihood_score(x.detach(), torch.as_tensor(y))
+    np.testing.assert_allclose(in_torch, x.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_adjoint_adds_up_a_component_that_is_measured_twice():
+    observation = Observation(D, indices=[1, 3, 1], noise=1.0)
+    np.testing.assert_array_equal(observation.adjoint(np.array([1.0, 2.0, 4.0])), [0, 5, 0, 2, 0])
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_numpy_and_torch_agree(noise, operator):
     observation = make(**OPERATORS[operator], noise=NOISES[noise])
     x, y = states(7), np.array([0.3, -1.0, 2.0])

@@ -18,7 +18,10 @@ from masf.registry import filter_class, names, system_class
 from masf.study import ConfigFault, Study, json_schemas, load_study, make_study
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ["config/config.yaml", "config/quick.yaml", "config/dapper.yaml", "tests/config/tiny.yaml"]
+SHIPPED = [
+    *(f"config/{name}.yaml" for name in ("config", "quick", "tuning", "dapper")),
+    *(f"tests/config/{name}.yaml" for name in ("tiny", "tuned")),
+]
 FILTER_FILES = sorted(path.name for path in (ROOT / "config" / "filters").glob("*.yaml"))
 
 
@@ -68,8 +71,8 @@ def test_shipped_config_is_accepted_from_any_working_directory(
 
 def test_full_study_computes_each_cell_once() -> None:
     study = load_study(ROOT / "config" / "config.yaml", ROOT)
-    # Three sweeps of six points with two observations share one point; Lorenz-63 has one cell and linear_gaussian two.
-    assert len(study.cells) == 5 * (2 * (3 * 6 - 2) + 1 + 2)
+    # Three sweeps of six points with two observations share one point; Lorenz-63 has one cell, linear_gaussian two of five sizes.
+    assert len(study.cells) == 5 * (2 * (3 * 6 - 2) + 1 + 2 * 5)
 
 
 def test_quick_study_has_every_filter_and_no_more_than_twenty_cycles() -> None:
@@ -162,15 +165,33 @@ def test_every_key_is_described() -> None:
 
 def test_experiments_share_a_cell_and_its_filters(config: dict[str, Any]) -> None:
     config["experiments"]["lorenz96_gap"]["add_filters"] = ["particle"]
-    cell = at(make_study(config, root=ROOT), system="lorenz96", dimension=40, forcing=8, observation="all", gap=20)
+    study = make_study(config, root=ROOT)
+    cell = at(study, system="lorenz96", dimension=40, forcing=8, observation="all", gap=20)
     assert cell.experiments == ("lorenz96_dimension", "lorenz96_forcing", "lorenz96_gap")
     assert "particle" in cell.filters
     assert len(cell.filters) == len(set(cell.filters))
-    assert cell.path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0"
-    assert cell.prior_path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/prior/prior.safetensors"
+    assert cell.path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0"
+    assert study.prior(cell).path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/prior/prior.safetensors"
 
 
-@pytest.mark.parametrize(("key", "value"), [("cycles", 19), ("members", 50), ("spin_up_cycles", 4), ("initial_spread", 2.0)])
+@pytest.mark.parametrize(
+    ("dimension", "noise", "shared"), [(20, 1.0, False), (40, 1.0, True), (1000, 1.0, True), (1000, [1.0] * 1000, False)]
+)
+def test_long_rings_of_equal_components_share_a_short_ones_prior(
+    dimension: int, noise: float | list[float], shared: bool, config: dict[str, Any]
+) -> None:
+    config["observations"]["all"]["noise"] = noise
+    config["experiments"] = {"lorenz96_dimension": config["experiments"]["lorenz96_dimension"]}
+    config["experiments"]["lorenz96_dimension"]["parameters"]["dimension"] = dimension
+    config["figures"] = {}
+    study = make_study(config, root=ROOT)
+    trained = 40 if shared else dimension
+    (prior,) = study.priors.values()
+    assert prior.parameters["dimension"] == trained
+    assert prior.path == f"lorenz96/dimension~{trained}+dt~0.01+forcing~8/all/prior/prior.safetensors"
+
+
+@pytest.mark.parametrize(("key", "value"), [("cycles", 19), ("spin_up_cycles", 4), ("initial_spread", 2.0)])
 def test_cell_described_in_two_ways_is_refused(key: str, value: float, config: dict[str, Any]) -> None:
     config["experiments"]["lorenz96_forcing"][key] = value
     message = fault_of(config)
@@ -178,10 +199,47 @@ def test_cell_described_in_two_ways_is_refused(key: str, value: float, config: d
         assert word in message
 
 
+def test_cells_that_are_shared_have_the_reference_and_the_most_saved_members_of_both(config: dict[str, Any]) -> None:
+    del config["figures"]
+    experiments = config["experiments"]
+    experiments["again"] = copy.deepcopy(experiments["lorenz63"])
+    del experiments["again"]["reference"], experiments["again"]["saved_members"]
+    cell = at(make_study(config, root=ROOT), system="lorenz63")
+    assert (cell.reference, cell.saved_members) == ("particle", 200)
+    experiments["again"]["reference"] = "enkf"
+    assert "lorenz63" in fault_of(config)
+    assert "the same reference" in fault_of(config)
+
+
+def test_a_figure_names_the_files_that_it_reads(config: dict[str, Any]) -> None:
+    study = make_study(config, root=ROOT)
+    (place,) = (cell.path for cell in study.cells.values() if cell.settings.system == "lorenz63" and cell.settings.seed == 0)
+    assert set(study.figure_files("figure3")) == {f"{place}/{name}.nc" for name in (*config["filters"], "truth")}
+    assert study.figure_files("figure4") == []
+    ranks = study.figure_files("ranks")
+    assert len(ranks) == 2 * (len(config["filters"]) - 1)
+    assert all(path.startswith("lorenz96/dimension~40+dt~0.01+forcing~8/every_second/gap~20/members~100/") for path in ranks)
+
+
 def test_parameters_that_differ_in_the_eighth_digit_are_two_cells(config: dict[str, Any]) -> None:
     config["experiments"]["lorenz96_forcing"]["parameters"]["forcing"] = [8.1234561, 8.1234562]
     paths = [path for path in make_study(config, root=ROOT).cells if "forcing~8.1" in path]
     assert len(paths) == 2 * 2
+
+
+def test_list_of_sizes_is_an_axis_and_its_cells_share_a_prior(config: dict[str, Any], filters_folder: Path) -> None:
+    (filters_folder / "enkf.yaml").write_text(
+        "{label: EnKF, settings: [{when: {members: [5, 6]}, parameters: {inflation: 1.3}}]}", encoding="utf-8"
+    )
+    config["experiments"]["linear_gaussian"]["members"] = [5, 50]
+    study = make_study(config)
+    small, large = (at(study, system="linear_gaussian", members=n) for n in (5, 50))
+    assert small.path.endswith("every_second/gap~5/members~5/seed~0")
+    assert study.prior(small).path == study.prior(large).path
+    assert {**vars(small.settings), "members": 50} == vars(large.settings)
+    assert study.filter_parameters("enkf", small) == {"inflation": 1.3}
+    assert study.filter_parameters("enkf", large) == {}
+    assert study.config.experiments["linear_gaussian"].varied == ["members"]
 
 
 def test_seed_changes_nothing_but_the_seed(config: dict[str, Any]) -> None:
@@ -428,18 +486,78 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["figures"]["figure3"].update(kind="pie"),
-            ["figures.figure3", "'pie'", "'trajectories', 'sweep'"],
+            ["figures.figure3", "'pie'", "'trajectories', 'sweep', 'rank_histograms'"],
             id="unknown kind of figure",
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][2].update(axis="gaps"),
-            ["figures.figure4.panels.2.axis = 'gaps'", "did you mean 'gap'?", "dimension, dt, forcing, gap"],
+            ["figures.figure4.panels.2.axis = 'gaps'", "did you mean 'gap'?", "dimension, dt, forcing, gap, members"],
             id="unknown axis",
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][2].update(axis="forcing"),
             ["figures.figure4.panels.2.axis = 'forcing'", "'lorenz96_gap' also varies gap"],
             id="panel that would mix the points of another axis",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(members=[10, 1]),
+            ["experiments.lorenz63.members = [10, 1]", "greater than or equal to 2"],
+            id="one member in a list of sizes",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(members=[10, 20]),
+            ["figures.figure3.experiment = 'lorenz63'", "one cell for each seed"],
+            id="trajectories of many sizes",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz96_gap"].update(members=[10, 20]),
+            ["figures.figure4.panels.2.axis = 'gap'", "'lorenz96_gap' also varies members"],
+            id="panel that would mix ensemble sizes",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["linear_gaussian"].update(reference="kalmann"),
+            ["experiments.linear_gaussian.reference = 'kalmann'", "did you mean 'kalman'?"],
+            id="unknown reference",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz96_gap"].update(reference="particle"),
+            ["experiments.lorenz96_gap.reference = 'particle'", "unknown filter of this experiment"],
+            id="reference that the experiment does not run",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(saved_members=1),
+            ["experiments.lorenz63.saved_members = 1", "'particle'", "at least 2"],
+            id="too few members for a distance",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["figure4"].update(score="energy_distance"),
+            ["figures.figure4.panels.0: score 'energy_distance'", "'lorenz96_dimension' names none"],
+            id="distance without a reference",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["exactness"]["panels"][0].update(score="distance"),
+            ["figures.exactness.panels.0.score", "'energy_distance'"],
+            id="unknown score of a panel",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["ranks"].update(where={}),
+            ["figures.ranks.where = {}", "gap", "which the experiment varies"],
+            id="rank histograms of many points",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["ranks"].update(where={"gap": 21}),
+            ["figures.ranks.where.gap = 21", "[20, 50]"],
+            id="rank histograms of a point that there is not",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["ranks"].update(where={"gap": 20, "dimensoin": 40}),
+            ["figures.ranks.where = 'dimensoin'", "did you mean 'dimension'?"],
+            id="rank histograms at an unknown axis",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["ranks"].update(observation="some"),
+            ["figures.ranks.observation = 'some'", "choose one of all, every_second"],
+            id="rank histograms of an unknown observation",
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][0].update(observation="every_second"),
@@ -497,6 +615,14 @@ def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], co
         ("{label: EnKF, parameters: {inflation: 0.9}}", ["filter 'enkf': inflation = 0.9", "greater than or equal to 1"]),
         ("{label: EnKF, parameters: {inflatoin: 1.1}}", ["inflatoin: unknown key", "did you mean 'inflation'?"]),
         ("{label: EnKF, search: {inflatoin: [1.1]}}", ["search = 'inflatoin'", "did you mean 'inflation'?"]),
+        ("{label: EnKF, search: {inflation: [1.1, 0.9]}}", ["'enkf': search: inflation = 0.9", "greater than or equal to 1"]),
+        ("{label: EnKF, search: {inflation: {low: 1, high: 4}}}", ["'enkf': search: inflation = 4", "less than or equal to 3"]),
+        ("{label: EnKF, search: {inflation: {low: 2, high: 1}}}", ["search.inflation", "low 2 must be less than high 1"]),
+        ("{label: EnKF, search: {inflation: {low: 1, hihg: 2}}}", ["search.inflation", "hihg", "missing"]),
+        ("{label: EnKF, search: {inflation: [1.1, 1.1]}}", ["search.inflation", "names a value twice"]),
+        ("{label: EnKF, search: {inflation: []}}", ["search.inflation", "at least 1 item"]),
+        ("{label: EnKF, settings: [{when: {gap: 7}, search: {inflatoin: null}}]}", ["settings.0.search = 'inflatoin'"]),
+        ("{label: EnKF, settings: [{when: {gap: 7}}]}", ["settings.0", "needs parameters or search"]),
         (
             "{label: EnKF, settings: [{when: {sytem: lorenz63}, parameters: {inflation: 1.1}}]}",
             ["settings.0.when = 'sytem'", "did you mean 'system'?", "gap"],

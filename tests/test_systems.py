@@ -197,9 +197,9 @@ def test_linear_gaussian_step_has_the_mean_and_covariance_it_states(assert_momen
     assert_moments(draws, system.matrix @ x, 0.4**2 * np.eye(6))
 
 
-def test_only_rings_have_a_place_in_space():
-    assert make_system("linear_gaussian", {"dimension": 6}).ring == 6
-    assert make_system("lorenz63", CHAOTIC["lorenz63"]).ring is None
+def test_only_components_of_a_grid_have_a_place_in_space():
+    assert make_system("linear_gaussian", {"dimension": 6}).grid == (6,)
+    assert make_system("lorenz63", CHAOTIC["lorenz63"]).grid is None
 
 
 @pytest.mark.parametrize(

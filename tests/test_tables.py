@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import SPIN_UP_ERROR, error_of, small_study, write_results
+import scipy.stats
+from synthetic import SPIN_UP_ERROR, error_of, exact_study, small_study, write_results
 
+from masf.exactness import EXACTNESS
 from masf.files import FileFault
+from masf.scores import SCORES
 from masf.study import ConfigFault, Study
-from masf.tables import SCORES, gather, write_tables
+from masf.tables import gather, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +45,11 @@ def test_scores_are_those_of_the_estimates_and_leave_spin_up_out(frames: tuple[p
         error = error_of(row["filter"], row["gap"], row["seed"])
         found = row[list(SCORES)].astype(float)
         expected = {
-            "rmse": error, "rmse_analysis": error, "rmse_forecast": 2 * error, "spread_skill": 0.5,
-            "crps": error / 4, "crps_forecast": error / 2,
+            "rmse": error, "rmse_analysis": error, "rmse_forecast": 2 * error, "spread_skill": 0.5, "spread_skill_forecast": 0.5,
+            "crps": error / 4, "crps_forecast": error / 2, **dict.fromkeys(EXACTNESS, np.nan),
         }  # fmt: skip
         np.testing.assert_allclose(found, [expected[name] for name in SCORES], rtol=1e-4)
+        assert row["diagnostic_error"] == pytest.approx(error)
     assert scores[list(SCORES)].max(axis=None) < SPIN_UP_ERROR / 2
 
 
@@ -76,23 +80,23 @@ def test_markdown_is_for_people(tables: Path) -> None:
     table = markdown(tables / "gap_sweep.md")
     assert table["gap"].tolist() == ["2", "2", "3", "3"]
     assert table["filter"].tolist() == ["EnKF", "No assimilation"] * 2
-    assert table["RMSE"].tolist() == ["2.000 ± 1.414", "10.000", "3.000 ± 2.121", "diverged"]
+    assert table["RMSE"].tolist() == ["**2.000 ± 1.414**", "10.000", "**3.000 ± 2.121**", "diverged"]
     assert table["diverged"].tolist() == ["0 of 2", "1 of 2", "0 of 2", "2 of 2"]
     note = (tables / "gap_sweep.md").read_text(encoding="utf-8").splitlines()[0]
-    for words in ("Gaps, 100% of them", "2 seeds", "diverged runs left out", "3 cycles", "first 1 left out", "N = 4"):
+    for words in ("Gaps, 100% of them", "2 seeds", "diverged runs left out", "3 cycles", "first 1 left out", "N = 4", "95%"):
         assert words in note
 
 
 def test_latex_holds_the_same_numbers_and_escapes_what_it_must(tables: Path) -> None:
     text = (tables / "gap_sweep.tex").read_text(encoding="utf-8")
-    assert r"2 & EnKF & 2.000 $\pm$ 1.414" in text
+    assert r"2 & EnKF & \textbf{2.000 $\pm$ 1.414}" in text
     assert r"100\% of them" in text
     assert r"\toprule" in text
     for line in text.splitlines():
         if not line.startswith(r"\label"):
             assert "_" not in line.replace(r"\_", "")
             assert "%" not in line.replace(r"\%", "")
-    assert "±" not in text
+    assert not set("±†*") & set(text)
 
 
 def test_latex_escapes_labels(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_tables_are_the_same_twice(study: Study, tables: Path, tmp_path: Path) -
     paths = {"scores_path": tmp_path / "scores.parquet", "costs_path": tmp_path / "costs.parquet"}
     write_tables(study, *gather(study), folder=tmp_path / "tables", **paths)
     names = sorted(path.name for path in tables.iterdir())
-    assert len(names) == 2 * 2 * 3
+    assert names == sorted(f"{name}.{suffix}" for name in study.tables for suffix in ("csv", "md", "tex"))
     for name in names:
         assert (tmp_path / "tables" / name).read_bytes() == (tables / name).read_bytes()
 
@@ -144,7 +148,57 @@ def test_one_seed_has_no_standard_deviation(tmp_path: Path) -> None:
     study = small_study(tmp_path, seeds={"test": [0]})
     write_results(study)
     write_tables(study, *gather(study), scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
-    assert markdown(tmp_path / "tables" / "one_gap.md")["RMSE"].tolist() == ["0.500", "1.000", "10.000"]
+    assert markdown(tmp_path / "tables" / "one_gap.md")["RMSE"].tolist() == ["**0.500**", "1.000", "10.000"]
+    assert markdown(tmp_path / "tables" / "one_gap_paired.md")["RMSE"].tolist() == ["**0.500**", "+0.500", "+9.500"]
+    for name in ("one_gap", "one_gap_paired"):
+        assert "With one seed there is no interval" in (tmp_path / "tables" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_paired_table_marks_the_best_and_what_is_not_distinguishable_from_it(tables: Path) -> None:
+    # Errors of the particle filter are 0.5 and 1.5, those of the EnKF 1 and 3: differences 0.5 and 1.5, t quantile 12.7.
+    half = scipy.stats.t.ppf(0.975, 1) * 0.5
+    paired = markdown(tables / "one_gap_paired.md").set_index("filter")
+    assert paired.loc["Particle (100 000)", "RMSE"] == "**1.000**"
+    assert paired.loc["EnKF", "RMSE"] == f"+1.000 [{1 - half:+.3f}, {1 + half:+.3f}] †"
+    assert paired.loc["No assimilation", "RMSE"] == "diverged in 1 of 2"
+    shown = markdown(tables / "one_gap.md").set_index("filter")["CRPS"]
+    assert shown.tolist() == ["**0.250 ± 0.177**", "0.500 ± 0.354 †", "2.500"]
+    numbers = pd.read_csv(tables / "one_gap_paired.csv").set_index(["score", "filter"])
+    assert numbers.loc[("rmse", "enkf"), "low"] == pytest.approx(1 - half, rel=1e-4)
+    assert numbers.loc[("rmse", "enkf"), "best"] == "particle"
+
+
+def test_exactness_is_the_distance_to_the_reference(tmp_path: Path) -> None:
+    study = exact_study(tmp_path)
+    write_results(study, diverged={("free_run", 2, 1): 2})
+    scores, costs = gather(study)
+    rows = scores[scores["gap"] == 2].set_index(["filter", "seed"])
+    # Estimates miss the truth by 1 (enkf), 10 and 0.5 in each of three components, times 1 and 3; the spread is as large.
+    assert rows.loc[("particle", 1), "mean_distance"] == pytest.approx(0.5, rel=1e-4)
+    assert rows.loc[("particle", 1), "covariance_distance"] == pytest.approx(0.75, rel=1e-4)
+    assert rows.loc[("particle", 1), "energy_distance"] == pytest.approx(np.sqrt(2 * np.sqrt(3) * 1.5), rel=1e-4)
+    assert rows.loc["enkf", list(EXACTNESS)].isna().all(axis=None)
+    assert rows.loc[("free_run", 1), list(EXACTNESS)].isna().all()
+    assert scores.loc[scores["gap"] == 3, list(EXACTNESS)].isna().all(axis=None)
+    write_tables(study, scores, costs, scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
+    table = markdown(tmp_path / "tables" / "one_gap_exactness.md")
+    assert table["filter"].tolist() == ["Particle (100 000)", "No assimilation"]
+    assert table["distance of means"].tolist() == ["0.500 ± 0.000", "9.000"]
+    assert not (tmp_path / "tables" / "gap_sweep_exactness.md").exists()
+
+
+def test_reference_that_diverged_leaves_no_distances(tmp_path: Path) -> None:
+    study = exact_study(tmp_path)
+    write_results(study, diverged={("enkf", 2, 0): 1})
+    scores, _ = gather(study)
+    known = scores.set_index(["gap", "filter", "seed"])["mean_distance"].notna()
+    assert set(known[known].index) == {(2, "particle", 1), (2, "free_run", 1)}
+
+
+def test_file_without_what_distances_need_is_named(tmp_path: Path) -> None:
+    write_results(small_study(tmp_path))
+    with pytest.raises(FileFault, match=r"gap~2.*\.nc: lacks covariance; remove it and run stage assimilate again"):
+        gather(exact_study(tmp_path))
 
 
 def test_mixed_code_versions_are_refused_and_named_unless_accepted(tmp_path: Path) -> None:
@@ -153,7 +207,14 @@ def test_mixed_code_versions_are_refused_and_named_unless_accepted(tmp_path: Pat
     with pytest.raises(ConfigFault) as caught:
         gather(study)
     message = str(caught.value)
-    for words in ("'enkf'", "v1", "v2", "gap~3/seed~1/enkf.nc", "gap~2/seed~0/enkf.nc", "accept_mixed_versions: true"):
+    for words in (
+        "'enkf'",
+        "v1",
+        "v2",
+        "gap~3/members~4/seed~1/enkf.nc",
+        "gap~2/members~4/seed~0/enkf.nc",
+        "accept_mixed_versions: true",
+    ):
         assert words in message
     assert "free_run" not in message
     scores, _ = gather(small_study(tmp_path, accept_mixed_versions=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from masf.study import load_study
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/config/tiny.yaml"
-CELLS = [f"lorenz63/dt~0.01/all/gap~5/seed~{seed}" for seed in (0, 1)]
+CELLS = [f"lorenz63/dt~0.01/all/gap~5/members~10/seed~{seed}" for seed in (0, 1)]
 COPIED = [
     "masf",
     "workflow",
@@ -36,6 +37,7 @@ COPIED = [
     "environment.yml",
     "local",
     "slurm",
+    "workstation",
 ]
 AFTER_ALL_FILTERS = {"aggregate": 1, "plot": 2, "all": 1}
 PATIENCE = 300
@@ -237,6 +239,74 @@ def test_edit_of_a_comment_or_of_what_the_study_does_not_run_reruns_nothing(proj
         assert project.planned() == {}
 
 
+def estimates_in(out: str) -> set[str]:
+    """The truths and estimates that a dry run would make, below the results."""
+    outputs = re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE)
+    return {path.removeprefix("results/tiny/") for line in outputs for path in line.split(", ") if path.endswith(".nc")}
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(
+            lambda c: c["pinned"]["masf"].update(steps=5), {(cell, "masf") for cell in CELLS}, id="parameter of a filter"
+        ),
+        pytest.param(
+            lambda c: c["seeds"].update(test=[0, 1, 7]),
+            {("lorenz63/dt~0.01/all/gap~5/seed~7", name) for name in ("truth", "masf", "enkf", "broken")},
+            id="seed",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["lorenz63"].update(gaps=[5, 6]),
+            {
+                (f"lorenz63/dt~0.01/all/gap~6/seed~{seed}", name)
+                for seed in (0, 1)
+                for name in ("truth", "masf", "enkf", "broken")
+            },
+            id="gap",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["same_cells"]["parameters"].update(rho=30),
+            {(f"lorenz63/dt~0.01+rho~30/all/gap~5/seed~{seed}", name) for seed in (0, 1) for name in ("truth", "enkf")},
+            id="parameter of a system",
+        ),
+    ],
+)
+def test_edit_of_the_config_reruns_exactly_the_cells_it_changes(
+    change: Callable, expected: set[tuple[str, str]], project: Project
+) -> None:
+    def without_sweep(config: dict[str, Any]) -> None:
+        change(config)
+        del config["figures"]
+
+    out = project.dry_run(project.changed_config(without_sweep))
+    assert estimates_in(out) == {f"{cell}/{name}.nc" for cell, name in expected}
+
+
+def test_observation_too_long_for_a_command_goes_by_a_file(project: Project) -> None:
+    dimension = 100
+    matrix = [[1 / (1 + i + j) for j in range(dimension)] for i in range(dimension)]
+    assert len(str(matrix)) > 2**17
+
+    def dense(config: dict[str, Any]) -> None:
+        config["results"] = "results/dense"
+        config["observations"]["all"] = {"operator": "matrix", "matrix": matrix, "noise": 1.0}
+        parameters = {"dt": 0.01, "forcing": 8, "dimension": dimension}
+        config["experiments"] = {"dense": {**config["experiments"]["same_cells"], "system": "lorenz96", "parameters": parameters}}
+        del config["figures"], config["experiments"]["dense"]["leave_out_filters"]
+        config["filters"] = ["enkf"]
+        config["pinned"] = {}
+        config["seeds"]["test"] = [0]
+
+    config = project.changed_config(dense)
+    done = project.run("snakemake", "--profile", "local", "--configfile", config)
+    assert done.returncode == 0, done.stdout
+    assert (project.root / "results" / "dense" / "tables" / "dense.csv").exists()
+    matrix[0][0] = 2.0
+    assert project.planned(project.changed_config(dense))["simulate"] == 1
+
+
 def add_seed_and_filter(config: dict[str, Any]) -> None:
     config["seeds"]["test"] = [0, 1, 2]
     config["experiments"]["lorenz63"]["add_filters"].append("free_run")
@@ -273,6 +343,51 @@ def add_seed_and_filter(config: dict[str, Any]) -> None:
 )
 def test_edit_of_the_config_reruns_what_it_changes(change: Callable, expected: dict[str, int], project: Project) -> None:
     assert project.planned(project.changed_config(change)) == expected
+
+
+# Tuning
+
+
+TUNED = "tests/config/tuned.yaml"
+TUNED_POINT = "lorenz63/dt~0.01/all/gap~5"
+
+
+def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_from_those_made(project: Project) -> None:
+    done = project.make(TUNED)
+    assert done.returncode == 0, done.stdout
+    results = project.root / "results" / "tuned"
+    tuning = results / TUNED_POINT / "tuning"
+    outcome = json.loads((tuning / "enkf.json").read_text(encoding="utf-8"))
+    assert outcome["seeds"] == [100, 101]
+    assert outcome["truth_settings"]["cycles"] == 6
+    assert len(outcome["trials"]) == 3
+    assert outcome["chosen"] != outcome["default"]  # so that what follows tells one from the other
+    scores = pd.read_parquet(results / "scores.parquet").set_index(["filter", "gap"])
+    for gap in (5, 10):  # the second takes it from the first
+        assert json.loads(scores.loc[("enkf", gap), "filter_parameters"]) == outcome["chosen"]
+        assert scores.loc[("enkf", gap), "parameter_source"] == "tuned at lorenz63, observation all, dt 0.01, gap 5"
+    assert "| tuned at point 1 |" in (results / "tables" / "gaps.md").read_text(encoding="utf-8")
+    assert project.planned(TUNED) == {}
+
+    more = yaml.safe_load((project.root / TUNED).read_text(encoding="utf-8"))
+    more["tuning"]["trials"] = 4
+    project.write_config("more.yaml", more)
+    assert project.planned("more.yaml") == {"study": 1, "tune": 1, "assimilate_enkf": 2, "aggregate": 1, "all": 1}
+    journal = (tuning / "enkf.journal").read_bytes()
+    done = project.run("snakemake", "tunings", "--cores", "1", "--configfile", "more.yaml")
+    assert done.returncode == 0, done.stdout
+    again = json.loads((tuning / "enkf.json").read_text(encoding="utf-8"))
+    assert again["trials"][:3] == outcome["trials"]
+    assert len(again["trials"]) == 4
+    assert (tuning / "enkf.journal").read_bytes().startswith(journal)
+    log = (results / "logs" / TUNED_POINT / "tuning" / "enkf.log").read_text(encoding="utf-8")
+    assert "3 finished trials found" in log
+    assert log.count(", trial ") == 1
+
+
+def test_every_filter_s_rule_reads_tuned_parameters() -> None:
+    for path in (ROOT / "workflow" / "rules" / "filters").glob("*.smk"):
+        assert f'estimate_input("{path.stem}")' in path.read_text(encoding="utf-8"), path.name
 
 
 # Killed runs
@@ -390,14 +505,15 @@ def test_missing_config_file_is_named(project: Project) -> None:
 # The shipped studies and profiles
 
 
-@pytest.mark.parametrize("config", ["config/config.yaml", "config/quick.yaml"])
+@pytest.mark.parametrize("config", ["config/config.yaml", "config/quick.yaml", "config/tuning.yaml"])
 def test_dry_run_of_a_shipped_study_makes_each_file_in_one_job(config: str, project: Project) -> None:
     out = project.dry_run(config)
     outputs = Counter(path for line in re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE) for path in line.split(", "))
     assert set(outputs.values()) == {1}
     study = load_study(ROOT / config, ROOT)
     estimates = {f"{study.config.results}/{cell.path}/{name}.nc" for cell in study.cells.values() for name in cell.filters}
-    truths = {f"{study.config.results}/{path}/truth.nc" for path in study.cells}
+    tuning_cells = [cell.path for cells in study.points.values() for cell in cells]
+    truths = {f"{study.config.results}/{path}/truth.nc" for path in [*study.cells, *tuning_cells]}
     assert {path for path in outputs if path.endswith(".nc")} == estimates | truths
 
 
@@ -407,12 +523,22 @@ def test_profiles_do_not_set_the_same_keys() -> None:
         path.parent.name: set(yaml.safe_load(path.read_text(encoding="utf-8")))
         for path in ROOT.glob("workflow/profiles/*/*.yaml")
     }
-    assert set(profiles) == {"default", "local", "slurm"}
-    for name in ("local", "slurm"):
+    assert set(profiles) == {"default", "local", "slurm", "workstation"}
+    for name in set(profiles) - {"default"}:
         assert not profiles["default"] & profiles[name]
 
 
-@pytest.mark.parametrize("name", ["local", "slurm"])
+def test_slurm_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_queue() -> None:
+    profile = yaml.safe_load((ROOT / "slurm" / "config.yaml").read_text(encoding="utf-8"))
+    files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config" / "filters").glob("*.yaml")}
+    asked = {f"assimilate_{name}": content.get("resources", {}) for name, content in files.items()}
+    on_gpu = {rule for rule, resources in asked.items() if resources.get("gpu")}
+    assert set(profile["set-resources"]) == on_gpu | {"train_prior"}, "workflow/profiles/slurm: set-resources"
+    small = {rule for rule, resources in asked.items() if rule not in on_gpu and resources.get("runtime", 30) <= 10}
+    assert set(profile["groups"]) == small | {"simulate"}, "workflow/profiles/slurm: groups"
+
+
+@pytest.mark.parametrize("name", ["local", "slurm", "workstation"])
 def test_profile_is_found_from_the_root(name: str) -> None:
     assert (ROOT / name).is_symlink()
     assert not (ROOT / name).readlink().is_absolute()

@@ -49,8 +49,8 @@ class GaussianFamily:
     """Gaussian denoisers of one ensemble with several localisation radii; the first is the one that a network corrects."""
 
     def __init__(self, system: System, radii: Sequence[float | None], x: Array) -> None:
-        """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no ring."""
-        tapers = [taper_matrix(system.ring, radius) for radius in radii]
+        """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no grid."""
+        tapers = [taper_matrix(system, radius) for radius in radii]
         self.tapers = [None if taper is None else like(taper, x) for taper in tapers]
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> list[GaussianDenoiser]:

@@ -32,6 +32,14 @@ class EnsembleParameters(FilterParameters):
     inflation: float = Field(1.0, ge=1.0, le=3.0, description="Factor on the anomalies of the analysis ensemble.")
 
 
+class LocalizedParameters(EnsembleParameters):
+    """Parameters of filters that localise, too."""
+
+    localization_radius: float | None = Field(
+        12.0, gt=0, description="Half of the Gaspari-Cohn taper's support, in grid points; null tapers nothing."
+    )
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a filter may know: the model, the measurement, the initial distribution, and its own random numbers.
@@ -54,7 +62,7 @@ class Setup:
 
 
 class Filter(ABC):
-    """A filter whose state is an ensemble (N, d). Others override the four methods that touch the state."""
+    """A filter whose state is an ensemble (N, d). Others override the methods that touch the state."""
 
     Parameters: ClassVar[type[FilterParameters]] = FilterParameters
     linear_only: ClassVar[bool] = False
@@ -92,8 +100,14 @@ class Filter(ABC):
         return xp.mean(state, axis=0), xp.std(state, axis=0, correction=1)
 
     def members(self, state: Any) -> Array:
-        """An ensemble (N, d) that represents the state."""
+        """An ensemble (N, d) that represents the state, in no order: its first few members are as good a sample as any others."""
         return state
+
+    def covariance(self, state: Any) -> Array:
+        """Covariance (d, d) of the state."""
+        members = self.members(state)
+        anomalies = members - array_namespace(members).mean(members, axis=0)
+        return anomalies.mT @ anomalies / (len(members) - 1)
 
     def diagnostics(self) -> dict[str, float]:
         """Numbers that describe the last analysis, recorded for each cycle; the same keys every cycle."""
@@ -106,6 +120,21 @@ def inflate(ensemble: Array, factor: float) -> Array:
         return ensemble
     mean = array_namespace(ensemble).mean(ensemble, axis=0)
     return mean + factor * (ensemble - mean)
+
+
+def relax_spread(analysis: Array, forecast: Array, factor: float) -> Array:
+    """``analysis`` (N, d) with its spread moved towards that of ``forecast`` (N, d): (1 - factor) s_a + factor s_f.
+
+    Relaxation to prior spread (Whitaker and Hamill 2012).
+    """
+    if factor == 0.0:
+        return analysis
+    xp = array_namespace(analysis)
+    mean = xp.mean(analysis, axis=0)
+    before, after = xp.std(forecast, axis=0, correction=1), xp.std(analysis, axis=0, correction=1)
+    # A component that lost its spread cannot be given any.
+    ratio = before / xp.where(after > 0, after, xp.ones_like(after))
+    return mean + (1 - factor + factor * ratio) * (analysis - mean)
 
 
 def perturbed_innovations(ensemble: Array, y: Array, observation: Observation, stream: Stream) -> Array:

@@ -9,7 +9,6 @@ centred, so that they do not move the mean.
 
 from __future__ import annotations
 
-import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, eye, like
@@ -27,11 +26,8 @@ def enkf_increments(ensemble: Array, innovations: Array, observation: Observatio
         covariance = observed.mT @ observed / (n - 1) + like(observation.covariance, ensemble)
         weights = xp.linalg.solve(covariance, innovations.mT)
         return weights.mT @ (observed.mT @ anomalies) / (n - 1)
-    precision = like(
-        np.linalg.inv(observation.covariance) if observation.variance is None else 1 / observation.variance, ensemble
-    )
-    scaled = observed @ precision if observation.variance is None else observed * precision
-    weights = xp.linalg.solve((n - 1) * eye(n, ensemble) + scaled @ observed.mT, scaled @ innovations.mT)
+    observed, innovations = observation.whiten(observed), observation.whiten(innovations)
+    weights = xp.linalg.solve((n - 1) * eye(n, ensemble) + observed @ observed.mT, observed @ innovations.mT)
     return weights.mT @ anomalies
 
 

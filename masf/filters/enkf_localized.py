@@ -8,18 +8,11 @@ rho is the Gaspari-Cohn taper in the space of the state, so any H is served. P i
 from __future__ import annotations
 
 from array_api_compat import array_namespace
-from pydantic import Field
 
 from masf.arrays import Array, like
-from masf.filters.base import EnsembleParameters, Filter, Setup, inflate, perturbed_innovations
+from masf.filters.base import Filter, LocalizedParameters, Setup, inflate, perturbed_innovations
 from masf.localization import taper_matrix
 from masf.observations import Observation
-
-
-class LocalizedParameters(EnsembleParameters):
-    localization_radius: float | None = Field(
-        12.0, gt=0, description="Half of the Gaspari-Cohn taper's support, in grid points; null tapers nothing."
-    )
 
 
 def localized_increments(ensemble: Array, innovations: Array, observation: Observation, taper: Array | None) -> Array:
@@ -39,7 +32,7 @@ class LocalizedEnKF(Filter):
 
     def __init__(self, parameters: LocalizedParameters, setup: Setup) -> None:
         super().__init__(parameters, setup)
-        taper = taper_matrix(setup.system.ring, parameters.localization_radius)
+        taper = taper_matrix(setup.system, parameters.localization_radius)
         self.taper = None if taper is None else like(taper, setup.initial_mean)
 
     def analyse(self, state: Array, y: Array) -> Array:

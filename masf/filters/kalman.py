@@ -64,6 +64,9 @@ class Kalman(Filter):
         x = self.setup.initial_mean
         return like(state.mean, x), like(np.sqrt(np.diag(state.covariance)), x)
 
+    def covariance(self, state: Gaussian) -> Array:
+        return like(state.covariance, self.setup.initial_mean)
+
     def members(self, state: Gaussian) -> Array:
         x = self.setup.initial_mean
         factor = np.linalg.cholesky(state.covariance)

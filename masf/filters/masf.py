@@ -64,7 +64,7 @@ class MASF(Filter):
             self._load_prior()
         else:
             radius = parameters.localization_radius if parameters.covariance == "localized" else None
-            taper = taper_matrix(setup.system.ring, radius)
+            taper = taper_matrix(setup.system, radius)
             self.taper = None if taper is None else like(taper, setup.initial_mean)
 
     def _load_prior(self) -> None:

@@ -50,6 +50,7 @@ class Particle(Filter):
         h = min(self.parameters.bandwidth * (4 / ((d + 2) * n)) ** (1 / (d + 4)), 1.0)
         kernel = like(h * np.sqrt(np.maximum(values, 0)) * vectors, state)
         chosen = systematic_resampling(weights, self.stream.uniform())
+        self.stream.numpy.shuffle(chosen)  # copies of one particle are neighbours: the first few would be no fair sample
         copies = xp.take(state, xp.asarray(chosen, device=state.device), axis=0)
         return mean + math.sqrt(1 - h**2) * (copies - mean) + self.stream.normal((n, d), state) @ kernel.mT
 

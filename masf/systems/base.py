@@ -27,7 +27,7 @@ class System(ABC):
     """Names of the state's axes in files."""
     linear: ClassVar[bool] = False
     translation_invariant: ClassVar[bool] = False
-    """Whether the components sit on a ring and all obey the same equation."""
+    """Whether the components sit on a periodic grid and all obey the same equation."""
 
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
@@ -53,7 +53,14 @@ class System(ABC):
     def typical_state(self, stream: Stream) -> np.ndarray:
         """One state (d,) of the long-run distribution, in float64."""
 
+    def component_name(self, i: int) -> str:
+        """What figures call component i, in LaTeX."""
+        return f"x_{{{i + 1}}}"
+
     @property
-    def ring(self) -> int | None:
-        """Number of points on the ring that the components sit on; None where they have no place in space."""
-        return self.dimension if self.translation_invariant else None
+    def grid(self) -> tuple[int, ...] | None:
+        """Lengths of the periodic grid that the components sit on; None where they have no place in space.
+
+        The state is (fields, *grid), flattened: several fields may share the points of a grid.
+        """
+        return None

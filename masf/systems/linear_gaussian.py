@@ -42,6 +42,10 @@ class LinearGaussian(System):
     def shape(self) -> tuple[int, ...]:
         return (self.parameters.dimension,)
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return self.shape
+
     def step(self, x: Array, stream: Stream) -> Array:
         return x @ like(self.matrix.T, x) + self.parameters.model_noise * stream.normal(tuple(x.shape), x)
 

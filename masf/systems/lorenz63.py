@@ -28,6 +28,9 @@ class Lorenz63(System):
     def shape(self) -> tuple[int, ...]:
         return (3,)
 
+    def component_name(self, i: int) -> str:
+        return "xyz"[i]
+
     def tendency(self, state: Array) -> Array:
         """Time derivative of states (..., 3)."""
         p = self.parameters

@@ -28,6 +28,10 @@ class Lorenz96(System):
     def shape(self) -> tuple[int, ...]:
         return (self.parameters.dimension,)
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return self.shape
+
     def tendency(self, x: Array) -> Array:
         """Time derivative of states (..., d)."""
         # One padded copy and slices of it cost less than three calls to roll.

@@ -10,6 +10,7 @@ rule aggregate:
             for name in cell.filters
             for suffix in ("nc", "cost.json")
         ],
+        tuned=TUNED,
     output:
         scores=result("scores.parquet"),
         costs=result("costs.parquet"),
@@ -19,7 +20,7 @@ rule aggregate:
                     result(f"tables/{table}"),
                     caption="../report/table.rst",
                     category="Tables",
-                    subcategory="Cost" if "_cost." in table else "Scores",
+                    subcategory=table_kind(table),
                     labels={"table": table.removesuffix(".csv")},
                 )
                 if table.endswith(".csv")
@@ -29,11 +30,12 @@ rule aggregate:
         ],
     log:
         log_path("aggregate"),
+    benchmark:
+        benchmark_path("aggregate")
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        **asked(lambda wildcards: aggregate_request(STUDY)),
     params:
         folder=folder_of_tables,
         version=code_version("tables"),

@@ -6,6 +6,7 @@ rule assimilate:
     input:
         truth=result(f"{CELL}/truth.nc"),
         prior=prior_input,
+        tuned=tuned_input,
     output:
         estimate=result(f"{CELL}/{{filter}}.nc"),
         cost=result(f"{CELL}/{{filter}}.cost.json"),
@@ -19,16 +20,14 @@ rule assimilate:
         ENVIRONMENT
     threads: lambda wildcards: resources_of(wildcards).threads
     resources:
+        **asked(assimilate_asks),
         gpu=lambda wildcards: gpus(resources_of(wildcards).gpu),
-        mem_mb=lambda wildcards, attempt: resources_of(wildcards).mem_mb
-        * 2 ** (attempt - 1),
-        runtime=lambda wildcards, attempt: resources_of(wildcards).runtime
-        * 2 ** (attempt - 1),
     params:
         command=assimilate_command,
         version=assimilate_code,
-        device=lambda wildcards: "cuda" if gpus(resources_of(wildcards).gpu) else "cpu",
-        prior=prior_option,
+        device=device_of,
+        prior=input_option("prior"),
+        tuned=input_option("tuned"),
     shell:
-        "{params.command} --truth {input.truth:q} {params.prior} --device {params.device} --threads {threads}"
+        "{params.command} --truth {input.truth:q} {params.prior} {params.tuned} --device {params.device} --threads {threads}"
         " --output {output.estimate:q} --cost {output.cost:q} 2> {log:q}"

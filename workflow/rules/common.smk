@@ -3,6 +3,7 @@ import json
 import shlex
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 # The package sits beside the workflow; an installed one is used where the workflow is imported as a module.
@@ -10,13 +11,23 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
+from masf.costs import (
+    PLOT_REQUEST,
+    aggregate_request,
+    assimilate_request,
+    simulate_request,
+    train_prior_request,
+)
 from masf.external import missing_program
+from masf.files import FileFault, require_writable
 from masf.provenance import (
     assimilate_version,
     code_version,
     simulate_version,
     train_prior_version,
+    tune_version,
 )
+from masf.search import plain
 from masf.study import ConfigFault, make_study
 
 ROOT = Path(str(workflow.current_basedir)).parent.parent
@@ -39,15 +50,21 @@ for name in STUDY.all_filters:
         )
 
 RESULTS = STUDY.config.results.rstrip("/")
+try:
+    require_writable(Path(RESULTS))
+except FileFault as fault:
+    raise WorkflowError(f"config: results = {RESULTS!r}: {fault}") from None
+
 SETTING = "{system}/{parameters}/{observation}"
-CELL = f"{SETTING}/gap~{{gap}}/seed~{{seed}}"
+PRIOR = f"{SETTING}/prior/prior.safetensors"
+CELL = f"{SETTING}/gap~{{gap}}/members~{{members}}/seed~{{seed}}"
+POINT = CELL.removesuffix("/seed~{seed}")
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
+LONGEST_OPTION = 2**15
+OBSERVATION = f"{RESULTS}/observations/{{observation}}.json"
 TABLES = [
-    f"{name}{kind}.{suffix}"
-    for name in STUDY.config.experiments
-    for kind in ("", "_cost")
-    for suffix in ("csv", "md", "tex")
+    f"{name}.{suffix}" for name in STUDY.tables for suffix in ("csv", "md", "tex")
 ]
 
 
@@ -56,6 +73,7 @@ wildcard_constraints:
     parameters="[^/]+",
     observation="[a-z0-9_]+",
     gap="[0-9]+",
+    members="[0-9]+",
     seed="[0-9]+",
 
 
@@ -72,17 +90,19 @@ def benchmark_path(pattern):
     return f"{RESULTS}/benchmarks/{pattern}.tsv"
 
 
+CELLS = STUDY.cells | {
+    cell.path: cell for cells in STUDY.points.values() for cell in cells
+}
+
+
 def cell_of(wildcards):
-    """The cell that the wildcards name."""
-    return STUDY.cells[CELL.format_map(dict(wildcards))]
+    """The cell that the wildcards name; those of tuning seeds are cells too."""
+    return CELLS[CELL.format_map(dict(wildcards))]
 
 
-CELL_BY_SETTING = {cell.setting: cell for cell in reversed(STUDY.cells.values())}
-
-
-def setting_of(wildcards):
-    """The first cell with the system, parameters and observation that the wildcards name."""
-    return CELL_BY_SETTING[SETTING.format_map(dict(wildcards))]
+def point_of(wildcards):
+    """The cells of the tuning seeds at the point that the wildcards name."""
+    return STUDY.points[POINT.format_map(dict(wildcards))]
 
 
 def gpus(count):
@@ -90,9 +110,14 @@ def gpus(count):
     return count if STUDY.config.gpu else 0
 
 
-def growing(amount):
-    """A resource that doubles with each retry."""
-    return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
+def asked(request):
+    """Memory and time of a job, from its ``Request``, a function of the wildcards; both double with each retry."""
+    return {
+        "mem_mb": lambda wildcards, attempt: request(wildcards).attempt(attempt).mem_mb,
+        "runtime": lambda wildcards, attempt: request(wildcards)
+        .attempt(attempt)
+        .runtime,
+    }
 
 
 # Commands
@@ -109,35 +134,88 @@ def command(stage, options):
     return shlex.join(words)
 
 
+@cache
+def json_of_observation(name):
+    settings = STUDY.config.observations[name].model_dump(exclude_defaults=True)
+    return json.dumps(settings, sort_keys=True)
+
+
+def observation_json(wildcards):
+    return json_of_observation(wildcards.observation)
+
+
+def observation_input(wildcards):
+    """The file of an observation that is too long for a command line, which may have 128 KiB; none for others."""
+    if len(observation_json(wildcards)) <= LONGEST_OPTION:
+        return []
+    return OBSERVATION.format_map(dict(wildcards))
+
+
+def observation_option(wildcards):
+    """The observation itself, or the name of its file."""
+    path = observation_input(wildcards)
+    return f"@{path}" if path else observation_json(wildcards)
+
+
 def simulate_command(wildcards):
-    return command("simulate", asdict(cell_of(wildcards).settings))
+    settings = asdict(cell_of(wildcards).settings)
+    return command(
+        "simulate", settings | {"observation": observation_option(wildcards)}
+    )
 
 
 def train_prior_command(wildcards):
-    cell = setting_of(wildcards)
+    prior = STUDY.priors[PRIOR.format_map(dict(wildcards))]
     return command(
         "train-prior",
         {
-            "system": cell.settings.system,
-            "parameters": cell.settings.parameters,
-            "observation": cell.settings.observation,
-            "settings": STUDY.prior_settings(cell).model_dump(exclude_defaults=True),
+            "system": prior.system,
+            "parameters": prior.parameters,
+            "observation": observation_option(wildcards),
+            "settings": prior.settings.model_dump(exclude_defaults=True),
             "seed": STUDY.config.seeds.training,
         },
     )
 
 
-def assimilate_command(wildcards):
-    name = wildcards.filter
+def runner(name):
+    """The options that say what runs a filter."""
     external = STUDY.filter_command(name)
+    return {
+        "filter": name,
+        "module": STUDY.filter_module(name) if external is None else None,
+        "command": external,
+    }
+
+
+def assimilate_command(wildcards):
+    name, cell = wildcards.filter, cell_of(wildcards)
     return command(
         "assimilate",
         {
-            "filter": name,
-            "module": STUDY.filter_module(name) if external is None else None,
-            "command": external,
-            "parameters": STUDY.filter_parameters(name, cell_of(wildcards)),
-            "saved_members": STUDY.config.saved_members,
+            **runner(name),
+            "parameters": STUDY.default_parameters(name, cell),
+            "pinned": STUDY.config.pinned.get(name, {}),
+            "saved_members": cell.saved_members,
+            "covariance": cell.reference is not None or None,
+        },
+    )
+
+
+def tune_command(wildcards):
+    name, cell = wildcards.filter, point_of(wildcards)[0]
+    return command(
+        "tune",
+        {
+            **runner(name),
+            "parameters": STUDY.filter_parameters(name, cell),
+            "search": {
+                key: plain(choice) for key, choice in STUDY.search(name, cell).items()
+            },
+            "situation": cell.situation,
+            "trials": STUDY.config.tuning.trials,
+            "score": STUDY.config.tuning.score,
+            "spin_up_cycles": cell.spin_up_cycles,
         },
     )
 
@@ -157,17 +235,35 @@ def prior_input(wildcards):
     """The pretrained prior, in the cells where a filter's parameters need one."""
     cell = cell_of(wildcards)
     needed = STUDY.needs_prior(wildcards.filter, cell)
-    return result(cell.prior_path) if needed else []
+    return result(STUDY.prior(cell).path) if needed else []
 
 
-def prior_option(wildcards, input):
-    """The option that hands a filter the pretrained prior, if it needs one."""
-    return shlex.join(["--prior", str(input.prior)]) if input.prior else ""
+def tuned_input(wildcards):
+    """The tuned parameters, in the cells where a filter takes some."""
+    path = STUDY.tuning_path(wildcards.filter, cell_of(wildcards))
+    return [] if path is None else result(path)
+
+
+def input_option(name):
+    """The option that hands a command an input file, where there is one."""
+    return lambda wildcards, input: (
+        shlex.join([f"--{name}", str(input[name])]) if input.get(name) else ""
+    )
 
 
 def resources_of(wildcards):
     """The resources that a filter's file in config/filters asks for."""
     return STUDY.filters[wildcards.filter].resources
+
+
+def device_of(wildcards):
+    """Where a filter computes."""
+    return "cuda" if gpus(resources_of(wildcards).gpu) else "cpu"
+
+
+def assimilate_asks(wildcards):
+    """What a filter asks for in a cell: at least what its file in config/filters says."""
+    return assimilate_request(STUDY, wildcards.filter, cell_of(wildcards))
 
 
 # Other functions of wildcards, inputs and outputs
@@ -177,5 +273,20 @@ def folder_of_tables(wildcards, output):
     return str(Path(output.tables[0]).parent)
 
 
+def table_kind(table):
+    """The heading of a table in the report."""
+    kinds = {
+        "_cost.": "Cost",
+        "_paired.": "Paired comparison",
+        "_exactness.": "Exactness",
+    }
+    return next((kind for end, kind in kinds.items() if end in table), "Scores")
+
+
 def figure_of(wildcards):
     return STUDY.config.figures[wildcards.figure]
+
+
+def figure_files(wildcards):
+    """The files that a figure reads besides the scores."""
+    return [result(path) for path in STUDY.figure_files(wildcards.figure)]

@@ -5,6 +5,7 @@ rule plot:
     input:
         study=result("study.json"),
         scores=result("scores.parquet"),
+        files=figure_files,
     output:
         pdf=result("figures/{figure}.pdf"),
         png=report(
@@ -15,13 +16,14 @@ rule plot:
         ),
     log:
         log_path("figures/{figure}"),
+    benchmark:
+        benchmark_path("figures/{figure}")
     wildcard_constraints:
         figure="|".join(STUDY.config.figures) or "(?!)",
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(20),
+        **asked(lambda wildcards: PLOT_REQUEST),
     params:
         title=lambda wildcards: figure_of(wildcards).title,
         kind=lambda wildcards: figure_of(wildcards).kind,

@@ -1,7 +1,23 @@
-# Stage simulate: one truth with its measurements and initial ensemble for each cell.
+# Stage simulate: one truth with its measurements and initial ensemble for each cell. Observations too long for a command have a file.
+
+
+rule observation:
+    output:
+        OBSERVATION,
+    log:
+        log_path("observations/{observation}"),
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        text=observation_json,
+    script:
+        "../scripts/write_text.py"
 
 
 rule simulate:
+    input:
+        observation=observation_input,
     output:
         result(f"{CELL}/truth.nc"),
     log:
@@ -12,8 +28,7 @@ rule simulate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(20),
+        **asked(lambda wildcards: simulate_request(cell_of(wildcards))),
     params:
         command=simulate_command,
         version=lambda wildcards: simulate_version(wildcards.system),

@@ -10,6 +10,6 @@ rule study:
     conda:
         ENVIRONMENT
     params:
-        command=command("study", {"config": STUDY.to_json()}),
-    shell:
-        "{params.command} --output {output:q} 2> {log:q}"
+        text=STUDY.to_json(),
+    script:
+        "../scripts/write_text.py"

@@ -1,9 +1,11 @@
-# Stage train-prior: one network for each system, parameters and observation, shared by seeds and gaps.
+# Stage train-prior: one network for each system, parameters and observation, shared by seeds, gaps, ensemble sizes and long rings.
 
 
 rule train_prior:
+    input:
+        observation=observation_input,
     output:
-        result(f"{SETTING}/prior/prior.safetensors"),
+        result(PRIOR),
     log:
         log_path(f"{SETTING}/prior"),
     benchmark:
@@ -12,9 +14,12 @@ rule train_prior:
         ENVIRONMENT
     threads: 1
     resources:
+        **asked(
+            lambda wildcards: train_prior_request(
+                STUDY.priors[PRIOR.format_map(dict(wildcards))]
+            )
+        ),
         gpu=gpus(1),
-        mem_mb=growing(4000),
-        runtime=growing(60),
     params:
         command=train_prior_command,
         version=lambda wildcards: train_prior_version(wildcards.system),

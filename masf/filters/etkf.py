@@ -1,0 +1,96 @@
+"""Ensemble transform Kalman filter (Bishop, Etherton, Majumdar 2001) with the symmetric square root (Hunt et al. 2007).
+
+    x_i <- mean(x) + sum_j (w_j + T_ij) X_j     T = (I + S S^T)^(-1/2)     w = (I + S S^T)^(-1) S delta / sqrt(N - 1)
+
+X are the anomalies (N, d), S = X H^T R^(-1/2) / sqrt(N - 1) those of the whitened measurements (N, m), and delta the whitened
+innovation of the mean. T comes from an eigendecomposition on the smaller side of S: with S^T S = U mu U^T,
+
+    T = I - S U g U^T S^T     g = (1 - (1 + mu)^(-1/2)) / mu = 1 / (sqrt(1 + mu) (1 + sqrt(1 + mu)))
+
+The eigendecomposition is in float64: it costs no more, and accurate measurements give S S^T a wide spectrum. A random rotation
+that keeps the mean and the covariance (Sakov and Oke 2008) breaks up the outliers that the deterministic transform lets grow.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+from array_api_compat import array_namespace
+from pydantic import Field
+
+from masf.arrays import Array, Stream, like
+from masf.filters.base import EnsembleParameters, Filter
+
+
+class SquareRootParameters(EnsembleParameters):
+    rotation: bool = Field(False, description="Rotate the analysis anomalies at random, keeping mean and covariance.")
+
+
+def square_root_update(anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
+    """The increment of the mean (..., f), and the analysis anomalies T X (..., N, f).
+
+    Args:
+        anomalies: (..., N, f) X; leading axes are independent problems.
+        observed: (..., N, m) anomalies of the whitened measurements.
+        innovation: (..., m) whitened innovation of the mean.
+    """
+    xp = array_namespace(anomalies)
+    n, m = observed.shape[-2:]
+    s = xp.astype(observed, xp.float64) / math.sqrt(n - 1)
+    delta = xp.astype(innovation, xp.float64)[..., None]
+    if n <= m:
+        values, basis = xp.linalg.eigh(s @ s.mT)
+        values = xp.clip(values, min=0.0)
+        coefficients, scale = basis.mT @ (s @ delta), values
+    else:
+        values, vectors = xp.linalg.eigh(s.mT @ s)
+        values = xp.clip(values, min=0.0)
+        basis, coefficients, scale = s @ vectors, vectors.mT @ delta, 1.0
+    root = xp.sqrt(1 + values)
+    shrinkage = scale / (root * (1 + root))
+    weights = coefficients[..., 0] / (root**2 * math.sqrt(n - 1))
+    basis, shrinkage, weights = (xp.astype(a, anomalies.dtype) for a in (basis, shrinkage, weights))
+    projected = basis.mT @ anomalies
+    return (weights[..., None, :] @ projected)[..., 0, :], anomalies - basis @ (shrinkage[..., None] * projected)
+
+
+@cache
+def zero_sum_basis(n: int) -> np.ndarray:
+    """Orthonormal columns (n, n - 1), each of sum 0: a reflection that takes the first unit vector to equal entries."""
+    v = np.full(n, -1 / math.sqrt(n))
+    v[0] += 1
+    return (np.eye(n) - 2 * np.outer(v, v) / (v @ v))[:, 1:]
+
+
+def random_rotation(n: int, x: Array, stream: Stream) -> Array:
+    """An orthogonal matrix (n, n) that keeps vectors of equal entries, uniform among these; with the namespace of ``x``."""
+    xp = array_namespace(x)
+    q, r = xp.linalg.qr(stream.normal((n - 1, n - 1), x))
+    # Signs from r make q uniform (Mezzadri 2007).
+    q = q * xp.sign(xp.linalg.diagonal(r))
+    basis = like(zero_sum_basis(n), x)
+    return basis @ q @ basis.mT + 1 / n
+
+
+class ETKF(Filter):
+    Parameters: ClassVar[type[SquareRootParameters]] = SquareRootParameters
+
+    def analyse(self, state: Array, y: Array) -> Array:
+        xp = array_namespace(state)
+        mean, measured = xp.mean(state, axis=0), self.observation.apply(state)
+        measured_mean = xp.mean(measured, axis=0)
+        observed, innovation = self.observation.whiten(measured - measured_mean), self.observation.whiten(y - measured_mean)
+        increment, anomalies = self.update(state - mean, observed, innovation)
+        if self.parameters.rotation:
+            anomalies = random_rotation(len(state), state, self.stream) @ anomalies
+        return mean + increment + self.parameters.inflation * anomalies
+
+    def update(self, anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
+        """The increment of the mean (d,) and the analysis anomalies (N, d), before rotation and inflation."""
+        return square_root_update(anomalies, observed, innovation)
+
+
+filter = ETKF

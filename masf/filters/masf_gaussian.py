@@ -1,0 +1,40 @@
+"""MASF without a network: the member-coupled sampler (ours) with the Gaussian denoiser alone; needs neither prior nor torch.
+
+The prior is taken for N(m, P), with the forecast ensemble's mean and its covariance P, whole, tapered or diagonal. The
+denoiser is then D = m + P A (A P A + Sigma)^(-1) (x - A m) (masf.denoisers.gaussian), and every sampler step is exact, so that
+member by member, at any number of steps,
+
+    x_i <- x_i + K (y - y_i)     K = P H^T (H P H^T + R)^(-1)     y_i ~ N(H x_i, R)
+
+where y_i is what the forward process made of the member. That is the stochastic EnKF, localised if P is.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from masf.filters.base import EnsembleParameters
+from masf.filters.masf import MASF
+
+
+class GaussianMASFParameters(EnsembleParameters):
+    steps: int = Field(1, ge=1, le=2000, description="Reverse steps of the sampler; they change no law, only the noise.")
+    covariance: Literal["diagonal", "ensemble", "localized"] = Field(
+        "localized", description="The Gaussian denoiser's covariance: the ensemble's diagonal, all, or tapered."
+    )
+    localization_radius: float | None = Field(
+        12.0, gt=0, description="For covariance localized: half of the taper's support, in grid points; null tapers nothing."
+    )
+
+    network: ClassVar[bool] = False
+    """What MASF asks its parameters for."""
+
+
+class GaussianMASF(MASF):
+    Parameters = GaussianMASFParameters
+    uses_prior = False
+
+
+filter = GaussianMASF

@@ -1,0 +1,168 @@
+"""The workflow on a real SLURM of one node: a tiny study to its tables, and back to them after each fault.
+
+These tests need root, and SLURM or the means to install it; elsewhere they are skipped. What is submitted is tested everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import CannotRun, Cluster
+from obstacles import PATIENCE, Obstructed, kill, tables
+
+PROFILE = [
+    "--profile", "slurm", "--latency-wait", "5",
+    # There is no accounting, and nobody wants to wait 40 s for the first look.
+    "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    try:
+        cluster = Cluster()
+    except CannotRun as reason:
+        pytest.skip(f"no SLURM here: {reason}")
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Obstructed:
+    return Obstructed(tmp_path_factory.mktemp("slurm") / "a project")
+
+
+@pytest.fixture(scope="module")
+def environment(cluster: Cluster, project: Obstructed) -> dict[str, str]:
+    return project.environment | {"PATH": f"{cluster.folder / 'bin'}:{project.environment['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Cluster, project: Obstructed, environment: dict[str, str]) -> Path:
+    """The results of a run without faults."""
+    config = project.study("results/undisturbed", "undisturbed.yaml")
+    run = project.start("snakemake", *PROFILE, "--configfile", config, environment=environment)
+    assert run.wait(PATIENCE) == 0, f"{project.output()}\n{cluster.logs()}"
+    return project.root / "results" / "undisturbed"
+
+
+def option(call: list[str], name: str) -> str:
+    """The value of an option of sbatch, in either spelling; empty without it."""
+    for word, following in zip(call, [*call[1:], ""], strict=True):
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return ""
+
+
+def calls_of(calls: list[list[str]], rule: str) -> list[list[str]]:
+    """The calls of sbatch for a rule, or for the group called ``cells``."""
+    return [call for call in calls if option(call, "--comment").startswith(f"rule_{rule}")]
+
+
+def test_tiny_study_runs_to_its_tables(cluster: Cluster, undisturbed: Path) -> None:
+    assert set(tables(undisturbed)) == {"lorenz63.csv", "lorenz63.md", "lorenz63.tex"}
+    calls = cluster.submitted()
+    # Truths and the small filter's estimates share an entry in the queue.
+    assert len(calls_of(calls, "cells")) == 1
+    assert {rule: len(calls_of(calls, rule)) for rule in ("simulate", "assimilate_enkf")} == {"simulate": 0, "assimilate_enkf": 0}
+    assert len(calls) == 1 + 2 + 2 + 1
+    # Who computes on a GPU asks for one, and nobody else.
+    assert [option(call, "--gpus") for call in calls_of(calls, "assimilate_masf")] == ["1", "1"]
+    assert [call for call in calls if option(call, "--gpus")] == calls_of(calls, "assimilate_masf")
+    # There is one GPU, so SLURM ran those jobs one after the other.
+    jobs = cluster.run("scontrol", "--oneliner", "show", "jobs").splitlines()
+    times = sorted(re.findall(r"(?:StartTime|EndTime)=(\S+)", job) for job in jobs if "gpu" in job)
+    assert len(times) == 2
+    assert times[0][1] <= times[1][0]
+
+
+def test_faults_lose_nothing(
+    cluster: Cluster, project: Obstructed, environment: dict[str, str], undisturbed: Path
+) -> None:  # fmt: skip
+    config = project.study("results/faults", "faults.yaml")
+    words = ["snakemake", *PROFILE, "--configfile", config]
+    before = len(cluster.submitted())
+
+    def obstacles() -> list[list[str]]:
+        return calls_of(cluster.submitted()[before:], "assimilate_obstacle")
+
+    # Jobs over their memory are killed, and come further with more.
+    project.put("memory")
+    project.put("wait")
+    run = project.start(*words, environment=environment)
+    project.until(lambda: len(project.waiting()) == 2, run)
+    first, second = {option(call, "--mem") for call in obstacles()[:2]}, {option(call, "--mem") for call in obstacles()[2:]}
+    assert len(first) == len(second) == 1
+    assert int(*second) == 2 * int(*first)
+    logs = project.root / ".snakemake" / "slurm_logs" / "rule_assimilate_obstacle"
+    assert sum("exceeded memory limit" in path.read_text(encoding="utf-8") for path in logs.rglob("*.log")) == 2
+    project.remove("memory")
+
+    # A job that somebody cancels is submitted again.
+    running = cluster.run("squeue", "--noheader", "--states=RUNNING", "--format=%A").split()
+    assert len(running) == 2
+    cluster.run("scancel", running[0])
+    project.until(lambda: len(obstacles()) == 5, run)
+
+    # Snakemake is killed while its jobs run.
+    kill(run)
+    project.remove("wait")
+    again = subprocess.run(  # noqa: S603
+        words, cwd=project.root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert again.returncode != 0
+    assert "Directory cannot be locked" in again.stdout
+    assert project.run("snakemake", "--configfile", config, "--unlock").returncode == 0
+    run = project.start(*words, environment=environment)
+    assert run.wait(PATIENCE) == 0, f"{project.output()}\n{cluster.logs()}"
+    assert tables(project.root / "results" / "faults") == tables(undisturbed)
+
+
+# Without a SLURM
+
+FAKE = """#!/bin/sh
+{{ printf '%s\\0' "$@"; printf '\\0'; }} >> '{record}'
+echo 'no SLURM here' >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def submitted(tmp_path: Path) -> list[list[str]]:
+    """What the tiny study on twelve seeds submits at first, to a SLURM that takes nothing."""
+    project = Obstructed(tmp_path / "project")
+    config = project.changed_config(lambda c: c["seeds"].update(test=list(range(12))), "many.yaml")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "sinfo", "scontrol", "scancel"):
+        (folder / name).write_text(FAKE.format(record=tmp_path / f"{name}.calls"), encoding="utf-8")
+        (folder / name).chmod(0o755)
+    path = f"{folder}:{project.environment['PATH']}"
+    site = ["--default-resources", "slurm_partition=cpu", "--slurm-no-account"]
+    done = subprocess.run(  # noqa: S603
+        ["snakemake", *PROFILE, *site, "--retries", "0", "--configfile", config],  # noqa: S607
+        cwd=project.root, env=project.environment | {"PATH": path}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    record = tmp_path / "sbatch.calls"
+    assert record.exists(), done.stdout
+    return [call.split("\0") for call in record.read_text(encoding="utf-8").split("\0\0")[:-1]]
+
+
+def test_cells_share_an_entry_of_the_queue_as_wide_as_cores(submitted: list[list[str]]) -> None:
+    # Twelve truths with one estimate each, eight to an entry; four jobs run side by side, for one that lasts 10 minutes each.
+    groups = calls_of(submitted, "cells")
+    assert len(groups) == len(submitted) == 2
+    assert {option(call, "--cpus-per-task") for call in groups} == {"4"}
+    assert sorted(int(option(call, "-t")) for call in groups) == [20, 40]
+    assert {option(call, "-p") for call in groups} == {"cpu"}
+    assert all(4 * 1500 <= int(option(call, "--mem")) < 4 * 2000 for call in groups)
+    assert not any(option(call, "--gpus") for call in groups)

@@ -1,0 +1,149 @@
+"""Requests and expectations of jobs: they grow with the cell and the attempt, and are right where something was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masf.costs import (
+    START_SECONDS,
+    Measured,
+    Request,
+    Run,
+    Size,
+    assimilate_request,
+    assimilate_seconds,
+    interpolated,
+    simulate_request,
+    train_prior_request,
+)
+from masf.plan import expected, parse, report
+from masf.registry import names
+from masf.study import Cell, ConfigFault, Study, make_study
+
+ROOT = Path(__file__).parent.parent
+FILTERS = ["masf", "enkf", "particle", "free_run"]
+
+
+def study_of(**experiment: Any) -> Study:
+    """Lorenz-96 with one cell, changed by ``experiment``."""
+    dimension = experiment.pop("dimension", 40)
+    return make_study(
+        {
+            "results": "results",
+            "seeds": {"test": [0]},
+            "filters": FILTERS,
+            "observations": {"all": {"operator": "identity", "noise": 1.0}},
+            "priors": {"lorenz96": {"gaps": [20]}},
+            "experiments": {
+                "one": {
+                    "title": "One", "system": "lorenz96", "observations": ["all"], "gaps": [20], "members": 100, "cycles": 100,
+                    "parameters": {"dt": 0.01, "forcing": 8, "dimension": dimension}, **experiment,
+                }
+            },
+        },
+        root=ROOT,
+    )  # fmt: skip
+
+
+def cell_of(study: Study) -> Cell:
+    (cell,) = study.cells.values()
+    return cell
+
+
+def measured(*runs: tuple[str, int, float, float]) -> Measured:
+    """Runs by filter, dimension, seconds a cycle at gap 20 and N 100, and MiB."""
+    return Measured([Run(name, "cpu", Size("lorenz96", d, 100, 20, 1), seconds, mib) for name, d, seconds, mib in runs])
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("larger", [{"dimension": 50_000}, {"members": 2_000_000}])
+def test_requests_of_filters_grow_with_the_cell(name: str, larger: dict[str, int]) -> None:
+    small, large = study_of(), study_of(**larger)
+    before, after = assimilate_request(small, name, cell_of(small)), assimilate_request(large, name, cell_of(large))
+    assert before.mem_mb >= small.filters[name].resources.mem_mb
+    assert before.runtime >= small.filters[name].resources.runtime
+    assert after.mem_mb > before.mem_mb
+    assert after.runtime >= before.runtime
+
+
+def test_requests_of_truths_and_priors_grow_with_the_cell() -> None:
+    small, large = study_of(), study_of(dimension=20_000, cycles=1000)
+    assert simulate_request(cell_of(large)).mem_mb > 2 * simulate_request(cell_of(small)).mem_mb
+    assert train_prior_request(large.prior(cell_of(large))).mem_mb >= train_prior_request(small.prior(cell_of(small))).mem_mb
+
+
+def test_each_attempt_asks_for_twice_as_much() -> None:
+    assert [Request(700, 10).attempt(n) for n in (1, 2, 3)] == [Request(700, 10), Request(1400, 20), Request(2800, 40)]
+
+
+def test_interpolation_is_a_power_law_between_and_beyond_points() -> None:
+    points = [(10.0, 2.0), (1000.0, 20.0), (100.0, 2.0), (1000.0, 20.0)]
+    assert interpolated(points, 1.0) == 2.0
+    assert interpolated(points, 10**1.5) == pytest.approx(2.0)
+    assert interpolated(points, 10**2.5) == pytest.approx(2 * 10**0.5)
+    assert interpolated(points, 10**4) == pytest.approx(200.0)
+    assert interpolated([(10.0, 2.0)], 30.0) == pytest.approx(6.0)
+    assert interpolated([], 30.0) == 0.0
+
+
+def test_measured_cell_is_expected_to_take_what_it_took_and_gaps_cost_their_steps() -> None:
+    known = measured(
+        ("enkf", 40, 0.3, 200.0), ("enkf", 1000, 5.0, 500.0), ("free_run", 40, 0.2, 150.0), ("free_run", 1000, 2.0, 200.0)
+    )
+    study = study_of()
+    assert assimilate_seconds(study, "enkf", cell_of(study), known) == pytest.approx(START_SECONDS + 100 * 0.3)
+    longer = study_of(gaps=[40])
+    assert assimilate_seconds(longer, "enkf", cell_of(longer), known) == pytest.approx(START_SECONDS + 100 * (0.3 + 0.2))
+    assert assimilate_seconds(study, "particle", cell_of(study), known) is None
+
+
+def test_shipped_measurements_cover_the_filters_and_the_plan_says_what_it_lacks() -> None:
+    shipped = Measured.read()
+    assert {run.filter for run in shipped.runs} <= set(names("filters"))
+    assert all(shipped.knows(name) for name in FILTERS)
+    assert all(run.seconds_per_cycle > 0 and run.peak_memory_mib > 50 for run in shipped.runs)
+
+
+DRY_RUN = """
+localrule study:
+    output: results/study.json
+    resources: tmpdir=/tmp
+rule simulate:
+    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0/truth.nc
+    resources: tmpdir=/tmp, mem_mb=1000, mem_mib=954, runtime=10
+rule assimilate_enkf:
+    input: results/a.nc
+    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0/enkf.nc, results/enkf.cost.json
+    threads: 2
+    resources: tmpdir=/tmp, gpu=0, mem_mb=1500, runtime=10
+rule assimilate_masf:
+    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0/masf.nc
+    resources: tmpdir=/tmp, gpu=1, mem_mb=2500, mem_mib=2385, runtime=120
+Job stats:
+"""
+
+
+def test_plan_adds_up_the_jobs_of_a_dry_run() -> None:
+    known = measured(("enkf", 40, 36.0, 200.0), ("free_run", 40, 0.2, 150.0))
+    study = study_of()
+    costs = {cost.job.rule: cost for cost in expected(study, parse(DRY_RUN), known)}
+    assert set(costs) == {"study", "simulate", "assimilate_enkf", "assimilate_masf"}
+    assert costs["assimilate_enkf"].cpu_hours == pytest.approx(2 * (START_SECONDS + 3600) / 3600)
+    # What was never measured counts with what it asks for.
+    assert not costs["assimilate_masf"].measured
+    assert costs["assimilate_masf"].gpu_hours == pytest.approx(2.0)
+    text = report(list(costs.values()), known)
+    assert "Not measured, and counted with all the time that they ask for: assimilate_masf." in text
+    assert "no run was measured on a GPU" in text
+    total = next(line for line in text.splitlines() if line.startswith("total")).split()
+    assert total[1] == "4"
+
+
+def test_table_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    path.write_text("filter,seconds\nenkf,1\n", encoding="utf-8")
+    with pytest.raises(ConfigFault, match=r"costs\.csv: cannot be read as a table of measured costs"):
+        Measured.read(path)

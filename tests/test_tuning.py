@@ -1,0 +1,479 @@
+"""Stage tune: what is searched, in which order, what is chosen, and that an interrupted search ends as an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from pydantic import Field, ValidationError
+from synthetic import ROOT, small_study, write_results
+
+import masf.tuning
+from masf.arrays import Stream
+from masf.cell_settings import CellSettings
+from masf.dataset import Truth
+from masf.files import FileFault
+from masf.filters.base import Filter, FilterParameters
+from masf.search import Range, with_current
+from masf.simulate import simulate
+from masf.study import Cell, ConfigFault, Study
+from masf.tables import gather, write_tables
+from masf.tuned import describe, distance, in_force, read_tuned, settings_blocks, tuned_for
+from masf.tuning import Space, Trial, propose, tune, write_tuning
+
+SITUATION = {"system": "lorenz63", "observation": "all", "dt": 0.01, "gap": 5}
+FILES = {
+    "enkf": "{label: EnKF, parameters: {inflation: 1.1}, search: {inflation: {low: 1.0, high: 1.5}}}",
+    "particle": "{label: Particle, parameters: {particles: 50}, search: {bandwidth: [0.2, 0.3]}}",
+    "free_run": "{label: No assimilation}",
+}
+
+
+class Scaled(Filter):
+    """Multiplies the state by a factor, which diverges from 2 on."""
+
+    class Parameters(FilterParameters):
+        factor: float = Field(1.0, description="The factor.")
+        other: str | None = Field("a", description="Nothing.")
+
+    def analyse(self, state: Any, y: Any) -> Any:
+        factor = self.parameters.factor
+        return state * (float("nan") if factor >= 2 else factor)
+
+
+@pytest.fixture(scope="module")
+def truths() -> list[Truth]:
+    def truth(seed: int) -> Truth:
+        observation = {"operator": "identity", "noise": 1.0}
+        return simulate(
+            CellSettings("lorenz63", {"dt": 0.01}, observation, gap=5, cycles=4, members=8, initial_spread=1.0, seed=seed)
+        )
+
+    return [truth(100), truth(101)]
+
+
+@pytest.fixture
+def search(truths: list[Truth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Tunes ``Scaled``; what its file would hold."""
+    monkeypatch.setattr("masf.filters.free_run.filter", Scaled)
+
+    def run(searched: dict[str, Any], trials: int, journal: str = "journal", **changes: Any) -> dict[str, Any]:
+        options = {
+            "situation": SITUATION, "trials": trials, "score": "rmse", "spin_up_cycles": 1, "made_from": {"code_version": "1"},
+            "storage": tmp_path / "a folder" / journal,
+        }  # fmt: skip
+        return tune("free_run", "free_run", changes.pop("parameters", {}), searched, truths, **options | changes)
+
+    return run
+
+
+def tried(outcome: dict[str, Any], key: str = "factor") -> list[Any]:
+    return [trial["parameters"][key] for trial in outcome["trials"]]
+
+
+# What is searched
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"low": 2, "high": 1}, "low 2 must be less than high 1"),
+        ({"low": 1, "high": 1}, "low 1 must be less than high 1"),
+        ({"low": 0, "high": 1, "log": True}, "must be positive"),
+        ({"low": 1, "high": 2, "log": True, "step": 1}, "exclude each other"),
+        ({"low": 0, "high": 1, "step": 0.3}, "whole number of steps"),
+        ({"low": 0, "high": 1, "step": 0}, "greater than 0"),
+        ({"low": 0}, "high"),
+    ],
+)
+def test_bad_interval_is_refused(content: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Range(**content)
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside"),
+    [
+        (Range(low=1.0, high=2.0), [1, 1.0, 1.33, 2.0], [0.99, 2.01, None, True, "1"]),
+        (Range(low=1.0, high=1.3, step=0.1), [1.0, 1.1, 1.2, 1.3], [1.05, 1.4]),
+        (Range(low=2, high=8), [2, 5, 8.0], [2.5, 9]),
+        (Range(low=2, high=8, step=3), [2, 5, 8], [3]),
+    ],
+)
+def test_interval_holds_what_it_says(interval: Range, inside: list[Any], outside: list[Any]) -> None:
+    assert [v for v in inside + outside if v in interval] == inside
+
+
+def test_value_in_force_joins_a_list_and_must_lie_in_an_interval() -> None:
+    assert with_current([3, 1], 2) == [1, 2, 3]
+    assert with_current([3, 1], None) == [3, 1, None]
+    assert with_current(["b", "a"], "a") == ["b", "a"]
+    with pytest.raises(ValueError, match=r"3.*from 1 to 2.*widen the search"):
+        with_current(Range(low=1.0, high=2.0), 3)
+
+
+def test_finite_space_numbers_all_its_combinations() -> None:
+    space = Space({"a": [1, 2, None], "b": Range(low=0.0, high=0.4, step=0.1), "c": Range(low=3, high=4)})
+    assert space.shape == (3, 5, 2)
+    combinations = [space.at(i) for i in range(30)]
+    assert len({json.dumps(c) for c in combinations}) == 30
+    assert all(space.decode(space.encode(c)) == c for c in combinations)
+    assert all(space.distributions[k]._contains(v) for c in combinations for k, v in space.encode(c).items())
+    assert Space({"a": Range(low=0.0, high=1.0)}).shape is None
+
+
+def test_proposal_is_a_function_of_the_trials_before_it() -> None:
+    space = Space({"x": Range(low=0.0, high=1.0)})
+    finished = [Trial({"x": x}, [x**2], x**2) for x in (0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.8, 0.6, 0.4, 0.05, 0.15)]
+    assert propose(space, [], {"x": 0.5}, Stream(0, "a")) == {"x": 0.5}
+    first, again, other = (propose(space, finished, {"x": 0.5}, Stream(0, word)) for word in ("a", "a", "b"))
+    assert first == again != other
+    # Past its random start the sampler looks where the score was small.
+    suggested = [propose(space, finished, {"x": 0.5}, Stream(seed, "a"))["x"] for seed in range(20)]
+    assert sorted(suggested)[10] < 0.3
+
+
+# What is chosen
+
+
+def test_default_is_the_first_trial_and_stands_if_nothing_is_better(search: Callable) -> None:
+    outcome = search({"factor": [0.1, 0.5, 1.5]}, 10, parameters={"factor": 1.0})
+    assert tried(outcome)[0] == 1.0
+    assert sorted(tried(outcome)) == [0.1, 0.5, 1.0, 1.5]  # every combination once, then no more
+    assert outcome["budget"] == {"trials": 10, "run": 4, "diverged": 0}
+    assert outcome["chosen"] == outcome["default"] == {"factor": 1.0}
+    assert outcome["chosen_score"] == outcome["default_score"] == outcome["trials"][0]["score"]
+    for trial in outcome["trials"]:
+        assert trial["score"] == pytest.approx(sum(trial["scores"]) / 2)
+        assert len(trial["scores"]) == len(outcome["seeds"]) == 2
+
+
+def test_best_trial_is_chosen(search: Callable) -> None:
+    outcome = search({"factor": [0.1, 1.0, 1.5]}, 4, parameters={"factor": 0.5})
+    assert outcome["chosen"] == {"factor": 1.0}
+    assert outcome["chosen_score"] == min(trial["score"] for trial in outcome["trials"]) < outcome["default_score"]
+
+
+def test_trial_that_diverges_scores_infinity_and_is_never_chosen(search: Callable, tmp_path: Path) -> None:
+    outcome = search({"factor": [1.0, 3.0]}, 5, parameters={"factor": 2.0})
+    assert outcome["chosen"] == {"factor": 1.0}
+    assert outcome["default_score"] is None
+    assert outcome["budget"]["diverged"] == 2
+    # The seeds after the first that diverged are not run.
+    assert [t["scores"] for t in outcome["trials"] if t["parameters"]["factor"] > 1] == [[None], [None]]
+    write_tuning(tmp_path / "free_run.json", outcome)
+    parameters, source = in_force({"factor": 2.0}, read_tuned(tmp_path / "free_run.json"), {"other": "b"})
+    assert parameters == {"factor": 1.0, "other": "b"}
+    assert source == "tuned at lorenz63, observation all, dt 0.01, gap 5; pinned other"
+
+
+def test_default_stands_where_every_trial_diverged(search: Callable, tmp_path: Path) -> None:
+    outcome = search({"factor": [3.0, 4.0]}, 5, parameters={"factor": 2.0})
+    assert outcome["chosen"] == {"factor": 2.0}
+    assert outcome["chosen_score"] is None
+    write_tuning(tmp_path / "free_run.json", outcome)
+    parameters, source = in_force({"factor": 2.0}, read_tuned(tmp_path / "free_run.json"))
+    assert parameters == {"factor": 2.0}
+    assert source == "default (all 3 trials at lorenz63, observation all, dt 0.01, gap 5 diverged)"
+
+
+def test_values_of_all_kinds_are_searched(search: Callable) -> None:
+    outcome = search({"factor": Range(low=0.5, high=1.5), "other": ["b", None]}, 12)
+    assert set(tried(outcome, "other")) == {"a", "b", None}
+    assert len(set(tried(outcome))) == 12
+    assert all(0.5 <= factor <= 1.5 for factor in tried(outcome))
+
+
+# Interrupted searches
+
+
+class Killed(Exception):
+    pass
+
+
+def test_interrupted_search_ends_as_an_uninterrupted_one(
+    search: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = {"factor": Range(low=0.2, high=1.8), "other": ["b", None]}
+    whole = search(searched, 14, "whole")
+    runs: list[float] = []
+    run_filter = masf.tuning.run_filter
+
+    def counted(module: str, parameters: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        if len(runs) == 25:  # in the middle of trial 13, after TPE's random start
+            raise Killed
+        runs.append(parameters.get("factor", 1.0))
+        return run_filter(module, parameters, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("masf.tuning.run_filter", counted)
+        with pytest.raises(Killed):
+            search(searched, 14, "killed")
+        # Killed while it wrote: half a line is left.
+        with (tmp_path / "a folder" / "killed").open("ab") as f:
+            f.write(b'{"op_code":4,"worker_id"')
+        runs.clear()
+        assert search(searched, 14, "killed") == whole
+        assert len(runs) == 2 * 2  # the two trials that were missing, on two seeds
+        # Fewer trials are the first ones of it; more go on from it.
+        runs.clear()
+        assert search(searched, 5, "killed")["trials"] == whole["trials"][:5]
+        assert runs == []
+        more = search(searched, 16, "killed")
+        assert more["trials"][:14] == whole["trials"]
+        assert len(runs) == 2 * 2
+    assert more == search(searched, 16, "from the start")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"score": "crps"}, {"spin_up_cycles": 2}, {"parameters": {"other": "b"}}, {"made_from": {"code_version": "2"}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_change_of_what_scores_depend_on_starts_anew(change: dict[str, Any], search: Callable) -> None:
+    searched = {"factor": [0.5, 1.0]}
+    first = search(searched, 2)
+    assert search(searched, 2, **change) == search(searched, 2, "another journal", **change) != first
+    assert search(searched, 2) == first
+
+
+@pytest.mark.parametrize(
+    ("searched", "change", "said"),
+    [
+        ({"factr": [1.0]}, {}, r"no parameter factr; it has factor, other"),
+        ({"factor": Range(low=1.5, high=1.8)}, {}, r"value in force, 1.0"),
+        ({"factor": [1.0]}, {"spin_up_cycles": 4}, r"spin_up_cycles 4 leaves none of 4 cycles"),
+        ({"factor": [1.0]}, {"score": "spread_skill"}, r"score 'spread_skill': choose one of rmse, "),
+    ],
+)
+def test_unfit_search_is_refused(searched: dict[str, Any], change: dict[str, Any], said: str, search: Callable) -> None:
+    with pytest.raises(ValueError, match=said):
+        search(searched, 2, **change)
+
+
+def test_truths_must_differ_in_the_seed_alone(truths: list[Truth], tmp_path: Path) -> None:
+    options = {
+        "situation": SITUATION,
+        "trials": 1,
+        "score": "rmse",
+        "spin_up_cycles": 0,
+        "made_from": {},
+        "storage": tmp_path / "j",
+    }
+    other = Truth(CellSettings(**vars(truths[0].settings) | {"gap": 10, "seed": 5}), *list(vars(truths[0]).values())[1:])
+    for pair, said in (([truths[0], other], "seeds 100 and 5 differ in"), ([truths[0]] * 2, "the same seed")):
+        with pytest.raises(ValueError, match=said):
+            tune("enkf", "enkf", {}, {"inflation": [1.0]}, pair, **options)
+
+
+# Where the tuned parameters are used
+
+
+def test_distance_is_in_logarithms() -> None:
+    assert distance({"gap": 20, "forcing": 8}, {"gap": 20, "forcing": 8}) == 0
+    assert distance({"gap": 10, "forcing": 8}, {"gap": 20, "forcing": 4}) == pytest.approx(math.sqrt(2) * math.log(2))
+    assert distance({"gap": 10, "speed": 0}, {"gap": 10, "speed": 0.5}) == 0.5
+
+
+def tuned_study(folder: Path, points: list[dict[str, Any]] | None, **changes: Any) -> Study:
+    """The small study with gaps 2 and 3 and, in one experiment, 20; ``points`` is of its section tuning."""
+    (folder / "filters").mkdir(exist_ok=True)
+    for name, text in FILES.items():
+        (folder / "filters" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    tuning = {"trials": 3, "cycles": 4, "spin_up_cycles": 2, **({} if points is None else {"points": points})}
+    common = {
+        "system": "lorenz63", "observations": ["every_one"], "members": 4, "cycles": 3, "spin_up_cycles": 1,
+    }  # fmt: skip
+    experiments = {
+        "gap_sweep": {"title": "Gaps", "parameters": {"dt": 0.01}, "gaps": [2, 3, 20], **common},
+        "one_gap": {"title": "One gap", "parameters": {"dt": 0.01, "rho": [28, 14]}, "gaps": [2], **common},
+    }
+    seeds = {"test": [0], "tuning": [100, 101]}
+    options = {
+        "seeds": seeds, "tuning": tuning, "experiments": experiments, "figures": {}, "filters_directory": str(folder / "filters")
+    }  # fmt: skip
+    return small_study(folder, **options | changes)
+
+
+def cell_at(study: Study, gap: int, **parameters: float) -> Cell:
+    (cell,) = [c for c in study.cells.values() if c.settings.gap == gap and c.settings.parameters == {"dt": 0.01, **parameters}]
+    return cell
+
+
+def test_cell_takes_what_was_tuned_at_the_nearest_point(tmp_path: Path) -> None:
+    study = tuned_study(
+        tmp_path, [{"experiment": "gap_sweep", "when": {"gap": [2, 20]}}, {"experiment": "one_gap", "when": {"rho": 14}}]
+    )
+    assert [cells[0].situation for cells in study.points.values()] == [
+        {"system": "lorenz63", "observation": "every_one", "dt": 0.01, **more}
+        for more in ({"gap": 2}, {"gap": 20}, {"gap": 2, "rho": 14})
+    ]
+    (first, second), *_ = study.points.values()
+    assert (first.settings.seed, second.settings.seed, first.settings.cycles, first.spin_up_cycles) == (100, 101, 4, 2)
+    expected = {(2, None): (2, None), (3, None): (2, None), (20, None): (20, None), (2, 14): (2, 14), (2, 28): (2, None)}
+    for (gap, rho), (near, near_rho) in expected.items():
+        # rho is 28 where it is not given, so that the cell with rho 28 lies where the one without does.
+        point = study.tuned_at("enkf", cell_at(study, gap, **({} if rho is None else {"rho": rho})))
+        assert point is not None
+        assert (point.settings.gap, point.settings.parameters.get("rho")) == (near, near_rho)
+    assert study.tuned_at("free_run", cell_at(study, 2)) is None
+    assert study.tuning_path("enkf", cell_at(study, 3)) == "lorenz63/dt~0.01/every_one/gap~2/tuning/enkf.json"
+
+
+def test_every_situation_is_a_point_by_default(tmp_path: Path) -> None:
+    study = tuned_study(tmp_path, None)
+    assert list(study.points) == [cell.point for cell in study.cells.values()]
+    assert all(study.tuned_filters(point) == ["particle", "enkf"] for point in study.points)
+
+
+def test_settings_replace_and_remove_what_is_searched_and_pinned_is_not_tuned(tmp_path: Path) -> None:
+    def searched(study: Study, gap: int) -> dict[str, Any]:
+        return study.search("enkf", cell_at(study, gap))
+
+    study = tuned_study(tmp_path, None)
+    text = (
+        "{label: EnKF, search: {inflation: [1.0, 1.1]}, settings: "
+        "[{when: {gap: 3}, search: {inflation: [1.2]}}, {when: {gap: 20}, search: {inflation: null}}]}"
+    )
+    definition = yaml.safe_load(text)
+    changed = {name: yaml.safe_load(FILES[name]) for name in FILES} | {"enkf": definition}
+    study = tuned_study(tmp_path, None, filter_definitions=changed)
+    assert searched(study, 2) == {"inflation": [1.0, 1.1]}
+    assert searched(study, 3) == {"inflation": [1.2]}
+    assert searched(study, 20) == {}
+    assert study.tuned_at("enkf", cell_at(study, 20)) is None
+    pinned = tuned_study(tmp_path, None, filter_definitions=changed, pinned={"enkf": {"inflation": 1.3}})
+    assert searched(pinned, 2) == {}
+    assert pinned.tuned_filters(next(iter(pinned.points))) == ["particle"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seeds": {"test": [0]}}, "seeds.tuning: this key is missing"),
+        ({"tuning": {"trials": 0}}, "tuning.trials = 0"),
+        ({"tuning": {"trials": 1, "score": "spread_skill"}}, "tuning.score"),
+        ({"tuning": {"trials": 1, "spin_up_cycles": 3}}, "spin_up_cycles 3 leaves none of 3 cycles"),
+        ({"tuning": {"trials": 1, "points": [{"experiment": "gap_swep"}]}}, "did you mean 'gap_sweep'?"),
+        ({"tuning": {"trials": 1, "points": [{"experiment": "gap_sweep", "when": {"gapp": 2}}]}}, "did you mean 'gap'?"),
+        ({"tuning": {"trials": 1, "points": [{"experiment": "gap_sweep", "when": {"gap": 7}}]}}, "holds in no situation"),
+        ({"filters": ["free_run"]}, "no filter of the study declares a search"),
+        ({"filter_definitions": {
+            "enkf": {"label": "E", "parameters": {"inflation": 2}, "search": {"inflation": {"low": 1, "high": 1.5}}},
+            "particle": {"label": "P"}, "free_run": {"label": "F"},
+        }}, "the value in force, 2.0, is not among those from 1 to 1.5"),
+    ],
+)  # fmt: skip
+def test_unfit_tuning_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigFault) as caught:
+        tuned_study(tmp_path, None, **change)
+    assert said in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def tuned_results(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Results of a study that tunes at gap 2."""
+    study = tuned_study(tmp_path_factory.mktemp("tuned"), [{"experiment": "gap_sweep", "when": {"gap": 2}}])
+    for point, cells in study.points.items():
+        for name in study.tuned_filters(point):
+            truths, parameters = [simulate(c.settings) for c in cells], study.filter_parameters(name, cells[0])
+            outcome = tune(
+                name, name, parameters, study.search(name, cells[0]), truths, situation=cells[0].situation,
+                trials=3, score="rmse", spin_up_cycles=cells[0].spin_up_cycles,
+                storage=Path(study.config.results) / f"{name}.journal", made_from={},
+            )  # fmt: skip
+            write_tuning(Path(study.config.results) / point / "tuning" / f"{name}.json", outcome)
+    return study
+
+
+def test_tables_say_where_parameters_come_from(tuned_results: Study) -> None:
+    study, folder = tuned_results, Path(tuned_results.config.results)
+    write_results(study)
+    scores, costs = gather(study)
+    sources = scores.groupby("filter")["parameter_source"].unique().map(list).to_dict()
+    point = "lorenz63, observation every_one, dt 0.01, gap 2"
+    assert sources == {"enkf": [f"tuned at {point}"], "particle": [f"tuned at {point}"], "free_run": ["default"]}
+    found = read_tuned(folder / study.tuning_path("enkf", cell_at(study, 20)))
+    rows = scores[scores["filter"] == "enkf"]
+    assert {json.loads(p)["inflation"] for p in rows["filter_parameters"]} == {found.chosen["inflation"]}
+
+    write_tables(study, scores, costs, scores_path=folder / "s", costs_path=folder / "c", folder=folder / "tables")
+    table = pd.read_csv(folder / "tables" / "tuning.csv")
+    assert table[["point", "filter", "trials", "diverged"]].values.tolist() == [[1, "particle", 2, 0], [1, "enkf", 3, 0]]
+    assert (table["tuned_score"] <= table["default_score"]).all()
+    text = (folder / "tables" / "tuning.md").read_text(encoding="utf-8")
+    for words in (point, "inflation 1.1 ", "seeds 100, 101", "at most 3 trials"):
+        assert words in text
+    assert (folder / "tables" / "tuning.tex").is_file()
+    assert "| tuned at point 1 " in (folder / "tables" / "gap_sweep.md").read_text(encoding="utf-8")
+
+
+def test_estimate_of_other_tuned_parameters_is_refused(tuned_results: Study) -> None:
+    study = tuned_results
+    write_results(study)
+    path = Path(study.config.results) / str(study.tuning_path("enkf", cell_at(study, 2)))
+    content = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(json.dumps(json.loads(content) | {"chosen": {"inflation": 1.234}}), encoding="utf-8")
+        with pytest.raises(FileFault, match=r"enkf\.nc: was made with other filter parameters"):
+            gather(study)
+        path.write_text(json.dumps(json.loads(content) | {"situation": {**SITUATION, "gap": 7}}), encoding="utf-8")
+        with pytest.raises(FileFault, match=r"enkf\.nc: says that its parameters are .*gap 2.*gap 7"):
+            gather(study)
+    finally:
+        path.write_text(content, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "does not exist"),
+        ("{", "cannot be read"),
+        ('{"format": "masf-tuning-0"}', "has format 'masf-tuning-0', expected 'masf-tuning-1'"),
+        ('{"format": "masf-tuning-1"}', "cannot be read"),
+    ],
+)
+def test_damaged_result_is_named(text: str | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "enkf.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(FileFault, match=said) as caught:
+        read_tuned(path)
+    assert str(path) in str(caught.value)
+
+
+def test_result_of_another_filter_is_refused(tuned_results: Study) -> None:
+    path = Path(tuned_results.config.results) / str(tuned_results.tuning_path("enkf", cell_at(tuned_results, 2)))
+    with pytest.raises(FileFault, match="was tuned for filter 'enkf' on 'lorenz63'"):
+        tuned_for("particle", "lorenz63", path)
+
+
+def test_settings_blocks_are_settings_of_a_filter_s_file(tuned_results: Study) -> None:
+    path = Path(tuned_results.config.results) / str(tuned_results.tuning_path("enkf", cell_at(tuned_results, 2)))
+    found = read_tuned(path)
+    twin = type(found)(**vars(found) | {"situation": {**found.situation, "gap": 9}})
+    alone, both = yaml.safe_load(settings_blocks([found])), yaml.safe_load(settings_blocks([found, twin]))
+    assert alone == {"settings": [{"when": {"system": "lorenz63"}, "parameters": found.chosen}]}
+    assert [s["when"] for s in both["settings"]] == [{"system": "lorenz63", "gap": 2}, {"system": "lorenz63", "gap": 9}]
+    assert "seeds 100, 101" in settings_blocks([found])
+
+
+def test_situation_in_words() -> None:
+    assert describe(SITUATION) == "lorenz63, observation all, dt 0.01, gap 5"
+
+
+def test_tuning_study_measures_and_trains_as_the_whole_study() -> None:
+    ours, whole = (
+        yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8")) for name in ("tuning.yaml", "config.yaml")
+    )
+    for key in ("observations", "priors"):
+        assert ours[key] == whole[key]
+    assert ours["seeds"]["tuning"] == whole["seeds"]["tuning"]
+    assert not set(ours["seeds"]["tuning"]) & set(whole["seeds"]["test"])
+    assert set(ours["filters"]) == set(whole["filters"]) - {"free_run"}

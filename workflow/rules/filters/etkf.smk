@@ -1,0 +1,3 @@
+use rule assimilate as assimilate_etkf with:
+    wildcard_constraints:
+        filter="etkf",

@@ -1,0 +1,3 @@
+use rule assimilate as assimilate_masf_gaussian with:
+    wildcard_constraints:
+        filter="masf_gaussian",

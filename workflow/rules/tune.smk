@@ -1,0 +1,59 @@
+# Stage tune: the parameters with which a filter scores best on tuning seeds, at each point of the section tuning.
+
+
+rule tune:
+    input:
+        truths=lambda wildcards: [
+            result(f"{cell.path}/truth.nc") for cell in point_of(wildcards)
+        ],
+        prior=lambda wildcards: (
+            result(STUDY.prior(point_of(wildcards)[0]).path)
+            if STUDY.needs_prior(wildcards.filter, point_of(wildcards)[0])
+            else []
+        ),
+    output:
+        result(f"{POINT}/tuning/{{filter}}.json"),
+    log:
+        log_path(f"{POINT}/tuning/{{filter}}"),
+    benchmark:
+        benchmark_path(f"{POINT}/tuning/{{filter}}")
+    wildcard_constraints:
+        filter="|".join(STUDY.all_filters),
+    conda:
+        ENVIRONMENT
+    threads: lambda wildcards: resources_of(wildcards).threads
+    resources:
+        gpu=lambda wildcards: gpus(resources_of(wildcards).gpu),
+        mem_mb=lambda wildcards, attempt: resources_of(wildcards).mem_mb
+        * 2 ** (attempt - 1),
+        runtime=STUDY.config.tuning.runtime if STUDY.config.tuning else 1,
+    params:
+        command=tune_command,
+        version=lambda wildcards: tune_version(
+            STUDY.filter_module(wildcards.filter),
+            wildcards.system,
+            STUDY.filter_command(wildcards.filter),
+        ),
+        device=device_of,
+        truths=lambda wildcards, input: shlex.join(
+            word for path in input.truths for word in ("--truth", path)
+        ),
+        prior=input_option("prior"),
+        # No output: it outlives jobs that fail, and tells the next one which trials are done.
+        journal=lambda wildcards, output: str(Path(output[0]).with_suffix(".journal")),
+    shell:
+        "{params.command} {params.truths} {params.prior} --storage {params.journal:q} --device {params.device}"
+        " --threads {threads} --output {output:q} 2> {log:q}"
+
+
+TUNED = [
+    result(f"{point}/tuning/{name}.json")
+    for point in STUDY.points
+    for name in STUDY.tuned_filters(point)
+]
+
+
+rule tunings:
+    input:
+        TUNED,
+    localrule: True
