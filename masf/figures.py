@@ -130,11 +130,13 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
 
 
 def _legend(figure: Figure, handles: list[Any], labels: list[str]) -> None:
-    """A legend below the panels, in as few and as even rows as the page is wide enough for."""
+    """A legend below the panels, in as few and as even rows as the page is wide enough for; the page grows for more than two."""
     for rows in range(1, len(labels) + 1):
         columns = -(-len(labels) // rows)
         legend = figure.legend(handles, labels, loc="outside lower center", ncol=columns, frameon=False, columnspacing=1.2)
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        extent = legend.get_window_extent()
+        if columns == 1 or extent.width <= figure.bbox.width:
+            figure.set_figheight(figure.get_figheight() + max(0.0, extent.height / figure.dpi - 0.4))
             return
         legend.remove()
 

@@ -15,6 +15,12 @@ from masf.files import FileFault
 from masf.study import ConfigFault, FilterDefinition, RankFigure, Study, SweepFigure, TrajectoryFigure
 from masf.tables import gather
 
+GAP_SWEEP = {
+    "title": "Gaps", "system": "lorenz63", "parameters": {"dt": 0.01}, "observations": ["every_one"], "gaps": [2, 3],
+    "members": 4, "cycles": 3,
+}  # fmt: skip
+SWEEP = {"kind": "sweep", "title": "Sweep", "panels": [{"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}]}
+
 
 @pytest.fixture(scope="module")
 def scores(study: Study) -> Path:
@@ -113,6 +119,35 @@ def test_every_filter_looks_different_and_a_new_one_changes_no_other(study: Stud
         assert after.markers[label] == before.markers[label]
     looks = {(after.colours[label], after.markers[label], after.dashes[label]) for label in after.colours}
     assert len(looks) == len(after.colours) == 23
+
+
+@pytest.mark.parametrize("count", [1, 7, 12, 25])
+def test_legend_fits_the_page_and_takes_no_room_from_the_panels(count: int, tmp_path: Path) -> None:
+    # The longest labels that there may be.
+    definitions = {f"f{i}": {"filter": "free_run", "label": f"Filter of a long name {i:02d}"} for i in range(count)}
+    study = small_study(
+        tmp_path,
+        filters=list(definitions),
+        filter_definitions=definitions,
+        experiments={"gap_sweep": GAP_SWEEP},
+        figures={"sweep": SWEEP},
+    )
+    rows = [
+        {"cell": path, "observation": "every_one", "gap": cell.settings.gap, "filter": name, "rmse": 1.0 + i}
+        for path, cell in study.cells.items()
+        for i, name in enumerate(definitions)
+    ]
+    figure = sweep(study, study.config.figures["sweep"], pd.DataFrame(rows))
+    figure.draw_without_rendering()
+    (legend,), (ax,) = figure.legends, figure.axes
+    box, panel = legend.get_window_extent(), ax.get_window_extent()
+    plt.close(figure)
+    assert len(legend.get_texts()) == count
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert box.y0 >= 0
+    assert box.y1 < panel.y0
+    assert 1.3 < panel.height / figure.dpi < 2.0
 
 
 def test_unknown_figure_and_unreadable_scores_are_named(study: Study, tmp_path: Path) -> None:

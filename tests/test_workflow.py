@@ -75,7 +75,9 @@ class Project:
                 shutil.copy2(source, target, follow_symlinks=False)
         # The environment that runs these tests, under the name that the Makefile asks for.
         (root / "venv").mkdir()
-        (root / "venv" / "bin").symlink_to(Path(sys.executable).parent)
+        for name in ("bin", "lib", "pyvenv.cfg"):
+            if (Path(sys.prefix) / name).exists():
+                (root / "venv" / name).symlink_to(Path(sys.prefix) / name)
         (root / "venv" / ".installed").touch()
         (root / "masf" / "filters" / "broken.py").write_text(BROKEN, encoding="utf-8")
         (root / "config" / "filters" / "broken.yaml").write_text("label: Broken\n", encoding="utf-8")

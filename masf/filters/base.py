@@ -21,7 +21,7 @@ from masf.systems.base import System
 
 
 class FilterParameters(BaseModel):
-    """Parameters of a filter; the schema of its config file is derived from them."""
+    """Parameters of a filter, described and bounded: what its config file may set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
