@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from masf.dataset import read_estimate, read_truth
+from masf.exactness import EXACTNESS
 from masf.files import FileFault, replacing
 from masf.registry import make_system
 from masf.scores import SCORES, score
@@ -152,6 +153,8 @@ def _sweep_panel(
     rows = experiment_rows(study, panel.experiment, scores)
     rows = rows[rows["observation"] == panel.observation]
     score_name = panel.score or definition.score
+    if score_name in EXACTNESS:  # the reference has no distance to itself
+        rows = rows[rows["filter"] != study.config.experiments[panel.experiment].reference]
     column = axis_column(panel.axis)
     rows = rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
     present = [label for label in look.colours if label in set(rows["label"])]
