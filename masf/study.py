@@ -535,6 +535,9 @@ def _cell_faults(study: Study) -> Iterator[str]:
             tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
             if tapered and system.ring is None and not study.needs_prior(name, cell):
                 yield f"filter {name!r}: localization_radius = {radius}: {s.system!r} has no distances; set it to null"
+            weight_radius = getattr(chosen, "weight_radius", None)
+            if weight_radius is not None and system.ring is None:
+                yield f"filter {name!r}: weight_radius = {weight_radius}: {s.system!r} has no distances; set it to null"
             if cls.linear_only and not system.linear:
                 yield f"{where}: filter {name!r} is for linear systems only, and {s.system!r} is not: add it to leave_out_filters"
             if study.needs_prior(name, cell):
