@@ -872,6 +872,9 @@ def _parameter_faults(
     tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
     if tapered and grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
         yield f"{where}: localization_radius = {radius}: {system!r} has no distances; set it to null"
+    weight_radius = getattr(chosen, "weight_radius", None)
+    if weight_radius is not None and (grid is None or len(grid) != 1):
+        yield f"{where}: weight_radius = {weight_radius}: {system!r} is no ring; set it to null"
 
 
 def _point_faults(study: Study) -> Iterator[str]:
