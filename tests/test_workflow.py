@@ -254,13 +254,13 @@ def estimates_in(out: str) -> set[str]:
         ),
         pytest.param(
             lambda c: c["seeds"].update(test=[0, 1, 7]),
-            {("lorenz63/dt~0.01/all/gap~5/seed~7", name) for name in ("truth", "masf", "enkf", "broken")},
+            {("lorenz63/dt~0.01/all/gap~5/members~10/seed~7", name) for name in ("truth", "masf", "enkf", "broken")},
             id="seed",
         ),
         pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(gaps=[5, 6]),
             {
-                (f"lorenz63/dt~0.01/all/gap~6/seed~{seed}", name)
+                (f"lorenz63/dt~0.01/all/gap~6/members~10/seed~{seed}", name)
                 for seed in (0, 1)
                 for name in ("truth", "masf", "enkf", "broken")
             },
@@ -268,7 +268,7 @@ def estimates_in(out: str) -> set[str]:
         ),
         pytest.param(
             lambda c: c["experiments"]["same_cells"]["parameters"].update(rho=30),
-            {(f"lorenz63/dt~0.01+rho~30/all/gap~5/seed~{seed}", name) for seed in (0, 1) for name in ("truth", "enkf")},
+            {(f"lorenz63/dt~0.01+rho~30/all/gap~5/members~10/seed~{seed}", name) for seed in (0, 1) for name in ("truth", "enkf")},
             id="parameter of a system",
         ),
     ],

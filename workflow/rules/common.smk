@@ -1,6 +1,7 @@
 # The study behind the rules: the checked config, its cells, path patterns, commands and resources.
 import json
 import shlex
+import shutil
 import sys
 from dataclasses import asdict
 from functools import cache
@@ -290,3 +291,12 @@ def figure_of(wildcards):
 def figure_files(wildcards):
     """The files that a figure reads besides the scores."""
     return [result(path) for path in STUDY.figure_files(wildcards.figure)]
+
+
+def say_if_disk_is_full():
+    """The jobs' logs cannot say it: they are on that disk."""
+    if Path(RESULTS).is_dir() and (free := shutil.disk_usage(RESULTS).free) < 2**20:
+        print(
+            f"The disk of {RESULTS} is full ({free >> 10} KiB free): make room there, and run the same command again.",
+            file=sys.stderr,
+        )
