@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import xarray as xr
 from test_workflow import Project
-
-from masf.figures import Look, sweep
-from masf.study import Study, load_study
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "adding-a-filter.md").read_text(encoding="utf-8")
 FILES = re.compile(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -58,9 +55,8 @@ def performed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[s
 
 
 @pytest.fixture
-def study(performed: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
+def _at_the_project(performed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(performed[0].root)
-    return load_study(Path("results/mine/study.json"))
 
 
 def test_nothing_but_the_files_of_the_guide_was_written(performed: Any) -> None:
@@ -80,7 +76,7 @@ def test_second_run_made_only_what_is_new(performed: Any) -> None:
     assert made == [{"simulate", "assimilate_enkf", "assimilate_nudging"}, {"assimilate_persistence"}]
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("_at_the_project")
 def test_new_filters_are_in_the_tables() -> None:
     table = pd.read_csv("results/mine/tables/lorenz63.csv")
     for gap in (10, 20):
@@ -98,24 +94,39 @@ def test_new_filters_are_in_the_tables() -> None:
     assert (costs["peak_memory_mib"].min() > 10).all()
 
 
-def test_new_filters_are_in_the_figures_in_a_look_of_their_own(study: Study) -> None:
+LEGEND = """
+import json
+from pathlib import Path
+import pandas as pd
+from masf.figures import Look, sweep
+from masf.study import load_study
+
+study = load_study(Path("results/mine/study.json"))
+(legend,) = sweep(study, study.config.figures["gaps"], pd.read_parquet("results/mine/scores.parquet")).legends
+shown = zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True)
+look = Look.of(study)
+print(json.dumps({
+    "shown": {label: [handle.get_color(), handle.get_marker()] for label, handle in shown},
+    "look": {label: [colour, look.markers[label]] for label, colour in look.colours.items()},
+}))
+"""
+
+
+@pytest.mark.usefixtures("_at_the_project")
+def test_new_filters_are_in_the_figures_in_a_look_of_their_own(performed: Any) -> None:
     for suffix in ("pdf", "png"):
         assert Path(f"results/mine/figures/gaps.{suffix}").stat().st_size > 5000
-    look = Look.of(study)
-    figure = sweep(study, study.config.figures["gaps"], pd.read_parquet("results/mine/scores.parquet"))
-    (legend,) = figure.legends
-    shown = dict(zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True))
-    plt.close(figure)
-    assert list(shown) == list(LABELS.values())
-    for label, handle in shown.items():
-        assert handle.get_color() == look.colours[label]
-        assert handle.get_marker() == look.markers[label]
-    assert len({handle.get_color() for handle in shown.values()}) == len({h.get_marker() for h in shown.values()}) == 3
+    # By the copy's code, which knows the new filter.
+    found = json.loads(performed[0].run("python", "-c", LEGEND).stdout)
+    assert list(found["shown"]) == list(LABELS.values())
+    assert found["shown"] == found["look"]
+    colours, markers = zip(*found["look"].values(), strict=True)
+    assert len({str(colour) for colour in colours}) == len(set(markers)) == 3
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("_at_the_project")
 def test_parameters_of_the_guide_reached_the_filters() -> None:
-    folder = Path("results/mine/lorenz63/dt~0.01/all/gap~10/seed~0")
+    folder = Path("results/mine/lorenz63/dt~0.01/all/gap~10/members~50/seed~0")
     attributes = {name: xr.open_dataset(folder / f"{name}.nc").attrs for name in ("nudging", "persistence")}
     assert attributes["nudging"]["filter_parameters"] == '{"gain": 0.5}'
     assert attributes["persistence"]["filter_parameters"] == '{"variance": 4.0}'
