@@ -66,7 +66,7 @@ def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
 
 
 def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.ndarray:
-    """Where each measurement sits on the grid (m, axes): at its component, or at the centre of mass of |H|'s row.
+    """Where each measurement sits on the grid (m, axes): at its component, or at the centre of its block or of mass of |H|'s row.
 
     Raises:
         ValueError: for a row of H that measures nothing, or is spread over more than half of the grid.
@@ -74,6 +74,9 @@ def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.nd
     points = int(np.prod(grid))
     if observation.indices is not None:
         return np.stack(np.unravel_index(observation.indices % points, grid), axis=-1).astype(np.float64)
+    if (pooling := observation.pooling) is not None:
+        corners = np.indices(pooling.blocks).reshape(len(grid), -1).T * pooling.size
+        return np.tile(corners + (pooling.size - 1) / 2, (pooling.fields, 1))
     weights = np.abs(observation.matrix).reshape(observation.size, -1, *grid).sum(axis=1)
     weights /= np.maximum(weights.sum(axis=tuple(range(1, weights.ndim)), keepdims=True), np.finfo(float).tiny)
     places = np.empty((observation.size, len(grid)))

@@ -1,11 +1,16 @@
 """Measurements y = H x + eta, eta ~ N(0, R): what is measured, and how well.
 
-An operator H is either a mask (each measurement is one component of the state) or a matrix. The noise is given as one
-standard deviation, one for each measurement, or a covariance matrix R.
+An operator H is a mask (each measurement is one component of the state), average pooling (the means of blocks of a grid), or a
+matrix. The noise is given as one standard deviation, one for each measurement, or a covariance matrix R.
+
+A system whose components sit on a periodic grid has the state (fields, *grid), flattened. Masks of points of the grid measure all
+fields there; measurements are in the order of the state.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -23,15 +28,70 @@ class ObservationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    operator: Literal["identity", "stride", "matrix"] = Field(
-        description="identity: every component; stride: every k-th component; matrix: H given in full."
+    operator: Literal["identity", "stride", "grid", "centre", "random", "average_pooling", "matrix"] = Field(
+        description="identity: every component; stride: every k-th component; grid: every k-th point along each axis of the "
+        "grid; centre: a square in its middle; random: points drawn at random; average_pooling: means of its blocks; "
+        "matrix: H given in full."
     )
-    stride: int = Field(1, ge=1, description="For operator stride: observe components offset, offset + stride, ...")
-    offset: int = Field(0, ge=0, description="For operator stride: the first observed component.")
+    stride: int = Field(1, ge=1, description="For stride and grid: observe offset, offset + stride, ...")
+    offset: int = Field(0, ge=0, description="For stride and grid: the first observed component, or point along each axis.")
+    width: int | None = Field(None, ge=1, description="For centre: points along each side of the square.")
+    fraction: float | None = Field(None, gt=0, le=1, description="For random: the share of points that are observed.")
+    seed: int = Field(0, ge=0, lt=2**31, description="For random: which points; the same in all cells.")
+    size: int | None = Field(None, ge=2, description="For average_pooling: points along each side of a block.")
     matrix: list[list[float]] | None = Field(None, description="For operator matrix: H, one row a measurement.")
     noise: Positive | list[Positive] | list[list[float]] = Field(
         description="Standard deviation of the noise; or one for each measurement; or the covariance matrix R."
     )
+
+
+KEYS = {
+    "identity": (),
+    "stride": ("stride", "offset"),
+    "grid": ("stride", "offset"),
+    "centre": ("width",),
+    "random": ("fraction", "seed"),
+    "average_pooling": ("size",),
+    "matrix": ("matrix",),
+}
+"""The keys of each operator, besides ``noise``."""
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Means over the blocks of a periodic grid, for states (..., d) that are (fields, *grid), flattened.
+
+    As a matrix, H has a row for each block with 1/count at its points, so that H H^T = I/count.
+    """
+
+    fields: int
+    grid: tuple[int, ...]
+    size: int
+    """Points along each side of a block; divides all lengths of the grid."""
+
+    @property
+    def count(self) -> int:
+        """Points in a block."""
+        return int(self.size ** len(self.grid))
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Blocks along each axis."""
+        return tuple(n // self.size for n in self.grid)
+
+    def mean(self, x: Array) -> Array:
+        """Means of the blocks (..., m) of states (..., d)."""
+        xp, sides = array_namespace(x), [length for n in self.blocks for length in (n, self.size)]
+        within = tuple(-1 - 2 * axis for axis in range(len(self.grid)))
+        return xp.reshape(xp.mean(xp.reshape(x, (*x.shape[:-1], self.fields, *sides)), axis=within), (*x.shape[:-1], -1))
+
+    def spread(self, y: Array) -> Array:
+        """The states (..., d) that have, at each point, the value (..., m) of its block: count H^T y."""
+        xp, batch = array_namespace(y), y.shape[:-1]
+        single = [length for n in self.blocks for length in (n, 1)]
+        sides = [length for n in self.blocks for length in (n, self.size)]
+        blocks = xp.reshape(y, (*batch, self.fields, *single))
+        return xp.reshape(xp.broadcast_to(blocks, (*batch, self.fields, *sides)), (*batch, -1))
 
 
 class Observation:
@@ -41,23 +101,31 @@ class Observation:
         dimension: length d of the state.
         size: number m of measurements.
         indices: (m,) observed components if H is a mask, else None.
+        pooling: the blocks if H is average pooling, else None.
         matrix: (m, d) H.
         variance: (m,) diagonal of R if R is diagonal, else None.
         covariance: (m, m) R.
     """
 
     def __init__(
-        self, dimension: int, *, indices: np.ndarray | None = None, matrix: np.ndarray | None = None, noise: object
+        self,
+        dimension: int,
+        *,
+        indices: np.ndarray | None = None,
+        pooling: Pooling | None = None,
+        matrix: np.ndarray | None = None,
+        noise: object,
     ) -> None:
-        """Builds H from ``indices`` or ``matrix``, and R from ``noise`` (see ObservationSettings).
+        """Builds H from one of ``indices``, ``pooling`` and ``matrix``, and R from ``noise`` (see ObservationSettings).
 
         Raises:
             ValueError: if shapes do not fit together or R is no covariance matrix.
         """
-        if (indices is None) == (matrix is None):
-            raise ValueError("an observation needs either the indices of observed components or a matrix")
+        if sum(operator is not None for operator in (indices, pooling, matrix)) != 1:
+            raise ValueError("an observation needs either the indices of observed components, or blocks to pool, or a matrix")
         self.dimension = dimension
         self.indices: np.ndarray | None = None
+        self.pooling = pooling
         if indices is not None:
             self.indices = np.asarray(indices, dtype=np.int64)
             self.size = self.indices.size
@@ -65,6 +133,10 @@ class Observation:
                 raise ValueError(f"observed components must be in 0 ... {dimension - 1}")
             if self.size == 0:
                 raise ValueError(f"no component is observed: the offset must be below the dimension {dimension}")
+        elif pooling is not None:
+            self.size = pooling.fields * int(np.prod(pooling.blocks))
+            if self.size * pooling.count != dimension:
+                raise ValueError(f"blocks of side {pooling.size} do not fill {pooling.fields} fields on a grid {pooling.grid}")
         else:
             given = np.atleast_2d(np.asarray(matrix, dtype=np.float64))
             if given.ndim != 2 or given.shape[1] != dimension:
@@ -79,10 +151,12 @@ class Observation:
         if covariance is not None:
             self.covariance = covariance
 
-    # A mask over many components never needs these; they are formed where they are asked for.
+    # Masks and pooling over many components never need these; they are formed where they are asked for.
 
     @cached_property
     def matrix(self) -> np.ndarray:
+        if self.pooling is not None:
+            return self.pooling.spread(np.eye(self.size)) / self.pooling.count
         assert self.indices is not None
         matrix = np.zeros((self.size, self.dimension))
         matrix[np.arange(self.size), self.indices] = 1.0
@@ -106,6 +180,8 @@ class Observation:
         """H x for states (..., d): (..., m)."""
         if self.indices is not None:
             return x[..., self.indices]
+        if self.pooling is not None:
+            return self.pooling.mean(x)
         return x @ like(self.matrix.T, x)
 
     def noise(self, shape: tuple[int, ...], x: Array, stream: Stream) -> Array:
@@ -127,6 +203,8 @@ class Observation:
 
     def adjoint(self, v: Array) -> Array:
         """H^T v for measurements (..., m): (..., d)."""
+        if self.pooling is not None:
+            return self.pooling.spread(v) / self.pooling.count
         if self.indices is None or len(set(self.indices)) < self.size:
             return v @ like(self.matrix, v)
         x = array_namespace(v).zeros((*v.shape[:-1], self.dimension), dtype=v.dtype, device=device(v))
@@ -163,25 +241,76 @@ def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray | No
     return (np.diag(given).copy(), None) if diagonal else (None, given)
 
 
-def make_observation(settings: ObservationSettings, dimension: int) -> Observation:
-    """The observation that ``settings`` describe, for states of the given dimension.
+def make_observation(settings: ObservationSettings, dimension: int, grid: tuple[int, ...] | None = None) -> Observation:
+    """The observation that ``settings`` describe.
+
+    Args:
+        settings: as in the config.
+        dimension: the length d of the state.
+        grid: the lengths of the grid that its components sit on, or None.
 
     Raises:
-        ValueError: if the settings do not fit together or do not fit the dimension.
+        ValueError: if the settings do not fit together, or do not fit the dimension or the grid.
     """
+    _check_keys(settings)
     if settings.operator == "matrix":
-        if (settings.stride, settings.offset) != (1, 0):
-            raise ValueError("observation operator 'matrix' takes neither 'stride' nor 'offset'")
-        if settings.matrix is None:
-            raise ValueError("observation operator 'matrix' needs the key 'matrix'")
+        assert settings.matrix is not None
         lengths = {len(row) for row in settings.matrix}
         if len(lengths) != 1:
             raise ValueError(f"observation matrix has rows of different lengths {sorted(lengths)}")
         return Observation(dimension, matrix=np.array(settings.matrix), noise=settings.noise)
-    if settings.matrix is not None:
-        raise ValueError(f"observation operator {settings.operator!r} takes no key 'matrix'")
+    if settings.operator == "average_pooling":
+        assert settings.size is not None
+        grid = _needed(grid, settings.operator)
+        if any(n % settings.size for n in grid):
+            raise ValueError(f"observation key 'size' is {settings.size}: it must divide all lengths of the grid {grid}")
+        return Observation(dimension, pooling=Pooling(dimension // math.prod(grid), grid, settings.size), noise=settings.noise)
+    return Observation(dimension, indices=_observed_components(settings, dimension, grid), noise=settings.noise)
+
+
+def _check_keys(settings: ObservationSettings) -> None:
+    """Raises ValueError for a key that the operator does not take, or needs and does not find."""
+    for key, field in ObservationSettings.model_fields.items():
+        if key in ("operator", "noise"):
+            continue
+        value, taken = getattr(settings, key), key in KEYS[settings.operator]
+        if taken and value is None:
+            raise ValueError(f"observation operator {settings.operator!r} needs the key {key!r}")
+        if not taken and value != field.default:
+            others = ", ".join(repr(operator) for operator, keys in KEYS.items() if key in keys)
+            raise ValueError(f"observation operator {settings.operator!r} takes no key {key!r}; did you mean operator {others}?")
+
+
+def _needed(grid: tuple[int, ...] | None, operator: str) -> tuple[int, ...]:
+    if grid is None:
+        raise ValueError(f"observation operator {operator!r} needs a system whose components sit on a grid; use another operator")
+    return grid
+
+
+def _observed_components(settings: ObservationSettings, dimension: int, grid: tuple[int, ...] | None) -> np.ndarray:
+    """The components (m,) that a mask measures."""
+    components = np.arange(dimension)
     if settings.operator == "identity":
-        if (settings.stride, settings.offset) != (1, 0):
-            raise ValueError("observation operator 'identity' takes neither 'stride' nor 'offset'; did you mean 'stride'?")
-        return Observation(dimension, indices=np.arange(dimension), noise=settings.noise)
-    return Observation(dimension, indices=np.arange(settings.offset, dimension, settings.stride), noise=settings.noise)
+        return components
+    if settings.operator == "stride":
+        return components[settings.offset :: settings.stride]
+    if settings.operator == "random":
+        assert settings.fraction is not None
+        # All fields at a point, or single components where there is no grid.
+        points = dimension if grid is None else math.prod(grid)
+        count = round(settings.fraction * points)
+        if count == 0:
+            raise ValueError(f"observation key 'fraction' is {settings.fraction}: that leaves none of {points} points")
+        order = Stream(settings.seed, "observed points").numpy.permutation(points)
+        return components.reshape(-1, points)[:, np.sort(order[:count])].ravel()
+    grid = _needed(grid, settings.operator)
+    if settings.operator == "grid":
+        if settings.offset >= min(grid):
+            raise ValueError(f"observation key 'offset' is {settings.offset}: it must be below the lengths of the grid {grid}")
+        along = [slice(settings.offset, None, settings.stride)] * len(grid)
+    else:
+        assert settings.width is not None
+        if settings.width > min(grid):
+            raise ValueError(f"observation key 'width' is {settings.width}: at most the lengths of the grid {grid}")
+        along = [slice((n - settings.width) // 2, (n + settings.width) // 2) for n in grid]
+    return components.reshape(-1, *grid)[:, *along].ravel()

@@ -122,7 +122,7 @@ class Worlds:
         self, system: System, observation: ObservationSettings, settings: PriorSettings, stream: Stream, device: str
     ) -> None:
         self.system, self.settings, self.stream, self.device = system, settings, stream, device
-        self.observation = make_observation(observation, system.dimension)
+        self.observation = make_observation(observation, system.dimension, system.grid)
         self.basis = make_basis(self.observation)
         self.times = time_grid(settings.sampler_steps)
         self.climate, self._starts = self._sample_climate()

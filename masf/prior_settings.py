@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masf.observations import ObservationSettings
 
+PERIODIC_OPERATORS = ("identity", "stride", "grid", "average_pooling")
+"""Operators that look the same all along a ring."""
+
 
 class NetworkSettings(BaseModel):
     """Shape of the network that corrects the Gaussian denoiser."""
@@ -58,7 +61,7 @@ class PriorSettings(BaseModel):
     training_dimension: int = Field(
         40,
         ge=10,
-        description="Rings of conv1d are shortened to at most this many components (rounded up to the stride).",
+        description="Rings of conv1d are shortened to at most this many components (rounded up to the stride or block).",
     )
     rounds: int = Field(2, ge=1, le=10, description="Rounds of simulation and training; from the second on with the network.")
     times_per_ensemble: int = Field(4, ge=1, description="Diffusion times drawn for each forecast ensemble.")
@@ -74,10 +77,11 @@ class PriorSettings(BaseModel):
 
         A network of local convolutions learns from a short ring what it needs on a long one, if all of its components are alike.
         """
-        alike = observation.operator != "matrix" and isinstance(observation.noise, float)
+        alike = observation.operator in PERIODIC_OPERATORS and isinstance(observation.noise, float)
         if not (translation_invariant and alike and self.network.resolved_kind(translation_invariant) == "conv1d"):
             return system
-        longest = -(-self.training_dimension // observation.stride) * observation.stride
+        period = observation.size or observation.stride
+        longest = -(-self.training_dimension // period) * period
         return {**system, "dimension": min(system["dimension"], longest)}
 
     @model_validator(mode="after")

@@ -15,7 +15,8 @@ so that X_0 = z and X_1, given z, is distributed exactly as the measurement. For
 
 States stay in physical coordinates: the process is diagonal in a *basis*, and a coefficient such as A(t) is the vector of
 its values there, applied to a state by ``basis.apply``. If H is a mask and R is diagonal, the basis is the standard one
-(then s is 0 or 1, r is the noise variance of each component, and nothing is whitened). Otherwise it is from a thin SVD.
+(then s is 0 or 1, r is the noise variance of each component, and nothing is whitened). If H is average pooling and R is diagonal,
+it is that of the blocks, likewise. Otherwise it is from a thin SVD.
 """
 
 from __future__ import annotations
@@ -107,6 +108,39 @@ class MaskBasis:
         return to_numpy(xp.var(ensemble, axis=0, correction=1)).astype(np.float64)
 
 
+class PoolingBasis:
+    """The blocks of average pooling with independent noise, and their complement as one component: k = m + 1.
+
+    A block of b points has the unit vector v with 1/sqrt(b) there. Its mean is v^T x / sqrt(b), so that s is 1, r is b times the
+    noise variance, and sqrt(b) y, along v, has the value y at each point.
+    """
+
+    def __init__(self, observation: Observation) -> None:
+        assert observation.pooling is not None
+        assert observation.variance is not None
+        self.pooling = observation.pooling
+        self.dimension, self.blocks = observation.dimension, observation.size
+        self.s = np.append(np.ones(self.blocks), 0.0)
+        self.r = np.append(self.pooling.count * observation.variance, 1.0)
+
+    def apply(self, coefficient: Coefficient, x: Array) -> Array:
+        # The complement takes the last value, and V V^T x is the mean of the block at each of its points.
+        along = like(coefficient[:-1] - coefficient[-1], x) * self.pooling.mean(x)
+        return self.pooling.spread(along) + float(coefficient[-1]) * x
+
+    def diagonal(self, coefficient: Coefficient) -> np.ndarray:
+        return self.pooling.spread(coefficient[:-1] - coefficient[-1]) / self.pooling.count + coefficient[-1]
+
+    def lift(self, y: Array) -> Array:
+        return self.pooling.spread(y)
+
+    def null_variance(self, ensemble: Array) -> Coefficient:
+        xp = array_namespace(ensemble)
+        anomalies = ensemble - xp.mean(ensemble, axis=0)
+        total = float(xp.sum((anomalies - self.pooling.spread(self.pooling.mean(anomalies))) ** 2))
+        return np.full(self.blocks + 1, total / ((self.dimension - self.blocks) * (len(anomalies) - 1)))
+
+
 class SVDBasis:
     """The right singular vectors V of R^(-1/2) H, and their complement as one component: k = rank + 1."""
 
@@ -148,6 +182,8 @@ def make_basis(observation: Observation) -> Basis:
     """The basis in which the forward process of this observation is diagonal."""
     if observation.indices is not None and observation.variance is not None and len(set(observation.indices)) == observation.size:
         return MaskBasis(observation)
+    if observation.pooling is not None and observation.variance is not None:
+        return PoolingBasis(observation)
     return SVDBasis(observation)
 
 

@@ -20,7 +20,7 @@ from masf.systems.base import System
 def build(settings: CellSettings) -> tuple[System, Observation]:
     """The system and the observation of a cell. Raises ValueError where the settings do not fit together."""
     system = make_system(settings.system, settings.parameters)
-    return system, make_observation(ObservationSettings(**settings.observation), system.dimension)
+    return system, make_observation(ObservationSettings(**settings.observation), system.dimension, system.grid)
 
 
 def simulate(settings: CellSettings) -> Truth:

@@ -825,7 +825,7 @@ def _cell_faults(study: Study) -> Iterator[str]:
         s = cell.settings
         try:
             system = make_system(s.system, s.parameters)
-            make_observation(study.config.observations[cell.observation_name], system.dimension)
+            make_observation(study.config.observations[cell.observation_name], system.dimension, system.grid)
         except ValidationError as error:
             yield from (f"{where}.parameters.{line}" for line in describe(error, system_class(s.system).Parameters, s.parameters))
             continue

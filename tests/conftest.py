@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from synthetic import small_study, write_results
 
-from masf.observations import Observation
+from masf.observations import Observation, Pooling
 from masf.process import ForwardProcess, make_basis
 from masf.study import Study
 
@@ -65,6 +65,8 @@ def make_problem(kind: str, d: int) -> Problem:
         observation = Observation(d, indices=np.arange(0, d, 2), noise=np.linspace(0.5, 1.5, m))
     elif kind == "mask, correlated noise":
         observation = Observation(d, indices=np.arange(0, d, 2), noise=0.5 * covariance_matrix(m, rng))
+    elif kind == "pooling":
+        observation = Observation(d, pooling=Pooling(1, (d,), 2), noise=np.linspace(0.5, 1.5, d // 2))
     elif kind == "dense":
         observation = Observation(d, matrix=h, noise=0.5 * covariance_matrix(m, rng))
     elif kind == "dense, square":

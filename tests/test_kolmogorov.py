@@ -174,7 +174,7 @@ def test_a_member_faster_than_the_inner_step_allows_is_lost_and_only_it():
 
 def test_geometry():
     system = make()
-    assert (system.shape, system.grid, system.dimension, system.ring) == ((2, N, N), (N, N), 2 * N**2, None)
+    assert (system.shape, system.grid, system.dimension) == ((2, N, N), (N, N), 2 * N**2)
 
 
 def test_random_velocity_has_the_speed_and_the_scale_that_it_states():

@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from scipy.stats import multivariate_normal
 
 from masf.arrays import Stream
-from masf.observations import Observation, ObservationSettings, make_observation
+from masf.localization import observation_places
+from masf.observations import Observation, ObservationSettings, Pooling, make_observation
+from masf.process import make_basis
 
 D = 5
 H = np.array([[1.0, 2.0, 0.0, 0.0, -1.0], [0.0, 0.5, 0.5, 0.0, 0.0], [3.0, 0.0, 0.0, 1.0, 1.0]])
@@ -24,8 +26,8 @@ OPERATORS = {
 MATRICES = {"stride": np.eye(D)[::2], "matrix": H}
 
 
-def make(dimension: int = D, **settings: object) -> Observation:
-    return make_observation(ObservationSettings(**settings), dimension)
+def make(dimension: int = D, grid: tuple[int, ...] | None = None, **settings: object) -> Observation:
+    return make_observation(ObservationSettings(**settings), dimension, grid)
 
 
 def states(*shape: int) -> np.ndarray:
@@ -46,6 +48,81 @@ def test_stride_observes_the_components_that_it_names(stride, offset, observed):
     assert observation.size == len(observed)
     np.testing.assert_array_equal(observation.apply(states(3)), states(3)[:, observed])
     np.testing.assert_array_equal(observation.matrix, np.eye(D)[observed])
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "columns"),
+    [
+        ({"operator": "grid", "stride": 3}, [0, 3], [0, 3, 6]),
+        ({"operator": "grid", "stride": 2, "offset": 1}, [1, 3], [1, 3, 5, 7]),
+        ({"operator": "centre", "width": 2}, [1, 2], [3, 4]),
+        ({"operator": "centre", "width": 3}, [0, 1, 2], [2, 3, 4]),
+        ({"operator": "centre", "width": 4}, [0, 1, 2, 3], [2, 3, 4, 5]),
+    ],
+    ids=str,
+)
+def test_masks_of_a_grid_observe_all_fields_at_the_points_that_they_name(settings, rows, columns):
+    grid, fields = (4, 8), 2
+    x = np.random.default_rng(0).standard_normal((3, fields, *grid))
+    observation = make(x[0].size, grid, **settings, noise=1.0)
+    expected = x[:, :, rows][..., columns].reshape(3, -1)
+    np.testing.assert_array_equal(observation.apply(x.reshape(3, -1)), expected)
+    np.testing.assert_array_equal(x.reshape(3, -1) @ observation.matrix.T, expected)
+
+
+def test_grid_is_stride_on_a_ring():
+    indices = [make(12, (12,), operator=operator, stride=5, offset=1, noise=1.0).indices for operator in ("grid", "stride")]
+    np.testing.assert_array_equal(*indices)
+
+
+@pytest.mark.parametrize("grid", [None, (64,), (4, 8)])
+def test_random_points_are_a_share_of_all_and_depend_on_the_seed_alone(grid):
+    fields, settings = (2 if grid == (4, 8) else 1), {"operator": "random", "fraction": 0.25, "noise": 1.0}
+    indices = make(64, grid, **settings).indices
+    assert len(indices) == 16
+    np.testing.assert_array_equal(indices, make(64, grid, **settings).indices)
+    assert not np.array_equal(indices, make(64, grid, **settings, seed=1).indices)
+    per_field = indices.reshape(fields, -1)
+    assert np.all(np.diff(per_field) > 0)
+    # Every field is observed at the same points.
+    np.testing.assert_array_equal(per_field - per_field[:, :1], np.tile(per_field[0] - per_field[0, 0], (fields, 1)))
+    np.testing.assert_array_equal(make(64, grid, **(settings | {"fraction": 1.0})).indices, np.arange(64))
+
+
+@pytest.mark.parametrize(("grid", "size"), [((12,), 3), ((4, 8), 2), ((4, 8), 4), ((2, 4, 6), 2)])
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
+def test_average_pooling_takes_means_of_blocks(grid, size, shape):
+    fields = 2
+    d = fields * int(np.prod(grid))
+    observation = make(d, grid, operator="average_pooling", size=size, noise=1.0)
+    # Which block each point is in, numbered in the order of the blocks, and of the fields.
+    places = np.indices(grid) // size
+    block = np.ravel_multi_index(tuple(places), tuple(n // size for n in grid)).ravel()
+    block = np.concatenate([block + field * (block.max() + 1) for field in range(fields)])
+    matrix = (block == np.arange(observation.size)[:, None]) / size ** len(grid)
+    np.testing.assert_allclose(observation.matrix, matrix, atol=1e-16)
+    x, v = (np.random.default_rng(0).standard_normal((*shape, n)) for n in (d, observation.size))
+    for convert in (np.asarray, torch.as_tensor):
+        np.testing.assert_allclose(observation.apply(convert(x)), x @ matrix.T, atol=1e-14)
+        np.testing.assert_allclose(observation.adjoint(convert(v)), v @ matrix, atol=1e-14)
+    centres = [
+        np.mean(np.indices(grid).reshape(len(grid), -1)[:, block[: len(block) // 2] == i], axis=1)
+        for i in range(block.max() // 2 + 1)
+    ]
+    np.testing.assert_allclose(observation_places(observation, grid), centres * 2, atol=1e-13)
+
+
+def test_masks_and_pooling_of_many_components_form_no_matrix():
+    n = 128
+    x = np.random.default_rng(0).standard_normal((2, 2 * n * n)).astype(np.float32)
+    for settings in ({"operator": "grid", "stride": 10}, {"operator": "average_pooling", "size": 4}):
+        observation = make(2 * n * n, (n, n), **settings, noise=0.1)
+        basis = make_basis(observation)
+        y = observation.apply(x)
+        assert y.dtype == basis.apply(basis.s, x).dtype == np.float32
+        observation.likelihood_score(x, y)
+        basis.null_variance(x)
+        assert not {"matrix", "covariance"} & set(vars(observation))
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -123,8 +200,19 @@ def test_numpy_and_torch_agree(noise, operator):
     ("settings", "fault"),
     [
         ({"operator": "stride", "offset": D, "noise": 1.0}, "offset must be below the dimension 5"),
-        ({"operator": "identity", "stride": 2, "noise": 1.0}, "did you mean 'stride'"),
-        ({"operator": "identity", "offset": 1, "noise": 1.0}, "did you mean 'stride'"),
+        ({"operator": "identity", "stride": 2, "noise": 1.0}, "takes no key 'stride'; did you mean operator 'stride', 'grid'"),
+        ({"operator": "identity", "offset": 1, "noise": 1.0}, "takes no key 'offset'; did you mean operator 'stride', 'grid'"),
+        ({"operator": "stride", "seed": 3, "noise": 1.0}, "takes no key 'seed'; did you mean operator 'random'"),
+        ({"operator": "grid", "stride": 2, "noise": 1.0}, "operator 'grid' needs a system whose components sit on a grid"),
+        ({"operator": "centre", "width": 2, "noise": 1.0}, "operator 'centre' needs a system whose"),
+        ({"operator": "average_pooling", "size": 5, "noise": 1.0}, "operator 'average_pooling' needs a system whose"),
+        ({"operator": "centre", "noise": 1.0}, "needs the key 'width'"),
+        ({"operator": "random", "noise": 1.0}, "needs the key 'fraction'"),
+        ({"operator": "average_pooling", "noise": 1.0}, "needs the key 'size'"),
+        ({"operator": "random", "fraction": 0.05, "noise": 1.0}, "leaves none of 5 points"),
+        ({"grid": (D,), "operator": "average_pooling", "size": 2, "noise": 1.0}, r"'size' is 2: it must divide .* \(5,\)"),
+        ({"grid": (D,), "operator": "centre", "width": 6, "noise": 1.0}, r"'width' is 6: at most .* \(5,\)"),
+        ({"grid": (D,), "operator": "grid", "offset": 5, "noise": 1.0}, r"'offset' is 5: it must be below .* \(5,\)"),
         ({"operator": "identity", "matrix": H.tolist(), "noise": 1.0}, "takes no key 'matrix'"),
         ({"operator": "stride", "matrix": H.tolist(), "noise": 1.0}, "takes no key 'matrix'"),
         ({"operator": "matrix", "noise": 1.0}, "needs the key 'matrix'"),
@@ -158,6 +246,8 @@ def test_settings_that_do_not_fit_are_refused_with_the_reason(settings, fault):
         {"operator": "every_second", "noise": 1.0},
         {"operator": "identity"},
         {"operator": "identity", "noise": 1.0, "strides": 2},
+        {"operator": "random", "fraction": 1.1, "noise": 1.0},
+        {"operator": "average_pooling", "size": 1, "noise": 1.0},
     ],
 )
 def test_settings_out_of_range_are_refused(settings):
@@ -169,6 +259,7 @@ def test_settings_out_of_range_are_refused(settings):
     ("arguments", "fault"),
     [
         ({"noise": 1.0}, "either the indices"),
+        ({"pooling": Pooling(2, (D,), 2), "noise": 1.0}, "blocks of side 2 do not fill 2 fields"),
         ({"indices": [0], "matrix": H, "noise": 1.0}, "either the indices"),
         ({"indices": [0, 2], "noise": [1.0, -1.0]}, "must be positive"),
         ({"indices": [0, 2], "noise": float("nan")}, "must be positive"),

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from masf.denoisers.gaussian import DenseDenoiser
-from masf.observations import Observation
+from masf.observations import Observation, Pooling
 from masf.process import (
     ForwardProcess,
     MaskBasis,
+    PoolingBasis,
     SVDBasis,
     a,
     da_dt,
@@ -20,7 +21,7 @@ from masf.process import (
     one_minus_a_squared,
 )
 
-KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
+KINDS = ["identity", "mask", "mask, correlated noise", "pooling", "dense", "dense, square", "dense, more rows than rank"]
 D = 6
 TIMES = [(0.0, 0.3), (0.2, 0.7), (0.4, 1.0), (0.0, 1.0), (0.98, 0.99)]
 
@@ -34,6 +35,9 @@ def observed_directions(process: ForwardProcess) -> np.ndarray:
     """Orthonormal columns (d, rank) that span the observed components."""
     if isinstance(process.basis, SVDBasis):
         return process.basis.v
+    if isinstance(process.basis, PoolingBasis):
+        pooling = process.basis.pooling
+        return pooling.spread(np.eye(process.basis.blocks)).T / np.sqrt(pooling.count)
     return np.eye(process.basis.dimension)[:, process.observed]
 
 
@@ -76,7 +80,9 @@ def test_schedule_decreases_at_the_stated_rate(t):
     assert da_dt(t) == pytest.approx((a(t + h) - a(t - h)) / (2 * h), rel=1e-8)
 
 
-@pytest.mark.parametrize(("kind", "basis"), list(zip(KINDS, [MaskBasis, MaskBasis] + 4 * [SVDBasis], strict=True)))
+@pytest.mark.parametrize(
+    ("kind", "basis"), list(zip(KINDS, [MaskBasis, MaskBasis, SVDBasis, PoolingBasis] + 3 * [SVDBasis], strict=True))
+)
 def test_masks_with_independent_noise_need_no_svd(kind, basis, problem):
     assert type(problem(kind, D).process.basis) is basis
 
@@ -253,6 +259,27 @@ def test_null_components_end_with_the_variance_of_the_ensemble(problem):
     # One variance for the whole null space: the mean over its three dimensions.
     assert svd.r[-1] == pytest.approx(np.trace(null @ np.cov(ensemble.T)) / 3)
     np.testing.assert_allclose(svd.r[:-1], problem("dense", D).process.r[:-1])
+
+
+@pytest.mark.parametrize("grid", [(12,), (4, 8), (4, 4, 2)])
+@pytest.mark.parametrize("array", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
+def test_pooling_basis_is_that_of_the_svd(grid, array):
+    d = 2 * int(np.prod(grid))
+    pooled = Observation(d, pooling=Pooling(2, grid, 2), noise=0.6)
+    ensemble, y = array(np.random.default_rng(0).standard_normal((7, d))), array(np.arange(pooled.size) / 3.0)
+    bases = PoolingBasis(pooled), SVDBasis(Observation(d, matrix=pooled.matrix, noise=0.6))
+    blocks, svd = (ForwardProcess.for_ensemble(basis, ensemble) for basis in bases)
+    for coefficient in (
+        lambda p: p.A(0.3),
+        lambda p: p.Sigma(0.3),
+        lambda p: p.Q(0.3, 0.8),
+        lambda p: p.F(0.5),
+        lambda p: p.GG(0.5),
+    ):
+        np.testing.assert_allclose(blocks.apply(coefficient(blocks), ensemble), svd.apply(coefficient(svd), ensemble), atol=1e-12)
+        np.testing.assert_allclose(blocks.basis.diagonal(coefficient(blocks)), svd.basis.diagonal(coefficient(svd)), atol=1e-12)
+    np.testing.assert_allclose(blocks.end_state(ensemble, y), svd.end_state(ensemble, y), atol=1e-12)
+    np.testing.assert_allclose(blocks.likelihood_score(ensemble, 0.4, y), svd.likelihood_score(ensemble, 0.4, y), atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,7 +17,7 @@ from masf.observations import Observation
 from masf.process import ForwardProcess, MaskBasis, make_basis
 from masf.samplers import coupled, exact, guided, time_grid
 
-KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
+KINDS = ["identity", "mask", "mask, correlated noise", "pooling", "dense", "dense, square", "dense, more rows than rank"]
 N = 20_000
 
 
