@@ -268,7 +268,11 @@ def estimates_in(out: str) -> set[str]:
         ),
         pytest.param(
             lambda c: c["experiments"]["same_cells"]["parameters"].update(rho=30),
-            {(f"lorenz63/dt~0.01+rho~30/all/gap~5/members~10/seed~{seed}", name) for seed in (0, 1) for name in ("truth", "enkf")},
+            {
+                (f"lorenz63/dt~0.01+rho~30/all/gap~5/members~10/seed~{seed}", name)
+                for seed in (0, 1)
+                for name in ("truth", "enkf")
+            },
             id="parameter of a system",
         ),
     ],
