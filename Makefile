@@ -14,16 +14,16 @@ RUN = @flock --wait 5 --conflict-exit-code 75 $(LOCK) sh -c '\
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quick full study report dapper test lint clean
+.PHONY: help install quick full study report dapper test test-cluster lint clean
 
 help: ## Show this help
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"masf needs Python 3.11 or newer, and this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[slurm,test,lint]'
 	touch $@
 
 install: $(INSTALLED) ## Create the virtual environment with pinned versions
@@ -49,6 +49,10 @@ dapper: .venv-dapper/.installed ## Create .venv-dapper, which the filters dapper
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest
+
+test-cluster: $(INSTALLED) ## Run the quick study on a SLURM of one node, started for it (as root; installs SLURM with apt)
+	$(BIN)/python tests/slurm/cluster.py snakemake --profile slurm --configfile config/quick.yaml --config gpu=false \
+		results=results/quick_slurm --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

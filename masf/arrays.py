@@ -38,6 +38,13 @@ def eye(n: int, x: Array) -> Array:
     return array_namespace(x).eye(n, dtype=x.dtype, device=device(x))
 
 
+def softmax(x: Array) -> Array:
+    """exp(x) over the last axis, normalised to sum 1 there, for ``x`` (..., n)."""
+    xp = array_namespace(x)
+    shifted = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return shifted / xp.sum(shifted, axis=-1, keepdims=True)
+
+
 def resolve_device(requested: str, *, needs_torch: bool) -> str | None:
     """The torch device to compute on, or None for numpy.
 
@@ -102,3 +109,12 @@ class Stream:
     def uniform(self) -> float:
         """One number, uniform on [0, 1)."""
         return float(self.numpy.random())
+
+
+def centred_normal(shape: tuple[int, int], x: Array, stream: Stream) -> Array:
+    """Standard normal noise (N, d) whose mean over members is 0, so that it does not move the ensemble's mean.
+
+    Its sample covariance over members, divided by N - 1, is I on average.
+    """
+    noise = stream.normal(shape, x)
+    return noise if shape[0] == 1 else noise - array_namespace(x).mean(noise, axis=0)

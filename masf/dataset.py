@@ -8,6 +8,7 @@ config, seed, machine and number of threads are identical byte by byte; what is 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,14 @@ def _write(path: Path, dataset: xr.Dataset) -> None:
     # of bytes that changed on disk.
     encoding = {name: {"_FillValue": None, "fletcher32": True} for name in dataset.variables}
     with replacing(path) as temporary:
-        dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        try:
+            dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        except (OSError, RuntimeError) as error:
+            # NetCDF does not say that a disk is full.
+            free = shutil.disk_usage(path.parent).free / 2**20
+            raise FileFault(
+                path, f"cannot be written ({error}); its disk has {free:.1f} MiB free", "make room there and run again"
+            ) from error
 
 
 def _open(path: Path, expected: str) -> xr.Dataset:

@@ -12,7 +12,7 @@ runs in the working directory, once for each cell. The *problem* holds what a fi
 
 and as global attributes ``system``, ``parameters`` (JSON: all of the system's, defaults included), ``dt``, ``observation`` (JSON,
 as in the config), ``gap``, ``cycles``, ``initial_spread``, ``device`` (auto, cpu or cuda) and ``seed``, for the filter's own
-random numbers. The *estimate* holds
+random numbers. A state of several axes is flattened into ``component``, the last axis fastest. The *estimate* holds
 
     mean(time, component)                   ensemble mean at steps 0 ... cycles * gap; at a measurement time, of the analysis
     spread(time, component)                 ensemble standard deviation, the same
@@ -28,8 +28,6 @@ the filter diverged there: a result, not an error. masf checks and scores the es
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,6 +40,7 @@ import numpy as np
 
 from masf import launcher
 from masf.arrays import Array, Stream
+from masf.commands import located, missing_program
 from masf.cycle import Diverged, Trajectory, assimilate
 from masf.dataset import Truth
 from masf.filters.base import Filter, Setup
@@ -49,7 +48,6 @@ from masf.filters.base import Filter, Setup
 PROBLEM_FORMAT = "masf-problem-1"
 SHOWN_LINES = 15
 """Last lines of a failed command's output that the error repeats."""
-_PROJECT = Path(__file__).parent.parent
 
 
 class CommandFault(ValueError):
@@ -70,24 +68,6 @@ class Estimate:
     wall_seconds: np.ndarray | None = None
     cpu_seconds: np.ndarray | None = None
     diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-def located(command: str) -> list[str]:
-    """The words of ``command``, files among them looked for in the working directory and then in this project."""
-    words = shlex.split(command)
-    return [str(_PROJECT / w) if "/" in w and not Path(w).exists() and (_PROJECT / w).exists() else w for w in words]
-
-
-def missing_program(command: str) -> str | None:
-    """The program of ``command`` if it cannot be run here."""
-    program = located(command)[0]
-    return None if shutil.which(program) else program
-
-
-def files_of(command: str) -> list[Path]:
-    """The files that ``command`` names. Links are left out: the interpreter of a virtual environment is one."""
-    paths = [Path(word) for word in located(command) if "/" in word]
-    return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
 def run_command(

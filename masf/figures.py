@@ -18,9 +18,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from masf.dataset import read_estimate, read_truth
+from masf.exactness import EXACTNESS
 from masf.files import FileFault, replacing
 from masf.registry import make_system
 from masf.scores import SCORES, score
@@ -152,6 +153,8 @@ def _sweep_panel(
     rows = experiment_rows(study, panel.experiment, scores)
     rows = rows[rows["observation"] == panel.observation]
     score_name = panel.score or definition.score
+    if score_name in EXACTNESS:  # the reference has no distance to itself
+        rows = rows[rows["filter"] != study.config.experiments[panel.experiment].reference]
     column = axis_column(panel.axis)
     rows = rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
     present = [label for label in look.colours if label in set(rows["label"])]
@@ -219,6 +222,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
         if missing:
             ax.text(0.5, 0.9, f"diverged in {missing} of {len(cells)}", ha="center", transform=ax.transAxes, fontsize=7)
         ax.axhline(1.0, color="k", lw=0.8, ls="--")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _letters(ax, ascii_lowercase[i % 26], label)
     for ax in list(grid.flat)[len(names) :]:
         ax.set_axis_off()

@@ -24,7 +24,6 @@ class Job:
 
     rule: str
     output: str
-    local: bool
     threads: int
     gpu: int
     mem_mb: int
@@ -59,11 +58,11 @@ def dry_run(config: Path, *more: str) -> list[Job]:
 
 def parse(text: str) -> list[Job]:
     """The jobs in the output of a dry run."""
-    parts = re.split(r"^(local)?(?:rule|checkpoint) (\w+):$", text, flags=re.MULTILINE)
-    return [_job(*parts[i : i + 3]) for i in range(1, len(parts), 3)]
+    parts = re.split(r"^(?:local)?(?:rule|checkpoint) (\w+):$", text, flags=re.MULTILINE)
+    return [_job(rule, lines) for rule, lines in zip(parts[1::2], parts[2::2], strict=True)]
 
 
-def _job(local: str | None, rule: str, lines: str) -> Job:
+def _job(rule: str, lines: str) -> Job:
     def number(key: str, default: int) -> int:
         found = re.search(rf"\b{key}[=:] ?(\d+)", lines)
         return int(found[1]) if found else default
@@ -72,7 +71,6 @@ def _job(local: str | None, rule: str, lines: str) -> Job:
     return Job(
         rule,
         output[1] if output else "",
-        local is not None,
         threads=number("threads", 1),
         gpu=number("gpu", 0),
         mem_mb=number("mem_mb", 0),
@@ -89,7 +87,7 @@ def expected(study: Study, jobs: Sequence[Job], measured: Measured) -> list[Cost
         place = Path(job.output).relative_to(study.config.results).parent if job.output else Path()
         if job.rule == "aggregate":
             return START_SECONDS + READ_SECONDS * estimates
-        if job.rule == "plot" or job.local:
+        if job.rule == "plot" or not job.runtime:
             return float(START_SECONDS)
         if job.rule == "train_prior":
             return train_prior_seconds(study.priors[str(place / Path(job.output).name)])

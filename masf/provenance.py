@@ -47,7 +47,7 @@ def assimilate_version(filter_module: str, system: str, command: str | None = No
     """The code version of stage assimilate for one filter and system; of a command, its words and the files that it names."""
     if command is None:
         return code_version("assimilation", f"filters.{filter_module}", f"systems.{system}", without="external")
-    from masf.external import files_of
+    from masf.commands import files_of
 
     digest = hashlib.sha256(f"{code_version('assimilation', f'systems.{system}')} {command}\n".encode())
     for path in files_of(command):
@@ -58,7 +58,7 @@ def assimilate_version(filter_module: str, system: str, command: str | None = No
 def tune_version(filter_module: str, system: str, command: str | None = None) -> str:
     """The code version of stage tune for one filter and system."""
     if command is None:
-        return code_version("tuning", f"filters.{filter_module}", f"systems.{system}")
+        return code_version("tuning", f"filters.{filter_module}", f"systems.{system}", without="external")
     return f"{code_version('tuning', f'systems.{system}')}+{assimilate_version(filter_module, system, command)}"
 
 

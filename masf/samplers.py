@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, Stream, eye, like
+from masf.arrays import Array, Stream, centred_normal, eye, like
 from masf.process import ForwardProcess
 
 
@@ -38,15 +38,6 @@ class Denoiser(Protocol):
 def time_grid(steps: int) -> list[float]:
     """0 = t_0 < ... < t_steps = 1, evenly spaced."""
     return [i / steps for i in range(steps + 1)]
-
-
-def centred_normal(shape: tuple[int, int], x: Array, stream: Stream) -> Array:
-    """Standard normal noise (N, d) whose mean over members is 0, so that it does not move the ensemble's mean.
-
-    Its sample covariance over members, divided by N - 1, is I on average.
-    """
-    noise = stream.normal(shape, x)
-    return noise if shape[0] == 1 else noise - array_namespace(x).mean(noise, axis=0)
 
 
 def reverse_mean(process: ForwardProcess, denoised: Array, x: Array, t: float, u: float) -> Array:

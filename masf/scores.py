@@ -35,7 +35,7 @@ def score(data: Any, *, gap: int, spin_up_cycles: int, reference: Reference | No
         reference: what distances are measured to; they are NaN without it.
     """
     if data.attrs["diverged"]:
-        return MISSING
+        return dict(MISSING)
     rmse = data["rmse"].values.astype(np.float64)
     after, analyses = slice(spin_up_cycles * gap + 1, None), slice((spin_up_cycles + 1) * gap, None, gap)
     spread = data["spread"].values

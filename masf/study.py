@@ -484,8 +484,9 @@ class Study:
             return False
         parameters = self.filter_parameters(name, cell)
         tried = [parameters]
-        if self._candidates(name, cell):
-            tried += [parameters | {k: v} for k, choice in self.search(name, cell).items() for v in extremes(choice)]
+        searches = {repr(search): search for search in (self.search(name, point) for point in self._candidates(name, cell))}
+        for search in searches.values():
+            tried += [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
         return any(cls.needs_torch(cls.Parameters(**p)) for p in tried)
 
     def prior(self, cell: Cell) -> PriorTraining:
@@ -871,6 +872,9 @@ def _parameter_faults(
     tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
     if tapered and grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
         yield f"{where}: localization_radius = {radius}: {system!r} has no distances; set it to null"
+    weight_radius = getattr(chosen, "weight_radius", None)
+    if weight_radius is not None and (grid is None or len(grid) != 1):
+        yield f"{where}: weight_radius = {weight_radius}: {system!r} is no ring; set it to null"
 
 
 def _point_faults(study: Study) -> Iterator[str]:

@@ -89,7 +89,7 @@ def describe(situation: Mapping[str, Any]) -> str:
     """A situation in words: ``lorenz96, observation all, dimension 40, dt 0.01, forcing 8, gap 20``."""
     first = [str(situation["system"]), f"observation {situation['observation']}"]
     others = sorted((k, v) for k, v in situation.items() if k not in {"system", "observation"})
-    return ", ".join([*first, *(f"{k} {v:.12g}" for k, v in others)])
+    return ", ".join([*first, *(f"{k} {v:.12g}" if is_number(v) else f"{k} {v}" for k, v in others)])
 
 
 def distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:

@@ -30,7 +30,7 @@ from masf import __version__
 from masf.arrays import Stream
 from masf.assimilation import run_filter
 from masf.dataset import Truth, estimate
-from masf.files import replacing
+from masf.files import FileFault, replacing
 from masf.registry import filter_class
 from masf.scores import score as scores_of
 from masf.search import Choice, Range, TunableScore, is_number, plain, with_current
@@ -155,7 +155,12 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(path)
         backend = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
-        self.study = optuna.create_study(storage=JournalStorage(backend), study_name=name, load_if_exists=True)
+        try:
+            self.study = optuna.create_study(storage=JournalStorage(backend), study_name=name, load_if_exists=True)
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileFault(
+                path, f"is no journal of finished trials ({error!r})", "remove it and run stage tune again"
+            ) from error
         self.space = space
 
     def add(self, trial: Trial) -> None:
@@ -231,6 +236,8 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if score not in get_args(TunableScore):
         raise ValueError(f"score {score!r}: choose one of {', '.join(get_args(TunableScore))}")
+    if missing := sorted({"system", "observation"} - situation.keys()):
+        raise ValueError(f"situation {json.dumps(situation)}: lacks {', '.join(missing)}")
     settings = _common_settings(truths)
     if spin_up_cycles >= settings["cycles"]:
         raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")

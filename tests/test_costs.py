@@ -112,15 +112,15 @@ localrule study:
     output: results/study.json
     resources: tmpdir=/tmp
 rule simulate:
-    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0/truth.nc
+    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0/truth.nc
     resources: tmpdir=/tmp, mem_mb=1000, mem_mib=954, runtime=10
 rule assimilate_enkf:
     input: results/a.nc
-    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0/enkf.nc, results/enkf.cost.json
+    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0/enkf.nc, results/enkf.cost.json
     threads: 2
     resources: tmpdir=/tmp, gpu=0, mem_mb=1500, runtime=10
 rule assimilate_masf:
-    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/seed~0/masf.nc
+    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0/masf.nc
     resources: tmpdir=/tmp, gpu=1, mem_mb=2500, mem_mib=2385, runtime=120
 Job stats:
 """

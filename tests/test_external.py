@@ -16,8 +16,9 @@ import pytest
 from masf.assimilation import run_filter
 from masf.cell_settings import CellSettings
 from masf.cli import THREAD_VARIABLES, main
+from masf.commands import located
 from masf.dataset import Truth, write_truth
-from masf.external import CommandFault, located, own_seed, read_estimate, write_problem
+from masf.external import CommandFault, own_seed, read_estimate, write_problem
 from masf.filters.base import Setup
 from masf.provenance import assimilate_version
 from masf.simulate import build, simulate

@@ -110,7 +110,7 @@ def test_constraints_pin_every_dependency_within_its_bounds() -> None:
 
 def test_commands_in_the_documents_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
     made, called = set(), set()
     for text in markdown_files().values():
         for line in code_in(text):
@@ -123,7 +123,7 @@ def test_commands_in_the_documents_exist() -> None:
 def test_every_make_target_has_a_line_of_help() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
-    assert set(phony.split()) == set(re.findall(r"^([a-z]+):.*## ", makefile, flags=re.MULTILINE))
+    assert set(phony.split()) == set(re.findall(r"^([a-z-]+):.*## ", makefile, flags=re.MULTILINE))
 
 
 def test_readme_links_lead_somewhere() -> None:

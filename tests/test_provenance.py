@@ -16,8 +16,8 @@ from masf.provenance import code_version
 from masf.registry import names
 
 ROOT = Path(__file__).parent.parent
-MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided"}
-OTHERS = {"enkf", "enkf_localized", "etkf", "free_run", "kalman", "letkf", "particle"}
+MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided", "masf_mc"}
+OTHERS = {"enkf", "enkf_localized", "ensf", "etkf", "free_run", "kalman", "letkf", "particle", "sf", "ssls"}
 
 VERSIONS = """
 import json

@@ -11,11 +11,11 @@ import scipy.special
 import scipy.stats
 import torch
 
-from masf.arrays import Stream
+from masf.arrays import Stream, centred_normal
 from masf.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser
 from masf.observations import Observation
 from masf.process import ForwardProcess, MaskBasis, make_basis
-from masf.samplers import centred_normal, coupled, exact, guided, time_grid
+from masf.samplers import coupled, exact, guided, time_grid
 
 KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
 N = 20_000

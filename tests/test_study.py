@@ -338,8 +338,8 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             id="filter with a radius where there is no geometry",
         ),
         pytest.param(
-            lambda c: c["filters"].append("enfk"),
-            ["filters = 'enfk'", "unknown filter", "did you mean 'enkf'?", "free_run"],
+            lambda c: c["filters"].append("enkff"),
+            ["filters = 'enkff'", "unknown filter", "did you mean 'enkf'?", "free_run"],
             id="unknown filter",
         ),
         pytest.param(
@@ -632,7 +632,7 @@ def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], co
             ["settings.0.parameters = 'inflatoin'", "did you mean 'inflation'?"],
         ),
         ("{label: MASF}", ["filter 'enkf': label = 'MASF'", "filter 'masf'", "its own"]),
-        ("{filter: enfk, label: EnKF}", ["filter 'enkf': filter = 'enfk'", "did you mean 'enkf'?"]),
+        ("{filter: enkff, label: EnKF}", ["filter 'enkf': filter = 'enkff'", "did you mean 'enkf'?"]),
         ("{filter: enkf, command: run, label: EnKF}", ["filter 'enkf' and command 'run'", "one or the other"]),
         ('{command: "run \'it", label: EnKF}', ["command", "run 'it", "cannot be read as a shell does"]),
         ("{command: ' ', label: EnKF}", ["command is empty"]),

@@ -257,6 +257,15 @@ def test_unfit_search_is_refused(searched: dict[str, Any], change: dict[str, Any
         search(searched, 2, **change)
 
 
+def test_file_that_is_no_journal_is_named(search: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "a folder" / "journal"
+    path.parent.mkdir()
+    for content in ("time,x\n0,1\n", '{"a": 1}\n'):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(FileFault, match=rf"{path}: is no journal"):
+            search({"factor": [1.0]}, 1)
+
+
 def test_truths_must_differ_in_the_seed_alone(truths: list[Truth], tmp_path: Path) -> None:
     options = {
         "situation": SITUATION,
@@ -311,7 +320,7 @@ def test_cell_takes_what_was_tuned_at_the_nearest_point(tmp_path: Path) -> None:
         tmp_path, [{"experiment": "gap_sweep", "when": {"gap": [2, 20]}}, {"experiment": "one_gap", "when": {"rho": 14}}]
     )
     assert [cells[0].situation for cells in study.points.values()] == [
-        {"system": "lorenz63", "observation": "every_one", "dt": 0.01, **more}
+        {"system": "lorenz63", "observation": "every_one", "dt": 0.01, "members": 4, **more}
         for more in ({"gap": 2}, {"gap": 20}, {"gap": 2, "rho": 14})
     ]
     (first, second), *_ = study.points.values()
@@ -323,7 +332,7 @@ def test_cell_takes_what_was_tuned_at_the_nearest_point(tmp_path: Path) -> None:
         assert point is not None
         assert (point.settings.gap, point.settings.parameters.get("rho")) == (near, near_rho)
     assert study.tuned_at("free_run", cell_at(study, 2)) is None
-    assert study.tuning_path("enkf", cell_at(study, 3)) == "lorenz63/dt~0.01/every_one/gap~2/tuning/enkf.json"
+    assert study.tuning_path("enkf", cell_at(study, 3)) == "lorenz63/dt~0.01/every_one/gap~2/members~4/tuning/enkf.json"
 
 
 def test_every_situation_is_a_point_by_default(tmp_path: Path) -> None:
@@ -397,7 +406,7 @@ def test_tables_say_where_parameters_come_from(tuned_results: Study) -> None:
     write_results(study)
     scores, costs = gather(study)
     sources = scores.groupby("filter")["parameter_source"].unique().map(list).to_dict()
-    point = "lorenz63, observation every_one, dt 0.01, gap 2"
+    point = "lorenz63, observation every_one, dt 0.01, gap 2, members 4"
     assert sources == {"enkf": [f"tuned at {point}"], "particle": [f"tuned at {point}"], "free_run": ["default"]}
     found = read_tuned(folder / study.tuning_path("enkf", cell_at(study, 20)))
     rows = scores[scores["filter"] == "enkf"]

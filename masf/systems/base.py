@@ -64,3 +64,8 @@ class System(ABC):
         The state is (fields, *grid), flattened: several fields may share the points of a grid.
         """
         return None
+
+    @property
+    def ring(self) -> int | None:
+        """Length of the ring that the components sit on, one at each point; None where they do not."""
+        return self.dimension if self.grid == (self.dimension,) else None

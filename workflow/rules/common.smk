@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
+from masf.commands import missing_program
 from masf.costs import (
     PLOT_REQUEST,
     aggregate_request,
@@ -18,7 +19,6 @@ from masf.costs import (
     simulate_request,
     train_prior_request,
 )
-from masf.external import missing_program
 from masf.files import FileFault, require_writable
 from masf.provenance import (
     assimilate_version,

@@ -1,0 +1,82 @@
+"""Score filter, SF (Bao, Zhang, Zhang, arXiv:2306.09282): the prior's score learned anew in every cycle, the likelihood damped.
+
+In each cycle a network is trained by denoising on the forecast ensemble, from where the last cycle left it, and the analysis is
+drawn by the reverse SDE of masf.diffusion from N(0, I), with the network's score plus (1 - t) grad log p(y | x).
+
+From the source: the equations, alpha = 1 - t, beta^2 = t, h(t) = 1 - t, denoising score matching in every cycle,
+Euler-Maruyama. The network and the training budget of the source are not known to us. Chosen: its parametrisation and inputs
+(masf.denoisers.score_network), circular convolutions on a ring and a perceptron elsewhere, a budget of about a second a cycle,
+standardised coordinates, eps_a and eps_b that keep the SDE regular at both ends, ``likelihood_scale``, ``relaxation`` and
+inflation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from array_api_compat import is_torch_array
+from pydantic import Field
+
+from masf.arrays import Array
+from masf.diffusion import Score, Standardised
+from masf.filters.base import FilterParameters, Setup
+from masf.filters.ensf import DampedParameters, ScoreFilter
+
+if TYPE_CHECKING:
+    from masf.denoisers.score_network import ScoreNetwork
+
+
+class TrainingParameters(FilterParameters):
+    """Parameters of filters that train a score network in every cycle."""
+
+    network_width: int = Field(16, ge=1, le=4096, description="Channels of circular convolutions, or units of a layer.")
+    network_blocks: int = Field(2, ge=1, le=32, description="Residual blocks of the network.")
+    training_steps: int = Field(300, ge=1, description="Training steps in the first cycle.")
+    training_steps_per_cycle: int = Field(
+        40, ge=0, description="Training steps in every further cycle; the network stays otherwise."
+    )
+    training_batch: int = Field(128, ge=1, description="Noised members in a training step.")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of Adam.")
+
+
+def network_for(setup: Setup, parameters: TrainingParameters) -> ScoreNetwork:
+    """The untrained score network of a filter. Raises ValueError where the filter does not compute on torch tensors."""
+    if not is_torch_array(setup.initial_mean):
+        raise ValueError("a filter that trains a score network computes on torch tensors, not on numpy arrays")
+    from masf.denoisers.score_network import ScoreNetwork
+
+    return ScoreNetwork(setup, parameters)
+
+
+class SFParameters(TrainingParameters, DampedParameters):
+    eps_a: float = Field(0.05, gt=0, le=1, description="alpha at t = 1; positive, else the drift diverges there.")
+    eps_b: float = Field(0.01, gt=0, lt=1, description="beta^2 at t = 0, in units of the forecast's variance.")
+
+
+class SF(ScoreFilter):
+    Parameters = SFParameters
+
+    def __init__(self, parameters: SFParameters, setup: Setup) -> None:
+        super().__init__(parameters, setup)
+        self.network = network_for(setup, parameters)
+
+    @classmethod
+    def needs_torch(cls, parameters: SFParameters) -> bool:
+        return True
+
+    def score(self, members: Array, scaled: Standardised) -> Score:
+        def levels(t: Array) -> tuple[Array, Array]:
+            return self.schedule.alpha(t), self.schedule.beta_squared(t) ** 0.5
+
+        self.network.train(members, scaled, levels)
+
+        def learned(z: Array, t: float) -> Array:
+            return self.network.score(z, self.schedule.alpha(t), self.schedule.beta_squared(t) ** 0.5)
+
+        return learned
+
+    def diagnostics(self) -> dict[str, float]:
+        return self.network.diagnostics()
+
+
+filter = SF

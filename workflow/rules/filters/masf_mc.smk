@@ -1,0 +1,3 @@
+use rule assimilate as assimilate_masf_mc with:
+    wildcard_constraints:
+        filter="masf_mc",

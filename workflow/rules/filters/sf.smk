@@ -1,0 +1,3 @@
+use rule assimilate as assimilate_sf with:
+    wildcard_constraints:
+        filter="sf",
