@@ -12,7 +12,7 @@ runs in the working directory, once for each cell. The *problem* holds what a fi
 
 and as global attributes ``system``, ``parameters`` (JSON: all of the system's, defaults included), ``dt``, ``observation`` (JSON,
 as in the config), ``gap``, ``cycles``, ``initial_spread``, ``device`` (auto, cpu or cuda) and ``seed``, for the filter's own
-random numbers. The *estimate* holds
+random numbers. A state of several axes is flattened into ``component``, the last axis fastest. The *estimate* holds
 
     mean(time, component)                   ensemble mean at steps 0 ... cycles * gap; at a measurement time, of the analysis
     spread(time, component)                 ensemble standard deviation, the same
