@@ -53,7 +53,7 @@ def _jax() -> tuple[Any, Any]:
 
 
 def finite_volume(n: int) -> Solver:
-    """jax_cfd.base as the public codes of Rozet and Louppe (SDA) and its successors use it: max_velocity 5, Courant number 0.5."""
+    """jax_cfd.base as in the public code of Rozet and Louppe's SDA: max_velocity 5, Courant number 0.5."""
     jax, cfd = _jax()
     grid = cfd.grids.Grid((n, n), domain=((0, 2 * math.pi), (0, 2 * math.pi)))
     boundary = cfd.boundaries.periodic_boundary_conditions(2)

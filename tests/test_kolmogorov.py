@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,11 @@ def step(system: System, velocity: np.ndarray, steps: int = 1) -> np.ndarray:
     return x.reshape(velocity.shape)
 
 
+def fixed(count: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A system's ``inner_steps`` that does not look at the speed."""
+    return lambda speeds: np.full(speeds.shape, count)
+
+
 def turbulent(*shape: int) -> np.ndarray:
     """Divergence-free noise with energy at all wavenumbers that are kept, and a mean flow."""
     noise = np.random.default_rng(1).standard_normal((*shape, 2, N, N))
@@ -52,7 +59,8 @@ def test_taylor_green_vortex_is_carried_by_the_mean_flow_and_decays():
         vortex = decay * np.stack([np.sin(kx) * np.cos(ky), -np.cos(kx) * np.sin(ky)])
         return vortex + np.exp(-drag * t) * np.array([u, v])[:, None, None]
 
-    system = make(reynolds=re, drag=drag, amplitude=0.0, max_speed=20.0)
+    system = make(reynolds=re, drag=drag, amplitude=0.0)
+    system.inner_steps = fixed(16)
     np.testing.assert_allclose(step(system, exact(0.0), round(time / system.dt)), exact(time), atol=2e-7)
     # Without mean flow nothing is left to approximate: the linear part is exact.
     u = v = 0.0
@@ -61,7 +69,7 @@ def test_taylor_green_vortex_is_carried_by_the_mean_flow_and_decays():
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_laminar_solution_is_a_fixed_point(k):
-    system = make(forcing_wavenumber=k, max_speed=20.0)
+    system = make(forcing_wavenumber=k)
     p = system.parameters
     profile = p.amplitude / (k**2 / p.reynolds + p.drag) * np.sin(k * mesh()[1])
     laminar = np.stack([profile, np.zeros_like(profile)])
@@ -75,11 +83,9 @@ def test_force_pushes_a_fluid_at_rest():
 
 
 def test_scheme_converges_at_fourth_order():
-    velocity, results = turbulent(), []
-    for steps in (16, 32, 64):
-        # The fastest wave kept on this grid has k^2 = 8^2 + 7^2.
-        system = make(max_speed=(steps - 0.5) * np.sqrt(8 / 113) / 0.2)
-        assert system.inner_steps == steps
+    system, velocity, results = make(), turbulent(), []
+    for count in (16, 32, 64):
+        system.inner_steps = fixed(count)
         results.append(step(system, velocity))
     coarse, middle, fine = results
     # Richardson: successive differences shrink by 2^4 where halving the step leaves the leading error term alone.
@@ -152,7 +158,8 @@ def test_aliases_do_not_reach_the_wavenumbers_kept():
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
 def test_a_member_does_not_depend_on_its_batch(convert):
-    system, x = make(), convert(turbulent(2, 3).reshape(2, 3, -1))
+    # Speeds that ask for different inner steps.
+    system, x = make(), convert((np.linspace(0.5, 3, 6).reshape(2, 3, 1, 1, 1) * turbulent(2, 3)).reshape(2, 3, -1))
     together = system.step(x, stream())
     assert together.shape == x.shape
     np.testing.assert_array_equal(together, system.step(x, stream()))
@@ -164,12 +171,27 @@ def test_numpy_and_torch_agree():
     np.testing.assert_allclose(system.step(torch.as_tensor(x), stream()), system.step(x, stream()), atol=1e-12)
 
 
-def test_a_member_faster_than_the_inner_step_allows_is_lost_and_only_it():
+def test_inner_steps_keep_the_courant_number_below_the_limit_of_stability():
+    system = make(size=64)
+    speeds = np.geomspace(0.01, 30, 200)
+    counts = system.inner_steps(speeds)
+    # The fastest wave kept on this grid has k^2 = 16^2 + 14^2 = 452 < (64/3)^2.
+    courant = system.dt / counts * np.sqrt(452) * speeds
+    assert np.all(courant <= 2.2)
+    # Not wasteful either: a rung of the ladder and the rounding to a whole number of steps below it.
+    assert np.all((courant * np.sqrt(2) * counts / (counts - 1) >= 2.2)[speeds > 2])
+    assert len(np.unique(counts)) < 10
+
+
+def test_a_member_beyond_the_highest_speed_is_lost_and_only_it():
     system, x = make(), turbulent(3)
-    x[1] *= 1.2 * system.parameters.max_speed / np.sqrt((x[1] ** 2).sum(0).max())
-    result = step(make(dt=1e-3), x)
+    alone = step(system, x[[0, 2]])
+    x[1] *= 1.01 * system.parameters.max_speed / np.sqrt((x[1] ** 2).sum(0).max())
+    result = step(system, x)
     assert np.all(np.isnan(result[1]))
-    assert np.all(np.isfinite(result[[0, 2]]))
+    np.testing.assert_allclose(result[[0, 2]], alone, rtol=0, atol=1e-13)
+    x[1] = np.nan
+    assert np.all(np.isnan(step(system, x)[1]))
 
 
 def test_geometry():

@@ -12,9 +12,9 @@ aliasing errors and conserves energy and enstrophy; a step drops what a state ha
 
 Time: the integrating-factor (Lawson) scheme of the classical fourth-order Runge-Kutta method, for the departure from the
 laminar solution -f/L. Viscosity, drag and force are then exact at any step, the laminar solution is a fixed point, and only
-advection limits the inner step: h |k|max speed < sqrt(8), the scheme's stability limit on the imaginary axis. The inner step
-comes from the parameter ``max_speed``, not from the states, so that a member's result does not depend on its batch and
-nothing travels between devices; a member that moves faster comes back as NaN, which counts as divergence.
+advection limits the inner step: the scheme is stable on the imaginary axis up to h |k|max speed = sqrt(8). Each member takes the
+step that its own maximum speed asks for, out of a ladder of few; members of one step go in one batch. So a member's result
+does not depend on the others, and nothing but the speeds leaves a GPU, once an outer step.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from array_api_compat import array_namespace, device
 from pydantic import Field, ValidationInfo, field_validator
 
 from masf import flow
-from masf.arrays import Array, Stream
+from masf.arrays import Array, Stream, to_numpy
 from masf.systems.base import System, SystemParameters
 
-STABILITY_LIMIT = math.sqrt(8)
-"""Of the classical Runge-Kutta scheme, on the imaginary axis."""
+COURANT_NUMBER = 2.2
+"""h |k|max speed, with the speed at the start of an outer step; below sqrt(8) because flow speeds up within one (chosen)."""
+SLOWEST, LADDER = 2.0, math.sqrt(2)
+"""The ladder of speeds that inner steps are made for: its first, and the factor from one to the next."""
 SPIN_UP_STEPS = 50
 INITIAL_SPEED = 3.0
 INITIAL_WAVENUMBER = 4.0
@@ -43,7 +45,7 @@ class KolmogorovParameters(SystemParameters):
     amplitude: float = Field(1.0, ge=0, description="Amplitude of the force.")
     forcing_wavenumber: int = Field(4, ge=1, validate_default=True, description="Wavenumber k_f of the force; below size/3.")
     drag: float = Field(0.1, ge=0, description="Linear drag.")
-    max_speed: float = Field(8.0, gt=0, description="Speed up to which the inner step is stable; a faster member becomes NaN.")
+    max_speed: float = Field(30.0, gt=0, description="A member faster than this is lost and becomes NaN.")
 
     @field_validator("forcing_wavenumber")
     @classmethod
@@ -62,12 +64,12 @@ class Kolmogorov(System):
     def __init__(self, parameters: KolmogorovParameters) -> None:
         super().__init__(parameters)
         p = parameters
-        kx, ky = flow.wavenumbers(p.size)
-        square = kx**2 + ky**2
-        kept = square < (p.size / 3) ** 2
-        self.inner_steps = math.ceil(self.dt * math.sqrt(square[kept].max()) * p.max_speed / STABILITY_LIMIT)
-        self._coefficients = _coefficients(p, self.dt / self.inner_steps, kx, ky, kept)
-        self._cast: dict[tuple[object, ...], dict[str, Array]] = {}
+        k = np.fft.fftfreq(p.size, 1 / p.size)
+        self._kx, self._ky = k[: (p.size - 1) // 3 + 1, None], k[None, :]
+        square = self._kx**2 + self._ky**2
+        self._kept = square < (p.size / 3) ** 2
+        self._fastest = math.sqrt(square[self._kept].max())
+        self._coefficients: dict[tuple[object, ...], dict[str, Array]] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,17 +80,29 @@ class Kolmogorov(System):
         return (self.parameters.size, self.parameters.size)
 
     def step(self, x: Array, stream: Stream) -> Array:
-        velocity = x.reshape(-1, *self.shape)
-        c = self._like(velocity)
-        w = (c["curl"] * flow.fft2(velocity)).sum(-3)
-        for _ in range(self.inner_steps):
+        xp, rows = array_namespace(x), x.reshape(-1, self.dimension)
+        speeds = to_numpy(xp.max((rows.reshape(-1, 2, math.prod(self.grid)) ** 2).sum(1), axis=-1)) ** 0.5
+        result = xp.full_like(rows, xp.nan)
+        going = np.flatnonzero(speeds <= self.parameters.max_speed)
+        counts = self.inner_steps(speeds[going])
+        for count in np.unique(counts):
+            members = going[counts == count]
+            result[members] = self._advance(rows[members], int(count))
+        return result.reshape(x.shape)
+
+    def inner_steps(self, speeds: np.ndarray) -> np.ndarray:
+        """How many inner steps an outer step takes, for members of these maximum speeds (N,)."""
+        rungs = np.ceil(np.log(np.maximum(speeds, SLOWEST) / SLOWEST) / math.log(LADDER))
+        return np.ceil(self.dt * self._fastest * SLOWEST * LADDER**rungs / COURANT_NUMBER).astype(int)
+
+    def _advance(self, x: Array, count: int) -> Array:
+        """States (N, d) one ``dt`` later, in ``count`` inner steps."""
+        xp, c = array_namespace(x), self._coefficients_for(x, count)
+        # From members, components, y, x to the order of the solver: components, members, x, y.
+        w = (c["curl"] * _spectrum(xp.permute_dims(x.reshape(-1, *self.shape), (1, 0, 3, 2)))).sum(0)
+        for _ in range(count):
             w = _inner_step(w, c)
-        velocity = _velocity(w, c)
-        xp = array_namespace(x)
-        speed = xp.max((velocity**2).sum(0), axis=(-2, -1))[:, None] ** 0.5
-        velocity = xp.stack([velocity[0], velocity[1]], axis=1).reshape(x.shape)
-        # In this form a speed that is NaN gives NaN as well.
-        return xp.where(speed <= self.parameters.max_speed, velocity, xp.nan)
+        return xp.permute_dims(_velocity(w, c), (1, 0, 3, 2)).reshape(x.shape)
 
     def typical_state(self, stream: Stream) -> np.ndarray:
         x = random_velocity(self.parameters.size, stream).reshape(-1)
@@ -96,16 +110,33 @@ class Kolmogorov(System):
             x = self.step(x, stream)
         return x
 
-    def _like(self, x: Array) -> dict[str, Array]:
-        """The coefficients with the namespace, precision and device of ``x``, each made once."""
-        key = (array_namespace(x), x.dtype, device(x))
-        if key not in self._cast:
-            self._cast[key] = {name: flow.spectral(value, x) for name, value in self._coefficients.items()}
-        return self._cast[key]
+    def _coefficients_for(self, x: Array, count: int) -> dict[str, Array]:
+        """The coefficients of an inner step of dt/count with the namespace, precision and device of ``x``, each made once."""
+        key = (count, array_namespace(x), x.dtype, device(x))
+        if key not in self._coefficients:
+            coefficients = _coefficients(self.parameters, self.dt / count, self._kx, self._ky, self._kept)
+            self._coefficients[key] = {name: flow.spectral(value, x) for name, value in coefficients.items()}
+        return self._coefficients[key]
+
+
+# Inside a step, fields are (2, N, x, y) and spectra (..., kx, ky): the components first, so that their slices are contiguous, and
+# y last, so that the FFTs along y and all products of coefficients are over kx < n/3 only.
+
+
+def _spectrum(fields: Array) -> Array:
+    """Coefficients (..., kx, ky) with 0 <= kx < n/3 of real fields (..., x, y)."""
+    xp, n = array_namespace(fields), fields.shape[-1]
+    return xp.fft.fft(xp.fft.rfft(fields, axis=-2)[..., : (n - 1) // 3 + 1, :], axis=-1)
+
+
+def _fields(spectrum: Array) -> Array:
+    """Real fields (..., x, y) of coefficients (..., kx, ky)."""
+    xp, n = array_namespace(spectrum), spectrum.shape[-1]
+    return xp.fft.irfft(xp.fft.ifft(spectrum, axis=-1), n=n, axis=-2)
 
 
 def _coefficients(p: KolmogorovParameters, h: float, kx: np.ndarray, ky: np.ndarray, kept: np.ndarray) -> dict[str, np.ndarray]:
-    """What an inner step of length h multiplies by, on the half spectrum, zero beyond the wavenumbers kept.
+    """What an inner step of length h multiplies by, zero at the wavenumbers that are not kept.
 
     The vorticity has no mean, so its place [0, 0] carries the mean flow, as <u> + i <v>.
     """
@@ -117,68 +148,68 @@ def _coefficients(p: KolmogorovParameters, h: float, kx: np.ndarray, ky: np.ndar
     velocity[:, 0, 0] = 1, -1j
     linear = -square / p.reynolds - p.drag
     half = np.exp(linear * h / 2) * kept
-    laminar = np.zeros(square.shape, dtype=complex)
-    # The force A sin(k_f y) on u has the vorticity -A k_f cos(k_f y), whose coefficients are -A k_f n^2/2 at +-k_f.
+    laminar = np.zeros(p.size)
+    # The force A sin(k y) on u has the vorticity -A k cos(k y), whose coefficients are -A k n^2/2 at kx = 0, ky = +-k.
     k = p.forcing_wavenumber
-    laminar[[k, -k], 0] = p.amplitude * k * p.size**2 / 2 / linear[k, 0]
+    laminar[[k, -k]] = p.amplitude * k * p.size**2 / 2 / linear[0, k]
     advection = np.stack([(kx**2 - ky**2) * kept, -kx * ky * kept])
     return {
-        "curl": curl,
-        "velocity": velocity,
+        "curl": curl[:, None],
+        "velocity": velocity[:, None],
         "half": half,
-        "forced": (1 - half) * laminar,
-        "first": h / 2 * half * advection,
-        "second": h / 2 * advection,
-        "third": h * half * advection,
-        "fourth": h / 6 * advection,
+        "third of half": half / 3,
+        "forced": -np.expm1(linear[0] * h / 2) * laminar,
+        "first": (h / 2 * half * advection)[:, None],
+        "second": (h / 2 * advection)[:, None],
+        "third": (h / 3 * half * advection)[:, None],
+        "fourth": (h / 6 * advection)[:, None],
     }
 
 
 def _velocity(w: Array, c: dict[str, Array]) -> Array:
-    """Velocity (2, N, n, n) of vorticity coefficients (N, n, n/2 + 1); the field axis comes first, for contiguous slices."""
-    hat = c["velocity"][:, None] * w
+    """Velocity (2, N, x, y) of vorticity coefficients (N, kx, ky)."""
+    spectrum = c["velocity"] * w
     # The mean flow is real.
-    hat.imag[:, :, 0, 0] = 0
-    return flow.ifft2(hat)
+    spectrum.imag[:, :, 0, 0] = 0
+    return _fields(spectrum)
 
 
 def _advection(w: Array, c: dict[str, Array], stage: str) -> Array:
-    """N(w) times a stage's factors (N, n, n/2 + 1)."""
+    """N(w) times a stage's factors (N, kx, ky)."""
     velocity = _velocity(w, c)
     products = velocity * velocity
     products[1] = products[0] - products[1]
     products[0] = velocity[0] * velocity[1]
-    hat = flow.fft2(products)
-    hat *= c[stage][:, None]
-    hat[0] += hat[1]
-    return hat[0]
+    spectrum = _spectrum(products)
+    spectrum *= c[stage]
+    spectrum[0] += spectrum[1]
+    return spectrum[0]
 
 
 def _inner_step(w: Array, c: dict[str, Array]) -> Array:
-    """Vorticity coefficients (N, n, n/2 + 1) one inner step later.
+    """Vorticity coefficients (N, kx, ky) one inner step of length h later.
 
-    With E = exp(L h/2) and G the force's effect over h/2, the stages are E w + G + h/2 E N(w), ..., and
-    the last line is the classical w + h/6 (k1 + 2 k2 + 2 k3 + k4) written in them.
+    With E = exp(L h/2) and the linear solution M after h/2 and W after h (the force acts on kx = 0 only):
+
+        k1 = h/2 E N(w)    k2 = h/2 N(M + k1)    k3 = h/3 E N(M + k2)    k4 = h/6 N(W + 3 k3)
+        w' = W + E/3 (k1 + 2 k2) + k3 + k4
     """
-    half, forced = c["half"], c["forced"]
-    middle = half * w + forced
-    end = half * middle + forced
-    second = _advection(w, c, "first")
-    second += middle
-    third = _advection(second, c, "second")
-    third += middle
-    fourth = _advection(third, c, "third")
-    fourth += end
-    last = _advection(fourth, c, "fourth")
-    third *= 2
-    third += second
-    third *= half
-    third += fourth
-    third -= end
-    third /= 3
-    third += last
-    third += forced
-    return third
+    middle = c["half"] * w
+    middle[:, 0] += c["forced"]
+    end = c["half"] * middle
+    end[:, 0] += c["forced"]
+    k1 = _advection(w, c, "first")
+    k2 = _advection(middle + k1, c, "second")
+    k3 = _advection(middle + k2, c, "third")
+    k2 *= 2
+    k2 += k1
+    k2 *= c["third of half"]
+    k2 += k3
+    k2 += end
+    k3 *= 3
+    k3 += end
+    k2 += _advection(k3, c, "fourth")
+    return k2
 
 
 def random_velocity(n: int, stream: Stream) -> np.ndarray:
