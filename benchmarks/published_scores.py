@@ -96,8 +96,8 @@ def analysis_errors(
 
 @click.command(help=__doc__)
 @click.option("--spin-up", default=400, show_default=True, help="Cycles left out.")
-@click.option("--seeds", default=2, show_default=True, help="Runs of each case.")
-@click.option("--only", type=int, multiple=True, help="Run these cases, counted from 0.")
+@click.option("--seeds", default=2, show_default=True, help="Runs of each case. Small ensembles lose track at times: take more.")
+@click.option("--only", type=int, multiple=True, help="Run these cases, counted from 0; others in the table stay.")
 @click.option("--output", type=click.Path(path_type=Path))
 def main(spin_up: int, seeds: int, only: tuple[int, ...], output: Path | None) -> None:
     """Runs the cases; see the module's docstring."""
@@ -109,7 +109,7 @@ def main(spin_up: int, seeds: int, only: tuple[int, ...], output: Path | None) -
         blocks = np.concatenate([np.array_split(errors, BLOCKS) for errors, _ in runs], axis=0).mean(axis=1)
         ours, error = float(blocks.mean()), float(blocks.std(ddof=1) / math.sqrt(len(blocks)))
         rows.append({
-            "source": setting.file, "filter": name, "members": members, "inflation": inflation, "rotation": rotation,
+            "case": i, "source": setting.file, "filter": name, "members": members, "inflation": inflation, "rotation": rotation,
             "loc_rad": loc_rad, "published": published, "ours": ours, "standard_error": error, "ratio": ours / published,
             "diverged": sum(diverged for _, diverged in runs), "runs": seeds, "cycles": setting.cycles,
         })  # fmt: skip
@@ -118,6 +118,8 @@ def main(spin_up: int, seeds: int, only: tuple[int, ...], output: Path | None) -
     click.echo(table.to_string(index=False, float_format="%.4g"))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
+        if output.exists():
+            table = pd.concat([pd.read_csv(output), table]).drop_duplicates("case", keep="last").sort_values("case")
         table.to_csv(output, index=False, float_format="%.4g")
 
 
