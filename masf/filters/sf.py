@@ -36,7 +36,7 @@ class TrainingParameters(FilterParameters):
         40, ge=0, description="Training steps in every further cycle; the network stays otherwise."
     )
     training_batch: int = Field(128, ge=1, description="Noised members in a training step.")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of Adam.")
+    learning_rate: float = Field(5e-3, gt=0, le=1, description="Peak learning rate of Adam.")
 
 
 def network_for(setup: Setup, parameters: TrainingParameters) -> ScoreNetwork:
