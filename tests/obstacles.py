@@ -60,10 +60,10 @@ class Obstructed(Project):
         text = (rules / "free_run.smk").read_text(encoding="utf-8")
         (rules / "obstacle.smk").write_text(text.replace("free_run", "obstacle"), encoding="utf-8")
         # No machine is asked to have a GPU; jobs ask for one, and compute on the processor.
-        masf = rules / "masf.smk"
-        text = masf.read_text(encoding="utf-8")
-        assert '"prior": prior_option' in text
-        masf.write_text(text.replace('"prior": prior_option', '"prior": prior_option, "device": "cpu"'), encoding="utf-8")
+        common = root / "workflow" / "rules" / "common.smk"
+        text = common.read_text(encoding="utf-8")
+        assert 'return "cuda" if' in text
+        common.write_text(text.replace('return "cuda" if', 'return "cpu" if'), encoding="utf-8")
 
     def study(self, results: str, name: str) -> str:
         """A config with these results."""

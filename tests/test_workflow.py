@@ -162,7 +162,10 @@ def test_run_makes_estimates_tables_and_figures(results: Path) -> None:
         names = {path.name for path in (results / cell).iterdir()}
         assert names == {"truth.nc"} | {f"{name}.{end}" for name in ("masf", "enkf", "broken") for end in ("nc", "cost.json")}
     tables = {
-        f"{name}{kind}.{end}" for name in ("lorenz63", "same_cells") for kind in ("", "_cost") for end in ("csv", "md", "tex")
+        f"{name}{kind}.{end}"
+        for name in ("lorenz63", "same_cells")
+        for kind in ("", "_paired", "_cost")
+        for end in ("csv", "md", "tex")
     }
     assert {path.name for path in (results / "tables").iterdir()} == tables
     assert {path.name for path in (results / "figures").iterdir()} == {
