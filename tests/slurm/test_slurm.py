@@ -66,7 +66,8 @@ def calls_of(calls: list[list[str]], rule: str) -> list[list[str]]:
 
 
 def test_tiny_study_runs_to_its_tables(cluster: Cluster, undisturbed: Path) -> None:
-    assert set(tables(undisturbed)) == {"lorenz63.csv", "lorenz63.md", "lorenz63.tex"}
+    kinds = ("lorenz63", "lorenz63_paired")
+    assert set(tables(undisturbed)) == {f"{name}.{end}" for name in kinds for end in ("csv", "md", "tex")}
     calls = cluster.submitted()
     # Truths and the small filter's estimates share an entry in the queue.
     assert len(calls_of(calls, "cells")) == 1
