@@ -59,7 +59,7 @@ except FileFault as fault:
 SETTING = "{system}/{parameters}/{observation}"
 PRIOR = f"{SETTING}/prior/prior.safetensors"
 CELL = f"{SETTING}/gap~{{gap}}/members~{{members}}/seed~{{seed}}"
-POINT = CELL.removesuffix("/seed~{seed}")
+POINT = CELL.rpartition("/")[0]
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 LONGEST_OPTION = 2**15
