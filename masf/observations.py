@@ -151,6 +151,11 @@ class Observation:
         if covariance is not None:
             self.covariance = covariance
 
+    @cached_property
+    def distinct(self) -> bool:
+        """Whether H is a mask that measures no component twice."""
+        return self.indices is not None and len(np.unique(self.indices)) == self.size
+
     # Masks and pooling over many components never need these; they are formed where they are asked for.
 
     @cached_property
@@ -205,7 +210,7 @@ class Observation:
         """H^T v for measurements (..., m): (..., d)."""
         if self.pooling is not None:
             return self.pooling.spread(v) / self.pooling.count
-        if self.indices is None or len(set(self.indices)) < self.size:
+        if not self.distinct:
             return v @ like(self.matrix, v)
         x = array_namespace(v).zeros((*v.shape[:-1], self.dimension), dtype=v.dtype, device=device(v))
         x[..., self.indices] = v
@@ -213,10 +218,7 @@ class Observation:
 
     def likelihood_score(self, x: Array, y: Array) -> Array:
         """grad_x log p(y | x) = H^T R^(-1) (y - H x), for states (..., d): (..., d)."""
-        innovation = y - self.apply(x)
-        if self.variance is not None:
-            return self.adjoint(innovation * like(1 / self.variance, x))
-        return self.adjoint(innovation @ like(np.linalg.inv(self.covariance), x))
+        return self.adjoint(self.whiten(self.whiten(y - self.apply(x))))
 
 
 def _noise(noise: object, size: int) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -84,12 +84,11 @@ class MaskBasis:
     def __init__(self, observation: Observation) -> None:
         assert observation.indices is not None
         assert observation.variance is not None
-        self.indices = observation.indices
-        self.dimension = observation.dimension
+        self._observation, self.dimension = observation, observation.dimension
         self.s = np.zeros(self.dimension)
-        self.s[self.indices] = 1.0
+        self.s[observation.indices] = 1.0
         self.r = np.ones(self.dimension)
-        self.r[self.indices] = observation.variance
+        self.r[observation.indices] = observation.variance
 
     def apply(self, coefficient: Coefficient, x: Array) -> Array:
         return like(coefficient, x) * x
@@ -98,10 +97,7 @@ class MaskBasis:
         return coefficient
 
     def lift(self, y: Array) -> Array:
-        xp = array_namespace(y)
-        x = xp.zeros((*y.shape[:-1], self.dimension), dtype=y.dtype, device=y.device)
-        x[..., self.indices] = y
-        return x
+        return self._observation.adjoint(y)
 
     def null_variance(self, ensemble: Array) -> Coefficient:
         xp = array_namespace(ensemble)
@@ -180,7 +176,7 @@ class SVDBasis:
 
 def make_basis(observation: Observation) -> Basis:
     """The basis in which the forward process of this observation is diagonal."""
-    if observation.indices is not None and observation.variance is not None and len(set(observation.indices)) == observation.size:
+    if observation.distinct and observation.variance is not None:
         return MaskBasis(observation)
     if observation.pooling is not None and observation.variance is not None:
         return PoolingBasis(observation)

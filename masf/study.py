@@ -25,6 +25,7 @@ from masf.observations import ObservationSettings, make_observation
 from masf.prior_settings import PriorSettings
 from masf.registry import filter_class, make_system, names, system_class
 from masf.search import Choice, TunableScore, extremes, is_number, with_current
+from masf.systems.base import System
 from masf.tuned import Tuned, distance, in_force
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Lower-case letters, digits and underscores.")]
@@ -844,11 +845,11 @@ def _cell_faults(study: Study) -> Iterator[str]:
             if key in checked:
                 continue
             checked.add(key)
-            faults = list(_parameter_faults(f"filter {name!r}", cls, parameters, s.system, system.grid))
+            faults = list(_parameter_faults(f"filter {name!r}", cls, parameters, s.system, system))
             if not faults:
                 tried = [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
                 faults = [
-                    fault for p in tried for fault in _parameter_faults(f"filter {name!r}: search", cls, p, s.system, system.grid)
+                    fault for p in tried for fault in _parameter_faults(f"filter {name!r}: search", cls, p, s.system, system)
                 ]
             if faults:
                 yield from faults
@@ -856,12 +857,10 @@ def _cell_faults(study: Study) -> Iterator[str]:
             if cls.linear_only and not system.linear:
                 yield f"{where}: filter {name!r} is for linear systems only, and {s.system!r} is not: add it to leave_out_filters"
             if study.needs_prior(name, cell):
-                yield from _prior_faults(study.config.priors, name, s.system, system.grid)
+                yield from _prior_faults(study.config.priors, name, s.system, system)
 
 
-def _parameter_faults(
-    where: str, cls: type[Any], parameters: dict[str, Any], system: str, grid: tuple[int, ...] | None
-) -> Iterator[str]:
+def _parameter_faults(where: str, cls: type[Any], parameters: dict[str, Any], name: str, system: System) -> Iterator[str]:
     """Parameters of a filter that are out of range, or that do not fit the system."""
     try:
         chosen = cls.Parameters(**parameters)
@@ -870,11 +869,11 @@ def _parameter_faults(
         return
     radius = getattr(chosen, "localization_radius", None)
     tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
-    if tapered and grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
-        yield f"{where}: localization_radius = {radius}: {system!r} has no distances; set it to null"
+    if tapered and system.grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
+        yield f"{where}: localization_radius = {radius}: {name!r} has no distances; set it to null"
     weight_radius = getattr(chosen, "weight_radius", None)
-    if weight_radius is not None and (grid is None or len(grid) != 1):
-        yield f"{where}: weight_radius = {weight_radius}: {system!r} is no ring; set it to null"
+    if weight_radius is not None and system.ring is None:
+        yield f"{where}: weight_radius = {weight_radius}: {name!r} is no ring; set it to null"
 
 
 def _point_faults(study: Study) -> Iterator[str]:
@@ -907,16 +906,16 @@ def _point_faults(study: Study) -> Iterator[str]:
         yield "tuning: no filter of the study declares a search at any point: add one to its file, or leave the section out"
 
 
-def _prior_faults(priors: dict[str, PriorSettings], filter_: str, system: str, grid: tuple[int, ...] | None) -> Iterator[str]:
+def _prior_faults(priors: dict[str, PriorSettings], filter_: str, name: str, system: System) -> Iterator[str]:
     """A prior that is missing, or that does not fit its system."""
-    if system not in priors:
-        yield f"priors: filter {filter_!r} needs a pretrained prior for system {system!r}: add priors.{system}"
+    if name not in priors:
+        yield f"priors: filter {filter_!r} needs a pretrained prior for system {name!r}: add priors.{name}"
         return
-    settings = priors[system]
-    if settings.network.kind == "conv1d" and (grid is None or len(grid) != 1):
-        yield f"priors.{system}.network.kind = 'conv1d': needs a translation-invariant system, which {system!r} is not; use 'mlp'"
-    if any(radius is not None for radius in settings.localization_radii) and grid is None:
-        yield f"priors.{system}.localization_radii = {settings.localization_radii}: {system!r} has no distances; set it to [null]"
+    settings = priors[name]
+    if settings.network.kind == "conv1d" and system.ring is None:
+        yield f"priors.{name}.network.kind = 'conv1d': needs a translation-invariant system, which {name!r} is not; use 'mlp'"
+    if any(radius is not None for radius in settings.localization_radii) and system.grid is None:
+        yield f"priors.{name}.localization_radii = {settings.localization_radii}: {name!r} has no distances; set it to [null]"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

@@ -40,6 +40,12 @@ class LocalizedParameters(EnsembleParameters):
     )
 
 
+class RelaxedParameters(EnsembleParameters):
+    """Parameters of filters that give back some of the forecast's spread, too."""
+
+    relaxation: float = Field(0.0, ge=0, le=1, description="Share of the forecast's spread that the analysis is given back.")
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a filter may know: the model, the measurement, the initial distribution, and its own random numbers.

@@ -25,17 +25,16 @@ from pydantic import Field
 
 from masf.arrays import Array, softmax
 from masf.diffusion import Schedule, Score, Standardised, reverse_sde
-from masf.filters.base import EnsembleParameters, Filter, FilterParameters, Setup, inflate, relax_spread
+from masf.filters.base import Filter, FilterParameters, RelaxedParameters, Setup, inflate, relax_spread
 
 
-class DampedParameters(EnsembleParameters):
+class DampedParameters(RelaxedParameters):
     """Parameters of filters that run the reverse SDE with a damped likelihood."""
 
     steps: int = Field(100, ge=2, le=5000, description="Steps of the Euler-Maruyama scheme.")
     eps_a: float = Field(0.5, gt=0, le=1, description="alpha at t = 1; positive, else the drift diverges there.")
     eps_b: float = Field(0.025, ge=0, lt=1, description="beta^2 at t = 0, in units of the forecast's variance.")
     likelihood_scale: float = Field(1.0, ge=0, le=10, description="Factor on the damped likelihood score.")
-    relaxation: float = Field(0.0, ge=0, le=1, description="Share of the forecast's spread that the analysis is given back.")
 
 
 class EnSFParameters(DampedParameters):

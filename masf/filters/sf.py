@@ -12,18 +12,13 @@ inflation.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from array_api_compat import is_torch_array
 from pydantic import Field
 
 from masf.arrays import Array
 from masf.diffusion import Score, Standardised
-from masf.filters.base import FilterParameters, Setup
+from masf.filters.base import Filter, FilterParameters, Setup
 from masf.filters.ensf import DampedParameters, ScoreFilter
-
-if TYPE_CHECKING:
-    from masf.denoisers.score_network import ScoreNetwork
 
 
 class TrainingParameters(FilterParameters):
@@ -39,13 +34,24 @@ class TrainingParameters(FilterParameters):
     learning_rate: float = Field(5e-3, gt=0, le=1, description="Peak learning rate of Adam.")
 
 
-def network_for(setup: Setup, parameters: TrainingParameters) -> ScoreNetwork:
-    """The untrained score network of a filter. Raises ValueError where the filter does not compute on torch tensors."""
-    if not is_torch_array(setup.initial_mean):
-        raise ValueError("a filter that trains a score network computes on torch tensors, not on numpy arrays")
-    from masf.denoisers.score_network import ScoreNetwork
+class LearnedScoreFilter(Filter):
+    """A filter that trains ``network``, a score network, in every cycle."""
 
-    return ScoreNetwork(setup, parameters)
+    def __init__(self, parameters: TrainingParameters, setup: Setup) -> None:
+        """Raises ValueError where the filter does not compute on torch tensors."""
+        super().__init__(parameters, setup)
+        if not is_torch_array(setup.initial_mean):
+            raise ValueError("a filter that trains a score network computes on torch tensors, not on numpy arrays")
+        from masf.denoisers.score_network import ScoreNetwork
+
+        self.network = ScoreNetwork(setup, parameters)
+
+    @classmethod
+    def needs_torch(cls, parameters: TrainingParameters) -> bool:
+        return True
+
+    def diagnostics(self) -> dict[str, float]:
+        return self.network.diagnostics()
 
 
 class SFParameters(TrainingParameters, DampedParameters):
@@ -53,16 +59,8 @@ class SFParameters(TrainingParameters, DampedParameters):
     eps_b: float = Field(0.01, gt=0, lt=1, description="beta^2 at t = 0, in units of the forecast's variance.")
 
 
-class SF(ScoreFilter):
+class SF(LearnedScoreFilter, ScoreFilter):
     Parameters = SFParameters
-
-    def __init__(self, parameters: SFParameters, setup: Setup) -> None:
-        super().__init__(parameters, setup)
-        self.network = network_for(setup, parameters)
-
-    @classmethod
-    def needs_torch(cls, parameters: SFParameters) -> bool:
-        return True
 
     def score(self, members: Array, scaled: Standardised) -> Score:
         def levels(t: Array) -> tuple[Array, Array]:
@@ -74,9 +72,6 @@ class SF(ScoreFilter):
             return self.network.score(z, self.schedule.alpha(t), self.schedule.beta_squared(t) ** 0.5)
 
         return learned
-
-    def diagnostics(self) -> dict[str, float]:
-        return self.network.diagnostics()
 
 
 filter = SF

@@ -29,33 +29,24 @@ from pydantic import Field
 
 from masf.arrays import Array, centred_normal
 from masf.diffusion import Standardised
-from masf.filters.base import EnsembleParameters, Filter, Setup, inflate, relax_spread
-from masf.filters.sf import TrainingParameters, network_for
+from masf.filters.base import RelaxedParameters, inflate, relax_spread
+from masf.filters.sf import LearnedScoreFilter, TrainingParameters
 
 LARGEST_GRADIENT = 10.0
 """Root mean square over components to which a member's gradient is clipped, as in the authors' code."""
 
 
-class SSLSParameters(TrainingParameters, EnsembleParameters):
+class SSLSParameters(TrainingParameters, RelaxedParameters):
     sigma: float = Field(0.1, gt=0, le=5, description="Noise level of the training, in units of the forecast's spread.")
     langevin_steps: int = Field(100, ge=1, le=5000, description="Langevin steps at each level of the annealing.")
     step_size: float = Field(0.01, gt=0, le=1, description="Size of a Langevin step, in units of the forecast's variance.")
     anneal_levels: int = Field(1, ge=1, le=100, description="Levels of the annealing.")
     anneal_start: float = Field(0.001, ge=0, le=100, description="Strength lambda_0 of the pull at the first level.")
     anneal_decay: float = Field(0.5, gt=0, le=1, description="Factor gamma on the pull from level to level.")
-    relaxation: float = Field(0.0, ge=0, le=1, description="Share of the forecast's spread that the analysis is given back.")
 
 
-class SSLS(Filter):
+class SSLS(LearnedScoreFilter):
     Parameters = SSLSParameters
-
-    def __init__(self, parameters: SSLSParameters, setup: Setup) -> None:
-        super().__init__(parameters, setup)
-        self.network = network_for(setup, parameters)
-
-    @classmethod
-    def needs_torch(cls, parameters: SSLSParameters) -> bool:
-        return True
 
     def analyse(self, state: Array, y: Array) -> Array:
         p = self.parameters
@@ -75,9 +66,6 @@ class SSLS(Filter):
         h = self.parameters.step_size
         noise = math.sqrt(2 * damped_time(2 * pull, h)) * centred_normal(tuple(z.shape), z, self.stream)
         return math.exp(-pull * h) * z + damped_time(pull, h) * gradient + noise
-
-    def diagnostics(self) -> dict[str, float]:
-        return self.network.diagnostics()
 
 
 def damped_time(pull: float, h: float) -> float:

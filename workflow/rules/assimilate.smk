@@ -5,7 +5,7 @@
 rule assimilate:
     input:
         truth=result(f"{CELL}/truth.nc"),
-        prior=prior_input,
+        prior=prior_input(cell_of),
         tuned=tuned_input,
     output:
         estimate=result(f"{CELL}/{{filter}}.nc"),
@@ -21,10 +21,10 @@ rule assimilate:
     threads: lambda wildcards: resources_of(wildcards).threads
     resources:
         **asked(assimilate_asks),
-        gpu=lambda wildcards: gpus(resources_of(wildcards).gpu),
+        gpu=gpus_of,
     params:
         command=assimilate_command,
-        version=assimilate_code,
+        version=filter_code(assimilate_version),
         device=device_of,
         prior=input_option("prior"),
         tuned=input_option("tuned"),

@@ -106,6 +106,11 @@ def point_of(wildcards):
     return STUDY.points[POINT.format_map(dict(wildcards))]
 
 
+def prior_of(wildcards):
+    """The training of the prior that the wildcards name."""
+    return STUDY.priors[PRIOR.format_map(dict(wildcards))]
+
+
 def gpus(count):
     """GPUs that a job asks for: none where the study uses none."""
     return count if STUDY.config.gpu else 0
@@ -166,7 +171,7 @@ def simulate_command(wildcards):
 
 
 def train_prior_command(wildcards):
-    prior = STUDY.priors[PRIOR.format_map(dict(wildcards))]
+    prior = prior_of(wildcards)
     return command(
         "train-prior",
         {
@@ -224,19 +229,24 @@ def tune_command(wildcards):
 # What the rules of filters inherit
 
 
-def assimilate_code(wildcards):
-    """The code version of the filter that the wildcards name."""
-    name = wildcards.filter
-    return assimilate_version(
-        STUDY.filter_module(name), wildcards.system, STUDY.filter_command(name)
+def filter_code(version):
+    """The code version of a stage for the filter that the wildcards name."""
+    return lambda wildcards: version(
+        STUDY.filter_module(wildcards.filter),
+        wildcards.system,
+        STUDY.filter_command(wildcards.filter),
     )
 
 
-def prior_input(wildcards):
-    """The pretrained prior, in the cells where a filter's parameters need one."""
-    cell = cell_of(wildcards)
-    needed = STUDY.needs_prior(wildcards.filter, cell)
-    return result(STUDY.prior(cell).path) if needed else []
+def prior_input(cell_at):
+    """The pretrained prior, where a filter's parameters need one in the cell that the wildcards name."""
+
+    def files(wildcards):
+        cell = cell_at(wildcards)
+        needed = STUDY.needs_prior(wildcards.filter, cell)
+        return result(STUDY.prior(cell).path) if needed else []
+
+    return files
 
 
 def tuned_input(wildcards):
@@ -257,9 +267,14 @@ def resources_of(wildcards):
     return STUDY.filters[wildcards.filter].resources
 
 
+def gpus_of(wildcards):
+    """GPUs that a filter's job asks for."""
+    return gpus(resources_of(wildcards).gpu)
+
+
 def device_of(wildcards):
     """Where a filter computes."""
-    return "cuda" if gpus(resources_of(wildcards).gpu) else "cpu"
+    return "cuda" if gpus_of(wildcards) else "cpu"
 
 
 def assimilate_asks(wildcards):

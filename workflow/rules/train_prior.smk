@@ -14,11 +14,7 @@ rule train_prior:
         ENVIRONMENT
     threads: 1
     resources:
-        **asked(
-            lambda wildcards: train_prior_request(
-                STUDY.priors[PRIOR.format_map(dict(wildcards))]
-            )
-        ),
+        **asked(lambda wildcards: train_prior_request(prior_of(wildcards))),
         gpu=gpus(1),
     params:
         command=train_prior_command,

@@ -6,11 +6,7 @@ rule tune:
         truths=lambda wildcards: [
             result(f"{cell.path}/truth.nc") for cell in point_of(wildcards)
         ],
-        prior=lambda wildcards: (
-            result(STUDY.prior(point_of(wildcards)[0]).path)
-            if STUDY.needs_prior(wildcards.filter, point_of(wildcards)[0])
-            else []
-        ),
+        prior=prior_input(lambda wildcards: point_of(wildcards)[0]),
     output:
         result(f"{POINT}/tuning/{{filter}}.json"),
     log:
@@ -23,17 +19,13 @@ rule tune:
         ENVIRONMENT
     threads: lambda wildcards: resources_of(wildcards).threads
     resources:
-        gpu=lambda wildcards: gpus(resources_of(wildcards).gpu),
+        gpu=gpus_of,
         mem_mb=lambda wildcards, attempt: resources_of(wildcards).mem_mb
         * 2 ** (attempt - 1),
         runtime=STUDY.config.tuning.runtime if STUDY.config.tuning else 1,
     params:
         command=tune_command,
-        version=lambda wildcards: tune_version(
-            STUDY.filter_module(wildcards.filter),
-            wildcards.system,
-            STUDY.filter_command(wildcards.filter),
-        ),
+        version=filter_code(tune_version),
         device=device_of,
         truths=lambda wildcards, input: shlex.join(
             word for path in input.truths for word in ("--truth", path)
