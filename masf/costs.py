@@ -46,6 +46,9 @@ PRIOR_STEP_SECONDS = 0.05
 PROCESS_MIB = 200
 """What a job's own workflow process takes beside it, on a cluster."""
 
+OPTUNA_MIB = 200
+"""What the tuner takes beside the filter that it runs."""
+
 MIB = 2**20
 COLUMNS = ["filter", "system", "dimension", "members", "gap", "device", "seconds_per_cycle", "peak_memory_mib"]
 """Of a table of measured costs."""
@@ -237,6 +240,16 @@ def assimilate_request(study: Study, name: str, cell: Cell) -> Request:
         max(asked.mem_mb, math.ceil(PROCESS_MIB + 2 * peak)),
         max(asked.runtime, math.ceil(MARGIN * seconds / 60)),
     )
+
+
+def tune_request(study: Study, name: str, cells: Sequence[Cell]) -> Request:
+    """What tuning a filter at a point asks for: the memory of its runs, which follow each other, and of all truths at once.
+
+    Its time is the config's, whatever the trials: a job that is cut off goes on from the trials that are done.
+    """
+    runs = max(assimilate_request(study, name, cell).mem_mb for cell in cells)
+    truths = sum(Size.of(cell.settings).arrays_mib for cell in cells)
+    return Request(math.ceil(runs + OPTUNA_MIB + truths), study.config.tuning.runtime if study.config.tuning else 1)
 
 
 def train_prior_request(prior: PriorTraining) -> Request:

@@ -15,11 +15,6 @@ def rmse_over_components(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean(np.square(estimate.astype(np.float64) - truth), axis=-1))
 
 
-def trajectory_rmse(mean: np.ndarray, truth: np.ndarray) -> float:
-    """The paper's RMSE: the root of the mean over all steps and components of (mean - truth)^2, both (times, d)."""
-    return float(np.sqrt(np.mean(np.square(mean.astype(np.float64) - truth))))
-
-
 def mean_spread(spread: np.ndarray) -> np.ndarray:
     """The root of the ensemble variance's mean over components: (..., d) -> (...)."""
     return np.sqrt(np.mean(np.square(spread.astype(np.float64)), axis=-1))

@@ -91,7 +91,7 @@ def expected(study: Study, jobs: Sequence[Job], measured: Measured) -> list[Cost
             return float(START_SECONDS)
         if job.rule == "train_prior":
             return train_prior_seconds(study.priors[str(place / Path(job.output).name)])
-        if job.rule == "tune" and study.config.tuning is not None:
+        if job.rule in {"tune", "tune_gpu"} and study.config.tuning is not None:
             runs = [assimilate_seconds(study, Path(job.output).stem, cell, measured) for cell in study.points[str(place.parent)]]
             known_runs = [seconds for seconds in runs if seconds is not None]
             return study.config.tuning.trials * sum(known_runs) if len(known_runs) == len(runs) else None

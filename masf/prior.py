@@ -8,6 +8,7 @@ learns to denoise those and the truth, as it will have to denoise states that th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -39,7 +40,7 @@ from masf.systems.base import System
 
 log = logging.getLogger(__name__)
 
-FORMAT = "masf-prior-1"
+FORMAT = "masf-prior-2"
 HELD_OUT_SHARE = 1 / 6
 """Share of the training worlds kept for validation."""
 
@@ -210,9 +211,18 @@ def save(prior: Prior, path: Path) -> None:
     tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in prior.network.state_dict().items()}
     tensors["climate.mean"] = torch.as_tensor(prior.climate.mean)
     tensors["climate.std"] = torch.as_tensor(prior.climate.std)
+    metadata = prior.metadata | {"sha256": _digest(tensors, prior.metadata)}
     with replacing(path) as temporary:
         # One entry, because safetensors writes several in no fixed order.
-        save_file(tensors, temporary, metadata={"masf": json.dumps(prior.metadata, sort_keys=True)})
+        save_file(tensors, temporary, metadata={"masf": json.dumps(metadata, sort_keys=True)})
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """What tells a reader of bytes that changed on disk: safetensors itself has no checksums."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load(path: Path, system: System, device: str) -> Prior:
@@ -229,6 +239,8 @@ def load(path: Path, system: System, device: str) -> Prior:
         raise FileFault(path, f"cannot be read as a prior ({error})", "run stage train-prior again") from error
     if metadata.get("format") != FORMAT:
         raise FileFault(path, f"is not a prior of format {FORMAT}", "run stage train-prior again")
+    if metadata.pop("sha256", None) != _digest(tensors, metadata):
+        raise FileFault(path, "is damaged: its checksum is that of other content", "run stage train-prior again")
     try:
         settings = PriorSettings.model_validate_json(metadata["settings"])
     except (KeyError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def names(kind: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name not in _HELPERS)
 
 
+@cache
 def _load(kind: str, name: str) -> type:
     if name not in names(kind):
         raise ValueError(f"unknown {kind[:-1]} {name!r}: choose one of {', '.join(names(kind))}")

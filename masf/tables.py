@@ -6,6 +6,8 @@ import json
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +47,19 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     scores, costs = [], []
     versions: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
+    read = cache(tuned_for)  # many cells take what was tuned at one point
     for cell in study.cells.values():
         folder = Path(study.config.results) / cell.path
-        reference = _reference(cell, folder)
+        needed = NEEDED if cell.reference else ()
+        reference_data = read_estimate(folder / f"{cell.reference}.nc", *needed) if cell.reference else None
+        reference = _reference(cell, reference_data)
         for name in cell.filters:
             path = folder / f"{name}.nc"
-            data = read_estimate(path, *(NEEDED if cell.reference else ()))
+            data = reference_data if name == cell.reference else read_estimate(path, *needed)
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
                 raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
             parameters, source = data.attrs.get("filter_parameters", "{}"), data.attrs.get("parameter_source", "")
-            tuned = tuned_in(study, name, cell)
+            tuned = tuned_in(study, name, cell, read)
             expected, expected_source = in_force(study.default_parameters(name, cell), tuned, study.config.pinned.get(name))
             if json.loads(parameters) != json.loads(json.dumps(expected)):
                 raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
@@ -87,10 +92,10 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(scores), pd.DataFrame(costs)
 
 
-def tuned_in(study: Study, name: str, cell: Cell) -> Tuned | None:
+def tuned_in(study: Study, name: str, cell: Cell, read: Callable[[str, str, Path], Tuned] = tuned_for) -> Tuned | None:
     """What tuning found for a filter in a cell, if it is tuned. Raises FileFault where its file is missing or damaged."""
     path = study.tuning_path(name, cell)
-    return None if path is None else tuned_for(name, cell.settings.system, Path(study.config.results) / path)
+    return None if path is None else read(name, cell.settings.system, Path(study.config.results) / path)
 
 
 def tuning_rows(study: Study) -> pd.DataFrame:
@@ -115,12 +120,11 @@ def tuning_rows(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _reference(cell: Cell, folder: Path) -> Reference | None:
-    """What distances are measured to in this cell; None without a reference, or if it diverged."""
-    if cell.reference is None:
+def _reference(cell: Cell, data: Any) -> Reference | None:
+    """What distances are measured to in this cell, whose reference's file holds ``data``; None without one, or if it diverged."""
+    if data is None or data.attrs["diverged"]:
         return None
-    data = read_estimate(folder / f"{cell.reference}.nc", *NEEDED)
-    return None if data.attrs["diverged"] else Reference(Analyses.of(data, cell.settings.gap, cell.spin_up_cycles))
+    return Reference(Analyses.of(data, cell.settings.gap, cell.spin_up_cycles))
 
 
 def _keys(cell: Cell, name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from masf.costs import (
     interpolated,
     simulate_request,
     train_prior_request,
+    tune_request,
 )
 from masf.plan import expected, parse, report
 from masf.registry import names
@@ -29,12 +30,13 @@ FILTERS = ["masf", "enkf", "particle", "free_run"]
 
 def study_of(**experiment: Any) -> Study:
     """Lorenz-96 with one cell, changed by ``experiment``."""
-    dimension = experiment.pop("dimension", 40)
+    dimension, tuning = experiment.pop("dimension", 40), experiment.pop("tuning", None)
     return make_study(
         {
             "results": "results",
-            "seeds": {"test": [0]},
+            "seeds": {"test": [0], "tuning": [100, 101]},
             "filters": FILTERS,
+            "tuning": tuning,
             "observations": {"all": {"operator": "identity", "noise": 1.0}},
             "priors": {"lorenz96": {"gaps": [20]}},
             "experiments": {
@@ -73,6 +75,17 @@ def test_requests_of_truths_and_priors_grow_with_the_cell() -> None:
     small, large = study_of(), study_of(dimension=20_000, cycles=1000)
     assert simulate_request(cell_of(large)).mem_mb > 2 * simulate_request(cell_of(small)).mem_mb
     assert train_prior_request(large.prior(cell_of(large))).mem_mb >= train_prior_request(small.prior(cell_of(small))).mem_mb
+
+
+def test_tuning_asks_for_its_runs_memory_and_the_config_s_time() -> None:
+    points = {"cycles": 100, "points": [{"experiment": "one"}], "trials": 5, "runtime": 90}
+    small, large = study_of(tuning=points), study_of(tuning=points, dimension=50_000)
+    for study in (small, large):
+        ((_, cells),) = study.points.items()
+        asked = tune_request(study, "enkf", cells)
+        assert asked.mem_mb > assimilate_request(study, "enkf", cell_of(study)).mem_mb
+        assert asked.runtime == 90
+    assert tune_request(large, "enkf", *large.points.values()).mem_mb > 2 * small.filters["enkf"].resources.mem_mb
 
 
 def test_each_attempt_asks_for_twice_as_much() -> None:

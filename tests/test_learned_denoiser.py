@@ -271,6 +271,9 @@ def write(path, content: str, prior: Prior, original) -> None:
         path.write_bytes(original.read_bytes()[:-100])
     elif content == "truncated header":
         path.write_bytes(original.read_bytes()[:50])
+    elif content == "a changed byte":
+        good = original.read_bytes()
+        path.write_bytes(good[:-50] + bytes([good[-50] ^ 1]) + good[-49:])
     elif content == "empty":
         path.write_bytes(b"")
     elif content == "text":
@@ -299,6 +302,7 @@ def write(path, content: str, prior: Prior, original) -> None:
         "missing",
         "truncated",
         "truncated header",
+        "a changed byte",
         "empty",
         "text",
         "foreign tensors",
@@ -349,7 +353,7 @@ def test_a_prior_serves_the_ring_it_was_trained_for_even_if_trained_on_a_shorter
 def test_metadata_say_where_a_prior_comes_from(priors):
     with safe_open(priors["lorenz96"][1], "pt") as f:
         text = json.dumps(f.metadata())
-    for fact in ("lorenz96", "identity", "forcing", "masf-prior-1", "held_out_loss"):
+    for fact in ("lorenz96", "identity", "forcing", "masf-prior-2", "held_out_loss"):
         assert fact in text
 
 

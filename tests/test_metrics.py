@@ -14,7 +14,6 @@ from masf.metrics import (
     rank_counts,
     rmse_over_components,
     squared_energy_distance,
-    trajectory_rmse,
 )
 
 
@@ -46,20 +45,14 @@ def test_fair_crps_of_single_precision():
     assert single == pytest.approx(fair_crps(ensemble, truth), abs=1e-5)
 
 
-def test_trajectory_rmse_by_hand():
+def test_rmse_over_components_by_hand():
     mean, truth = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 7.0]])
-    # Squares 0, 4, 9, 9: the root of their mean, which is not the mean of the roots over time.
-    assert trajectory_rmse(mean, truth) == pytest.approx(np.sqrt(22 / 4))
     np.testing.assert_allclose(rmse_over_components(mean, truth), [np.sqrt(2), 3])
 
 
-def test_trajectory_rmse_is_missing_where_the_filter_diverged():
-    assert np.isnan(trajectory_rmse(np.array([[1.0], [np.nan]]), np.zeros((2, 1))))
-
-
-def test_trajectory_rmse_of_single_precision_loses_no_digits():
+def test_rmse_of_single_precision_loses_no_digits():
     truth = np.full((1000, 10), 1e3, dtype=np.float32)
-    assert trajectory_rmse(truth + np.float32(0.5), truth) == pytest.approx(0.5, rel=1e-12)
+    np.testing.assert_allclose(rmse_over_components(truth + np.float32(0.5), truth), 0.5, rtol=1e-12)
 
 
 def test_mean_spread_averages_variances():

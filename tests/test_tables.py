@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import xarray as xr
 from synthetic import SPIN_UP_ERROR, error_of, exact_study, small_study, write_results
 
+import masf.tables
+from masf.dataset import read_estimate
 from masf.exactness import EXACTNESS
 from masf.files import FileFault
-from masf.scores import SCORES
+from masf.metrics import rmse_over_components
+from masf.scores import SCORES, score
 from masf.study import ConfigFault, Study
 from masf.tables import gather, write_tables
 
@@ -51,6 +56,17 @@ def test_scores_are_those_of_the_estimates_and_leave_spin_up_out(frames: tuple[p
         np.testing.assert_allclose(found, [expected[name] for name in SCORES], rtol=1e-4)
         assert row["diagnostic_error"] == pytest.approx(error)
     assert scores[list(SCORES)].max(axis=None) < SPIN_UP_ERROR / 2
+
+
+def test_rmse_is_the_root_of_the_mean_square_over_steps_and_components() -> None:
+    mean, truth = np.array([[9.0, 9.0], [1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 7.0]])
+    one = ("cycle", np.ones(1))
+    variables = {name: one for name in ("crps", "crps_forecast", "rmse_forecast", "spread_forecast")}
+    variables |= {"rmse": ("time", rmse_over_components(mean, truth)), "spread": (("time", "x"), np.ones((3, 2)))}
+    found = score(xr.Dataset(variables, attrs={"diverged": 0}), gap=2, spin_up_cycles=0)
+    # Squares 0, 4, 9, 9: the root of their mean, which is not the mean of the roots over time; the initial state does not count.
+    assert found["rmse"] == pytest.approx(np.sqrt(22 / 4))
+    assert found["rmse_analysis"] == pytest.approx(3.0)
 
 
 def test_diverged_runs_have_no_score_and_are_counted(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
@@ -168,10 +184,13 @@ def test_paired_table_marks_the_best_and_what_is_not_distinguishable_from_it(tab
     assert numbers.loc[("rmse", "enkf"), "best"] == "particle"
 
 
-def test_exactness_is_the_distance_to_the_reference(tmp_path: Path) -> None:
+def test_exactness_is_the_distance_to_the_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = exact_study(tmp_path)
     write_results(study, diverged={("free_run", 2, 1): 2})
+    reads: Counter[Path] = Counter()
+    monkeypatch.setattr(masf.tables, "read_estimate", lambda path, *names: reads.update([path]) or read_estimate(path, *names))
     scores, costs = gather(study)
+    assert set(reads.values()) == {1}
     rows = scores[scores["gap"] == 2].set_index(["filter", "seed"])
     # Estimates miss the truth by 1 (enkf), 10 and 0.5 in each of three components, times 1 and 3; the spread is as large.
     assert rows.loc[("particle", 1), "mean_distance"] == pytest.approx(0.5, rel=1e-4)

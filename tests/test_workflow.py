@@ -21,6 +21,7 @@ import psutil
 import pytest
 import yaml
 
+from masf.plan import parse
 from masf.study import load_study
 
 ROOT = Path(__file__).parent.parent
@@ -179,16 +180,34 @@ def test_filter_that_returns_nan_is_a_row_with_a_count(results: Path) -> None:
     assert table["rmse_mean"].isna().to_dict() == {"masf": False, "enkf": False, "broken": True}
 
 
-def test_no_prior_is_trained_where_no_filter_needs_one(results: Path, project: Project) -> None:
+def test_no_prior_is_trained_where_no_filter_needs_one(results: Path) -> None:
     assert not list(results.rglob("*.safetensors"))
 
-    def with_network(config: dict[str, Any]) -> None:
+
+def test_jobs_that_ask_for_a_gpu_compute_on_it_and_no_others(project: Project) -> None:
+    def with_network_and_tuning(config: dict[str, Any]) -> None:
+        config["results"] = "results/devices"
         config["pinned"]["masf"]["network"] = True
         config["priors"] = {"lorenz63": {"gaps": [5], "localization_radii": [None]}}
+        config["seeds"]["tuning"] = [100]
+        config["tuning"] = {"trials": 2, "points": [{"experiment": "lorenz63"}]}
 
-    planned = project.planned(project.changed_config(with_network))
-    assert planned["train_prior"] == 1
-    assert planned["assimilate_masf"] == 2
+    # This profile sets gpu: true.
+    out = project.dry_run(project.changed_config(with_network_and_tuning), "--profile", "workstation", "--printshellcmds")
+    gpus = {job.rule: job.gpu for job in parse(out)}
+    on_gpu = {"train_prior", "assimilate_masf", "tune_gpu"}
+    on_cpu = {"assimilate_enkf", "assimilate_broken", "tune"}
+    assert {rule for rule, gpu in gpus.items() if gpu} == on_gpu
+    devices: dict[str, set[str]] = {}
+    for stage, name, device in re.findall(r"masf (train-prior|tune|assimilate)(?: --filter (\w+))?.* --device (\w+)", out):
+        devices.setdefault(device, set()).add(f"{stage} {name}")
+    assert devices == {
+        "cuda": {"train-prior ", "tune masf", "assimilate masf"},
+        "cpu": {"tune enkf", "assimilate enkf", "assimilate broken"},
+    }
+    assert on_cpu < set(gpus)
+    # Without a GPU the same jobs run on the processor.
+    assert project.dry_run("changed.yaml", "--printshellcmds").count("--device cpu") == 1 + 2 + 3 * 2
 
 
 @pytest.mark.usefixtures("results")
@@ -535,7 +554,7 @@ def test_slurm_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_qu
     files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config" / "filters").glob("*.yaml")}
     asked = {f"assimilate_{name}": content.get("resources", {}) for name, content in files.items()}
     on_gpu = {rule for rule, resources in asked.items() if resources.get("gpu")}
-    assert set(profile["set-resources"]) == on_gpu | {"train_prior"}, "workflow/profiles/slurm: set-resources"
+    assert set(profile["set-resources"]) == on_gpu | {"train_prior", "tune_gpu"}, "workflow/profiles/slurm: set-resources"
     small = {rule for rule, resources in asked.items() if rule not in on_gpu and resources.get("runtime", 30) <= 10}
     assert set(profile["groups"]) == small | {"simulate"}, "workflow/profiles/slurm: groups"
 

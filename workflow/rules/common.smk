@@ -19,6 +19,7 @@ from masf.costs import (
     assimilate_request,
     simulate_request,
     train_prior_request,
+    tune_request,
 )
 from masf.files import FileFault, require_writable
 from masf.provenance import (
@@ -267,6 +268,16 @@ def resources_of(wildcards):
     return STUDY.filters[wildcards.filter].resources
 
 
+def wants_gpu(name):
+    """Whether a filter computes on a GPU, where the study uses some."""
+    return STUDY.filters[name].resources.gpu > 0
+
+
+def alternatives(names):
+    """A constraint of a wildcard to these names; to none, where there are none."""
+    return "|".join(names) or "(?!)"
+
+
 def gpus_of(wildcards):
     """GPUs that a filter's job asks for."""
     return gpus(resources_of(wildcards).gpu)
@@ -280,6 +291,11 @@ def device_of(wildcards):
 def assimilate_asks(wildcards):
     """What a filter asks for in a cell: at least what its file in config/filters says."""
     return assimilate_request(STUDY, wildcards.filter, cell_of(wildcards))
+
+
+def tune_asks(wildcards):
+    """What tuning a filter at a point asks for."""
+    return tune_request(STUDY, wildcards.filter, point_of(wildcards))
 
 
 # Other functions of wildcards, inputs and outputs

@@ -19,7 +19,7 @@ rule plot:
     benchmark:
         benchmark_path("figures/{figure}")
     wildcard_constraints:
-        figure="|".join(STUDY.config.figures) or "(?!)",
+        figure=alternatives(STUDY.config.figures),
     conda:
         ENVIRONMENT
     resources:

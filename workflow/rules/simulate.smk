@@ -6,6 +6,8 @@ rule observation:
         OBSERVATION,
     log:
         log_path("observations/{observation}"),
+    benchmark:
+        benchmark_path("observations/{observation}")
     localrule: True
     conda:
         ENVIRONMENT

@@ -6,6 +6,8 @@ rule study:
         result("study.json"),
     log:
         log_path("study"),
+    benchmark:
+        benchmark_path("study")
     localrule: True
     conda:
         ENVIRONMENT

@@ -1,4 +1,5 @@
-# Stage tune: the parameters with which a filter scores best on tuning seeds, at each point of the section tuning.
+# Stage tune: the parameters with which a filter scores best on tuning seeds, at each point of the section tuning. Filters that
+# compute on a GPU have a rule of their own, so that a cluster can send it elsewhere.
 
 
 rule tune:
@@ -14,15 +15,15 @@ rule tune:
     benchmark:
         benchmark_path(f"{POINT}/tuning/{{filter}}")
     wildcard_constraints:
-        filter="|".join(STUDY.all_filters),
+        filter=alternatives(f for f in STUDY.all_filters if not wants_gpu(f)),
     conda:
         ENVIRONMENT
     threads: lambda wildcards: resources_of(wildcards).threads
     resources:
         gpu=gpus_of,
-        mem_mb=lambda wildcards, attempt: resources_of(wildcards).mem_mb
-        * 2 ** (attempt - 1),
-        runtime=STUDY.config.tuning.runtime if STUDY.config.tuning else 1,
+        mem_mb=lambda wildcards, attempt: tune_asks(wildcards).attempt(attempt).mem_mb,
+        # The same with each attempt: the next one goes on from the trials that are done.
+        runtime=lambda wildcards: tune_asks(wildcards).runtime,
     params:
         command=tune_command,
         version=filter_code(tune_version),
@@ -36,6 +37,11 @@ rule tune:
     shell:
         "{params.command} {params.truths} {params.prior} --storage {params.journal:q} --device {params.device}"
         " --threads {threads} --output {output:q} 2> {log:q}"
+
+
+use rule tune as tune_gpu with:
+    wildcard_constraints:
+        filter=alternatives(f for f in STUDY.all_filters if wants_gpu(f)),
 
 
 TUNED = [
