@@ -53,6 +53,20 @@ class System(ABC):
     def typical_state(self, stream: Stream) -> np.ndarray:
         """One state (d,) of the long-run distribution, in float64."""
 
+    def perturbations(self, n: int, x: Array, stream: Stream) -> Array:
+        """n draws (n, d) that ensembles start from: mean 0 and variance 1 in each component, with the namespace of ``x``.
+
+        White noise, unless the system's states are smooth.
+        """
+        return stream.normal((n, self.dimension), x)
+
+    def project(self, x: Array) -> Array:
+        """The states that the model admits nearest to the states (..., d): every analysis ends with this.
+
+        All states, unless the model constrains them.
+        """
+        return x
+
     def component_name(self, i: int) -> str:
         """What figures call component i, in LaTeX."""
         return f"x_{{{i + 1}}}"
