@@ -60,6 +60,7 @@ class Kolmogorov(System):
 
     Parameters = KolmogorovParameters
     space = ("velocity", "y", "x")
+    flow = True
 
     def __init__(self, parameters: KolmogorovParameters) -> None:
         super().__init__(parameters)
