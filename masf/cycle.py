@@ -149,7 +149,7 @@ def assimilate(
             result.ranks_forecast[k] = rank_counts(forecast, truth_at_cycles[k])
             y = on_device(observations[k], torch_device)
             with clock:
-                state = filter_.analyse(state, y)
+                state = filter_.project(filter_.analyse(state, y))
             result.mean[after], result.spread[after] = map(to_numpy, filter_.moments(state))
             _check(result, after, least_spread)
             analysis = to_numpy(filter_.members(state))

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from masf import __version__
+from masf import __version__, flow
 from masf.cell_settings import CellSettings
 from masf.files import FileFault, replacing
-from masf.metrics import mean_spread, rmse_over_components
+from masf.metrics import critical_success_index, mean_spread, rmse_over_components, structural_similarity
 from masf.systems.base import System
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: d
         "ranks": _variable(("cycle", "rank"), trajectory.ranks, "components whose truth has this rank in the analysis ensemble"),
         "ranks_forecast": _variable(("cycle", "rank"), trajectory.ranks_forecast, "the same in the forecast ensemble"),
     }
+    if system.flow:
+        variables |= _vorticity_scores(*(x[at_cycles].reshape(-1, *shape) for x in (trajectory.mean, truth.truth)))
     if trajectory.covariance is not None:
         variables["covariance"] = _variable(("cycle", "row", "column"), trajectory.covariance, "covariance of the analysis")
     for name, values in trajectory.diagnostics.items():
@@ -187,6 +189,16 @@ def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: d
         "diverged_at_cycle": -1 if trajectory.diverged_at is None else trajectory.diverged_at + 1,
         **attributes,
     })  # fmt: skip
+
+
+def _vorticity_scores(mean: np.ndarray, truth: np.ndarray) -> dict[str, xr.Variable]:
+    """Scores of the vorticity at measurement times, of velocities (cycles, 2, n, n)."""
+    fields = list(zip(flow.vorticity(mean), flow.vorticity(truth), strict=True))
+    similarity, success = ([score(*pair) for pair in fields] for score in (structural_similarity, critical_success_index))
+    return {
+        "ssim": _variable(("cycle",), np.array(similarity, "f4"), "structural similarity of the mean's vorticity to the truth's"),
+        "csi": _variable(("cycle",), np.array(success, "f4"), "critical success index of the mean's vorticity"),
+    }
 
 
 def read_estimate(path: Path, *needed: str) -> xr.Dataset:

@@ -6,8 +6,12 @@ length scale.
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
+import numpy as np
+from array_api_compat import array_namespace
+
+from masf.arrays import Array, like
 from masf.observations import Observation
 from masf.systems.base import System
 
@@ -15,6 +19,8 @@ SMALLEST_WEIGHT = 1e-3
 """Observations with no more weight than this are left out, as in DAPPER: they cost time and tell nothing."""
 LEAST_CONCENTRATION = 2 / np.pi
 """Mean resultant length of equal weights on half of a ring: a measurement spread wider than that has no place."""
+MAX_DENSE_DIMENSION = 2_000
+"""The longest state whose covariance is formed and tapered as a matrix."""
 DISTANCES_AT_ONCE = 2**22
 """Distances that are held in memory at a time."""
 
@@ -32,8 +38,8 @@ def gaspari_cohn(distances: np.ndarray, radius: float) -> np.ndarray:
     return np.where(z <= 1, inner, np.where(z < 2, outer, 0.0))
 
 
-def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
-    """The Gaspari-Cohn taper (P, P) between the P points of a periodic grid, for the covariance (Houtekamer and Mitchell 2001).
+def taper_row(grid: tuple[int, ...], radius: float) -> np.ndarray:
+    """The Gaspari-Cohn taper (*grid) between the first point of a periodic grid and all its points.
 
     A support longer than the grid would overlap itself and leave negative eigenvalues. The taper is therefore wrapped around
     the grid (the sum over its periodic images, a correlation at any radius) and scaled to 1 at distance 0; up to a radius of
@@ -44,10 +50,16 @@ def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
         turns = int(np.ceil(2 * radius / n))
         images = np.arange(n) + n * np.arange(-turns - 1, turns + 1)[:, None]
         squares = np.add.outer(squares, images**2)
-    row = gaspari_cohn(np.sqrt(squares), radius).sum(axis=tuple(range(0, squares.ndim, 2))).ravel()
+    row = gaspari_cohn(np.sqrt(squares), radius).sum(axis=tuple(range(0, squares.ndim, 2)))
+    return row / row.flat[0]
+
+
+def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
+    """The taper (P, P) between the P points of a periodic grid, for the covariance (Houtekamer and Mitchell 2001)."""
+    row = taper_row(grid, radius).ravel()
     points = np.stack(np.unravel_index(np.arange(len(row)), grid))
     offsets = points[:, :, None] - points[:, None, :]
-    return (row / row[0])[np.ravel_multi_index(tuple(offsets), grid, mode="wrap")]
+    return row[np.ravel_multi_index(tuple(offsets), grid, mode="wrap")]
 
 
 def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
@@ -63,6 +75,44 @@ def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
     taper = grid_taper(system.grid, radius)
     fields = system.dimension // len(taper)
     return np.tile(taper, (fields, fields))
+
+
+class GridTaper:
+    """The taper of a periodic grid as a convolution, for states too long for a matrix."""
+
+    def __init__(self, grid: tuple[int, ...], radius: float, x: Array) -> None:
+        """``x`` gives namespace, dtype and device."""
+        self.grid, self.radius = grid, radius
+        self._axes = tuple(range(-len(grid), 0))
+        # The row is even, so its spectrum is real.
+        self._spectrum = like(np.fft.rfftn(taper_row(grid, radius)).real, x)
+
+    @property
+    def points(self) -> int:
+        """Points P of the grid."""
+        return math.prod(self.grid)
+
+    def sums(self, x: Array) -> Array:
+        """At each point i of the grid, the sum over all points j of taper(i - j) x_j, for x (..., P)."""
+        fft = array_namespace(x).fft
+        spectrum = fft.rfftn(x.reshape(*x.shape[:-1], *self.grid), axes=self._axes)
+        return fft.irfftn(spectrum * self._spectrum, s=self.grid, axes=self._axes).reshape(x.shape)
+
+
+def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTaper | None:
+    """The taper of a system's Gaussian denoisers, with the namespace, dtype and device of ``x``; None tapers nothing.
+
+    On a ring of up to MAX_DENSE_DIMENSION components it is the matrix (d, d) that tapers a covariance. On longer ones, and on
+    grids of more axes, it is a convolution, which tapers the weights of what is near a point (masf.denoisers.local).
+
+    Raises:
+        ValueError: if a radius is asked for where components have no place in space.
+    """
+    grid = system.grid
+    if radius is not None and grid is not None and (len(grid) > 1 or system.dimension > MAX_DENSE_DIMENSION):
+        return GridTaper(grid, radius, x)
+    taper = taper_matrix(system, radius)
+    return None if taper is None else like(taper, x)
 
 
 def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.ndarray:
@@ -91,6 +141,12 @@ def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.nd
             )
         places[:, axis] = np.angle(resultant) * n / (2 * np.pi) % n
     return places
+
+
+def torus_distances(a: np.ndarray, b: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """Distances (m, k), the shorter way round, of places (m, axes) and (k, axes) on a periodic grid of these lengths."""
+    steps = np.abs(a[:, None] - b)
+    return np.sqrt((np.minimum(steps, np.asarray(grid) - steps) ** 2).sum(axis=-1))
 
 
 def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float) -> tuple[np.ndarray, np.ndarray]:

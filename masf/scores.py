@@ -9,6 +9,9 @@ import numpy as np
 from masf.exactness import EXACTNESS, Analyses, Reference
 from masf.metrics import mean_spread
 
+FLOW_SCORES = {"ssim": "SSIM of vorticity", "csi": "CSI of vorticity"}
+"""Scores of systems that are a flow; 1 is perfect."""
+
 SCORES = {
     "rmse": "RMSE",
     "rmse_analysis": "analysis RMSE",
@@ -18,9 +21,9 @@ SCORES = {
     "crps": "CRPS",
     "crps_forecast": "forecast CRPS",
     **EXACTNESS,
+    **FLOW_SCORES,
 }
 """Columns of scores.parquet that are scores, and what people call them."""
-
 
 MISSING = dict.fromkeys(SCORES, float("nan"))
 
@@ -33,6 +36,8 @@ def score(data: Any, *, gap: int, spin_up_cycles: int, reference: Reference | No
         gap: model steps between two measurements.
         spin_up_cycles: how many of the first cycles to leave out.
         reference: what distances are measured to; they are NaN without it.
+
+    Scores of flows are NaN for other systems.
     """
     if data.attrs["diverged"]:
         return dict(MISSING)
@@ -42,9 +47,11 @@ def score(data: Any, *, gap: int, spin_up_cycles: int, reference: Reference | No
     spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
     forecast_error, forecast_spread = (data[name].values[spin_up_cycles:] for name in ("rmse_forecast", "spread_forecast"))
     distances = {} if reference is None else reference.distances(Analyses.of(data, gap, spin_up_cycles))
+    of_vorticity = {name: float(np.mean(data[name].values[spin_up_cycles:])) for name in FLOW_SCORES if name in data}
     return (
         MISSING
         | distances
+        | of_vorticity
         | {
             "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
             "rmse_analysis": float(np.mean(rmse[analyses])),

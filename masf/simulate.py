@@ -1,8 +1,10 @@
 """Stage simulate: the truth, its measurements and the initial ensemble, from a cell's settings and nothing else.
 
-A typical state b of the system is the mean of the initial distribution N(b, initial_spread^2 I), from which the truth and
-all members are drawn alike: at time 0 the ensemble is a fair sample of what is known. Members have random numbers of their own:
-cells that differ only in their size share truth and measurements, and a small ensemble is the beginning of a large one.
+A typical state b of the system is the mean of the initial distribution N(b, initial_spread^2 B), from which the truth and
+all members are drawn alike: at time 0 the ensemble is a fair sample of what is known. B is that of the system's
+``perturbations``: the identity, or for fields that are smooth a covariance with ones on its diagonal. Members have random
+numbers of their own: cells that differ only in their size share truth and measurements, and a small ensemble is the beginning
+of a large one.
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ def simulate(settings: CellSettings) -> Truth:
     centre = system.typical_state(stream).astype(np.float32)
     spread = np.float32(settings.initial_spread)
     ensemble_stream = Stream(settings.seed, "initial ensemble")
-    ensemble = centre + spread * ensemble_stream.normal((settings.members, system.dimension), centre)
+    ensemble = centre + spread * system.perturbations(settings.members, centre, ensemble_stream)
     truth = np.empty((settings.cycles * settings.gap + 1, system.dimension), dtype=np.float32)
-    truth[0] = centre + spread * stream.normal((system.dimension,), centre)
+    truth[0] = centre + spread * system.perturbations(1, centre, stream)[0]
     with np.errstate(over="ignore", invalid="ignore"):
         for i in range(1, len(truth)):
             truth[i] = system.step(truth[i - 1], stream)

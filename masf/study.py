@@ -35,9 +35,12 @@ Axis = Annotated[list[float | int], Field(min_length=1)]
 Size = Annotated[int, Field(ge=2, le=10_000_000)]
 Saved = Annotated[int, Field(ge=0, le=10_000)]
 Distance = Literal["mean_distance", "covariance_distance", "energy_distance"]
-Score = Literal[
-    "rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast", "spread_skill", "spread_skill_forecast", Distance
-]  # fmt: skip
+FlowScore = Literal["ssim", "csi"]
+ScoreOverTime = Literal["rmse", "spread_skill", "rmse_forecast", "crps", "crps_forecast", FlowScore]
+"""Scores of which {filter}.nc holds a value at each step or measurement."""
+Score = Literal[ScoreOverTime, "rmse_analysis", "spread_skill_forecast", Distance]
+TIME = "time"
+"""The axis of a panel that follows one run over model time, where others compare runs."""
 
 RESERVED_NAMES = {"truth", "prior"}
 """Names that files of a cell already have, so that no filter may."""
@@ -139,6 +142,7 @@ class Experiment(_Section):
     members: Size | Annotated[list[Size], Field(min_length=1)] = Field(
         description="Ensemble size N; a list is an axis of the experiment."
     )
+    seeds: list[Seed] | None = Field(None, min_length=1, description="Those of the test seeds that it runs on; all without this.")
     initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the initial distribution.")
     cycles: int = Field(ge=1, le=1_000_000, description="Measurements in a run.")
     spin_up_cycles: int = Field(0, ge=0, description="First cycles that the scores leave out.")
@@ -196,53 +200,95 @@ class Tuning(_Section):
     runtime: int = Field(720, ge=1, description="Minutes that one tuning job asks for; cut off, it goes on where it was.")
 
 
-class TrajectoryFigure(_Section):
-    """Figure 3: truth and estimate, one panel a filter."""
+class _Figure(_Section):
+    """What figures of all kinds have."""
 
-    kind: Literal["trajectories"] = Field(description="trajectories: truth and estimate over time.")
     title: str = Field(min_length=1, description="Caption's first words.")
-    experiment: Name = Field(description="An experiment with one cell a seed, of three or more components.")
-    seed: Seed = Field(description="The test seed that is shown.")
-    cycles: int = Field(10, ge=1, description="How many of the last cycles are shown over time.")
-
-
-class Panel(_Section):
-    """One panel of a sweep figure."""
-
-    experiment: Name = Field(description="The experiment whose cells are shown.")
-    axis: str = Field(
-        min_length=1, description="The horizontal axis: gap, members or a parameter of the system; nothing else may vary."
+    filters: list[Name] | None = Field(
+        None, min_length=1, description="Which filters of the experiment are shown, in the study's order; all without this."
     )
-    observation: Name = Field(description="Which of the experiment's observations.")
-    score: Score | None = Field(None, description="The vertical axis, instead of the figure's.")
-    guide: float | None = Field(None, description="Power of the axis that a grey guide line follows, such as -0.5.")
 
 
-class SweepFigure(_Section):
-    """Figure 4: a score against an axis of an experiment, one line a filter, one panel an experiment, observation and score."""
+class _Point(_Section):
+    """One point of an experiment: all that it varies is chosen, but for the seeds."""
 
-    kind: Literal["sweep"] = Field(description="sweep: a score against an axis.")
-    title: str = Field(min_length=1, description="Caption's first words.")
-    score: Score = Field("rmse", description="The vertical axis.")
-    panels: list[Panel] = Field(min_length=1, description="Panels in reading order, lettered (a), (b), ...")
-    columns: int = Field(2, ge=1, le=6, description="Panels in a row.")
-
-
-class RankFigure(_Section):
-    """Rank histograms of the truth in the ensembles of one point of an experiment, one panel a filter."""
-
-    kind: Literal["rank_histograms"] = Field(description="rank_histograms: how often the truth has each rank among the members.")
-    title: str = Field(min_length=1, description="Caption's first words.")
     experiment: Name = Field(description="The experiment whose cells are shown.")
     observation: Name = Field(description="Which of the experiment's observations.")
     where: dict[str, float | int] = Field(
         default_factory=dict, description="One value of each axis of the experiment: gap, members or a parameter of the system."
     )
+
+
+class TrajectoryFigure(_Figure):
+    """Figure 3: truth and estimate, one panel a filter."""
+
+    kind: Literal["trajectories"] = Field(description="trajectories: truth and estimate over time.")
+    experiment: Name = Field(description="An experiment with one cell a seed, of three or more components.")
+    seed: Seed = Field(description="The test seed that is shown.")
+    cycles: int = Field(10, ge=1, description="How many of the last cycles are shown over time.")
+
+
+class Panel(_Point):
+    """One panel of a sweep figure."""
+
+    axis: str = Field(
+        min_length=1,
+        description="The horizontal axis: gap, members or a parameter of the system; or time, for a single run. "
+        "What else the experiment varies is fixed by where.",
+    )
+    seed: Seed | None = Field(None, description="For axis time: the test seed that is shown.")
+    score: Score | None = Field(None, description="The vertical axis, instead of the figure's.")
+    guide: float | None = Field(None, description="Power of the axis that a grey guide line follows, such as -0.5.")
+
+    @model_validator(mode="after")
+    def _keys_of_the_axis(self) -> Panel:
+        if self.axis == TIME and self.seed is None:
+            raise ValueError("axis 'time' shows a single run: it needs a seed")
+        if self.axis == TIME and self.guide is not None:
+            raise ValueError(f"guide {self.guide} is for axes other than 'time'")
+        if self.axis != TIME and self.seed is not None:
+            raise ValueError(f"seed {self.seed} is for axis 'time'; other axes show all test seeds")
+        return self
+
+
+class SweepFigure(_Figure):
+    """Figures 4 and 5: a score against an axis, one line a filter, one panel an experiment, observation and score."""
+
+    kind: Literal["sweep"] = Field(description="sweep: a score against an axis.")
+    score: Score = Field("rmse", description="The vertical axis.")
+    panels: list[Panel] = Field(min_length=1, description="Panels in reading order, lettered (a), (b), ...")
+    columns: int = Field(2, ge=1, le=6, description="Panels in a row.")
+
+    def score_of(self, panel: Panel) -> str:
+        """The vertical axis of a panel."""
+        return panel.score or self.score
+
+
+class RankFigure(_Figure, _Point):
+    """Rank histograms of the truth in the ensembles of one point of an experiment, one panel a filter."""
+
+    kind: Literal["rank_histograms"] = Field(description="rank_histograms: how often the truth has each rank among the members.")
     ensemble: Literal["forecast", "analysis"] = Field("forecast", description="The ensemble that the truth is ranked in.")
     columns: int = Field(4, ge=1, le=6, description="Panels in a row.")
 
 
-Figure = Annotated[TrajectoryFigure | SweepFigure | RankFigure, Field(discriminator="kind")]
+class VorticityFigure(_Figure, _Point):
+    """Figure 5: vorticity of a flow, one row a time, with columns for truth, measurement and each filter."""
+
+    kind: Literal["vorticity"] = Field(description="vorticity: fields of truth and analyses.")
+    seed: Seed = Field(description="The test seed that is shown.")
+    cycles: list[Annotated[int, Field(ge=1)]] = Field(
+        min_length=1, max_length=8, description="The measurements, counted from 1, at which the fields are shown."
+    )
+
+
+class SpectraFigure(_Figure, _Point):
+    """Energy spectra of a flow at one point of an experiment: of the truth, and of each filter's analyses."""
+
+    kind: Literal["spectra"] = Field(description="spectra: energy against the wavenumber.")
+
+
+Figure = Annotated[TrajectoryFigure | SweepFigure | RankFigure | VorticityFigure | SpectraFigure, Field(discriminator="kind")]
 
 
 class StudyConfig(_Section):
@@ -352,22 +398,52 @@ class Study:
             for kind in ("", "_paired", "_cost", *(["_exactness"] if experiment.reference else []))
         ] + (["tuning"] if self.points else [])
 
-    def figure_cells(self, figure: TrajectoryFigure | RankFigure) -> list[Cell]:
-        """The cells whose files a figure shows."""
+    def point_cells(self, point: _Point, seed: int | None = None) -> list[Cell]:
+        """The cells of one point of an experiment: of all its seeds, or of one."""
+        wanted = {**point.where, "observation": point.observation}
+        return [
+            cell
+            for cell in self.cells.values()
+            if point.experiment in cell.experiments
+            and _holds(wanted, cell.situation)
+            and (seed is None or cell.settings.seed == seed)
+        ]
+
+    def trajectory_cells(self, figure: TrajectoryFigure) -> list[Cell]:
+        """The one cell that a figure of trajectories shows."""
         cells = [cell for cell in self.cells.values() if figure.experiment in cell.experiments]
-        if isinstance(figure, TrajectoryFigure):
-            return [cell for cell in cells if cell.settings.seed == figure.seed]
-        wanted = {**figure.where, "observation": figure.observation}
-        return [cell for cell in cells if _holds(wanted, cell.situation)]
+        return [cell for cell in cells if cell.settings.seed == figure.seed]
 
     def figure_files(self, name: str) -> list[str]:
         """The files that a figure reads besides scores.parquet, relative to the results."""
         figure = self.config.figures[name]
         if isinstance(figure, SweepFigure):
-            return []
-        files = [f"{f}.nc" for f in self.experiment_filters(self.config.experiments[figure.experiment])]
-        files += ["truth.nc"] if isinstance(figure, TrajectoryFigure) else []
-        return [f"{cell.path}/{file}" for cell in self.figure_cells(figure) for file in files]
+            shown = [(panel.experiment, self.point_cells(panel, panel.seed)) for panel in figure.panels if panel.axis == TIME]
+        elif isinstance(figure, TrajectoryFigure):
+            shown = [(figure.experiment, self.trajectory_cells(figure))]
+        else:
+            shown = [(figure.experiment, self.point_cells(figure, getattr(figure, "seed", None)))]
+        of_truth = [] if isinstance(figure, SweepFigure | RankFigure) else ["truth.nc"]
+        files = {
+            f"{cell.path}/{file}": None
+            for experiment, cells in shown
+            for cell in cells
+            for file in (*(f"{f}.nc" for f in self.figure_filters(figure, experiment)), *of_truth)
+        }
+        return list(files)
+
+    def figure_filters(self, figure: Figure, experiment: str) -> list[str]:
+        """The filters of an experiment that a figure shows, in the study's order."""
+        filters = self.experiment_filters(self.config.experiments[experiment])
+        return [f for f in filters if figure.filters is None or f in figure.filters]
+
+    def figure_seeds(self, name: str) -> int:
+        """How many test seeds a figure shows, at most."""
+        return max(len(self.seeds(self.config.experiments[e])) for e in _experiments(self.config.figures[name]))
+
+    def seeds(self, experiment: Experiment) -> list[int]:
+        """The test seeds of an experiment."""
+        return self.config.seeds.test if experiment.seeds is None else experiment.seeds
 
     def experiment_filters(self, experiment: Experiment) -> list[str]:
         """The filters that an experiment runs, in the study's order."""
@@ -512,7 +588,7 @@ class Study:
         for values in itertools.product(*axes.values()):
             parameters = dict(zip(axes, values, strict=True))
             for observation, gap, members, seed in itertools.product(
-                experiment.observations, experiment.gaps, experiment.sizes, self.config.seeds.test
+                experiment.observations, experiment.gaps, experiment.sizes, self.seeds(experiment)
             ):
                 settings = CellSettings(
                     system=experiment.system,
@@ -711,13 +787,17 @@ def _reference_faults(study: Study) -> Iterator[str]:
         for left_out in experiment.leave_out_filters:
             if left_out not in config.filters:
                 yield _unknown(f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters)
+        if others := sorted(set(experiment.seeds or []) - set(config.seeds.test)):
+            yield f"experiments.{key}.seeds = {experiment.seeds}: {others} are no test seeds; choose from {config.seeds.test}"
+        if experiment.seeds is not None and len(set(experiment.seeds)) < len(experiment.seeds):
+            yield f"experiments.{key}.seeds = {experiment.seeds}: names a seed twice"
         filters = study.experiment_filters(experiment)
         if not filters:
             yield f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves the experiment no filter"
         if experiment.reference is not None:
             yield from _exactness_faults(f"experiments.{key}", experiment, filters, config.saved_members)
     for key, figure in config.figures.items():
-        yield from _figure_faults(config, f"figures.{key}", figure)
+        yield from _figure_faults(study, f"figures.{key}", figure)
     if config.tuning is not None:
         yield from _tuning_faults(config, config.tuning)
 
@@ -771,51 +851,96 @@ def _conditions() -> set[str]:
     return {"system", "observation", "gap", "members", *of_systems}
 
 
-def _figure_faults(config: StudyConfig, key: str, figure: TrajectoryFigure | SweepFigure | RankFigure) -> Iterator[str]:
-    wanted = [p.experiment for p in figure.panels] if figure.kind == "sweep" else [figure.experiment]
-    for name in wanted:
-        if name not in config.experiments:
-            yield _unknown(f"{key}.experiment", name, "experiment", config.experiments)
+def _experiments(figure: Figure) -> list[str]:
+    """The experiments that a figure shows."""
+    return [panel.experiment for panel in figure.panels] if isinstance(figure, SweepFigure) else [figure.experiment]
+
+
+def _figure_faults(study: Study, key: str, figure: Figure) -> Iterator[str]:
+    experiments = study.config.experiments
+    for name in _experiments(figure):
+        if name not in experiments:
+            yield _unknown(f"{key}.experiment", name, "experiment", experiments)
             return
-    if figure.kind == "trajectories":
-        experiment = config.experiments[figure.experiment]
+        if figure.filters is not None and not study.figure_filters(figure, name):
+            yield f"{key}.filters = {figure.filters}: none of them runs in experiment {name!r}"
+    run = {f for name in _experiments(figure) for f in study.experiment_filters(experiments[name])}
+    for name in figure.filters or []:
+        if name not in run:
+            yield _unknown(f"{key}.filters", name, "filter of its experiments", run)
+    if isinstance(figure, TrajectoryFigure):
+        experiment = experiments[figure.experiment]
         if experiment.varied or len(experiment.observations) > 1:
             yield f"{key}.experiment = {figure.experiment!r}: a trajectory figure needs an experiment with one cell for each seed"
-        if figure.seed not in config.seeds.test:
-            yield f"{key}.seed = {figure.seed}: choose one of the test seeds {config.seeds.test}"
-    elif figure.kind == "rank_histograms":
-        experiment = config.experiments[figure.experiment]
-        if figure.observation not in experiment.observations:
-            yield _unknown(f"{key}.observation", figure.observation, "observation", experiment.observations)
-        yield from _where_faults(f"{key}.where", experiment, figure.where)
+        yield from _seed_faults(study, key, experiment, figure.seed)
+    elif isinstance(figure, SweepFigure):
+        for i, panel in enumerate(figure.panels):
+            yield from _panel_faults(study, f"{key}.panels.{i}", panel, figure.score_of(panel))
     else:
-        yield from _panel_faults(config, key, figure)
+        yield from _point_of_figure_faults(key, figure, experiments[figure.experiment])
+        if not isinstance(figure, RankFigure):
+            yield from _flow_figure_faults(study, key, figure, experiments[figure.experiment])
 
 
-def _where_faults(key: str, experiment: Experiment, where: dict[str, float | int]) -> Iterator[str]:
-    """Conditions that do not choose one point of an experiment."""
-    axes = experiment.axes
-    for name, value in where.items():
+def _seed_faults(study: Study, key: str, experiment: Experiment, seed: int) -> Iterator[str]:
+    """A seed that an experiment does not run."""
+    if seed not in study.seeds(experiment):
+        yield f"{key}.seed = {seed}: choose one of the experiment's test seeds {study.seeds(experiment)}"
+
+
+def _point_of_figure_faults(key: str, point: _Point, experiment: Experiment, but: str | None = None) -> Iterator[str]:
+    """What does not choose one point of an experiment; the axis ``but`` is not to be chosen."""
+    if point.observation not in experiment.observations:
+        yield _unknown(f"{key}.observation", point.observation, "observation", experiment.observations)
+    axes = {name: values for name, values in experiment.axes.items() if name != but}
+    for name, value in point.where.items():
         if name not in axes:
-            yield _unknown(key, name, "axis", axes)
+            yield _unknown(f"{key}.where", name, "axis", axes)
         elif value not in axes[name]:
-            yield f"{key}.{name} = {value}: choose one of {axes[name]}"
-    if missing := [name for name in experiment.varied if name not in where]:
-        yield f"{key} = {where}: name one value each of {', '.join(missing)}, which the experiment varies"
+            yield f"{key}.where.{name} = {value}: choose one of {axes[name]}"
+    if missing := [name for name in experiment.varied if name in axes and name not in point.where]:
+        yield f"{key}.where = {point.where}: name one value each of {', '.join(missing)}, which the experiment varies"
 
 
-def _panel_faults(config: StudyConfig, key: str, figure: SweepFigure) -> Iterator[str]:
-    for i, panel in enumerate(figure.panels):
-        experiment = config.experiments[panel.experiment]
-        if panel.axis not in experiment.axes:
-            yield _unknown(f"{key}.panels.{i}.axis", panel.axis, "axis", experiment.axes)
-        if others := sorted(set(experiment.varied) - {panel.axis}):
-            yield f"{key}.panels.{i}.axis = {panel.axis!r}: experiment {panel.experiment!r} also varies {', '.join(others)}"
-        if panel.observation not in experiment.observations:
-            yield _unknown(f"{key}.panels.{i}.observation", panel.observation, "observation", experiment.observations)
-        score = panel.score or figure.score
-        if score in get_args(Distance) and experiment.reference is None:
-            yield f"{key}.panels.{i}: score {score!r} needs a reference, and experiment {panel.experiment!r} names none"
+def _panel_faults(study: Study, key: str, panel: Panel, score: str) -> Iterator[str]:
+    experiment = study.config.experiments[panel.experiment]
+    if panel.axis != TIME and panel.axis not in experiment.axes:
+        yield _unknown(f"{key}.axis", panel.axis, "axis", [*experiment.axes, TIME])
+    yield from _point_of_figure_faults(key, panel, experiment, but=panel.axis)
+    if panel.seed is not None:
+        yield from _seed_faults(study, key, experiment, panel.seed)
+    if panel.axis == TIME and score not in get_args(ScoreOverTime):
+        allowed = ", ".join(get_args(ScoreOverTime))
+        yield f"{key}: score {score!r} is one number for a run; for axis 'time' choose one of {allowed}"
+    if score in get_args(Distance) and experiment.reference is None:
+        yield f"{key}: score {score!r} needs a reference, and experiment {panel.experiment!r} names none"
+    if score in get_args(FlowScore) and not _is_flow(experiment):
+        yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
+
+
+def _flow_figure_faults(study: Study, key: str, figure: VorticityFigure | SpectraFigure, experiment: Experiment) -> Iterator[str]:
+    """A figure of a flow whose experiment is none, or keeps too little."""
+    if not _is_flow(experiment):
+        yield f"{key}.experiment = {figure.experiment!r}: figure {figure.kind!r} is for flows, and {experiment.system!r} is none"
+    if isinstance(figure, SpectraFigure):
+        saved = study.config.saved_members if experiment.saved_members is None else experiment.saved_members
+        if saved < 1:
+            yield f"{key}: spectra of members need saved_members of at least 1 in experiment {figure.experiment!r}"
+        return
+    yield from _seed_faults(study, key, experiment, figure.seed)
+    if beyond := [cycle for cycle in figure.cycles if cycle > experiment.cycles]:
+        yield f"{key}.cycles = {figure.cycles}: {beyond} are beyond the experiment's {experiment.cycles} cycles"
+    observation = study.config.observations.get(figure.observation)
+    if observation is not None and observation.operator in {"stride", "matrix"}:
+        yield (
+            f"{key}.observation = {figure.observation!r}: operator {observation.operator!r} does not measure whole velocities, "
+            "which the figure shows"
+        )
+
+
+def _is_flow(experiment: Experiment) -> bool:
+    """Whether an experiment's system is a flow; systems that nothing bears are named elsewhere."""
+    return experiment.system not in names("systems") or system_class(experiment.system).flow
 
 
 def _cell_faults(study: Study) -> Iterator[str]:

@@ -18,14 +18,15 @@ from masf.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHA
 from masf.dataset import read_cost, read_estimate
 from masf.exactness import EXACTNESS, NEEDED, Analyses, Reference
 from masf.files import FileFault, replacing
-from masf.scores import SCORES, score
+from masf.registry import system_class
+from masf.scores import FLOW_SCORES, SCORES, score
 from masf.study import Cell, ConfigFault, Study
 from masf.tuned import Tuned, describe, in_force, tuned_for
 
 log = logging.getLogger(__name__)
 
 SHOWN = ["rmse", "rmse_analysis", "spread_skill", "crps"]
-"""Scores in the tables for people."""
+"""Scores in the tables for people, to which those of vorticity are added for flows."""
 
 AXES = {"gap": "gap", "members": "N"}
 """Axes of an experiment that are no parameters of its system, and what tables call them."""
@@ -203,7 +204,8 @@ def summarise_costs(study: Study, name: str, costs: pd.DataFrame) -> pd.DataFram
 def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
     """A summary with labels, mean +- std in one cell, the best in bold and what is not distinguishable from it with a dagger."""
     out = _points(study, name, table)
-    for key in SHOWN:
+    is_flow = system_class(study.config.experiments[name].system).flow
+    for key in (*SHOWN, *(FLOW_SCORES if is_flow else ())):
         out[SCORES[key]] = _mean_and_std(table, key)
         if key in COMPARED:
             # Both tables are in the order of points, then filters.
@@ -309,12 +311,12 @@ def write_tables(
     for name, experiment in study.config.experiments.items():
         summary = summarise(study, name, scores)
         comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
-        sizes = ", ".join(map(str, experiment.sizes))
+        sizes, seeds = ", ".join(map(str, experiment.sizes)), len(study.seeds(experiment))
         note = (
-            f"{experiment.title}. Mean ± standard deviation over {len(study.config.seeds.test)} seeds, diverged runs left out; "
+            f"{experiment.title}. Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, diverged runs left out; "
             f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
         )
-        marks = _meaning_of_marks(len(study.config.seeds.test))
+        marks = _meaning_of_marks(seeds)
         _write_table(folder / name, summary, for_people(study, name, summary, comparison), f"{note} {marks}")
         paired = f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in bold. {marks}"
         _write_table(folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired)
@@ -333,9 +335,9 @@ def write_tables(
         _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
 
     if (tuning := study.config.tuning) is not None:
-        rows, seeds = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
+        rows, listed = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
         note = (
-            f"Parameters tuned on seeds {seeds}, which no other table reports on. Scores are the mean {SCORES[tuning.score]} "
+            f"Parameters tuned on seeds {listed}, which no other table reports on. Scores are the mean {SCORES[tuning.score]} "
             f"over these seeds; at most {tuning.trials} trials of each filter at each point, the default first; trials that "
             "diverged on a seed are never chosen."
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import scipy.stats
-from synthetic import small_study, write_results
+from synthetic import flow_study, small_study, write_results
 
 from masf.observations import Observation, Pooling
 from masf.process import ForwardProcess, make_basis
@@ -121,4 +121,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A study with results, in which free_run diverges in one seed of gap 2 and in both of gap 3."""
     study = small_study(tmp_path_factory.mktemp("results"))
     write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
+    return study
+
+
+@pytest.fixture(scope="module")
+def flows(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The same of a flow; free_run diverges in seed 1."""
+    study = flow_study(tmp_path_factory.mktemp("flows"))
+    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 1): 2})
     return study

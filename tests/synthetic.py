@@ -58,6 +58,34 @@ def exact_study(results: Path) -> Study:
     return small_study(results, experiments=experiments)
 
 
+def flow_study(results: Path, **changes: Any) -> Study:
+    """A Kolmogorov flow at gaps 2 and 3 with filters enkf and free_run, and the figures of flows."""
+    point = {"experiment": "flow", "observation": "every_fourth", "where": {"gap": 2}}
+    config: dict[str, Any] = {
+        "filters": ["enkf", "free_run"],
+        "observations": {"every_fourth": {"operator": "grid", "stride": 4, "noise": 0.1}},
+        "experiments": {
+            "flow": {
+                "title": "Flow", "system": "kolmogorov", "parameters": {"size": 16}, "observations": ["every_fourth"],
+                "gaps": [2, 3], "members": 4, "cycles": 3, "spin_up_cycles": 1, "initial_spread": 0.1,
+            },
+        },
+        "figures": {
+            "scores": {
+                "kind": "sweep", "title": "Scores", "columns": 1,
+                "panels": [
+                    {"experiment": "flow", "axis": "gap", "observation": "every_fourth", "score": "ssim"},
+                    {**point, "axis": "time", "seed": 0},
+                    {**point, "axis": "time", "seed": 1, "score": "csi"},
+                ],
+            },
+            "fields": {**point, "kind": "vorticity", "title": "Fields", "seed": 0, "cycles": [1, 3]},
+            "spectra": {**point, "kind": "spectra", "title": "Spectra"},
+        },
+    }  # fmt: skip
+    return small_study(results, **config | changes)
+
+
 def error_of(name: str, gap: int, seed: int) -> float:
     """The error of each filter's estimate: 1 for the first seed and 3 for the second, and so on."""
     return {"enkf": 1.0, "free_run": 10.0, "particle": 0.5}[name] * (1 + 2 * seed) * (gap / 2)

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from masf import flow
 from masf.assimilation import run_filter
 from masf.cell_settings import CellSettings
-from masf.dataset import Truth, read_cost, read_estimate, read_truth, write_cost, write_estimate, write_truth
+from masf.dataset import Truth, estimate, read_cost, read_estimate, read_truth, write_cost, write_estimate, write_truth
 from masf.files import FileFault, replacing
+from masf.metrics import critical_success_index, structural_similarity
 from masf.registry import make_system
 from masf.simulate import simulate
 from masf.systems.base import System
@@ -91,6 +93,19 @@ def test_estimate_survives_the_file(folder: Path, truth: Truth) -> None:
     np.testing.assert_allclose(data["rmse_forecast"], forecast_errors, rtol=1e-6)
     assert {k: data.attrs[k] for k in ATTRIBUTES} == ATTRIBUTES
     assert (data.attrs["diverged"], data.attrs["diverged_at_cycle"]) == (0, -1)
+
+
+def test_estimate_of_a_flow_and_of_nothing_else_has_scores_of_its_vorticity(folder: Path) -> None:
+    settings = dataclasses.replace(
+        SETTINGS, system="kolmogorov", parameters={"size": 16}, observation={"operator": "grid", "stride": 4, "noise": 0.1}
+    )
+    trajectory, system, _ = run_filter("enkf", {}, truth := simulate(settings))
+    fields = [flow.vorticity(x[3::3].reshape(-1, 2, 16, 16)) for x in (trajectory.mean, truth.truth)]
+    data = estimate(trajectory, truth, system, ATTRIBUTES)
+    for name, score in (("ssim", structural_similarity), ("csi", critical_success_index)):
+        assert data[name].dims == ("cycle",)
+        np.testing.assert_allclose(data[name], [score(*pair) for pair in zip(*fields, strict=True)], rtol=1e-6)
+        assert name not in read_estimate(folder / "enkf.nc")
 
 
 @pytest.mark.parametrize("name", ["truth.nc", "enkf.nc"])

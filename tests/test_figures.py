@@ -8,11 +8,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import error_of, small_study, write_results
+from synthetic import error_of, flow_study, small_study, write_results
 
-from masf.figures import Look, draw, rank_histograms, sweep, trajectories
+from masf import flow
+from masf.dataset import read_truth
+from masf.figures import draw, rank_histograms, spectra, sweep, trajectories, vorticity
+from masf.figures.look import Look
 from masf.files import FileFault
-from masf.study import ConfigFault, FilterDefinition, RankFigure, Study, SweepFigure, TrajectoryFigure
+from masf.study import (
+    ConfigFault,
+    FilterDefinition,
+    RankFigure,
+    SpectraFigure,
+    Study,
+    SweepFigure,
+    TrajectoryFigure,
+    VorticityFigure,
+)
 from masf.tables import gather
 
 GAP_SWEEP = {
@@ -100,6 +112,98 @@ def test_trajectories_say_which_filter_diverged(tmp_path: Path) -> None:
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
     plt.close(figure)
     assert "(b) EnKF: diverged" in titles
+
+
+@pytest.fixture(scope="module")
+def flow_scores(flows: Study) -> Path:
+    path = Path(flows.config.results) / "scores.parquet"
+    gather(flows)[0].to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["scores", "fields", "spectra"])
+def test_figure_of_a_flow_is_drawn_and_is_the_same_twice(name: str, flows: Study, flow_scores: Path, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        draw(flows, name, flow_scores, [tmp_path / folder / f"{name}.{suffix}" for suffix in ("pdf", "png")])
+    for suffix in ("pdf", "png"):
+        assert len(content := (tmp_path / "one" / f"{name}.{suffix}").read_bytes()) > 5000
+        assert (tmp_path / "two" / f"{name}.{suffix}").read_bytes() == content
+
+
+def test_panel_over_time_shows_forecasts_and_analyses_and_the_score_of_the_run(flows: Study, flow_scores: Path) -> None:
+    definition = flows.config.figures["scores"]
+    assert isinstance(definition, SweepFigure)
+    figure = sweep(flows, definition, pd.read_parquet(flow_scores))
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    line, legends = figure.axes[1].lines[0], [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
+    x, y = (np.asarray(values) for values in line.get_data())
+    plt.close(figure)
+    assert figure.legends == []
+    assert titles == [
+        "(a) every fourth observed",
+        "(b) every fourth observed, gap 2, seed 0",
+        "(c) every fourth observed, gap 2, seed 1",
+    ]
+    # The error of enkf is 1 after spin-up, that of its forecasts 2.
+    assert legends[1] == ["EnKF  1.000", "No assimilation  10.000"]
+    assert legends[2][1] == "No assimilation  diverged"
+    np.testing.assert_allclose(x, 0.2 * np.array([0, 1, 2, 2, 3, 4, 4, 5, 6, 6]), rtol=1e-6)
+    np.testing.assert_allclose(y[-6:], [1, 2, 1, 1, 2, 1], rtol=1e-4)
+    np.testing.assert_allclose(y[line.get_markevery()[1:]], [1, 1], rtol=1e-4)
+
+
+def test_vorticity_has_a_row_a_time_and_the_similarity_of_each_analysis(flows: Study) -> None:
+    definition = flows.config.figures["fields"]
+    assert isinstance(definition, VorticityFigure)
+    figure = vorticity(flows, definition)
+    panels = [ax for ax in figure.axes[:-1] if ax.get_visible()]
+    titles, times = [ax.get_title() for ax in panels], [ax.get_ylabel() for ax in panels if ax.get_ylabel()]
+    images = [ax.images[0] for ax in panels if ax.images]
+    numbers = [float(ax.texts[0].get_text()) for ax in panels if ax.texts]
+    arrows = [collection.N for ax in panels for collection in ax.collections]
+    cell = flows.point_cells(definition, 0)[0]
+    truth = read_truth(Path(flows.config.results) / cell.path / "truth.nc").truth[[2, 6]].reshape(2, 2, 16, 16)
+    plt.close(figure)
+    assert titles == ["truth", "measurement", "EnKF", "No assimilation", "", "", "", ""]
+    assert times == ["$t = 0.4$", "$t = 1.2$"]
+    np.testing.assert_array_equal([images[0].get_array(), images[3].get_array()], flow.vorticity(truth))
+    assert len({image.get_clim() for image in images}) == 1
+    low, high = images[0].get_clim()
+    assert low == -high
+    # Estimates are the truth plus a constant velocity after spin-up, so that their vorticity is right.
+    assert numbers[2:] == [1, 1]
+    assert max(numbers[:2]) < 0.9
+    assert arrows == [16, 16]
+
+
+def test_spectra_are_those_of_the_analyses_after_spin_up(flows: Study) -> None:
+    definition = flows.config.figures["spectra"]
+    assert isinstance(definition, SpectraFigure)
+    figure = spectra(flows, definition)
+    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in figure.axes[1].lines}
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    plt.close(figure)
+    assert labels == list(lines) == ["truth", "EnKF", "No assimilation"]
+    truths = [
+        read_truth(Path(flows.config.results) / cell.path / "truth.nc").truth[4::2].reshape(-1, 2, 16, 16)
+        for cell in flows.point_cells(definition)
+    ]
+    expected = flow.energy_spectrum(np.concatenate(truths)).mean(axis=0)
+    np.testing.assert_allclose(lines["truth"], expected[1:], rtol=1e-10)
+    # A constant velocity adds to shell 0 only, which is not shown. free_run has one seed that did not diverge.
+    np.testing.assert_allclose(lines["EnKF"][:4], expected[1:5], rtol=1e-4)
+    np.testing.assert_allclose(lines["No assimilation"][:4], flow.energy_spectrum(truths[0]).mean(axis=0)[1:5], rtol=1e-4)
+
+
+def test_figure_shows_the_filters_that_it_names(flows: Study) -> None:
+    figures = {k: v.model_dump(exclude_defaults=True) | {"filters": ["enkf"]} for k, v in flows.config.figures.items()}
+    study = flow_study(Path(flows.config.results), figures=figures)
+    for name, files in (("scores", 2), ("fields", 2), ("spectra", 4)):
+        assert len(study.figure_files(name)) == files
+        assert all(Path(file).name in {"enkf.nc", "truth.nc"} for file in study.figure_files(name))
+    figure = spectra(study, study.config.figures["spectra"])
+    assert [line.get_label() for line in figure.axes[0].lines] == ["truth", "EnKF"]
+    plt.close(figure)
 
 
 def test_every_filter_looks_different_and_a_new_one_changes_no_other(study: Study, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import torch
 
 from masf.arrays import Stream
 from masf.denoisers.gaussian import (
-    MAX_DENSE_DIMENSION,
     DenseDenoiser,
     DiagonalDenoiser,
     EnsembleDenoiser,
     GaussianDenoiser,
     ensemble_denoiser,
 )
+from masf.localization import MAX_DENSE_DIMENSION
 from masf.observations import Observation
 from masf.process import ForwardProcess, make_basis
 
@@ -165,8 +165,6 @@ def test_what_a_form_cannot_do_is_refused(problem):
         ensemble_denoiser(problem("dense", D).process, ensemble(), "diagonal")
     with pytest.raises(ValueError, match="choose one of diagonal, ensemble, localized"):
         ensemble_denoiser(problem("mask", D).process, ensemble(), "full")
-    with pytest.raises(ValueError, match=f"the most is {MAX_DENSE_DIMENSION}"):
-        ensemble_denoiser(large_process(), np.zeros((2, MAX_DENSE_DIMENSION + 1)), "localized")
 
 
 def large_process() -> ForwardProcess:
@@ -175,7 +173,8 @@ def large_process() -> ForwardProcess:
 
 
 @pytest.mark.parametrize("excess", [-1000, 1], ids=["fewer members than components", "more"])
-def test_covariance_ensemble_serves_any_dimension(excess):
+@pytest.mark.parametrize("covariance", ["ensemble", "localized"])
+def test_an_untapered_covariance_serves_any_dimension(excess, covariance):
     d = MAX_DENSE_DIMENSION + 1
-    denoiser = ensemble_denoiser(large_process(), np.zeros((d + excess, d), dtype=np.float32), "ensemble")
+    denoiser = ensemble_denoiser(large_process(), np.zeros((d + excess, d), dtype=np.float32), covariance)
     assert denoiser.mean.shape == (d,)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.ndimage
+import scipy.special
 import scipy.stats
 
 import masf.metrics
 from masf.metrics import (
+    critical_success_index,
     fair_crps,
     mean_distance,
     mean_spread,
     rank_counts,
     rmse_over_components,
     squared_energy_distance,
+    structural_similarity,
 )
 
 
@@ -106,3 +110,46 @@ def test_squared_energy_distance_is_unbiased_for_few_members(shift, bonferroni):
         y[:, 0] += shift
         found.append(squared_energy_distance(x, y))
     assert abs(np.mean(found) - expected) < bonferroni(1) * np.std(found) / np.sqrt(repeats)
+
+
+def smoothed(field: np.ndarray) -> np.ndarray:
+    """Means over the window of Wang et al. (2004), 11 x 11 points, wrapped around the grid."""
+    return scipy.ndimage.gaussian_filter(field, 1.5, mode="wrap", radius=5)
+
+
+def test_structural_similarity_is_its_definition_where_that_is_in_closed_form():
+    rng = np.random.default_rng(0)
+    truth = scipy.ndimage.gaussian_filter(rng.standard_normal((24, 32)), 1.0, mode="wrap")
+    scale = truth.max() - truth.min()
+    c1, c2 = (0.01 * scale) ** 2, (0.03 * scale) ** 2
+    mean, variance = smoothed(truth), smoothed(truth**2) - smoothed(truth) ** 2
+    assert structural_similarity(truth, truth) == pytest.approx(1.0, abs=1e-12)
+    # A shift leaves variances and covariance; a change of sign turns mean and covariance round.
+    shifted = (2 * mean * (mean + 0.1) + c1) / (mean**2 + (mean + 0.1) ** 2 + c1)
+    assert structural_similarity(truth + 0.1, truth) == pytest.approx(shifted.mean(), abs=1e-12)
+    turned = (c1 - 2 * mean**2) * (c2 - 2 * variance) / ((2 * mean**2 + c1) * (2 * variance + c2))
+    assert structural_similarity(-truth, truth) == pytest.approx(turned.mean(), abs=1e-12)
+    # No place on the grid is different from others.
+    noisy = truth + 0.1 * rng.standard_normal(truth.shape)
+    moved = [np.roll(field, (5, 11), axis=(0, 1)) for field in (noisy, truth)]
+    assert structural_similarity(*moved) == pytest.approx(structural_similarity(noisy, truth), abs=1e-12)
+
+
+def test_critical_success_index_by_hand():
+    truth = np.arange(-10.0, 10.0).reshape(4, 5)
+    # Magnitudes above their quantile 0.9, which is 9: the one at -10. Two of the estimate's are.
+    assert critical_success_index(truth, truth) == 1
+    estimate = truth.copy()
+    estimate[3, 4] = 9.5
+    assert critical_success_index(estimate, truth) == 1 / 2
+    estimate[0, 0] = 0
+    assert critical_success_index(estimate, truth) == 0
+
+
+@pytest.mark.parametrize("score", [structural_similarity, critical_success_index])
+def test_scores_of_fields_are_missing_where_the_filter_diverged_or_nothing_happens(score):
+    field = np.random.default_rng(0).standard_normal((16, 16))
+    broken = field.copy()
+    broken[3, 3] = np.nan
+    assert np.isnan(score(broken, field))
+    assert np.isnan(score(field, np.ones((16, 16))))

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from synthetic import flow_study
 
 from masf.registry import filter_class, names, system_class
 from masf.study import ConfigFault, Study, json_schemas, load_study, make_study
@@ -496,7 +497,7 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][2].update(axis="forcing"),
-            ["figures.figure4.panels.2.axis = 'forcing'", "'lorenz96_gap' also varies gap"],
+            ["figures.figure4.panels.2.where = {}", "gap, which the experiment varies"],
             id="panel that would mix the points of another axis",
         ),
         pytest.param(
@@ -511,7 +512,7 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["experiments"]["lorenz96_gap"].update(members=[10, 20]),
-            ["figures.figure4.panels.2.axis = 'gap'", "'lorenz96_gap' also varies members"],
+            ["figures.figure4.panels.2.where = {}", "members, which the experiment varies"],
             id="panel that would mix ensemble sizes",
         ),
         pytest.param(
@@ -607,6 +608,96 @@ def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], co
     for word in words:
         assert word in message
     assert "constrained-" not in message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        pytest.param(
+            lambda c: c["figures"]["fields"].update(filters=["enkf", "letkf"]),
+            ["figures.fields.filters = 'letkf'", "choose one of enkf, free_run"],
+            id="filter that the experiment does not run",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["fields"].update(cycles=[1, 4]),
+            ["figures.fields.cycles = [1, 4]", "[4] are beyond the experiment's 3 cycles"],
+            id="fields after the end",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["fields"].update(seed=7),
+            ["figures.fields.seed = 7", "[0, 1]"],
+            id="fields of a seed that is not run",
+        ),
+        pytest.param(
+            lambda c: c["observations"].update(every_fourth={"operator": "stride", "stride": 4, "noise": 0.1}),
+            ["figures.fields.observation = 'every_fourth'", "'stride' does not measure whole velocities"],
+            id="measurement that is no velocity",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["flow"].update(saved_members=0),
+            ["figures.spectra", "saved_members of at least 1"],
+            id="spectra without members",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["flow"].update(system="lorenz96", parameters={"dt": 0.01, "dimension": 8, "forcing": 8}),
+            [
+                "figures.fields.experiment = 'flow': figure 'vorticity' is for flows, and 'lorenz96' is none",
+                "figures.spectra.experiment = 'flow'",
+                "figures.scores.panels.0: score 'ssim' is for flows",
+            ],
+            id="figures of a flow that is none",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["scores"]["panels"][1].pop("seed"),
+            ["figures.scores.panels.1: axis 'time' shows a single run: it needs a seed"],
+            id="time without a seed",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["scores"]["panels"][0].update(seed=0),
+            ["figures.scores.panels.0: seed 0 is for axis 'time'"],
+            id="seed without time",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["scores"]["panels"][1].update(where={}),
+            ["figures.scores.panels.1.where = {}", "gap, which the experiment varies"],
+            id="time at many gaps",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["scores"]["panels"][0].update(where={"gap": 2}),
+            ["figures.scores.panels.0.where = 'gap'", "choose one of members, size"],
+            id="axis that is fixed",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["scores"]["panels"][1].update(score="rmse_analysis"),
+            ["figures.scores.panels.1: score 'rmse_analysis' is one number for a run", "rmse, spread_skill, rmse_forecast"],
+            id="score that has no time",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["flow"].update(seeds=[0, 5]),
+            ["experiments.flow.seeds = [0, 5]", "[5] are no test seeds"],
+            id="seeds of an experiment that are not the study's",
+        ),
+        pytest.param(
+            lambda c: c["experiments"]["flow"].update(seeds=[0]),
+            ["figures.scores.panels.2.seed = 1", "the experiment's test seeds [0]"],
+            id="seed that this experiment does not run",
+        ),
+    ],
+)
+def test_config_of_a_flow_is_refused(spoil: Callable[[dict], object], words: list[str], tmp_path: Path) -> None:
+    config = json.loads(flow_study(tmp_path).config.model_dump_json(exclude_defaults=True))
+    spoil(config)
+    message = fault_of(config)
+    for word in words:
+        assert word in message
+
+
+def test_experiment_may_run_on_some_of_the_test_seeds(config: dict[str, Any]) -> None:
+    config["experiments"]["lorenz96_gap"]["seeds"] = [1]
+    study = make_study(config, root=ROOT)
+    seeds = {name: {c.settings.seed for c in study.cells.values() if name in c.experiments} for name in config["experiments"]}
+    assert seeds == {name: {1} if name == "lorenz96_gap" else {0, 1} for name in config["experiments"]}
+    assert (study.figure_seeds("ranks"), study.figure_seeds("figure4")) == (1, 2)
 
 
 @pytest.mark.parametrize(

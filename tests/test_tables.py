@@ -18,7 +18,7 @@ from masf.dataset import read_estimate
 from masf.exactness import EXACTNESS
 from masf.files import FileFault
 from masf.metrics import rmse_over_components
-from masf.scores import SCORES, score
+from masf.scores import FLOW_SCORES, SCORES, score
 from masf.study import ConfigFault, Study
 from masf.tables import gather, write_tables
 
@@ -51,7 +51,7 @@ def test_scores_are_those_of_the_estimates_and_leave_spin_up_out(frames: tuple[p
         found = row[list(SCORES)].astype(float)
         expected = {
             "rmse": error, "rmse_analysis": error, "rmse_forecast": 2 * error, "spread_skill": 0.5, "spread_skill_forecast": 0.5,
-            "crps": error / 4, "crps_forecast": error / 2, **dict.fromkeys(EXACTNESS, np.nan),
+            "crps": error / 4, "crps_forecast": error / 2, **dict.fromkeys((*EXACTNESS, *FLOW_SCORES), np.nan),
         }  # fmt: skip
         np.testing.assert_allclose(found, [expected[name] for name in SCORES], rtol=1e-4)
         assert row["diagnostic_error"] == pytest.approx(error)
@@ -78,6 +78,17 @@ def test_diverged_runs_have_no_score_and_are_counted(frames: tuple[pd.DataFrame,
         ("free_run", 3, 1),
     }
     assert diverged[list(SCORES)].isna().all(axis=None)
+
+
+def test_tables_of_a_flow_have_the_scores_of_its_vorticity(flows: Study, tables: Path, tmp_path: Path) -> None:
+    scores, costs = gather(flows)
+    # Estimates miss the truth by a constant velocity after spin-up: their vorticity is right.
+    np.testing.assert_allclose(scores.loc[~scores["diverged"], list(FLOW_SCORES)], 1, rtol=1e-4)
+    write_tables(flows, scores, costs, folder=tmp_path, scores_path=tmp_path / "s.parquet", costs_path=tmp_path / "c.parquet")
+    table = markdown(tmp_path / "flow.md")
+    assert table["SSIM of vorticity"].tolist() == ["1.000 ± 0.000", "1.000"] * 2
+    assert table["CSI of vorticity"].tolist() == ["1.000 ± 0.000", "1.000"] * 2
+    assert set(FLOW_SCORES.values()).isdisjoint(markdown(tables / "one_gap.md"))
 
 
 def test_csv_has_mean_and_standard_deviation_over_seeds(tables: Path) -> None:

@@ -3,7 +3,8 @@
     D(x, t) = m + K (x - A m)     K = P A (A P A + Sigma)^(-1)     C = Cov(X_0 | x_t) = P - K A P
 
 with A, Sigma of the forward process at t. P is given in one of three forms: a vector (its diagonal), ensemble anomalies X
-with P = X^T X / (N - 1) (never formed; K by Woodbury in N x N), or a dense matrix (a localised ensemble covariance).
+with P = X^T X / (N - 1) (never formed; K by Woodbury in N x N), or a dense matrix (a localised ensemble covariance). Where
+that matrix would be too large, masf.denoisers.local localises in another way.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, eye, like
+from masf.localization import MAX_DENSE_DIMENSION, GridTaper
 from masf.process import ForwardProcess, MaskBasis
-
-MAX_DENSE_DIMENSION = 2_000
 
 
 class GaussianDenoiser(ABC):
@@ -141,17 +141,19 @@ class DenseDenoiser(GaussianDenoiser):
         return stream.normal((n, len(self.mean)), x) @ self._factor.mT
 
 
-def ensemble_denoiser(process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | None = None) -> GaussianDenoiser:
+def ensemble_denoiser(
+    process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | GridTaper | None = None
+) -> GaussianDenoiser:
     """The Gaussian denoiser with the mean and covariance of ``ensemble`` (N, d).
 
     Args:
         process: the forward process.
         ensemble: (N, d).
-        covariance: "diagonal", "ensemble", or "localized" (the ensemble's, times ``taper``; dense).
-        taper: (d, d), for "localized"; None tapers nothing.
+        covariance: "diagonal", "ensemble", or "localized" (the ensemble's, by ``taper``).
+        taper: of masf.localization.make_taper, for "localized"; None tapers nothing.
 
     Raises:
-        ValueError: for another ``covariance``, or a dimension too large for a dense matrix.
+        ValueError: for another ``covariance``.
     """
     xp = array_namespace(ensemble)
     mean = xp.mean(ensemble, axis=0)
@@ -160,14 +162,14 @@ def ensemble_denoiser(process: ForwardProcess, ensemble: Array, covariance: str,
     if covariance not in {"ensemble", "localized"}:
         raise ValueError(f"covariance {covariance!r}: choose one of diagonal, ensemble, localized")
     n, d = ensemble.shape
-    if covariance == "ensemble":
-        if n <= d or d > MAX_DENSE_DIMENSION:
-            return EnsembleDenoiser(process, mean, ensemble - mean)
-        taper = None  # the same covariance, and the smaller of the two systems
-    if d > MAX_DENSE_DIMENSION:
-        raise ValueError(
-            f"covariance 'localized' forms a {d} x {d} matrix: the most is {MAX_DENSE_DIMENSION}; use 'ensemble' or 'diagonal'"
-        )
     anomalies = ensemble - mean
+    if covariance == "localized" and isinstance(taper, GridTaper):
+        from masf.denoisers.local import LocalDenoiser
+
+        return LocalDenoiser(process, mean, anomalies, taper)
+    if covariance == "ensemble":
+        taper = None
+    if taper is None and (d > MAX_DENSE_DIMENSION or (covariance == "ensemble" and n <= d)):
+        return EnsembleDenoiser(process, mean, anomalies)
     dense = anomalies.mT @ anomalies / (n - 1)
     return DenseDenoiser(process, mean, dense if taper is None else dense * taper)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from masf.arrays import Array, Stream, like
 from masf.denoisers.gaussian import GaussianDenoiser, ensemble_denoiser
-from masf.localization import taper_matrix
+from masf.localization import make_taper
 from masf.process import ForwardProcess
 from masf.systems.base import System
 
@@ -50,8 +50,7 @@ class GaussianFamily:
 
     def __init__(self, system: System, radii: Sequence[float | None], x: Array) -> None:
         """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no grid."""
-        tapers = [taper_matrix(system, radius) for radius in radii]
-        self.tapers = [None if taper is None else like(taper, x) for taper in tapers]
+        self.tapers = [make_taper(system, radius, x) for radius in radii]
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> list[GaussianDenoiser]:
         """The denoisers for the mean and covariance of ``ensemble`` (N, d)."""

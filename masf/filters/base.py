@@ -53,7 +53,7 @@ class Setup:
     Attributes:
         system: the dynamical system, also the filter's forecast model.
         observation: H and R.
-        initial_mean: (d,) mean of the initial distribution N(initial_mean, initial_spread^2 I).
+        initial_mean: (d,) mean of the initial distribution, from which the system draws perturbations.
         initial_spread: its standard deviation.
         stream: the filter's own random numbers.
         prior: file of the pretrained prior, for filters that use one.
@@ -99,6 +99,10 @@ class Filter(ABC):
     @abstractmethod
     def analyse(self, state: Any, y: Array) -> Any:
         """The state given the measurement y (m,)."""
+
+    def project(self, state: Any) -> Any:
+        """The analysis ``state`` as the model admits it, such as a velocity without divergence; see System.project."""
+        return self.system.project(state)
 
     def moments(self, state: Any) -> tuple[Array, Array]:
         """Mean (d,) and standard deviation (d,) of the state."""
@@ -152,8 +156,7 @@ def perturbed_innovations(ensemble: Array, y: Array, observation: Observation, s
 
 def initial_draws(setup: Setup, n: int) -> Array:
     """n draws (n, d) from the initial distribution, for filters that bring their own ensemble."""
-    shape = (n, setup.system.dimension)
-    return setup.initial_mean + setup.initial_spread * setup.stream.normal(shape, setup.initial_mean)
+    return setup.initial_mean + setup.initial_spread * setup.system.perturbations(n, setup.initial_mean, setup.stream)
 
 
 def ensemble_needs_members(ensemble: np.ndarray) -> None:

@@ -2,17 +2,27 @@
 
     x_i <- x_i + K (y + eta_i - H x_i)     K = P H^T (H P H^T + R)^(-1)     P = rho o X^T X / (N - 1)
 
-rho is the Gaspari-Cohn taper in the space of the state, so any H is served. P is formed: for d up to a few thousand.
+rho is the Gaspari-Cohn taper in the space of the state, so any H is served. That forms P. For states too long for it, and on
+grids of more than one axis, the taper is on the distance of the measurements from the grid points and from one another,
+
+    K = (rho o P H^T) (rho o H P H^T + R)^(-1)     P = X^T X / (N - 1),
+
+which is the same where H is a mask; of rho o P H^T only the pairs of points and measurements are formed that are near.
 """
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, like
 from masf.filters.base import Filter, LocalizedParameters, Setup, inflate, perturbed_innovations
-from masf.localization import taper_matrix
+from masf.localization import GridTaper, gaspari_cohn, local_observations, make_taper, observation_places, torus_distances
 from masf.observations import Observation
+
+MOST_MEASUREMENTS = 6_000
+"""The most measurements whose covariance is formed."""
+NUMBERS_AT_ONCE = 2**24
+"""Numbers that are held in memory at a time for pairs of points and measurements."""
 
 
 def localized_increments(ensemble: Array, innovations: Array, observation: Observation, taper: Array | None) -> Array:
@@ -27,17 +37,64 @@ def localized_increments(ensemble: Array, innovations: Array, observation: Obser
     return xp.linalg.solve(innovation_covariance, innovations.mT).mT @ cross.mT
 
 
+class MeasurementTaper:
+    """The taper between grid points and measurements, and between measurements.
+
+    Attributes:
+        near: (P, k) the measurements near each point.
+        weights: (P, k) their tapers.
+        between: (m, m) tapers between the measurements.
+    """
+
+    def __init__(self, observation: Observation, grid: tuple[int, ...], radius: float, x: Array) -> None:
+        """``x`` gives namespace, dtype and device. Raises ValueError for too many measurements, or one without a place."""
+        if observation.size > MOST_MEASUREMENTS:
+            raise ValueError(
+                f"filter 'enkf_localized' forms the covariance of {observation.size} measurements: the most is "
+                f"{MOST_MEASUREMENTS}; use 'letkf', or observe fewer"
+            )
+        places = observation_places(observation, grid)
+        near, weights = local_observations(places, grid, radius)
+        self.near, self.weights = array_namespace(x).asarray(near, device=device(x)), like(weights, x)
+        self.between = like(gaspari_cohn(torus_distances(places, places, grid), radius), x)
+
+    def increments(self, ensemble: Array, innovations: Array, observation: Observation) -> Array:
+        """K (innovations) (N, d) for innovations (N, m)."""
+        xp = array_namespace(ensemble)
+        n, points = len(ensemble), len(self.near)
+        anomalies = ensemble - xp.mean(ensemble, axis=0)
+        observed = observation.apply(anomalies)
+        covariance = self.between * (observed.mT @ observed) / (n - 1) + like(observation.covariance, ensemble)
+        solved = xp.linalg.solve(covariance, innovations.mT)
+        at_points = xp.permute_dims(anomalies.reshape(n, -1, points), (2, 1, 0))
+        parts = []
+        chunk = max(1, NUMBERS_AT_ONCE // (3 * n * self.near.shape[1]))
+        for start in range(0, points, chunk):
+            part = slice(start, start + chunk)
+            near = self.near[part]
+            # (points, fields, k) covariances of fields and measurements, times (points, k, N).
+            cross = at_points[part] @ xp.permute_dims(observed.mT[near], (0, 2, 1)) * self.weights[part, None]
+            parts.append(cross @ solved[near])
+        return xp.permute_dims(xp.concat(parts), (2, 1, 0)).reshape(ensemble.shape) / (n - 1)
+
+
 class LocalizedEnKF(Filter):
     Parameters = LocalizedParameters
 
     def __init__(self, parameters: LocalizedParameters, setup: Setup) -> None:
+        """Raises ValueError where components or measurements have no place, or the measurements are too many."""
         super().__init__(parameters, setup)
-        taper = taper_matrix(setup.system, parameters.localization_radius)
-        self.taper = None if taper is None else like(taper, setup.initial_mean)
+        self.taper = make_taper(setup.system, parameters.localization_radius, setup.initial_mean)
+        self.near = None
+        if isinstance(self.taper, GridTaper):
+            self.near = MeasurementTaper(setup.observation, self.taper.grid, self.taper.radius, setup.initial_mean)
 
     def analyse(self, state: Array, y: Array) -> Array:
         innovations = perturbed_innovations(state, y, self.observation, self.stream)
-        increments = localized_increments(state, innovations, self.observation, self.taper)
+        if self.near is not None:
+            increments = self.near.increments(state, innovations, self.observation)
+        else:
+            increments = localized_increments(state, innovations, self.observation, self.taper)
         return inflate(state + increments, self.parameters.inflation)
 
 

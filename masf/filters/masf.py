@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from array_api_compat import is_torch_array
 from pydantic import Field
 
-from masf.arrays import Array, like
+from masf.arrays import Array
 from masf.denoisers.gaussian import ensemble_denoiser
 from masf.filters.base import EnsembleParameters, Filter, FilterParameters, Setup, inflate
-from masf.localization import taper_matrix
+from masf.localization import make_taper
 from masf.process import ForwardProcess, make_basis
 from masf.samplers import Denoiser, coupled, time_grid
 
@@ -64,8 +64,7 @@ class MASF(Filter):
             self._load_prior()
         else:
             radius = parameters.localization_radius if parameters.covariance == "localized" else None
-            taper = taper_matrix(setup.system, radius)
-            self.taper = None if taper is None else like(taper, setup.initial_mean)
+            self.taper = make_taper(setup.system, radius, setup.initial_mean)
 
     def _load_prior(self) -> None:
         if self.setup.prior is None:

@@ -28,6 +28,8 @@ class System(ABC):
     linear: ClassVar[bool] = False
     translation_invariant: ClassVar[bool] = False
     """Whether the components sit on a periodic grid and all obey the same equation."""
+    flow: ClassVar[bool] = False
+    """Whether states are velocities (2, n, n) as in masf.flow, which have a vorticity and an energy spectrum."""
 
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
@@ -52,6 +54,20 @@ class System(ABC):
     @abstractmethod
     def typical_state(self, stream: Stream) -> np.ndarray:
         """One state (d,) of the long-run distribution, in float64."""
+
+    def perturbations(self, n: int, x: Array, stream: Stream) -> Array:
+        """n draws (n, d) that ensembles start from: mean 0 and variance 1 in each component, with the namespace of ``x``.
+
+        White noise, unless the system's states are smooth.
+        """
+        return stream.normal((n, self.dimension), x)
+
+    def project(self, x: Array) -> Array:
+        """The states that the model admits nearest to the states (..., d): every analysis ends with this.
+
+        All states, unless the model constrains them.
+        """
+        return x
 
     def component_name(self, i: int) -> str:
         """What figures call component i, in LaTeX."""

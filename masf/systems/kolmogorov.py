@@ -60,6 +60,7 @@ class Kolmogorov(System):
 
     Parameters = KolmogorovParameters
     space = ("velocity", "y", "x")
+    flow = True
 
     def __init__(self, parameters: KolmogorovParameters) -> None:
         super().__init__(parameters)
@@ -96,13 +97,25 @@ class Kolmogorov(System):
         return np.ceil(self.dt * self._fastest * SLOWEST * LADDER**rungs / COURANT_NUMBER).astype(int)
 
     def _advance(self, x: Array, count: int) -> Array:
-        """States (N, d) one ``dt`` later, in ``count`` inner steps."""
-        xp, c = array_namespace(x), self._coefficients_for(x, count)
+        """States (N, d) one ``dt`` later, in ``count`` inner steps; with no step, their projection."""
+        xp, c = array_namespace(x), self._coefficients_for(x, max(count, 1))
         # From members, components, y, x to the order of the solver: components, members, x, y.
         w = (c["curl"] * _spectrum(xp.permute_dims(x.reshape(-1, *self.shape), (1, 0, 3, 2)))).sum(0)
         for _ in range(count):
             w = _inner_step(w, c)
         return xp.permute_dims(_velocity(w, c), (1, 0, 3, 2)).reshape(x.shape)
+
+    def project(self, x: Array) -> Array:
+        """The part of states (..., d) that is free of divergence and keeps to |k| < n/3, as the states are that a step leaves."""
+        return self._advance(x.reshape(-1, self.dimension), 0).reshape(x.shape)
+
+    def perturbations(self, n: int, x: Array, stream: Stream) -> Array:
+        """Divergence-free fields (n, d) with the expected spectrum of the random initial fields (chosen).
+
+        The energy of white noise would be in the smallest eddies of the grid, where no forecast error of this flow has it.
+        """
+        noise = stream.normal((n, *self.grid), x)
+        return smooth_velocity(noise).reshape(n, self.dimension)
 
     def typical_state(self, stream: Stream) -> np.ndarray:
         x = random_velocity(self.parameters.size, stream).reshape(-1)
@@ -212,17 +225,26 @@ def _inner_step(w: Array, c: dict[str, Array]) -> Array:
     return k2
 
 
-def random_velocity(n: int, stream: Stream) -> np.ndarray:
-    """A random divergence-free velocity (2, n, n), in float64: energy peaked at wavenumber 4 and maximum speed 3.
+def smooth_velocity(noise: Array) -> Array:
+    """Random divergence-free velocities (..., 2, n, n) from white noise (..., n, n): energy peaked at wavenumber 4.
 
     Fourier coefficients are independent and normal, with the expected energy in a shell of wavenumber k proportional to
-    k^4 exp(-2 (k/4)^2) (chosen).
+    k^4 exp(-2 (k/4)^2) up to n/3 (chosen), and the expected square of both components is 1.
     """
+    n = noise.shape[-1]
     kx, ky = flow.wavenumbers(n)
     k = np.sqrt(kx**2 + ky**2)
     # Energy in a shell goes as k |w|^2 / k^2, and w is white noise times this.
-    noise = flow.fft2(stream.normal((n, n), np.empty(0)))
-    velocity = flow.velocity(flow.ifft2(noise * k**2.5 * np.exp(-((k / INITIAL_WAVENUMBER) ** 2))))
+    shape = k**2.5 * np.exp(-((k / INITIAL_WAVENUMBER) ** 2)) * (k < n / 3)
+    square = np.divide(shape, k, out=np.zeros_like(k), where=k > 0) ** 2
+    square[:, 1:-1] *= 2  # wavenumbers 0 < kx < n/2 stand for -kx as well
+    shape *= n * np.sqrt(2 / square.sum())
+    return flow.velocity(flow.ifft2(flow.fft2(noise) * flow.spectral(shape, noise)))
+
+
+def random_velocity(n: int, stream: Stream) -> np.ndarray:
+    """A random field of :func:`smooth_velocity` (2, n, n), in float64, at a maximum speed of 3."""
+    velocity = smooth_velocity(stream.normal((n, n), np.empty(0)))
     return velocity * (INITIAL_SPEED / np.sqrt((velocity**2).sum(0).max()))
 
 

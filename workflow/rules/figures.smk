@@ -27,7 +27,7 @@ rule plot:
     params:
         title=lambda wildcards: figure_of(wildcards).title,
         kind=lambda wildcards: figure_of(wildcards).kind,
-        seeds=len(STUDY.config.seeds.test),
+        seeds=lambda wildcards: STUDY.figure_seeds(wildcards.figure),
         version=code_version("figures"),
     shell:
         "masf plot {wildcards.figure} --study {input.study:q} --scores {input.scores:q}"

@@ -1,0 +1,59 @@
+"""Stage plot: the figures of the config, in PDF and PNG, sized for a page of 7 inches. Each kind has a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from masf.figures.look import STYLE
+from masf.figures.ranks import rank_histograms
+from masf.figures.spectra import spectra
+from masf.figures.sweep import sweep
+from masf.figures.trajectories import trajectories
+from masf.figures.vorticity import vorticity
+from masf.files import FileFault, replacing
+from masf.study import ConfigFault, RankFigure, SpectraFigure, Study, SweepFigure, VorticityFigure
+
+
+def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None:
+    """Draws the figure ``name`` of the config into each of ``outputs``.
+
+    Raises:
+        ConfigFault: if the config has no such figure.
+        FileFault: if the scores, or a result that the figure shows, cannot be read.
+    """
+    if name not in study.config.figures:
+        raise ConfigFault(f"figure {name!r}: choose one of {', '.join(study.config.figures) or 'none in this config'}")
+    definition = study.config.figures[name]
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        if isinstance(definition, SweepFigure):
+            figure = sweep(study, definition, _read_scores(scores))
+        elif isinstance(definition, RankFigure):
+            figure = rank_histograms(study, definition)
+        elif isinstance(definition, VorticityFigure):
+            figure = vorticity(study, definition)
+        elif isinstance(definition, SpectraFigure):
+            figure = spectra(study, definition)
+        else:
+            figure = trajectories(study, definition)
+        for output in outputs:
+            # No date in a PDF and no version in a PNG: the same data give the same file.
+            metadata: dict[str, object] = {"CreationDate": None} if output.suffix == ".pdf" else {"Software": None}
+            with replacing(output) as temporary:
+                figure.savefig(temporary, format=output.suffix.removeprefix("."), metadata=metadata)
+        plt.close(figure)
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise FileFault(path, f"cannot be read as scores ({error})", "run stage aggregate again") from error
