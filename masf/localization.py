@@ -32,8 +32,8 @@ def gaspari_cohn(distances: np.ndarray, radius: float) -> np.ndarray:
     return np.where(z <= 1, inner, np.where(z < 2, outer, 0.0))
 
 
-def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
-    """The Gaspari-Cohn taper (P, P) between the P points of a periodic grid, for the covariance (Houtekamer and Mitchell 2001).
+def taper_row(grid: tuple[int, ...], radius: float) -> np.ndarray:
+    """The Gaspari-Cohn taper (*grid) between the first point of a periodic grid and all its points.
 
     A support longer than the grid would overlap itself and leave negative eigenvalues. The taper is therefore wrapped around
     the grid (the sum over its periodic images, a correlation at any radius) and scaled to 1 at distance 0; up to a radius of
@@ -44,10 +44,16 @@ def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
         turns = int(np.ceil(2 * radius / n))
         images = np.arange(n) + n * np.arange(-turns - 1, turns + 1)[:, None]
         squares = np.add.outer(squares, images**2)
-    row = gaspari_cohn(np.sqrt(squares), radius).sum(axis=tuple(range(0, squares.ndim, 2))).ravel()
+    row = gaspari_cohn(np.sqrt(squares), radius).sum(axis=tuple(range(0, squares.ndim, 2)))
+    return row / row.flat[0]
+
+
+def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
+    """The taper (P, P) between the P points of a periodic grid, for the covariance (Houtekamer and Mitchell 2001)."""
+    row = taper_row(grid, radius).ravel()
     points = np.stack(np.unravel_index(np.arange(len(row)), grid))
     offsets = points[:, :, None] - points[:, None, :]
-    return (row / row[0])[np.ravel_multi_index(tuple(offsets), grid, mode="wrap")]
+    return row[np.ravel_multi_index(tuple(offsets), grid, mode="wrap")]
 
 
 def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:

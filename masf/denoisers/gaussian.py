@@ -3,18 +3,25 @@
     D(x, t) = m + K (x - A m)     K = P A (A P A + Sigma)^(-1)     C = Cov(X_0 | x_t) = P - K A P
 
 with A, Sigma of the forward process at t. P is given in one of three forms: a vector (its diagonal), ensemble anomalies X
-with P = X^T X / (N - 1) (never formed; K by Woodbury in N x N), or a dense matrix (a localised ensemble covariance).
+with P = X^T X / (N - 1) (never formed; K by Woodbury in N x N), or a dense matrix (a localised ensemble covariance). On a long
+ring a localised covariance is banded: masf.denoisers.ring.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, eye, like
-from masf.process import ForwardProcess, MaskBasis
+from masf.localization import taper_matrix
+from masf.process import Basis, ForwardProcess, MaskBasis
+from masf.systems.base import System
+
+if TYPE_CHECKING:
+    from masf.denoisers.ring import RingTaper
 
 MAX_DENSE_DIMENSION = 2_000
 
@@ -141,14 +148,38 @@ class DenseDenoiser(GaussianDenoiser):
         return stream.normal((n, len(self.mean)), x) @ self._factor.mT
 
 
-def ensemble_denoiser(process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | None = None) -> GaussianDenoiser:
+def denoiser_taper(system: System, radius: float | None, basis: Basis, x: Array) -> Array | RingTaper | None:
+    """The taper of a localised Gaussian denoiser: a matrix (d, d), or in blocks for a mask on a long ring; None tapers nothing.
+
+    Args:
+        system: whose components are tapered.
+        radius: half of the taper's support, in grid points, or None.
+        basis: of the forward process.
+        x: gives namespace, dtype and device.
+
+    Raises:
+        ValueError: if a radius is asked for where components have no place in space.
+    """
+    from masf.denoisers.ring import ring_taper
+
+    if radius is not None and system.grid == (system.dimension,) and isinstance(basis, MaskBasis):
+        blocks = ring_taper(system.dimension, radius, x)
+        if blocks is not None:
+            return blocks
+    taper = taper_matrix(system, radius)
+    return None if taper is None else like(taper, x)
+
+
+def ensemble_denoiser(
+    process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | RingTaper | None = None
+) -> GaussianDenoiser:
     """The Gaussian denoiser with the mean and covariance of ``ensemble`` (N, d).
 
     Args:
         process: the forward process.
         ensemble: (N, d).
-        covariance: "diagonal", "ensemble", or "localized" (the ensemble's, times ``taper``; dense).
-        taper: (d, d), for "localized"; None tapers nothing.
+        covariance: "diagonal", "ensemble", or "localized" (the ensemble's, times ``taper``).
+        taper: of denoiser_taper, for "localized"; None tapers nothing.
 
     Raises:
         ValueError: for another ``covariance``, or a dimension too large for a dense matrix.
@@ -159,7 +190,11 @@ def ensemble_denoiser(process: ForwardProcess, ensemble: Array, covariance: str,
         return DiagonalDenoiser(process, mean, xp.var(ensemble, axis=0, correction=1))
     if covariance not in {"ensemble", "localized"}:
         raise ValueError(f"covariance {covariance!r}: choose one of diagonal, ensemble, localized")
+    from masf.denoisers.ring import RingDenoiser, RingTaper
+
     n, d = ensemble.shape
+    if isinstance(taper, RingTaper) and covariance == "localized":
+        return RingDenoiser(process, mean, ensemble - mean, taper)
     if covariance == "ensemble":
         if n <= d or d > MAX_DENSE_DIMENSION:
             return EnsembleDenoiser(process, mean, ensemble - mean)

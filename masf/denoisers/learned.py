@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from masf.arrays import Array, Stream, like
-from masf.denoisers.gaussian import GaussianDenoiser, ensemble_denoiser
-from masf.localization import taper_matrix
-from masf.process import ForwardProcess
+from masf.denoisers.gaussian import GaussianDenoiser, denoiser_taper, ensemble_denoiser
+from masf.process import Basis, ForwardProcess
 from masf.systems.base import System
 
 MOST_NEIGHBOURS = 5
@@ -48,10 +47,9 @@ def _neighbours(dimension: int) -> int:
 class GaussianFamily:
     """Gaussian denoisers of one ensemble with several localisation radii; the first is the one that a network corrects."""
 
-    def __init__(self, system: System, radii: Sequence[float | None], x: Array) -> None:
+    def __init__(self, system: System, radii: Sequence[float | None], basis: Basis, x: Array) -> None:
         """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no grid."""
-        tapers = [taper_matrix(system, radius) for radius in radii]
-        self.tapers = [None if taper is None else like(taper, x) for taper in tapers]
+        self.tapers = [denoiser_taper(system, radius, basis, x) for radius in radii]
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> list[GaussianDenoiser]:
         """The denoisers for the mean and covariance of ``ensemble`` (N, d)."""
