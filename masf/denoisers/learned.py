@@ -25,6 +25,8 @@ from masf.systems.base import System
 
 MOST_NEIGHBOURS = 5
 """Correlations are taken with neighbours up to this many components away."""
+COMPONENTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
+"""Components, of all states together, that pass through the network at a time: on a CPU as many as its caches hold."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ class LearnedDenoiser:
     @torch.no_grad()
     def __call__(self, x: Tensor, t: float) -> Tensor:
         answer = self.gaussian(x, t)
-        return answer + self._at(t)[0] * self.network(self.features(x, t, answer))
+        rows = max(1, COMPONENTS_AT_ONCE[x.device.type] // x.shape[-1])
+        parts = [self.network(part) for part in torch.split(self.features(x, t, answer), rows)]
+        return answer + self._at(t)[0] * torch.cat(parts)
 
     def residual(self, x: Tensor, t: float, stream: Stream) -> Tensor:
         return self.gaussian.residual(x, t, stream)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class CircularConv(nn.Conv1d):
     """One-dimensional convolution on a ring, for states (batch, channel, 1, component) laid out with the channel innermost.
 
-    In that layout a convolution is one product of matrices, two to three times as fast on a CPU as ``Conv1d``, whose weights it has.
+    In that layout a convolution is one product of matrices, on a CPU more than twice as fast as ``Conv1d``, whose weights it has.
     """
 
     def forward(self, x: Tensor) -> Tensor:

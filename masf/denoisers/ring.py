@@ -1,14 +1,14 @@
-"""The denoiser of a Gaussian prior with a tapered covariance on a long ring, in closed form: masf.denoisers.gaussian in time linear in d.
+"""The denoiser of a Gaussian prior with a tapered covariance on a long ring, in closed form and in a time linear in d.
 
-Where the process is diagonal, S = A P A + Sigma reaches no further than the taper does. Cut into p = 2^k blocks of neighbours, it is
-block tridiagonal and cyclic, with D_i on its diagonal and U_i between block i and the next. Block cyclic reduction eliminates every
-second block, which leaves a matrix of the same form with half as many, until a single one is left: for an even block i, the next
-one o and the one before it o',
+The equations are those of masf.denoisers.gaussian. Where the process is diagonal, S = A P A + Sigma reaches no further than the
+taper does. Cut into p = 2^k blocks of neighbours, it is block tridiagonal and cyclic, with D_i on its diagonal and U_i between
+block i and the next. Block cyclic reduction eliminates every second block, which leaves a matrix of the same form with half as
+many, until a single one is left: for an even block i, the next one o and the one before it o',
 
     D_i <- D_i - U_i D_o^(-1) U_i^T - U_o'^T D_o'^(-1) U_o'      U_i <- -U_i D_o^(-1) U_o.
 
-That is a Cholesky factorisation of S in another order, exact and stable (Golub and Van Loan, Matrix Computations, section 4.5), and
-consists of products of many small matrices at once. The diagonal of C takes those blocks of S^(-1) where S itself has blocks; they
+That is a Cholesky factorisation of S in another order, exact and stable (Golub and Van Loan, Matrix Computations, section 4.5),
+made of products of many small matrices at once. The diagonal of C takes those blocks of S^(-1) where S itself has blocks; they
 follow by the same recursion, backward (Takahashi's equations).
 """
 
@@ -200,7 +200,7 @@ class RingDenoiser(GaussianDenoiser):
         """Diagonal of P - (A P)^T S^(-1) A P: a column of A P lies in one block and one of its neighbours."""
         xp, p, inverse = array_namespace(self.mean), self.covariance, self._reduction(t).inverse_blocks()
         a = self._coefficient(self.process.A(t), 0.0)
-        own, after, before = a * p.diagonal, xp.roll(a, -1, axis=0) * p.upper.mT, xp.roll(a, 1, axis=0) * xp.roll(p.upper, 1, axis=0)
+        own, after, before = a * p.diagonal, xp.roll(a, -1, axis=0) * p.upper.mT, xp.roll(a * p.upper, 1, axis=0)
         following, preceding = xp.roll(inverse.diagonal, -1, axis=0), xp.roll(inverse.diagonal, 1, axis=0)
         to_before = xp.roll(inverse.upper, 1, axis=0).mT
         explained = own * (inverse.diagonal @ own + 2 * (inverse.upper @ after + to_before @ before))

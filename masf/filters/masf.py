@@ -74,9 +74,7 @@ class MASF(Filter):
         from masf.prior import load
 
         self.prior = load(self.setup.prior, self.system, str(self.setup.initial_mean.device))
-        self.family = GaussianFamily(
-            self.system, self.prior.settings.localization_radii, self.basis, self.setup.initial_mean
-        )
+        self.family = GaussianFamily(self.system, self.prior.settings.localization_radii, self.basis, self.setup.initial_mean)
 
     @classmethod
     def needs_torch(cls, parameters: MASFParameters) -> bool:
