@@ -22,8 +22,10 @@ DEVICES = ("auto", "cpu", "cuda")
 
 def like(values: Any, x: Array) -> Array:
     """``values`` (anything numpy understands) as an array with the namespace, dtype and device of ``x``."""
-    xp = array_namespace(x)
-    return xp.asarray(np.asarray(values, dtype=np.float64), dtype=x.dtype, device=device(x))
+    values = np.asarray(values, dtype=np.float64)
+    if is_torch_array(x):  # called often enough to spare the detour
+        return sys.modules["torch"].asarray(values, dtype=x.dtype, device=x.device)
+    return array_namespace(x).asarray(values, dtype=x.dtype, device=device(x))
 
 
 def to_numpy(x: Array) -> np.ndarray:

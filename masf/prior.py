@@ -127,7 +127,7 @@ class Worlds:
         self.basis = make_basis(self.observation)
         self.times = time_grid(settings.sampler_steps)
         self.climate, self._starts = self._sample_climate()
-        self.family = GaussianFamily(system, settings.localization_radii, self._starts)
+        self.family = GaussianFamily(system, settings.localization_radii, self.basis, self._starts)
         self.held_out: tuple[Tensor, Tensor]
 
     def _sample_climate(self) -> tuple[Climate, Tensor]:

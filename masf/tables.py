@@ -56,7 +56,8 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         reference = _reference(cell, reference_data)
         for name in cell.filters:
             path = folder / f"{name}.nc"
-            data = reference_data if name == cell.reference else read_estimate(path, *needed)
+            known = reference_data if name == cell.reference else None
+            data = read_estimate(path, *needed) if known is None else known
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
                 raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
             parameters, source = data.attrs.get("filter_parameters", "{}"), data.attrs.get("parameter_source", "")

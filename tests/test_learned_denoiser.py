@@ -117,7 +117,7 @@ def test_one_family_of_gaussian_denoisers_has_one_member_a_radius(problem):
     problem = problem("mask", 8)
     ensemble, x = tensor(problem.prior_draws(5, seed=1)), tensor(problem.prior_draws(3, seed=2))
     system = make_system("lorenz96", {"dt": 0.01, "dimension": 8, "forcing": 8.0})
-    free, narrow = GaussianFamily(system, [None, 0.4], ensemble)(problem.process, ensemble)
+    free, narrow = GaussianFamily(system, [None, 0.4], problem.process.basis, ensemble)(problem.process, ensemble)
     torch.testing.assert_close(free(x, 0.5), ensemble_denoiser(problem.process, ensemble, "localized")(x, 0.5))
     # A taper that reaches no neighbour leaves the diagonal.
     torch.testing.assert_close(narrow(x, 0.5), ensemble_denoiser(problem.process, ensemble, "diagonal")(x, 0.5))

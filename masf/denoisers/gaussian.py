@@ -3,20 +3,25 @@
     D(x, t) = m + K (x - A m)     K = P A (A P A + Sigma)^(-1)     C = Cov(X_0 | x_t) = P - K A P
 
 with A, Sigma of the forward process at t. P is given in one of three forms: a vector (its diagonal), ensemble anomalies X
-with P = X^T X / (N - 1) (never formed; K by Woodbury in N x N), or a dense matrix (a localised ensemble covariance). Where
-that matrix would be too large, masf.denoisers.local localises in another way.
+with P = X^T X / (N - 1) (never formed; K by Woodbury in N x N), or a dense matrix (a localised ensemble covariance). On a long
+ring a localised covariance is banded: masf.denoisers.ring. On large grids masf.denoisers.local localises in another way.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, eye, like
-from masf.localization import MAX_DENSE_DIMENSION, GridTaper
-from masf.process import ForwardProcess, MaskBasis
+from masf.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper
+from masf.process import Basis, ForwardProcess, MaskBasis
+from masf.systems.base import System
+
+if TYPE_CHECKING:
+    from masf.denoisers.ring import RingTaper
 
 
 class GaussianDenoiser(ABC):
@@ -141,8 +146,29 @@ class DenseDenoiser(GaussianDenoiser):
         return stream.normal((n, len(self.mean)), x) @ self._factor.mT
 
 
+def denoiser_taper(system: System, radius: float | None, basis: Basis, x: Array) -> Array | RingTaper | GridTaper | None:
+    """The taper of a localised Gaussian denoiser: in blocks for a mask on a long ring, else of make_taper; None tapers nothing.
+
+    Args:
+        system: whose components are tapered.
+        radius: half of the taper's support, in grid points, or None.
+        basis: of the forward process.
+        x: gives namespace, dtype and device.
+
+    Raises:
+        ValueError: if a radius is asked for where components have no place in space.
+    """
+    from masf.denoisers.ring import ring_taper
+
+    if radius is not None and system.grid == (system.dimension,) and isinstance(basis, MaskBasis):
+        blocks = ring_taper(system.dimension, radius, x)
+        if blocks is not None:
+            return blocks
+    return make_taper(system, radius, x)
+
+
 def ensemble_denoiser(
-    process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | GridTaper | None = None
+    process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | RingTaper | GridTaper | None = None
 ) -> GaussianDenoiser:
     """The Gaussian denoiser with the mean and covariance of ``ensemble`` (N, d).
 
@@ -150,7 +176,7 @@ def ensemble_denoiser(
         process: the forward process.
         ensemble: (N, d).
         covariance: "diagonal", "ensemble", or "localized" (the ensemble's, by ``taper``).
-        taper: of masf.localization.make_taper, for "localized"; None tapers nothing.
+        taper: of denoiser_taper, for "localized"; None tapers nothing.
 
     Raises:
         ValueError: for another ``covariance``.
@@ -161,11 +187,14 @@ def ensemble_denoiser(
         return DiagonalDenoiser(process, mean, xp.var(ensemble, axis=0, correction=1))
     if covariance not in {"ensemble", "localized"}:
         raise ValueError(f"covariance {covariance!r}: choose one of diagonal, ensemble, localized")
+    from masf.denoisers.local import LocalDenoiser
+    from masf.denoisers.ring import RingDenoiser, RingTaper
+
     n, d = ensemble.shape
     anomalies = ensemble - mean
+    if covariance == "localized" and isinstance(taper, RingTaper):
+        return RingDenoiser(process, mean, anomalies, taper)
     if covariance == "localized" and isinstance(taper, GridTaper):
-        from masf.denoisers.local import LocalDenoiser
-
         return LocalDenoiser(process, mean, anomalies, taper)
     if covariance == "ensemble":
         taper = None

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from masf.arrays import Array, Stream, like
-from masf.denoisers.gaussian import GaussianDenoiser, ensemble_denoiser
-from masf.localization import make_taper
-from masf.process import ForwardProcess
+from masf.denoisers.gaussian import GaussianDenoiser, denoiser_taper, ensemble_denoiser
+from masf.process import Basis, ForwardProcess
 from masf.systems.base import System
 
 MOST_NEIGHBOURS = 5
 """Correlations are taken with neighbours up to this many components away."""
+COMPONENTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
+"""Components, of all states together, that pass through the network at a time: on a CPU as many as its caches hold."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ def _neighbours(dimension: int) -> int:
 class GaussianFamily:
     """Gaussian denoisers of one ensemble with several localisation radii; the first is the one that a network corrects."""
 
-    def __init__(self, system: System, radii: Sequence[float | None], x: Array) -> None:
+    def __init__(self, system: System, radii: Sequence[float | None], basis: Basis, x: Array) -> None:
         """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no grid."""
-        self.tapers = [make_taper(system, radius, x) for radius in radii]
+        self.tapers = [denoiser_taper(system, radius, basis, x) for radius in radii]
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> list[GaussianDenoiser]:
         """The denoisers for the mean and covariance of ``ensemble`` (N, d)."""
@@ -103,7 +104,9 @@ class LearnedDenoiser:
     @torch.no_grad()
     def __call__(self, x: Tensor, t: float) -> Tensor:
         answer = self.gaussian(x, t)
-        return answer + self._at(t)[0] * self.network(self.features(x, t, answer))
+        rows = max(1, COMPONENTS_AT_ONCE[x.device.type] // x.shape[-1])
+        parts = [self.network(part) for part in torch.split(self.features(x, t, answer), rows)]
+        return answer + self._at(t)[0] * torch.cat(parts)
 
     def residual(self, x: Tensor, t: float, stream: Stream) -> Tensor:
         return self.gaussian.residual(x, t, stream)

@@ -41,20 +41,24 @@ def square_root_update(anomalies: Array, observed: Array, innovation: Array) -> 
     n, m = observed.shape[-2:]
     s = xp.astype(observed, xp.float64) / math.sqrt(n - 1)
     delta = xp.astype(innovation, xp.float64)[..., None]
-    if n <= m:
-        values, basis = xp.linalg.eigh(s @ s.mT)
-        values = xp.clip(values, min=0.0)
-        coefficients, scale = basis.mT @ (s @ delta), values
-    else:
-        values, vectors = xp.linalg.eigh(s.mT @ s)
-        values = xp.clip(values, min=0.0)
-        basis, coefficients, scale = s @ vectors, vectors.mT @ delta, 1.0
+    values, vectors = xp.linalg.eigh(s @ s.mT if n <= m else s.mT @ s)
+    values = xp.clip(values, min=0.0)
     root = xp.sqrt(1 + values)
-    shrinkage = scale / (root * (1 + root))
-    weights = coefficients[..., 0] / (root**2 * math.sqrt(n - 1))
-    basis, shrinkage, weights = (xp.astype(a, anomalies.dtype) for a in (basis, shrinkage, weights))
-    projected = basis.mT @ anomalies
-    return (weights[..., None, :] @ projected)[..., 0, :], anomalies - basis @ (shrinkage[..., None] * projected)
+    shrinkage = 1 / (root * (1 + root))
+    if n <= m:
+        coefficients = vectors.mT @ (s @ delta)
+        weights = coefficients[..., 0] / (root**2 * math.sqrt(n - 1))
+        vectors, shrinkage, weights = (xp.astype(a, anomalies.dtype) for a in (vectors, values * shrinkage, weights))
+        projected = vectors.mT @ anomalies
+        shrunk = vectors @ (shrinkage[..., None] * projected)
+    else:
+        coefficients = vectors.mT @ delta
+        weights = coefficients[..., 0] / (root**2 * math.sqrt(n - 1))
+        # Factor by factor, because local problems have few columns; and in float64, because S may be large.
+        projected = vectors.mT @ (s.mT @ xp.astype(anomalies, xp.float64))
+        shrunk = s @ (vectors @ (shrinkage[..., None] * projected))
+    increment = (weights[..., None, :] @ projected)[..., 0, :]
+    return xp.astype(increment, anomalies.dtype), anomalies - xp.astype(shrunk, anomalies.dtype)
 
 
 @cache

@@ -16,9 +16,8 @@ from array_api_compat import is_torch_array
 from pydantic import Field
 
 from masf.arrays import Array
-from masf.denoisers.gaussian import ensemble_denoiser
+from masf.denoisers.gaussian import denoiser_taper, ensemble_denoiser
 from masf.filters.base import EnsembleParameters, Filter, FilterParameters, Setup, inflate
-from masf.localization import make_taper
 from masf.process import ForwardProcess, make_basis
 from masf.samplers import Denoiser, coupled, time_grid
 
@@ -64,7 +63,7 @@ class MASF(Filter):
             self._load_prior()
         else:
             radius = parameters.localization_radius if parameters.covariance == "localized" else None
-            self.taper = make_taper(setup.system, radius, setup.initial_mean)
+            self.taper = denoiser_taper(setup.system, radius, self.basis, setup.initial_mean)
 
     def _load_prior(self) -> None:
         if self.setup.prior is None:
@@ -75,7 +74,7 @@ class MASF(Filter):
         from masf.prior import load
 
         self.prior = load(self.setup.prior, self.system, str(self.setup.initial_mean.device))
-        self.family = GaussianFamily(self.system, self.prior.settings.localization_radii, self.setup.initial_mean)
+        self.family = GaussianFamily(self.system, self.prior.settings.localization_radii, self.basis, self.setup.initial_mean)
 
     @classmethod
     def needs_torch(cls, parameters: MASFParameters) -> bool:

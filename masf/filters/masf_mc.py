@@ -19,10 +19,11 @@ from typing import Any, Literal
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array
+from masf.arrays import Array, like
 from masf.denoisers.mixture import MixtureDenoiser, ring_windows
 from masf.filters.base import Setup
 from masf.filters.masf_gaussian import GaussianMASF, GaussianMASFParameters
+from masf.localization import taper_matrix
 from masf.process import ForwardProcess
 from masf.samplers import Denoiser, coupled, exact
 
@@ -46,6 +47,10 @@ class MixtureMASF(GaussianMASF):
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
         super().__init__(parameters, setup)
+        # The mixture's covariance is a matrix, on long rings too.
+        radius = parameters.localization_radius if parameters.covariance == "localized" else None
+        taper = taper_matrix(setup.system, radius)
+        self.taper = None if taper is None else like(taper, setup.initial_mean)
         self.windows = None
         if parameters.weight_radius is not None:
             if setup.system.ring is None:
