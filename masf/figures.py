@@ -23,6 +23,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from masf.dataset import read_estimate, read_truth
 from masf.exactness import EXACTNESS
 from masf.files import FileFault, replacing
+from masf.palette import DASHES, looks
 from masf.registry import make_system
 from masf.scores import SCORES, score
 from masf.study import ConfigFault, Panel, RankFigure, Study, SweepFigure, TrajectoryFigure
@@ -40,8 +41,6 @@ AXIS_LABELS = {
 }
 LOGARITHMIC = {"dimension", "members"}
 
-_MARKERS = "osD^vP*X<>hp"
-_DASHES = ["", (4, 1.5), (1, 1), (3, 1, 1, 1)]
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,
@@ -50,7 +49,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "lines.linewidth": 1.2,
-    "lines.markersize": 4,
+    "lines.markersize": 5,
     "pdf.fonttype": 42,
     "savefig.dpi": 300,
 }
@@ -58,21 +57,20 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colours, markers and dashes of every filter, the same in all figures of a study; new filters get theirs by order."""
+    """Colours, markers and dashes of every filter, by label, as seaborn takes them; see masf.palette."""
 
-    colours: dict[str, tuple[float, float, float]]
+    colours: dict[str, str]
     markers: dict[str, str]
     dashes: dict[str, object]
 
     @classmethod
     def of(cls, study: Study) -> Look:
         """The look of this study's filters, by label."""
-        labels = [study.filters[f].label for f in study.all_filters]
-        palette = sns.color_palette("colorblind", 10)
+        own = {study.filters[name].label: look for name, look in looks(study).items()}
         return cls(
-            {label: palette[i % 10] for i, label in enumerate(labels)},
-            {label: _MARKERS[i % len(_MARKERS)] for i, label in enumerate(labels)},
-            {label: _DASHES[i // 10 % len(_DASHES)] for i, label in enumerate(labels)},
+            {label: look.colour for label, look in own.items()},
+            {label: look.marker for label, look in own.items()},
+            {label: DASHES[look.line] for label, look in own.items()},
         )
 
 
@@ -232,7 +230,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
 
 
 def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
-    """Truth and estimate: the attractor and two components over time, one row a filter, with its RMSE."""
+    """Truth and estimate: the attractor and the first three components over time, one row a filter, with its RMSE."""
     (cell,) = study.figure_cells(definition)
     # Not the cell's filters: another experiment may run more of them there.
     filters = study.experiment_filters(study.config.experiments[definition.experiment])
@@ -246,8 +244,8 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     measured = measured[measured >= first]
     look = Look.of(study)
     figure, grid = plt.subplots(
-        len(filters), 3, figsize=(PAGE_WIDTH, 1.25 * len(filters) + 0.5), squeeze=False, layout="constrained",
-        width_ratios=[1, 1.7, 1.7], sharex="col", sharey="col",
+        len(filters), 4, figsize=(PAGE_WIDTH, 1.25 * len(filters) + 0.5), squeeze=False, layout="constrained",
+        width_ratios=[1, 1.3, 1.3, 1.3], sharex="col", sharey="col",
     )  # fmt: skip
     observed = study.config.observations[cell.observation_name].operator == "identity"
     for row, name in enumerate(filters):
@@ -258,7 +256,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
         attractor, *series = grid[row]
         attractor.plot(truth.truth[first:, 0], truth.truth[first:, 2], color="0.6", lw=0.8)
         attractor.plot(mean[first:, 0], mean[first:, 2], color=colour, lw=0.8)
-        for ax, component in zip(series, (0, 2), strict=True):
+        for component, ax in enumerate(series):
             ax.plot(times[first:], truth.truth[first:, component], color="0.6", label="truth")
             ax.plot(times[first:], mean[first:, component], color=colour, label="ensemble mean")
             if observed:
@@ -267,10 +265,10 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
         rmse = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
         title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
         series[0].set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left")
-        for ax, component in zip(grid[row], (2, 0, 2), strict=True):
+        for ax, component in zip(grid[row], (2, 0, 1, 2), strict=True):
             ax.set_ylabel(f"${system.component_name(component)}$")
             sns.despine(ax=ax)
-    for ax, text in zip(grid[-1], (f"${system.component_name(0)}$", "time", "time"), strict=True):
+    for ax, text in zip(grid[-1], (f"${system.component_name(0)}$", *["model time"] * 3), strict=True):
         ax.set_xlabel(text)
     handles, labels = grid[0][1].get_legend_handles_labels()
     _legend(figure, handles, labels)
