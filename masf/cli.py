@@ -59,12 +59,13 @@ class JsonMapping(click.ParamType):
 def commands(verbose: bool, quiet: bool) -> None:
     """Benchmark suite for score-based data assimilation.
 
-    The stages, in order: study, simulate, train-prior, tune, assimilate, aggregate, plot. The Snakemake workflow runs them all
-    (`make quick`); each can also be run by hand on the files that the workflow leaves under results/.
+    The stages, in order: study, simulate, train-prior, tune, assimilate, aggregate, plot, page. The Snakemake workflow runs
+    them all (`make quick`); each can also be run by hand on the files that the workflow leaves under results/.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    for talkative in ("matplotlib", "fontTools"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
 def use_threads(threads: int) -> None:
@@ -295,6 +296,22 @@ def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> No
     from masf.study import load_study
 
     draw(load_study(study), figure, scores, output)
+
+
+@commands.command()
+@study_option
+@click.option("--scores", required=True, type=EXISTING, help="scores.parquet")
+@click.option("--costs", required=True, type=EXISTING, help="costs.parquet")
+@click.option("--figures", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the figures.")
+@click.option("--tables", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the tables.")
+@click.option("-o", "--output", required=True, type=OUTPUT, help="index.html")
+def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, output: Path) -> None:
+    """Write the page that says who wins where, with figures and a table of scores to sort and filter."""
+    use_threads(1)
+    from masf.page import write_page
+    from masf.study import load_study
+
+    write_page(load_study(study), scores, costs, figures, tables, output)
 
 
 @commands.command("tuned-settings")

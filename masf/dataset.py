@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from masf.cycle import Trajectory
 
 CONVENTIONS = "CF-1.11"
-TRUTH_FORMAT = "masf-truth-1"
-ESTIMATE_FORMAT = "masf-estimate-2"
+TRUTH_FORMAT = "masf-truth-2"
+ESTIMATE_FORMAT = "masf-estimate-3"
 SCORED = ("mean", "spread", "rmse", "rmse_forecast", "spread_forecast", "crps", "crps_forecast", "ranks", "ranks_forecast")
 """Variables of {filter}.nc that every estimate has."""
 _MAKER = {TRUTH_FORMAT: "simulate", ESTIMATE_FORMAT: "assimilate"}
@@ -55,13 +55,19 @@ def _variable(dims: tuple[str, ...], values: np.ndarray, long_name: str, units: 
 def _axes(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
     times = (np.arange(cycles * gap + 1) * system.dt).astype(np.float32)
     return {
-        "time": _variable(("time",), times, "model time since the start"),
+        # Not "time", which to CF's readers is a date or in seconds.
+        "model_time": _variable(("model_time",), times, "model time since the start"),
         "cycle_time": _variable(("cycle",), times[gap::gap], "model time of each measurement"),
+        **{name: _variable((name,), x.astype(np.float32), f"position along {name}") for name, x in system.positions.items()},
     }
 
 
 def _dataset(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
-    return xr.Dataset(variables, attrs={"Conventions": CONVENTIONS, **attributes, "masf_version": __version__})
+    # No time of its making, for the same bytes each time.
+    history = f"masf {__version__}, stage {_MAKER[attributes['format']]}"
+    return xr.Dataset(
+        variables, attrs={"Conventions": CONVENTIONS, "history": history, **attributes, "masf_version": __version__}
+    )
 
 
 def _write(path: Path, dataset: xr.Dataset) -> None:
@@ -98,7 +104,7 @@ def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> 
     """Writes truth.nc."""
     space, shape = system.space, system.shape
     variables = _axes(system, truth.settings.cycles, truth.settings.gap) | {
-        "truth": _variable(("time", *space), truth.truth.reshape(-1, *shape), "true state"),
+        "truth": _variable(("model_time", *space), truth.truth.reshape(-1, *shape), "true state"),
         "observation": _variable(("cycle", "obs"), truth.observation, "measurement"),
         "initial_mean": _variable(space, truth.initial_mean.reshape(shape), "mean of the initial distribution"),
         "initial_ensemble": _variable(
@@ -152,15 +158,15 @@ def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: d
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = spread / rmse
     variables = _axes(system, truth.settings.cycles, truth.settings.gap) | {
-        "mean": _variable(("time", *space), trajectory.mean.reshape(-1, *shape), "ensemble mean"),
-        "spread": _variable(("time", *space), trajectory.spread.reshape(-1, *shape), "ensemble standard deviation"),
+        "mean": _variable(("model_time", *space), trajectory.mean.reshape(-1, *shape), "ensemble mean"),
+        "spread": _variable(("model_time", *space), trajectory.spread.reshape(-1, *shape), "ensemble standard deviation"),
         "member": _variable(
             ("saved_member", "cycle", *space),
             trajectory.members.reshape(*trajectory.members.shape[:2], *shape),
             "first members of the analysis ensemble",
         ),
-        "rmse": _variable(("time",), rmse.astype(np.float32), "root mean square error of the ensemble mean"),
-        "spread_skill": _variable(("time",), ratio.astype(np.float32), "ensemble spread over error"),
+        "rmse": _variable(("model_time",), rmse.astype(np.float32), "root mean square error of the ensemble mean"),
+        "spread_skill": _variable(("model_time",), ratio.astype(np.float32), "ensemble spread over error"),
         "rmse_forecast": _variable(
             ("cycle",),
             rmse_over_components(trajectory.forecast_mean, truth.truth[at_cycles]).astype(np.float32),

@@ -87,7 +87,7 @@ def expected(study: Study, jobs: Sequence[Job], measured: Measured) -> list[Cost
         place = Path(job.output).relative_to(study.config.results).parent if job.output else Path()
         if job.rule == "aggregate":
             return START_SECONDS + READ_SECONDS * estimates
-        if job.rule == "plot" or not job.runtime:
+        if job.rule in {"plot", "page"} or not job.runtime:
             return float(START_SECONDS)
         if job.rule == "train_prior":
             return train_prior_seconds(study.priors[str(place / Path(job.output).name)])

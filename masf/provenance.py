@@ -67,6 +67,14 @@ def train_prior_version(system: str) -> str:
     return code_version("prior", f"systems.{system}")
 
 
+def page_version() -> str:
+    """The code version of stage page, its templates included."""
+    digest = hashlib.sha256(code_version("page").encode())
+    for path in sorted((_PACKAGE / "templates").iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def _path(module: str) -> Path | None:
     base = _PACKAGE.parent / Path(*module.split("."))
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):

@@ -82,6 +82,18 @@ class Setting(_Section):
         return self
 
 
+Marker = Literal["o", "s", "D", "^", "v", "<", ">", "P", "X", "*", "p", "h", "d", "H", "8"]
+"""Markers of Matplotlib that are filled."""
+
+
+class FilterLook(_Section):
+    """How a filter looks in all figures."""
+
+    colour: str = Field(pattern="^#[0-9A-Fa-f]{6}$", description="Colour of its lines, markers and bars, as #RRGGBB.")
+    marker: Marker = Field(description="Its marker, by Matplotlib's name.")
+    line: Literal["solid", "dashed", "dotted", "dashdot"] = Field("solid", description="Its line.")
+
+
 class FilterDefinition(_Section):
     """A file config/filters/NAME.yaml: what the study calls NAME."""
 
@@ -89,6 +101,7 @@ class FilterDefinition(_Section):
     command: str | None = Field(None, description="Instead of a module, the command that runs a filter that is not ours.")
     install: str | None = Field(None, description="What to type where the command is missing; said in the error.")
     label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
+    look: FilterLook | None = Field(None, description="How it looks in figures; without it, a look that follows from its name.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the filter.")
     settings: list[Setting] = Field(default_factory=list, description="Parameters for some situations; later entries win.")
     search: dict[str, Choice] = Field(

@@ -305,10 +305,12 @@ def _marked(text: str, verdict: str) -> str:
 def write_tables(
     study: Study, scores: pd.DataFrame, costs: pd.DataFrame, *, scores_path: Path, costs_path: Path, folder: Path
 ) -> None:
-    """Writes scores and costs (Parquet) and, for each experiment, tables of both (CSV, Markdown, LaTeX)."""
+    """Writes scores and costs (Parquet, and CSV beside it) and, for each experiment, tables of both (CSV, Markdown, LaTeX)."""
     for rows, path in ((scores, scores_path), (costs, costs_path)):
         with replacing(path) as temporary:
             rows.to_parquet(temporary, index=False)
+        with replacing(path.with_suffix(".csv")) as temporary:
+            rows.to_csv(temporary, index=False)
     for name, experiment in study.config.experiments.items():
         summary = summarise(study, name, scores)
         comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))

@@ -136,7 +136,13 @@ def test_parameters_of_the_guide_reached_the_filters() -> None:
 def test_edit_of_a_command_s_file_reruns_it_alone(performed: Any) -> None:
     project, _, _ = performed
     with project.edited("my_filters/persistence.py", lambda text: f"{text}\n# An edit.\n"):
-        assert project.planned("config/mine.yaml") == {"assimilate_persistence": 4, "aggregate": 1, "plot": 1, "all": 1}
+        assert project.planned("config/mine.yaml") == {
+            "assimilate_persistence": 4,
+            "aggregate": 1,
+            "plot": 1,
+            "page": 1,
+            "all": 1,
+        }
 
 
 def test_bad_parameter_of_a_new_filter_is_refused(performed: Any) -> None:

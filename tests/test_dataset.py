@@ -121,14 +121,43 @@ def test_file_is_cf_style_and_opens_with_plain_xarray(name: str, folder: Path) -
             assert variable.attrs["units"]
             assert variable.attrs["long_name"]
             assert "_FillValue" not in variable.encoding
-        assert dict(data.sizes).items() >= {"time": 13, "component": 6, "cycle": 4}.items()
-        np.testing.assert_allclose(data["time"], 0.05 * np.arange(13), rtol=1e-6)
+        assert dict(data.sizes).items() >= {"model_time": 13, "component": 6, "cycle": 4}.items()
+        np.testing.assert_allclose(data["model_time"], 0.05 * np.arange(13), rtol=1e-6)
         np.testing.assert_allclose(data["cycle_time"], 0.15 * np.arange(1, 5), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("system", "parameters", "observation"),
+    [
+        ("lorenz96", SETTINGS.parameters, SETTINGS.observation),
+        ("kolmogorov", {"size": 16}, {"operator": "grid", "stride": 4, "noise": 0.1}),
+    ],
+)
+def test_files_pass_a_checker_of_the_conventions(system: str, parameters: dict, observation: dict, tmp_path: Path) -> None:
+    from compliance_checker.runner import CheckSuite, ComplianceChecker
+
+    settings = dataclasses.replace(SETTINGS, system=system, parameters=parameters, observation=observation)
+    truth, model = simulate(settings), make_system(system, parameters)
+    write_truth(tmp_path / "truth.nc", truth, model, "v1")
+    trajectory, _, _ = run_filter("enkf", {}, truth, saved_members=2, covariance=True)
+    trajectory.diagnostics["steps"] = np.ones(settings.cycles, "f4")
+    write_estimate(tmp_path / "enkf.nc", trajectory, truth, model, ATTRIBUTES)
+    CheckSuite.load_all_available_checkers()
+    for name in ("truth.nc", "enkf.nc"):
+        report = tmp_path / f"{name}.txt"
+        ComplianceChecker.run_checker(str(tmp_path / name), ["cf:1.11"], 0, "strict", output_filename=str(report))
+        assert "All tests passed!" in report.read_text(encoding="utf-8"), report.read_text(encoding="utf-8")
+
+
+def test_file_opens_lazily_in_chunks_and_selects_by_model_time(folder: Path) -> None:
+    with xr.open_dataset(folder / "enkf.nc") as data:
+        assert not data["mean"].variable._in_memory
+        np.testing.assert_array_equal(data["mean"].sel(model_time=0.3, method="nearest"), data["mean"][6])
 
 
 def test_truth_file_has_the_variables_that_stages_rely_on(folder: Path) -> None:
     with xr.open_dataset(folder / "truth.nc") as data:
-        assert data["truth"].dims == ("time", "component")
+        assert data["truth"].dims == ("model_time", "component")
         assert data["observation"].dims == ("cycle", "obs")
         assert data["initial_mean"].dims == ("component",)
         assert data["initial_ensemble"].dims == ("member", "component")
@@ -166,7 +195,7 @@ def test_estimate_without_a_score_is_named(name: str, folder: Path, tmp_path: Pa
 
 
 def test_truth_is_no_estimate(folder: Path) -> None:
-    with pytest.raises(FileFault, match="has format 'masf-truth-1', expected 'masf-estimate-2'"):
+    with pytest.raises(FileFault, match="has format 'masf-truth-2', expected 'masf-estimate-3'"):
         read_estimate(folder / "truth.nc")
 
 

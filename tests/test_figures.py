@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from colorspacious import cspace_convert, deltaE
+from matplotlib.colors import to_rgba_array
 from synthetic import error_of, flow_study, small_study, write_results
 
 from masf import flow
@@ -15,15 +18,18 @@ from masf.dataset import read_truth
 from masf.figures import draw, rank_histograms, spectra, sweep, trajectories, vorticity
 from masf.figures.look import Look
 from masf.files import FileFault
+from masf.palette import OTHER_COLOURS, looks
 from masf.study import (
     ConfigFault,
     FilterDefinition,
+    FilterLook,
     RankFigure,
     SpectraFigure,
     Study,
     SweepFigure,
     TrajectoryFigure,
     VorticityFigure,
+    read_yaml,
 )
 from masf.tables import gather
 
@@ -221,8 +227,54 @@ def test_every_filter_looks_different_and_a_new_one_changes_no_other(study: Stud
     for label in before.colours:
         assert after.colours[label] == before.colours[label]
         assert after.markers[label] == before.markers[label]
-    looks = {(after.colours[label], after.markers[label], after.dashes[label]) for label in after.colours}
-    assert len(looks) == len(after.colours) == 23
+    own = {(after.colours[label], after.markers[label], after.dashes[label]) for label in after.colours}
+    assert len(own) == len(after.colours) == 23
+
+
+def test_filter_looks_the_same_whatever_else_a_study_runs(study: Study, tmp_path: Path) -> None:
+    definitions = study.filters | {name: FilterDefinition(filter="enkf", label=name) for name in ("mine", "yours")}
+    content = {name: definition.model_dump() for name, definition in definitions.items()}
+
+    def of(filters: list[str]) -> dict[str, FilterLook]:
+        one_gap = {**GAP_SWEEP, "leave_out_filters": []}
+        figures = {"sweep": SWEEP}
+        return looks(
+            small_study(
+                tmp_path, filters=filters, filter_definitions=content, experiments={"gap_sweep": one_gap}, figures=figures
+            )
+        )
+
+    everyone = of(["particle", "enkf", "mine", "yours", "free_run"])
+    for filters in (["mine", "enkf"], ["free_run", "mine"], ["enkf"]):
+        assert of(filters) == {name: everyone[name] for name in filters}
+    assert everyone["mine"].colour != everyone["yours"].colour
+    assert everyone["mine"].marker != everyone["yours"].marker
+
+
+def shipped_looks() -> dict[str, FilterLook]:
+    files = Path(__file__).parent.parent.glob("config/filters/*.yaml")
+    return {path.stem: FilterDefinition.model_validate(read_yaml(path)).look for path in files}
+
+
+def test_shipped_filters_of_one_colour_differ_in_marker_and_line() -> None:
+    own = {name: look for name, look in shipped_looks().items() if look is not None}
+    assert len(own) >= 18
+    for (a, one), (b, other) in combinations(own.items(), 2):
+        if one.colour == other.colour:
+            assert one.marker != other.marker, (a, b)
+            assert one.line != other.line, (a, b)
+    assert not {look.colour for look in own.values()} & set(OTHER_COLOURS)
+
+
+@pytest.mark.parametrize("vision", [None, "deuteranomaly", "protanomaly", "tritanomaly"])
+def test_colours_are_told_apart_with_each_kind_of_vision(vision: str | None) -> None:
+    colours = sorted({look.colour for look in shipped_looks().values() if look is not None} | set(OTHER_COLOURS))
+    seen = to_rgba_array(colours)[:, :3]
+    if vision is not None:
+        seen = np.clip(cspace_convert(seen, {"name": "sRGB1+CVD", "cvd_type": vision, "severity": 100}, "sRGB1"), 0, 1)
+    # Distances in CAM02-UCS, in which a just noticeable difference is about 1.
+    distances = {(a, b): deltaE(seen[i], seen[j]) for (i, a), (j, b) in combinations(enumerate(colours), 2)}
+    assert min(distances.values()) > 10, min(distances, key=distances.__getitem__)
 
 
 @pytest.mark.parametrize("count", [1, 7, 12, 25])

@@ -61,7 +61,7 @@ def test_scores_are_those_of_the_estimates_and_leave_spin_up_out(frames: tuple[p
 def test_rmse_is_the_root_of_the_mean_square_over_steps_and_components() -> None:
     mean, truth = np.array([[9.0, 9.0], [1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 7.0]])
     one = ("cycle", np.ones(1))
-    variables = {name: one for name in ("crps", "crps_forecast", "rmse_forecast", "spread_forecast")}
+    variables = dict.fromkeys(("crps", "crps_forecast", "rmse_forecast", "spread_forecast"), one)
     variables |= {"rmse": ("time", rmse_over_components(mean, truth)), "spread": (("time", "x"), np.ones((3, 2)))}
     found = score(xr.Dataset(variables, attrs={"diverged": 0}), gap=2, spin_up_cycles=0)
     # Squares 0, 4, 9, 9: the root of their mean, which is not the mean of the roots over time; the initial state does not count.

@@ -40,7 +40,7 @@ COPIED = [
     "slurm",
     "workstation",
 ]
-AFTER_ALL_FILTERS = {"aggregate": 1, "plot": 2, "all": 1}
+AFTER_ALL_FILTERS = {"aggregate": 1, "plot": 2, "page": 1, "all": 1}
 PATIENCE = 300
 """Seconds after which a hanging run counts as failed; a run takes a tenth of that."""
 
@@ -243,7 +243,7 @@ def add_code(text: str) -> str:
     [
         ("masf/filters/enkf.py", {"assimilate_enkf": 2, **AFTER_ALL_FILTERS}),
         ("masf/process.py", {"assimilate_masf": 2, **AFTER_ALL_FILTERS}),
-        ("masf/figures/ranks.py", {"plot": 2, "all": 1}),
+        ("masf/figures/ranks.py", {"plot": 2, "page": 1, "all": 1}),
     ],
 )
 def test_edit_of_code_reruns_what_it_made_and_nothing_else(path: str, expected: dict[str, int], project: Project) -> None:

@@ -9,13 +9,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from masf.palette import DASHES, looks
 from masf.study import Study
 
 PAGE_WIDTH = 7.0
 """Inches."""
 
-_MARKERS = "osD^vP*X<>hp"
-_DASHES = ["", (4, 1.5), (1, 1), (3, 1, 1, 1)]
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,
@@ -24,7 +23,7 @@ STYLE: dict[Any, Any] = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "lines.linewidth": 1.2,
-    "lines.markersize": 4,
+    "lines.markersize": 5,
     "pdf.fonttype": 42,
     "savefig.dpi": 300,
 }
@@ -32,9 +31,9 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colours, markers and dashes of every filter, the same in all figures of a study; new filters get theirs by order."""
+    """Colours, markers and dashes of every filter, by label, as seaborn takes them; see masf.palette."""
 
-    colours: dict[str, tuple[float, float, float]]
+    colours: dict[str, str]
     markers: dict[str, str]
     dashes: dict[str, object]
 
@@ -45,12 +44,11 @@ class Look:
     @classmethod
     def of(cls, study: Study) -> Look:
         """The look of this study's filters, by label."""
-        labels = [study.filters[f].label for f in study.all_filters]
-        palette = sns.color_palette("colorblind", 10)
+        own = {study.filters[name].label: look for name, look in looks(study).items()}
         return cls(
-            {label: palette[i % 10] for i, label in enumerate(labels)},
-            {label: _MARKERS[i % len(_MARKERS)] for i, label in enumerate(labels)},
-            {label: _DASHES[i // 10 % len(_DASHES)] for i, label in enumerate(labels)},
+            {label: look.colour for label, look in own.items()},
+            {label: look.marker for label, look in own.items()},
+            {label: DASHES[look.line] for label, look in own.items()},
         )
 
 

@@ -145,7 +145,7 @@ def _over_time(study: Study, definition: SweepFigure, panel: Panel, rows: pd.Dat
             times, values, color=look.colours[label], dashes=look.pattern(label), lw=0.9, marker="o", mfc="white", mew=0.8, ms=3,
             markevery=list(circles), label=f"{label}  {average:.3f}" if np.isfinite(average) else f"{label}  diverged",
         )  # fmt: skip
-    ax.set_xlabel("time")
+    ax.set_xlabel("model time")
     if cell.spin_up_cycles:
         ax.axvspan(0, float(data["cycle_time"][cell.spin_up_cycles - 1]), color="0.93", lw=0, zorder=0)
     ax.margins(x=0.01)

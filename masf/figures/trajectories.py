@@ -18,7 +18,7 @@ from masf.study import Study, TrajectoryFigure
 
 
 def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
-    """Truth and estimate: the attractor and two components over time, one row a filter, with its RMSE."""
+    """Truth and estimate: the attractor and the first three components over time, one row a filter, with its RMSE."""
     (cell,) = study.trajectory_cells(definition)
     # Not the cell's filters: another experiment may run more of them there.
     filters = study.figure_filters(definition, definition.experiment)
@@ -32,8 +32,8 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     measured = measured[measured >= first]
     look = Look.of(study)
     figure, grid = plt.subplots(
-        len(filters), 3, figsize=(PAGE_WIDTH, 1.25 * len(filters) + 0.5), squeeze=False, layout="constrained",
-        width_ratios=[1, 1.7, 1.7], sharex="col", sharey="col",
+        len(filters), 4, figsize=(PAGE_WIDTH, 1.25 * len(filters) + 0.5), squeeze=False, layout="constrained",
+        width_ratios=[1, 1.3, 1.3, 1.3], sharex="col", sharey="col",
     )  # fmt: skip
     observed = study.config.observations[cell.observation_name].operator == "identity"
     for row, name in enumerate(filters):
@@ -44,7 +44,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
         attractor, *series = grid[row]
         attractor.plot(truth.truth[first:, 0], truth.truth[first:, 2], color="0.6", lw=0.8)
         attractor.plot(mean[first:, 0], mean[first:, 2], color=colour, lw=0.8)
-        for ax, component in zip(series, (0, 2), strict=True):
+        for component, ax in enumerate(series):
             ax.plot(times[first:], truth.truth[first:, component], color="0.6", label="truth")
             ax.plot(times[first:], mean[first:, component], color=colour, label="ensemble mean")
             if observed:
@@ -53,10 +53,10 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
         rmse = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
         title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
         series[0].set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left")
-        for ax, component in zip(grid[row], (2, 0, 2), strict=True):
+        for ax, component in zip(grid[row], (2, 0, 1, 2), strict=True):
             ax.set_ylabel(f"${system.component_name(component)}$")
             sns.despine(ax=ax)
-    for ax, text in zip(grid[-1], (f"${system.component_name(0)}$", "time", "time"), strict=True):
+    for ax, text in zip(grid[-1], (f"${system.component_name(0)}$", *["model time"] * 3), strict=True):
         ax.set_xlabel(text)
     handles, labels = grid[0][1].get_legend_handles_labels()
     legend_below(figure, handles, labels)

@@ -82,6 +82,11 @@ class System(ABC):
         return None
 
     @property
+    def positions(self) -> dict[str, np.ndarray]:
+        """Where the points of an axis of ``space`` are, in the system's units of length; of the axes that are so measured."""
+        return {}
+
+    @property
     def ring(self) -> int | None:
         """Length of the ring that the components sit on, one at each point; None where they do not."""
         return self.dimension if self.grid == (self.dimension,) else None

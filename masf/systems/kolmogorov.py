@@ -80,6 +80,11 @@ class Kolmogorov(System):
     def grid(self) -> tuple[int, ...]:
         return (self.parameters.size, self.parameters.size)
 
+    @property
+    def positions(self) -> dict[str, np.ndarray]:
+        points = 2 * np.pi / self.parameters.size * np.arange(self.parameters.size)
+        return {"y": points, "x": points}
+
     def step(self, x: Array, stream: Stream) -> Array:
         xp, rows = array_namespace(x), x.reshape(-1, self.dimension)
         speeds = to_numpy(xp.max((rows.reshape(-1, 2, math.prod(self.grid)) ** 2).sum(1), axis=-1)) ** 0.5

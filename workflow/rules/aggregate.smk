@@ -14,6 +14,7 @@ rule aggregate:
     output:
         scores=result("scores.parquet"),
         costs=result("costs.parquet"),
+        csv=[result("scores.csv"), result("costs.csv")],
         tables=[
             (
                 report(

@@ -25,6 +25,7 @@ from masf.files import FileFault, require_writable
 from masf.provenance import (
     assimilate_version,
     code_version,
+    page_version,
     simulate_version,
     train_prior_version,
     tune_version,

@@ -1,0 +1,183 @@
+"""Stage page: index.html, a study's result for people: the headline, the figures, and a table of scores to sort and filter.
+
+The page needs no network: DataTables is in it, and the figures are files beside it. It holds no date: the same results give the
+same page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from masf import __version__
+from masf.captions import experiment_settings, figure_alt, figure_caption
+from masf.files import FileFault, replacing
+from masf.headline import Verdict, sentences, verdicts
+from masf.registry import make_system
+from masf.study import Study
+
+CATEGORIES = ["filter", "system", "dimension", "parameters", "observed", "gap", "N"]
+"""Columns of the table of scores that are filtered by their values."""
+
+SOFTWARE = ["numpy", "scipy", "torch", "xarray", "netCDF4", "snakemake"]
+"""Packages whose versions the page tells."""
+
+
+def write_page(study: Study, scores: Path, costs: Path, figures: Path, tables: Path, output: Path) -> None:
+    """Writes index.html.
+
+    Args:
+        study: the study.
+        scores: scores.parquet.
+        costs: costs.parquet.
+        figures: the folder of the figures; the page refers to them.
+        tables: the folder of the tables; the page links to them.
+        output: the page.
+
+    Raises:
+        FileFault: for scores or costs that cannot be read.
+    """
+    rows, cost_rows = _read(scores), _read(costs)
+    found = verdicts(study, rows)
+    folder = output.parent
+
+    def link(path: Path) -> str:
+        return Path(os.path.relpath(path, folder)).as_posix()
+
+    environment = Environment(
+        loader=PackageLoader("masf"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("page.html").render(
+        study=study,
+        sentences=sentences(study, found),
+        experiments=[(e, [v for v in found if v.experiment == name]) for name, e in study.config.experiments.items()],
+        settings={name: experiment_settings(study, name) for name in study.config.experiments},
+        difference=_difference,
+        figures=[
+            {
+                "title": definition.title,
+                "png": link(figures / f"{name}.png"),
+                "pdf": link(figures / f"{name}.pdf"),
+                "alt": figure_alt(study, name),
+                "caption": figure_caption(study, name),
+            }
+            for name, definition in study.config.figures.items()
+        ],
+        scores=_interactive(score_rows(study, rows, cost_rows)),
+        scores_files=[link(scores), link(scores.with_suffix(".csv"))],
+        tables=[(name, [(end, link(tables / f"{name}.{end}")) for end in ("md", "csv", "tex")]) for name in study.tables],
+        parameters=_parameters(study, rows),
+        versions=_versions(),
+        config=link(Path(study.config.results) / "study.json"),
+    )
+    with replacing(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise FileFault(path, f"cannot be read as scores or costs ({error})", "run stage aggregate again") from error
+
+
+def _difference(verdict: Verdict) -> str:
+    """How far the next filter is behind the best one, with the interval where there is one."""
+    text = f"+{verdict.difference:.3f} ({verdict.margin:.0%})"
+    return text if verdict.low != verdict.low else f"{text} [{verdict.low:+.3f}, {verdict.high:+.3f}]"
+
+
+def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """The table of scores: one row a situation and filter, means over test seeds; one column for each thing to filter by."""
+    dimension = cache(lambda system, parameters: make_system(system, json.loads(parameters)).dimension)
+    points: dict[str, list[Any]] = {}
+    for path, cell in study.cells.items():
+        s = cell.settings
+        others = ", ".join(f"{k} {v:g}" for k, v in s.parameters.items() if k not in {"dimension", "size"})
+        points[path] = [
+            cell.point, s.system, dimension(s.system, json.dumps(s.parameters)), others,
+            cell.observation_name.replace("_", " "), s.gap, s.members,
+        ]  # fmt: skip
+    keys = pd.DataFrame.from_dict(points, orient="index", columns=["point", *CATEGORIES[1:]])
+    joined = scores.merge(costs[["cell", "filter", "seconds_per_cycle"]], on=["cell", "filter"])
+    joined = joined.join(keys.drop(columns=["system", "gap"]), on="cell")
+    joined["filter"] = pd.Categorical(joined["filter"], study.all_filters, ordered=True)
+    grouped = joined.groupby(["point", "filter"], observed=True, sort=False)
+    table = grouped[CATEGORIES[1:]].first().reset_index("filter").reset_index(drop=True)
+    table["filter"] = [study.filters[str(name)].label for name in table["filter"]]
+    table = table[CATEGORIES]
+    for column, name in {
+        "rmse": "RMSE", "rmse_analysis": "analysis RMSE", "crps": "CRPS", "spread_skill": "spread / error",
+        "seconds_per_cycle": "seconds a cycle",
+    }.items():  # fmt: skip
+        table[name] = grouped[column].mean().to_numpy()
+        if column == "rmse":
+            table["±"] = grouped[column].std().to_numpy()
+    table["diverged"] = grouped["diverged"].sum().to_numpy()
+    table["runs"] = grouped.size().to_numpy()
+    return table
+
+
+def _interactive(table: pd.DataFrame) -> Markup:
+    """The table with DataTables, whose script and style are part of it."""
+    import itables.options
+    from itables import to_html_datatable
+    from itables.javascript import generate_init_offline_itables_html
+
+    numbers = list(range(len(CATEGORIES), len(table.columns)))
+    with pd.option_context("display.float_format", "{:.3f}".format):
+        html = to_html_datatable(
+            table,
+            table_id="scores",
+            connected=False,
+            showIndex=False,
+            classes="compact",
+            style="width:100%",
+            maxBytes=0,
+            maxColumns=0,
+            lengthMenu=[25, 50, 100, 1000],
+            order=[[column, "asc"] for column in range(1, len(CATEGORIES) + 1)],
+            columnDefs=[
+                {"targets": list(range(len(CATEGORIES))), "columnControl": [["searchList"]]},
+                {"targets": numbers, "className": "dt-right"},
+            ],
+            layout={"topStart": "pageLength", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
+            text_in_header_can_be_selected=False,
+        )
+    return Markup(generate_init_offline_itables_html(itables.options.dt_bundle) + html)  # noqa: S704
+
+
+def _parameters(study: Study, scores: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """The parameters that each filter ran with, the most frequent first."""
+    return [
+        (
+            study.filters[name].label,
+            [_words(json.loads(text)) for text in scores.loc[scores["filter"] == name, "filter_parameters"].value_counts().index],
+        )
+        for name in study.all_filters
+    ]
+
+
+def _words(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {json.dumps(value)}" for key, value in parameters.items()) or "defaults"
+
+
+def _versions() -> dict[str, str]:
+    """Versions of this package and of the software below it."""
+    found = {"masf": __version__, "Python": platform.python_version()}
+    for name in SOFTWARE:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,26 @@
+# Stage page: one page for people, with the headline, the figures and a table of scores to sort and filter.
+
+
+rule page:
+    input:
+        study=result("study.json"),
+        scores=result("scores.parquet"),
+        costs=result("costs.parquet"),
+        figures=expand(result("figures/{figure}.png"), figure=STUDY.config.figures),
+    output:
+        result("index.html"),
+    log:
+        log_path("page"),
+    benchmark:
+        benchmark_path("page")
+    conda:
+        ENVIRONMENT
+    resources:
+        **asked(lambda wildcards: PLOT_REQUEST),
+    params:
+        figures=result("figures"),
+        tables=result("tables"),
+        version=page_version(),
+    shell:
+        "masf page --study {input.study:q} --scores {input.scores:q} --costs {input.costs:q} --figures {params.figures:q}"
+        " --tables {params.tables:q} --output {output:q} 2> {log:q}"
