@@ -19,7 +19,7 @@ from masf.cell_settings import CellSettings
 from masf.dataset import Truth, read_cost, read_estimate, read_truth, write_cost, write_estimate, write_truth
 from masf.files import FileFault, replacing
 from masf.registry import make_system
-from masf.simulate import simulate
+from masf.simulation import simulate
 from masf.systems.base import System
 
 SETTINGS = CellSettings(
