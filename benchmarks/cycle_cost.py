@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from masf.cli import use_threads
+from masf.cli.options import use_threads
 
 
 @click.command(help=__doc__)
@@ -30,7 +30,7 @@ def main(prior: Path, dimension: tuple[int, ...], finetune_steps: tuple[int, ...
     from masf.cycle import peak_memory_mib
     from masf.filters.base import Setup
     from masf.registry import filter_class
-    from masf.simulate import build, simulate
+    from masf.simulation import build, simulate
 
     for d in dimension:
         settings = CellSettings(

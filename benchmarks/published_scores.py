@@ -22,7 +22,7 @@ import pandas as pd
 from masf.assimilation import run_filter
 from masf.cell_settings import CellSettings
 from masf.metrics import rmse_over_components
-from masf.simulate import simulate
+from masf.simulation import simulate
 
 BLOCKS = 10
 """Blocks of cycles in each run: long ones, so that their means are nearly independent."""

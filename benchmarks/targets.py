@@ -17,7 +17,7 @@ import pandas as pd
 from masf.assimilation import run_filter
 from masf.dataset import estimate
 from masf.scores import score
-from masf.simulate import simulate
+from masf.simulation import simulate
 from masf.study import Cell, load_study
 
 CASES = [

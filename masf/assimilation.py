@@ -8,9 +8,10 @@ from typing import Any
 from masf.arrays import Stream, on_device, resolve_device
 from masf.cycle import Trajectory, assimilate
 from masf.dataset import Truth
-from masf.filters.base import Setup, ensemble_needs_members
+from masf.filters.base import Filter, Setup, ensemble_needs_members
+from masf.observations import Observation
 from masf.registry import filter_class
-from masf.simulate import build
+from masf.simulation import build
 from masf.systems.base import System
 
 
@@ -24,6 +25,8 @@ def run_filter(
     saved_members: int = 3,
     covariance: bool = False,
     command: str | None = None,
+    cls: type[Filter] | None = None,
+    built: tuple[System, Observation] | None = None,
 ) -> tuple[Trajectory, System, str]:
     """The estimate of filter ``name``, the cell's system, and where it was computed ("numpy", "cpu", "cuda" or "external").
 
@@ -38,12 +41,14 @@ def run_filter(
         saved_members: how many analysis members to keep.
         covariance: whether to keep the covariance of each analysis.
         command: what runs a filter that is not ours, see masf.external.
+        cls: the filter's class, where it is in no module of masf/filters.
+        built: system and observation, where the cell's settings do not build them.
 
     Raises:
         ValueError: for an unknown filter, parameters out of range, or a filter that does not fit the cell; a command that fails.
     """
     ensemble_needs_members(truth.initial_ensemble)
-    system, observation = build(truth.settings)
+    system, observation = built or build(truth.settings)
     gap = truth.settings.gap
 
     def setup_on(torch_device: str | None) -> Setup:
@@ -63,7 +68,7 @@ def run_filter(
             command, name, parameters, truth, setup_on(None), device=device, saved_members=saved_members, covariance=covariance
         )
         return found, system, "external"
-    cls = filter_class(name)
+    cls = cls or filter_class(name)
     chosen = cls.Parameters(**parameters)
     torch_device = resolve_device(device, needs_torch=cls.needs_torch(chosen))
     trajectory = assimilate(

@@ -70,7 +70,8 @@ def _dataset(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> x
     )
 
 
-def _write(path: Path, dataset: xr.Dataset) -> None:
+def write(path: Path, dataset: xr.Dataset) -> None:
+    """Writes the content of truth.nc or {filter}.nc, by way of a temporary name."""
     # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is. The checksums tell a reader
     # of bytes that changed on disk.
     encoding = {name: {"_FillValue": None, "fletcher32": True} for name in dataset.variables}
@@ -102,6 +103,11 @@ def _open(path: Path, expected: str) -> xr.Dataset:
 
 def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> None:
     """Writes truth.nc."""
+    write(path, truth_dataset(truth, system, code_version))
+
+
+def truth_dataset(truth: Truth, system: System, code_version: str) -> xr.Dataset:
+    """The content of truth.nc."""
     space, shape = system.space, system.shape
     variables = _axes(system, truth.settings.cycles, truth.settings.gap) | {
         "truth": _variable(("model_time", *space), truth.truth.reshape(-1, *shape), "true state"),
@@ -111,13 +117,13 @@ def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> 
             ("member", *space), truth.initial_ensemble.reshape(-1, *shape), "initial ensemble shared by all filters"
         ),
     }
-    _write(path, _dataset(variables, {
+    return _dataset(variables, {
         "title": f"Truth, measurements and initial ensemble: {truth.settings.system}",
         "format": TRUTH_FORMAT,
         "settings": truth.settings.to_json(),
         "seed": truth.settings.seed,
         "code_version": code_version,
-    }))  # fmt: skip
+    })  # fmt: skip
 
 
 def read_truth(path: Path) -> Truth:
@@ -128,13 +134,21 @@ def read_truth(path: Path) -> Truth:
     """
     data = _open(path, TRUTH_FORMAT)
     try:
+        return truth_of(data)
+    except ValueError as error:
+        raise FileFault(path, str(error), "remove it and run stage simulate again") from error
+
+
+def truth_of(data: xr.Dataset) -> Truth:
+    """The content of truth.nc as arrays. Raises ValueError where something is missing or not finite."""
+    try:
         arrays = {name: data[name].values for name in ("truth", "observation", "initial_mean", "initial_ensemble")}
         settings = CellSettings(**json.loads(data.attrs["settings"]))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise FileFault(path, f"lacks {error}", "remove it and run stage simulate again") from error
+        raise ValueError(f"lacks {error}") from error
     for name, values in arrays.items():
         if not np.all(np.isfinite(values)):
-            raise FileFault(path, f"holds non-finite values of {name}", "remove it and run stage simulate again")
+            raise ValueError(f"holds non-finite values of {name}")
     return Truth(
         settings,
         arrays["truth"].reshape(len(arrays["truth"]), -1),
@@ -146,7 +160,7 @@ def read_truth(path: Path) -> Truth:
 
 def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> None:
     """Writes {filter}.nc: estimates and scores over time. ``attributes`` say which filter made it, and how."""
-    _write(path, estimate(trajectory, truth, system, attributes))
+    write(path, estimate(trajectory, truth, system, attributes))
 
 
 def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> xr.Dataset:

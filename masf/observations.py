@@ -28,13 +28,16 @@ class ObservationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    operator: Literal["identity", "stride", "grid", "centre", "random", "average_pooling", "matrix"] = Field(
-        description="identity: every component; stride: every k-th component; grid: every k-th point along each axis of the "
-        "grid; centre: a square in its middle; random: points drawn at random; average_pooling: means of its blocks; "
-        "matrix: H given in full."
+    operator: Literal["identity", "stride", "components", "grid", "centre", "random", "average_pooling", "matrix"] = Field(
+        description="identity: every component; stride: every k-th component; components: those that are listed; grid: every "
+        "k-th point along each axis of the grid; centre: a square in its middle; random: points drawn at random; "
+        "average_pooling: means of its blocks; matrix: H given in full."
     )
     stride: int = Field(1, ge=1, description="For stride and grid: observe offset, offset + stride, ...")
     offset: int = Field(0, ge=0, description="For stride and grid: the first observed component, or point along each axis.")
+    components: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, min_length=1, description="For components: the observed ones, from 0 on."
+    )
     width: int | None = Field(None, ge=1, description="For centre: points along each side of the square.")
     fraction: float | None = Field(None, gt=0, le=1, description="For random: the share of points that are observed.")
     seed: int = Field(0, ge=0, lt=2**31, description="For random: which points; the same in all cells.")
@@ -48,6 +51,7 @@ class ObservationSettings(BaseModel):
 KEYS = {
     "identity": (),
     "stride": ("stride", "offset"),
+    "components": ("components",),
     "grid": ("stride", "offset"),
     "centre": ("width",),
     "random": ("fraction", "seed"),
@@ -105,6 +109,7 @@ class Observation:
         matrix: (m, d) H.
         variance: (m,) diagonal of R if R is diagonal, else None.
         covariance: (m, m) R.
+        settings: how the config would describe it.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class Observation:
         pooling: Pooling | None = None,
         matrix: np.ndarray | None = None,
         noise: object,
+        settings: ObservationSettings | None = None,
     ) -> None:
         """Builds H from one of ``indices``, ``pooling`` and ``matrix``, and R from ``noise`` (see ObservationSettings).
 
@@ -150,11 +156,25 @@ class Observation:
         self.variance, covariance = _noise(noise, self.size)
         if covariance is not None:
             self.covariance = covariance
+        self._settings = settings
 
     @cached_property
     def distinct(self) -> bool:
         """Whether H is a mask that measures no component twice."""
         return self.indices is not None and len(np.unique(self.indices)) == self.size
+
+    @cached_property
+    def settings(self) -> ObservationSettings:
+        if self._settings is not None:
+            return self._settings
+        noise = self.covariance.tolist() if self.variance is None else np.sqrt(self.variance).tolist()
+        if self.variance is not None and len(set(noise)) == 1:
+            noise = noise[0]
+        if self.indices is not None:
+            return ObservationSettings(operator="components", components=self.indices.tolist(), noise=noise)
+        if self.pooling is not None:
+            return ObservationSettings(operator="average_pooling", size=self.pooling.size, noise=noise)
+        return ObservationSettings(operator="matrix", matrix=self.matrix.tolist(), noise=noise)
 
     # Masks and pooling over many components never need these; they are formed where they are asked for.
 
@@ -260,14 +280,16 @@ def make_observation(settings: ObservationSettings, dimension: int, grid: tuple[
         lengths = {len(row) for row in settings.matrix}
         if len(lengths) != 1:
             raise ValueError(f"observation matrix has rows of different lengths {sorted(lengths)}")
-        return Observation(dimension, matrix=np.array(settings.matrix), noise=settings.noise)
+        return Observation(dimension, matrix=np.array(settings.matrix), noise=settings.noise, settings=settings)
     if settings.operator == "average_pooling":
         assert settings.size is not None
         grid = _needed(grid, settings.operator)
         if any(n % settings.size for n in grid):
             raise ValueError(f"observation key 'size' is {settings.size}: it must divide all lengths of the grid {grid}")
-        return Observation(dimension, pooling=Pooling(dimension // math.prod(grid), grid, settings.size), noise=settings.noise)
-    return Observation(dimension, indices=_observed_components(settings, dimension, grid), noise=settings.noise)
+        pooling = Pooling(dimension // math.prod(grid), grid, settings.size)
+        return Observation(dimension, pooling=pooling, noise=settings.noise, settings=settings)
+    indices = _observed_components(settings, dimension, grid)
+    return Observation(dimension, indices=indices, noise=settings.noise, settings=settings)
 
 
 def _check_keys(settings: ObservationSettings) -> None:
@@ -296,6 +318,8 @@ def _observed_components(settings: ObservationSettings, dimension: int, grid: tu
         return components
     if settings.operator == "stride":
         return components[settings.offset :: settings.stride]
+    if settings.operator == "components":
+        return np.array(settings.components)
     if settings.operator == "random":
         assert settings.fraction is not None
         # All fields at a point, or single components where there is no grid.

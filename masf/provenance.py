@@ -40,7 +40,7 @@ def code_version(*modules: str, without: str | None = None) -> str:
 
 def simulate_version(system: str) -> str:
     """The code version of stage simulate for one system."""
-    return code_version("simulate", f"systems.{system}")
+    return code_version("simulation", f"systems.{system}")
 
 
 def assimilate_version(filter_module: str, system: str, command: str | None = None) -> str:

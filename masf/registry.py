@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,16 +17,23 @@ if TYPE_CHECKING:
 _HELPERS = {"base", "integrators"}
 
 
+@cache
 def names(kind: str) -> list[str]:
     """The names of all ``systems`` or ``filters``, sorted."""
     folder = Path(__file__).parent / kind
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name not in _HELPERS)
 
 
-@cache
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What to say after an unknown name: what may have been meant, and what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"{f' (did you mean {close[0]!r}?)' if close else ''}: choose one of {', '.join(known)}"
+
+
 def _load(kind: str, name: str) -> type:
     if name not in names(kind):
-        raise ValueError(f"unknown {kind[:-1]} {name!r}: choose one of {', '.join(names(kind))}")
+        raise ValueError(f"unknown {kind[:-1]} {name!r}{suggestion(name, names(kind))}")
     return getattr(importlib.import_module(f"masf.{kind}.{name}"), kind[:-1])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from masf.cycle import Trajectory
 from masf.dataset import write_cost, write_estimate, write_truth
 from masf.registry import make_system
-from masf.simulate import simulate
+from masf.simulation import simulate
 from masf.study import Study, make_study
 from masf.tables import tuned_in
 from masf.tuned import in_force

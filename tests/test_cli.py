@@ -17,7 +17,8 @@ import pytest
 import xarray as xr
 import yaml
 
-from masf.cli import THREAD_VARIABLES, main
+from masf.cli import main
+from masf.cli.options import THREAD_VARIABLES
 from masf.dataset import CellSettings, Truth, read_cost, read_estimate, read_truth, write_truth
 from masf.filters.base import Filter
 from masf.registry import make_system

@@ -21,7 +21,7 @@ from masf.cycle import Trajectory
 from masf.external import CommandFault
 from masf.localization import gaspari_cohn
 from masf.registry import make_system
-from masf.simulate import build, simulate
+from masf.simulation import build, simulate
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = ROOT / ".venv-dapper"

@@ -21,7 +21,7 @@ from masf.dataset import Truth, estimate, read_cost, read_estimate, read_truth, 
 from masf.files import FileFault, replacing
 from masf.metrics import critical_success_index, structural_similarity
 from masf.registry import make_system
-from masf.simulate import simulate
+from masf.simulation import simulate
 from masf.systems.base import System
 
 SETTINGS = CellSettings(

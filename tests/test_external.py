@@ -15,13 +15,14 @@ import pytest
 
 from masf.assimilation import run_filter
 from masf.cell_settings import CellSettings
-from masf.cli import THREAD_VARIABLES, main
+from masf.cli import main
+from masf.cli.options import THREAD_VARIABLES
 from masf.commands import located
 from masf.dataset import Truth, write_truth
 from masf.external import CommandFault, own_seed, read_estimate, write_problem
 from masf.filters.base import Setup
 from masf.provenance import assimilate_version
-from masf.simulate import build, simulate
+from masf.simulation import build, simulate
 
 GAP, CYCLES = 3, 4
 CELL = CellSettings("lorenz63", {"dt": 0.01}, {"operator": "identity", "noise": 1.0}, GAP, CYCLES, 6, 1.0, 5)

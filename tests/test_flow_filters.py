@@ -13,7 +13,7 @@ from masf.filters.base import Setup
 from masf.filters.enkf_localized import LocalizedEnKF, localized_increments
 from masf.localization import taper_matrix
 from masf.registry import make_system
-from masf.simulate import build, simulate
+from masf.simulation import build, simulate
 
 FLOW = {"size": 16}
 GRID = {"operator": "grid", "stride": 4, "noise": 0.1}

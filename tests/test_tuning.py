@@ -21,7 +21,7 @@ from masf.dataset import Truth
 from masf.files import FileFault
 from masf.filters.base import Filter, FilterParameters
 from masf.search import Range, with_current
-from masf.simulate import simulate
+from masf.simulation import simulate
 from masf.study import Cell, ConfigFault, Study
 from masf.tables import gather, write_tables
 from masf.tuned import describe, distance, in_force, read_tuned, settings_blocks, tuned_for

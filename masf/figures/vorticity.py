@@ -14,7 +14,7 @@ from masf import flow
 from masf.dataset import read_estimate, read_truth
 from masf.figures.look import PAGE_WIDTH
 from masf.localization import observation_places
-from masf.simulate import build
+from masf.simulation import build
 from masf.study import Study, VorticityFigure
 
 MOST_COLUMNS = 8

@@ -25,8 +25,10 @@ def build(settings: CellSettings) -> tuple[System, Observation]:
     return system, make_observation(ObservationSettings(**settings.observation), system.dimension, system.grid)
 
 
-def simulate(settings: CellSettings) -> Truth:
+def simulate(settings: CellSettings, built: tuple[System, Observation] | None = None) -> Truth:
     """Truth (times, d), measurements (cycles, m) and initial ensemble (N, d) of a cell, in float32.
+
+    ``built`` are a system and an observation that the settings do not build, such as a user's own.
 
     Raises:
         ValueError: for settings out of range, or if the truth is not finite (a step too long for the system).
@@ -36,7 +38,7 @@ def simulate(settings: CellSettings) -> Truth:
             raise ValueError(f"{name} is {getattr(settings, name)}: expected at least {least}")
     if not settings.initial_spread > 0:
         raise ValueError(f"initial_spread is {settings.initial_spread}: expected a positive number")
-    system, observation = build(settings)
+    system, observation = built or build(settings)
     stream = Stream(settings.seed, "simulate")
     centre = system.typical_state(stream).astype(np.float32)
     spread = np.float32(settings.initial_spread)

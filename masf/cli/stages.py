@@ -1,93 +1,32 @@
-"""The command line: every stage of the study is a subcommand that reads and writes the files named on it.
-
-Imports are made inside the commands, so that each stage loads only what it needs.
-"""
+"""The stages of a study, and what is done around one: each command reads and writes the files named on it."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from masf import __version__
-
-EXISTING = click.Path(path_type=Path, dir_okay=False)
-OUTPUT = click.Path(path_type=Path, dir_okay=False)
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-device_option = click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."
-)
-threads_option = click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Processor cores to use.")
-study_option = click.option(
-    "--study", required=True, type=EXISTING, help="The config: a YAML file, or the study.json of a workflow's results."
+from masf.cli.options import (
+    EXISTING,
+    OUTPUT,
+    JsonMapping,
+    device_option,
+    study_option,
+    threads_option,
+    use_device,
+    use_threads,
 )
 
 
-class JsonMapping(click.ParamType):
-    """A JSON object on the command line, or ``@FILE`` that holds one: a command may not be longer than 128 KiB."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-        text = value
-        if value.startswith("@"):
-            try:
-                text = Path(value[1:]).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                self.fail(f"{value!r}: the file cannot be read: {error}", param, ctx)
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            self.fail(f"{value!r} is not JSON: {error}", param, ctx)
-        if not isinstance(content, dict):
-            self.fail(f"{value!r}: expected a JSON object such as '{{\"key\": 1}}'", param, ctx)
-        return content
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
-def commands(verbose: bool, quiet: bool) -> None:
-    """Benchmark suite for score-based data assimilation.
-
-    The stages, in order: study, simulate, train-prior, tune, assimilate, aggregate, plot, page. The Snakemake workflow runs
-    them all (`make quick`); each can also be run by hand on the files that the workflow leaves under results/.
-    """
-    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for talkative in ("matplotlib", "fontTools"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
-
-
-def use_threads(threads: int) -> None:
-    """Limits numerical libraries to ``threads`` cores; to be called before they are imported."""
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(threads)
-
-
-def use_device(device: str) -> None:
-    """Claims a card of its own for a process that shall compute on one; to be called before torch is imported."""
-    if device == "cuda":
-        from masf.devices import claim_card
-
-        claim_card()
-
-
-@commands.command()
+@click.command()
 @click.option("--config", "content", required=True, help="A config file, or its content as JSON.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder that a relative filters_directory is looked up in.")
 @click.option("-o", "--output", type=OUTPUT, help="study.json; without it, only check.")
 def study(content: str, root: Path | None, output: Path | None) -> None:
-    """Check a config and write it resolved, filters' files included."""
+    """Check a config, and write it out in full."""
     from masf.files import replacing
     from masf.study import load_study, make_study
 
@@ -101,7 +40,7 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
             temporary.write_text(checked.to_json() + "\n", encoding="utf-8")
 
 
-@commands.command()
+@click.command()
 @click.option("--system", required=True, help="A system, such as lorenz96.")
 @click.option("--parameters", required=True, type=JsonMapping(), help="Its parameters, such as '{\"dt\": 0.01}'.")
 @click.option("--observation", required=True, type=JsonMapping(), help="The observation, as in the config.")
@@ -118,20 +57,20 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
 @click.option("--seed", required=True, type=click.IntRange(0), help="Fixes truth, noise and initial ensemble.")
 @click.option("-o", "--output", required=True, type=OUTPUT, help="truth.nc")
 def simulate(output: Path, **settings: Any) -> None:
-    """Simulate a truth, its measurements and the initial ensemble."""
+    """Simulate truth, measurements and initial ensemble."""
     use_threads(1)
     from masf.cell_settings import CellSettings
     from masf.dataset import write_truth
     from masf.provenance import simulate_version
-    from masf.simulate import build
-    from masf.simulate import simulate as run
+    from masf.simulation import build
+    from masf.simulation import simulate as run
 
     cell = CellSettings(**settings)
     truth = run(cell)
     write_truth(output, truth, build(cell)[0], simulate_version(cell.system))
 
 
-@commands.command("train-prior")
+@click.command("train-prior")
 @click.option("--system", required=True, help="A system, such as lorenz96.")
 @click.option("--parameters", required=True, type=JsonMapping(), help="Its parameters.")
 @click.option("--observation", required=True, type=JsonMapping(), help="The observation, as in the config.")
@@ -143,7 +82,7 @@ def simulate(output: Path, **settings: Any) -> None:
 def train_prior(
     system: str, parameters: dict, observation: dict, settings: dict, seed: int, device: str, threads: int, output: Path
 ) -> None:
-    """Train the network that denoises forecast ensembles, once for all seeds and gaps."""
+    """Train the network of a prior, once for all seeds and gaps."""
     use_threads(threads)
     use_device(device)
     from masf.observations import ObservationSettings
@@ -158,7 +97,7 @@ def train_prior(
     save(train(system, parameters, observation_settings, prior_settings, seed=seed, device=torch_device), output)
 
 
-@commands.command()
+@click.command()
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
 @click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
@@ -178,7 +117,7 @@ def tune(
     name: str, module: str | None, command: str | None, parameters: dict, search: dict, situation: dict, trials: int, score: str,
     spin_up_cycles: int, truths: tuple[Path, ...], prior: Path | None, storage: Path, device: str, threads: int, output: Path,
 ) -> None:  # fmt: skip
-    """Find the parameters with which one filter scores best on tuning seeds."""
+    """Find one filter's best parameters on tuning seeds."""
     use_threads(threads)
     from pydantic import TypeAdapter
 
@@ -206,7 +145,7 @@ def tune(
     write_tuning(output, outcome)
 
 
-@commands.command()
+@click.command()
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
 @click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
@@ -268,13 +207,13 @@ def assimilate(
         write_cost(cost, trajectory, {"peak_memory_mib": round(memory, 1), "device": where, "threads": threads})
 
 
-@commands.command()
+@click.command()
 @study_option
 @click.option("--scores", required=True, type=OUTPUT, help="scores.parquet: one row a cell and filter.")
 @click.option("--costs", required=True, type=OUTPUT, help="costs.parquet: seconds and memory of each.")
 @click.option("--tables", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the tables.")
 def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
-    """Gather all results into scores and tables (CSV, Markdown, LaTeX)."""
+    """Gather all results into scores and tables."""
     use_threads(1)
     from masf.study import load_study
     from masf.tables import gather, write_tables
@@ -284,7 +223,7 @@ def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
     write_tables(checked, score_rows, cost_rows, scores_path=scores, costs_path=costs, folder=tables)
 
 
-@commands.command()
+@click.command()
 @click.argument("figure")
 @study_option
 @click.option("--scores", required=True, type=EXISTING, help="scores.parquet")
@@ -298,7 +237,7 @@ def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> No
     draw(load_study(study), figure, scores, output)
 
 
-@commands.command()
+@click.command()
 @study_option
 @click.option("--scores", required=True, type=EXISTING, help="scores.parquet")
 @click.option("--costs", required=True, type=EXISTING, help="costs.parquet")
@@ -314,10 +253,13 @@ def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, ou
     write_page(load_study(study), scores, costs, figures, tables, output)
 
 
-@commands.command("tuned-settings")
+@click.command("tuned-settings")
 @click.argument("results", type=click.Path(path_type=Path, file_okay=False))
 def tuned_settings(results: Path) -> None:
-    """Print what tuning found below RESULTS as settings for the filters' files."""
+    """Print what tuning found, for the filters' files.
+
+    RESULTS is the folder of a study with a section tuning.
+    """
     from masf.tuned import read_tuned, settings_blocks
 
     paths = sorted(results.rglob("tuning/*.json"))
@@ -326,14 +268,14 @@ def tuned_settings(results: Path) -> None:
     click.echo(settings_blocks([read_tuned(path) for path in paths]))
 
 
-@commands.command()
+@click.command()
 @click.option("--config", default="config/config.yaml", show_default=True, type=EXISTING, help="The study.")
 @click.option("--gpu/--no-gpu", default=None, help="Count as if the config said gpu: true, or false.")
 @click.option(
     "--measured", type=EXISTING, help="Measured costs, as benchmarks/measured_costs.py writes them; masf's own without this."
 )
 def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
-    """Count the jobs that are left to run, and estimate their CPU and GPU hours.
+    """Estimate the jobs, CPU and GPU hours that are left.
 
     To be called in the repository's root, as the workflow itself.
     """
@@ -346,7 +288,7 @@ def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
     click.echo(report(expected(checked, jobs, costs), costs))
 
 
-@commands.command()
+@click.command()
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the schemas.")
 def schema(output: Path) -> None:
     """Write the JSON schemas of the config, for editors."""
@@ -356,32 +298,3 @@ def schema(output: Path) -> None:
     for name, content in json_schemas().items():
         with replacing(output / name) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def main() -> None:
-    """Runs the command line; a fault of the input is one clear message and exit code 1, not a traceback."""
-    from pydantic import ValidationError
-
-    from masf.files import FileFault
-    from masf.study import ConfigFault, describe
-
-    try:
-        commands.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(130)
-    except ValidationError as error:
-        _fail("; ".join(describe(error)))
-    except (FileFault, ConfigFault, ValueError, OSError) as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> None:
-    click.echo(f"masf: error: {message}", err=True)
-    if logging.getLogger().isEnabledFor(logging.DEBUG):
-        logging.exception("traceback")
-    sys.exit(1)

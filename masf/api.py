@@ -1,0 +1,361 @@
+"""What ``import masf`` offers: the stages of a study in memory, with xarray datasets in place of files.
+
+A dataset here has the content of the file that the stage writes (results/README.md), so that what is said of files holds of it,
+and a file that a study left, opened by xarray, serves as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from platformdirs import user_cache_path
+
+from masf import __version__, defaults
+from masf.arrays import Stream, resolve_device
+from masf.assimilation import run_filter
+from masf.cell_settings import CellSettings
+from masf.cycle import Trajectory
+from masf.dataset import SCORED, Truth, estimate, truth_dataset, truth_of
+from masf.exactness import NEEDED, Analyses, Reference
+from masf.files import sha256
+from masf.filters.base import Filter, FilterParameters
+from masf.observations import Observation, ObservationSettings
+from masf.observations import make_observation as build_observation
+from masf.prior_settings import PriorSettings
+from masf.provenance import assimilate_version, simulate_version, train_prior_version
+from masf.registry import filter_class, names, system_class
+from masf.scores import SCORES
+from masf.scores import score as score_of
+from masf.simulation import simulate as draw
+from masf.systems.base import System, SystemParameters
+
+__all__ = [
+    "Filter", "FilterParameters", "Observation", "Stream", "System", "SystemParameters", "assimilate", "make_observation",
+    "make_problem", "make_system", "score", "simulate", "train_prior",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+_NEED_TRUTH = set(SCORED) - {"mean", "spread", "spread_forecast"} | {"spread_skill"}
+"""Variables of an estimate that say how far it is from the truth."""
+
+
+def make_system(name: str, /, **parameters: float) -> System:
+    """A system by its name.
+
+    Args:
+        name: as ``masf list systems`` says.
+        parameters: of the system; those left out are the ones of config/run.yaml.
+
+    Raises:
+        ValueError: for an unknown name, or parameters that are unknown or out of range.
+    """
+    cls = system_class(name)
+    usual = defaults.defaults().experiments.get(name)
+    return cls(cls.Parameters(**{**(usual.parameters if usual else {}), **parameters}))
+
+
+def make_observation(system: System, operator: str, /, **keys: Any) -> Observation:
+    """What is measured of a system, by the operator's name.
+
+    Args:
+        system: that is measured.
+        operator: as in the section ``observations`` of a config, such as ``"stride"``.
+        keys: of the operator, and ``noise``, as there.
+
+    Raises:
+        ValueError: for keys that are unknown, out of range, or do not fit the system.
+    """
+    return build_observation(ObservationSettings(**{"operator": operator, **keys}), system.dimension, system.grid)
+
+
+def simulate(
+    system: System,
+    observation: Observation,
+    *,
+    gap: int,
+    cycles: int,
+    members: int = 100,
+    initial_spread: float = 1.0,
+    seed: int = 0,
+) -> xr.Dataset:
+    """A truth, its measurements and the initial ensemble: the content of truth.nc.
+
+    Args:
+        system: simulated from one of its typical states on.
+        observation: what is measured of it.
+        gap: model steps between two measurements.
+        cycles: number of measurements.
+        members: ensemble size N.
+        initial_spread: standard deviation of the initial distribution.
+        seed: fixes all random numbers.
+
+    Returns:
+        ``truth`` (time, *space), ``observation`` (cycle, obs), ``initial_ensemble`` (member, *space) and more.
+
+    Raises:
+        ValueError: for settings out of range, or if the truth is not finite.
+    """
+    settings = _settings(system, observation, gap, cycles, members, initial_spread, seed)
+    truth = draw(settings, (system, observation))
+    return truth_dataset(truth, system, simulate_version(settings.system) if _is_ours(system) else "")
+
+
+def make_problem(
+    system: System,
+    observation: Observation,
+    measurements: np.ndarray,
+    ensemble: np.ndarray,
+    *,
+    gap: int,
+    seed: int = 0,
+) -> xr.Dataset:
+    """A problem of which the truth is not known: a dataset as that of ``simulate``, without ``truth``.
+
+    Args:
+        system: the model.
+        observation: how it is measured.
+        measurements: (cycles, m), the first ``gap`` steps after the start.
+        ensemble: (N, d) at the start.
+        gap: model steps between two measurements.
+        seed: fixes the filters' random numbers.
+
+    Raises:
+        ValueError: where shapes do not fit together or values are not finite.
+    """
+    y, x = np.asarray(measurements, dtype=np.float32), np.asarray(ensemble, dtype=np.float32)
+    for name, values, length in (("measurements", y, observation.size), ("ensemble", x, system.dimension)):
+        if values.ndim != 2 or values.shape[1] != length or len(values) == 0:
+            raise ValueError(f"{name} have shape {values.shape}: expected (any, {length})")
+    spread = float(np.sqrt(np.mean(np.var(x, axis=0, ddof=1)))) if len(x) > 1 else 1.0
+    settings = _settings(system, observation, gap, len(y), len(x), spread, seed)
+    unknown = np.zeros((gap * len(y) + 1, system.dimension), dtype=np.float32)
+    return truth_dataset(Truth(settings, unknown, y, x.mean(axis=0), x), system, "").drop_vars("truth")
+
+
+def assimilate(
+    problem: xr.Dataset,
+    filter: str | type[Filter],  # noqa: A002
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    system: System | None = None,
+    prior: Path | str | None = None,
+    device: str = "auto",
+    saved_members: int = 3,
+    covariance: bool = False,
+) -> xr.Dataset:
+    """Runs a filter through all measurements: the content of {filter}.nc.
+
+    A filter that diverges is a result, not an error: attribute ``diverged`` is 1, and all is NaN from there on.
+
+    Args:
+        problem: from ``simulate`` or ``make_problem``, or truth.nc as xarray opens it.
+        filter: its name, as ``masf list filters`` says; or a class of your own.
+        parameters: of the filter. Those left out are what config/filters says for such a cell; of a class, its defaults.
+        system: the model, where it is none of masf's.
+        prior: file of the pretrained prior, for filters that use one; see ``train_prior``.
+        device: where to compute: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        saved_members: analysis members to keep, at most.
+        covariance: whether to keep the covariance of each analysis.
+
+    Returns:
+        ``mean`` and ``spread`` (time, *space), ``member`` (saved_member, cycle, *space) and, where the problem has a truth,
+        ``rmse`` (time), ``crps`` (cycle) and more.
+
+    Raises:
+        ValueError: for an unknown filter, or for parameters that are unknown, out of range, or do not fit the cell.
+        ConfigFault: the same, found in the check that studies have.
+        FileFault: for a prior that is missing, damaged, or was trained for another system.
+    """
+    return run(
+        problem, filter, parameters, system=system, prior=prior, device=device, saved_members=saved_members, covariance=covariance
+    )[0]
+
+
+def run(
+    problem: xr.Dataset,
+    filter: str | type[Filter],  # noqa: A002
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    system: System | None = None,
+    prior: Path | str | None = None,
+    device: str = "auto",
+    saved_members: int = 3,
+    covariance: bool = False,
+) -> tuple[xr.Dataset, Trajectory]:
+    """As ``assimilate``; with it the trajectory, which has the seconds of each cycle."""
+    cell, known = _cell(problem)
+    own = None if system is None or _is_ours(system) else system
+    if own is None and cell.settings.system not in names("systems"):
+        raise ValueError(f"system {cell.settings.system!r} is none of masf's: pass it to assimilate, as system=...")
+    built = None if own is None else (own, _observation(cell.settings, own))
+    prior = None if prior is None else Path(prior)
+    chosen = dict(parameters or {})
+    name = filter if isinstance(filter, str) else filter.__name__
+    module, cls, command = name, None, None
+    if not isinstance(filter, str):
+        cls = filter
+    elif own is not None:
+        cls = filter_class(name)
+    else:
+        found = defaults.filter_in_cell(name, cell.settings, chosen, has_prior=prior is not None)
+        chosen, module, command = found.parameters, found.module, found.command
+    trajectory, model, where = run_filter(
+        module, chosen, cell, prior=prior, device=device, saved_members=saved_members, covariance=covariance, command=command,
+        cls=cls, built=built,
+    )  # fmt: skip
+    ours = cls is None
+    attributes = {
+        "filter": name,
+        **({"filter_module": module} if command is None else {"filter_command": command}),
+        "filter_parameters": json.dumps(chosen, sort_keys=True),
+        "parameter_source": "default" if not parameters else f"default; given {', '.join(sorted(parameters))}",
+        "code_version": assimilate_version(module, cell.settings.system, command) if ours else "",
+        "prior_sha256": sha256(prior) if prior is not None else "",
+        "device": where,
+    }
+    result = estimate(trajectory, cell, model, attributes)
+    return (result if known else result.drop_vars(sorted(_NEED_TRUTH))), trajectory
+
+
+def score(
+    estimates: xr.Dataset | Iterable[xr.Dataset] | Mapping[str, xr.Dataset],
+    *,
+    spin_up_cycles: int = 0,
+    reference: xr.Dataset | None = None,
+) -> pd.DataFrame:
+    """The scores of estimates, one row each; NaN of one that diverged.
+
+    Args:
+        estimates: from ``assimilate``, or {filter}.nc as xarray opens it; a mapping names the rows.
+        spin_up_cycles: how many of the first cycles to leave out.
+        reference: the estimate of a filter whose posterior is exact, for distances to it. All must then have been made with
+            ``covariance=True`` and two or more ``saved_members``.
+
+    Raises:
+        ValueError: for an estimate without what a score needs, or if no cycle is left to score.
+    """
+    if isinstance(estimates, xr.Dataset):
+        estimates = [estimates]
+    named = list(estimates.items()) if isinstance(estimates, Mapping) else [(e.attrs["filter"], e) for e in estimates]
+    needed = {"rmse", "spread", "rmse_forecast", "crps", *(NEEDED if reference is not None else ())}
+    rows = {}
+    for i, (name, data) in enumerate([*named, *([("reference", reference)] if reference is not None else [])]):
+        settings = json.loads(data.attrs["settings"])
+        if missing := sorted(needed - set(data.variables)):
+            raise ValueError(f"estimate {name!r} lacks {', '.join(missing)}")
+        if spin_up_cycles >= settings["cycles"]:
+            raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
+        if i < len(named):
+            compared = None if reference is None else Reference(Analyses.of(reference, settings["gap"], spin_up_cycles))
+            found = score_of(data, gap=settings["gap"], spin_up_cycles=spin_up_cycles, reference=compared)
+            rows[name] = {**found, "diverged": bool(data.attrs["diverged"])}
+    columns = [key for key in SCORES if reference is not None or not key.endswith("_distance")]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, "diverged"]).rename_axis("filter")
+
+
+def train_prior(
+    problem: xr.Dataset,
+    path: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 7,
+    device: str = "auto",
+) -> Path:
+    """Trains a prior for the system, observation and gap of a problem, on truths of its own.
+
+    Args:
+        problem: from ``simulate``; of it, only what system and observation it has is used.
+        path: where to write it. Without it the prior goes to the user's cache folder, and is there the next time.
+        settings: as in a config's section ``priors``, over those of config/run.yaml, which make a small prior in about half
+            a minute.
+        seed: fixes simulation and training.
+        device: where to compute.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: for a system that config/run.yaml trains no prior for, or settings out of range.
+    """
+    cell, _ = _cell(problem)
+    system = cell.settings.system
+    known = defaults.defaults().priors
+    if system not in known and settings is None:
+        raise ValueError(f"no prior is trained for system {system!r} without settings: there are some for {', '.join(known)}")
+    usual = known[system].model_dump(exclude_unset=True) if system in known else {}
+    training = PriorSettings(**{**usual, "gaps": [cell.settings.gap], **(settings or {})})
+    observation = ObservationSettings(**cell.settings.observation)
+    ring = system_class(system).translation_invariant
+    parameters = training.training_parameters(cell.settings.parameters, observation, ring)
+    if path is None:
+        path = _cached_prior(system, parameters, observation, training, seed)
+        if path.is_file():
+            log.info("takes the prior trained before: %s", path)
+            return path
+    log.info("trains a small prior for %s, gap %s: about half a minute", system, ", ".join(map(str, training.gaps)))
+    from masf.prior import save, train
+
+    torch_device = resolve_device(device, needs_torch=True)
+    assert torch_device is not None
+    save(train(system, parameters, observation, training, seed=seed, device=torch_device), Path(path))
+    log.info("keeps it for the next time: %s", path)
+    return Path(path)
+
+
+def _observation(settings: CellSettings, system: System) -> Observation:
+    """The observation of a cell, for a system that the settings do not build."""
+    return build_observation(ObservationSettings(**settings.observation), system.dimension, system.grid)
+
+
+def _cached_prior(
+    system: str, parameters: dict[str, Any], observation: ObservationSettings, training: PriorSettings, seed: int
+) -> Path:
+    """A path that says all that the prior depends on."""
+    fixed = [
+        __version__, train_prior_version(system), parameters, observation.model_dump(exclude_defaults=True),
+        training.model_dump(), seed,
+    ]  # fmt: skip
+    digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+    return user_cache_path("masf") / "priors" / f"{system}-{digest}.safetensors"
+
+
+def _is_ours(system: System) -> bool:
+    return type(system).__module__.startswith("masf.systems.")
+
+
+def _settings(
+    system: System, observation: Observation, gap: int, cycles: int, members: int, initial_spread: float, seed: int
+) -> CellSettings:
+    if observation.dimension != system.dimension:
+        raise ValueError(f"the observation is of {observation.dimension} components, and the system has {system.dimension}")
+    return CellSettings(
+        system=type(system).__module__.rpartition(".")[2] if _is_ours(system) else type(system).__name__,
+        parameters=system.parameters.model_dump(),
+        observation=observation.settings.model_dump(exclude_defaults=True),
+        gap=gap,
+        cycles=cycles,
+        members=members,
+        initial_spread=initial_spread,
+        seed=seed,
+    )
+
+
+def _cell(problem: xr.Dataset) -> tuple[Truth, bool]:
+    """The problem as arrays, and whether its truth is known."""
+    known = "truth" in problem
+    if not known:
+        settings = json.loads(problem.attrs.get("settings", "{}"))
+        if not settings:
+            raise ValueError("the dataset is no problem of masf: make one by simulate or make_problem, or open truth.nc")
+        shape = (settings["cycles"] * settings["gap"] + 1, *problem["initial_mean"].shape)
+        problem = problem.assign(truth=(("time", *problem["initial_mean"].dims), np.zeros(shape, dtype=np.float32)))
+    return truth_of(problem), known

@@ -1,0 +1,103 @@
+"""``masf list``: the systems, filters and experiments that there are."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import click
+
+from masf.cli.options import EXISTING
+from masf.cli.output import print_table
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(["systems", "filters", "experiments"]))
+@click.argument("name", required=False)
+@click.option("--config", default="config/config.yaml", show_default=True, type=EXISTING, help="The study, for experiments.")
+def list_(kind: str, name: str | None, config: Path) -> None:
+    """List systems, filters or experiments.
+
+    With NAME, the parameters of that one. Piped into another program, the list has one line each, fields separated by tabs,
+    and no heading.
+    """
+    if kind == "experiments":
+        _experiments(config, name)
+    elif name is None:
+        print_table(["NAME", "WHAT IT IS"], _systems() if kind == "systems" else _filters())
+    else:
+        _parameters(kind, name)
+
+
+def _systems() -> list[tuple[str, str]]:
+    from masf.registry import names
+
+    return [(name, _first_line("systems", name)) for name in names("systems")]
+
+
+def _filters() -> list[tuple[str, str]]:
+    """Filters of ours by their first lines, and the others by their labels and commands."""
+    from masf.defaults import config_folder
+    from masf.registry import names
+    from masf.study import read_yaml
+
+    ours = {name: _first_line("filters", name) for name in names("filters")}
+    files = {path.stem: read_yaml(path) for path in sorted((config_folder() / "filters").glob("*.yaml"))}
+    others = {
+        name: f"{content.get('label')}: {content.get('command') or 'filter ' + content.get('filter', '?')}"
+        for name, content in files.items()
+        if name not in ours
+    }
+    return [*ours.items(), *others.items()]
+
+
+def _experiments(config: Path, name: str | None) -> None:
+    from masf.registry import suggestion
+    from masf.study import load_study
+
+    study = load_study(config)
+    experiments = study.config.experiments
+    if name is None:
+        heading = ["NAME", "CELLS", "FILTERS", "TITLE"]
+        cells = {key: sum(key in cell.experiments for cell in study.cells.values()) for key in experiments}
+        print_table(
+            heading,
+            [(key, str(cells[key]), str(len(study.experiment_filters(e))), e.title) for key, e in experiments.items()],
+        )
+        return
+    if name not in experiments:
+        raise ValueError(f"{config}: unknown experiment {name!r}{suggestion(name, experiments)}")
+    found = experiments[name]
+    axes = {key: ", ".join(f"{v:g}" for v in values) for key, values in found.axes.items()}
+    print_table(
+        ["KEY", "VALUE"],
+        [
+            ("title", found.title),
+            ("system", found.system),
+            *axes.items(),
+            ("observations", ", ".join(found.observations)),
+            ("seeds", ", ".join(map(str, study.config.seeds.test))),
+            ("cycles", f"{found.cycles}, the first {found.spin_up_cycles} not scored"),
+            ("filters", ", ".join(study.experiment_filters(found))),
+        ],
+    )
+
+
+def _parameters(kind: str, name: str) -> None:
+    """Parameters with the defaults of the class, as its fields describe them."""
+    from masf.registry import filter_class, system_class
+
+    fields = (system_class if kind == "systems" else filter_class)(name).Parameters.model_fields
+    rows = [(key, "" if f.is_required() else _yaml(f.default), f.description or "") for key, f in fields.items()]
+    print_table(["PARAMETER", "DEFAULT", "MEANING"], rows)
+
+
+def _yaml(value: object) -> str:
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)
+
+
+def _first_line(kind: str, name: str) -> str:
+    """The first line of a module's docstring, without importing it."""
+    path = Path(__file__).parent.parent / kind / f"{name}.py"
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]

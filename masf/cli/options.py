@@ -1,0 +1,59 @@
+"""What commands share: kinds of options, options, and the limits that they set before anything is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXISTING = click.Path(path_type=Path, dir_okay=False)
+OUTPUT = click.Path(path_type=Path, dir_okay=False)
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."
+)
+threads_option = click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Processor cores to use.")
+study_option = click.option(
+    "--study", required=True, type=EXISTING, help="The config: a YAML file, or the study.json of a workflow's results."
+)
+
+
+class JsonMapping(click.ParamType):
+    """A JSON object on the command line, or ``@FILE`` that holds one: a command may not be longer than 128 KiB."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        text = value
+        if value.startswith("@"):
+            try:
+                text = Path(value[1:]).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                self.fail(f"{value!r}: the file cannot be read: {error}", param, ctx)
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            self.fail(f"{value!r} is not JSON: {error}", param, ctx)
+        if not isinstance(content, dict):
+            self.fail(f"{value!r}: expected a JSON object such as '{{\"key\": 1}}'", param, ctx)
+        return content
+
+
+def use_threads(threads: int) -> None:
+    """Limits numerical libraries to ``threads`` cores; to be called before they are imported."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+
+
+def use_device(device: str) -> None:
+    """Claims a card of its own for a process that shall compute on one; to be called before torch is imported."""
+    if device == "cuda":
+        from masf.devices import claim_card
+
+        claim_card()

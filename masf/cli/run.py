@@ -1,0 +1,209 @@
+"""``masf run``: filters on one cell, in memory; a thin shell over :mod:`masf.api`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+
+from masf.cli.options import EXISTING, JsonMapping, device_option, threads_option, use_device, use_threads
+from masf.cli.output import print_table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from masf.cell_settings import CellSettings
+    from masf.study import Experiment
+
+SHOWN = {
+    "rmse": "RMSE",
+    "rmse_analysis": "analysis RMSE",
+    "crps": "CRPS",
+    "spread_skill": "spread / error",
+}
+"""Scores that are printed, and what the table calls them."""
+
+
+def pairs(text: str) -> dict[str, Any]:
+    """``KEY=VALUE,...`` or a JSON object as a mapping. Raises ValueError where it is neither."""
+    if text.lstrip().startswith("{"):
+        return JsonMapping().convert(text, None, None)
+    found = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{part!r}: expected KEY=VALUE, such as inflation=1.05")
+        found[key.strip()] = yaml.safe_load(value)
+    return found
+
+
+class Pairs(click.ParamType):
+    """KEY=VALUE,... or a JSON object."""
+
+    name = "KEY=VALUE,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return value if isinstance(value, dict) else pairs(value)
+        except (ValueError, yaml.YAMLError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class FilterSpec(click.ParamType):
+    """A filter's name, and parameters of it."""
+
+    name = "NAME[:KEY=VALUE,...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        name, _, parameters = value.partition(":")
+        return value, name, Pairs().convert(parameters, param, ctx)
+
+
+class ObservationSpec(click.ParamType):
+    """The name of an observation, or one in full."""
+
+    name = "NAME|KEY=VALUE,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "=" not in value and "{" not in value else Pairs().convert(value, param, ctx)
+
+
+@click.command()
+@click.option("-s", "--system", help="A system, see `masf list systems`.  [default: lorenz96]")
+@click.option(
+    "-f", "--filter", "filters", multiple=True, type=FilterSpec(),
+    help="A filter, see `masf list filters`; may be repeated.  [default: letkf, masf_gaussian and masf]",
+)  # fmt: skip
+@click.option("-p", "--parameters", default="", type=Pairs(), help="Parameters of the system, such as forcing=10,dimension=100.")
+@click.option(
+    "--observation", type=ObservationSpec(),
+    help="What is measured: all, every_second or grid; or as in a config, such as operator=stride,stride=4,noise=0.5.",
+)  # fmt: skip
+@click.option("--gap", type=click.IntRange(1), help="Model steps between two measurements.")
+@click.option("--members", type=click.IntRange(2), help="Ensemble size.")
+@click.option("--cycles", type=click.IntRange(1), help="Measurements.")
+@click.option("--spin-up-cycles", type=click.IntRange(0), help="First cycles that the scores leave out.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Fixes all random numbers.")
+@click.option("--prior", type=EXISTING, help="prior.safetensors of a study; without it, a small one is trained and kept.")
+@device_option
+@threads_option
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep truth, estimates and scores in."
+)
+def run(
+    system: str | None, filters: tuple[tuple[str, str, dict[str, Any]], ...], prior: Path | None, device: str, threads: int,
+    output: Path | None, **options: Any,
+) -> None:  # fmt: skip
+    """Run filters on one system in memory; print their scores.
+
+    All filters get the same truth, measurements and initial ensemble. What is not said is taken from config/run.yaml, and a
+    filter's parameters from config/filters, as in a study. A prior that a filter needs is trained in about half a minute and kept
+    in the user's cache folder.
+
+    \b
+    Examples:
+      masf run --system lorenz96 --filter masf --gap 20
+      masf run -f letkf -f letkf:inflation=1.1,localization_radius=8 --observation every_second
+      masf run -s lorenz63 -p rho=30 -f particle -f enkf --gap 25 -o results/first
+    """
+    use_threads(threads)
+    use_device(device)
+    from masf import api, defaults
+    from masf.cell_settings import CellSettings
+    from masf.files import require_writable
+    from masf.simulation import build
+
+    if output is not None:
+        require_writable(output)
+    usual = defaults.experiment(system or next(iter(defaults.defaults().experiments)))
+    chosen = _chosen(usual, options)
+    settings = CellSettings(
+        system=usual.system,
+        parameters={k: v for k, v in usual.parameters.items() if k not in options["parameters"]} | options["parameters"],
+        observation=_observation(chosen["observation"]),
+        initial_spread=usual.initial_spread,
+        seed=options["seed"],
+        **{key: chosen[key] for key in ("gap", "cycles", "members")},
+    )
+    specs = filters or tuple((name, name, {}) for name in defaults.usual_filters(usual))
+    if chosen["spin_up_cycles"] >= settings.cycles:
+        raise click.UsageError(f"--spin-up-cycles {chosen['spin_up_cycles']} leaves none of {settings.cycles} cycles to score")
+    # All is checked before anything runs.
+    wanted = [defaults.filter_in_cell(name, settings, parameters, has_prior=prior is not None) for _, name, parameters in specs]
+    logging.info("%s", _describe(settings, chosen["spin_up_cycles"]))
+    truth = api.simulate(
+        *build(settings), gap=settings.gap, cycles=settings.cycles, members=settings.members,
+        initial_spread=settings.initial_spread, seed=settings.seed,
+    )  # fmt: skip
+    estimates: dict[str, xr.Dataset] = {}
+    seconds: dict[str, float] = {}
+    for (label, name, parameters), found in zip(specs, wanted, strict=True):
+        if found.needs_prior and prior is None:
+            prior = api.train_prior(truth, device=device)
+        logging.info("%s: %s", label, json.dumps(found.parameters))
+        estimates[label], trajectory = api.run(truth, name, parameters, prior=prior if found.needs_prior else None, device=device)
+        seconds[label] = float(trajectory.wall_seconds[: trajectory.diverged_at].mean()) if trajectory.diverged_at != 0 else 0.0
+    scores = api.score(estimates, spin_up_cycles=chosen["spin_up_cycles"])
+    rows = [
+        [
+            str(label),
+            *("diverged" if row["diverged"] else f"{row[key]:.4g}" for key in SHOWN),
+            f"{seconds[str(label)]:.2g}",
+        ]
+        for label, row in scores.iterrows()
+    ]
+    print_table(["FILTER", *SHOWN.values(), "s / cycle"], rows, always_headed=True)
+    if output is not None:
+        _save(output, truth, estimates, scores)
+
+
+def _chosen(usual: Experiment, options: dict[str, Any]) -> dict[str, Any]:
+    """What was said, and what is usual for the system where nothing was."""
+    found = {
+        "gap": usual.gaps[0],
+        "members": usual.sizes[0],
+        "cycles": usual.cycles,
+        "spin_up_cycles": usual.spin_up_cycles,
+        "observation": usual.observations[0],
+    }
+    said = {key: value for key, value in options.items() if key in found and value is not None}
+    if "cycles" in said and "spin_up_cycles" not in said:
+        # A short run still has something to score.
+        found["spin_up_cycles"] = min(usual.spin_up_cycles, said["cycles"] // 2)
+    return found | said
+
+
+def _observation(said: str | dict[str, Any]) -> dict[str, Any]:
+    from masf import defaults
+    from masf.observations import ObservationSettings
+
+    found = defaults.observation(said) if isinstance(said, str) else ObservationSettings(**said)
+    return found.model_dump(exclude_defaults=True)
+
+
+def _describe(settings: CellSettings, spin_up_cycles: int) -> str:
+    parameters, observation = (", ".join(f"{k} {v}" for k, v in d.items()) for d in (settings.parameters, settings.observation))
+    return (
+        f"{settings.system} ({parameters}); measured: {observation}; gap {settings.gap}, {settings.members} members, "
+        f"{settings.cycles} cycles, the first {spin_up_cycles} not scored, seed {settings.seed}"
+    )
+
+
+def _save(folder: Path, truth: xr.Dataset, estimates: dict[str, xr.Dataset], scores: Any) -> None:
+    """Writes truth.nc, one file a filter, and scores.parquet."""
+    from masf.dataset import write
+    from masf.files import replacing
+
+    write(folder / "truth.nc", truth)
+    for label, estimate in estimates.items():
+        write(folder / f"{label.replace(':', '+').replace('=', '~').replace('/', '_')}.nc", estimate)
+    settings = json.loads(truth.attrs["settings"])
+    situation = {"system": settings["system"]} | {f"parameter_{k}": v for k, v in settings["parameters"].items()}
+    situation |= {key: settings[key] for key in ("gap", "members", "seed")}
+    with replacing(folder / "scores.parquet") as temporary:
+        scores.reset_index().assign(**situation).to_parquet(temporary, index=False)
+    logging.info("wrote truth.nc, scores.parquet and a file for each filter to %s", folder)

@@ -1,0 +1,149 @@
+"""``masf show``: what is in a file that masf wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from masf.cli.options import EXISTING
+from masf.cli.output import print_table
+
+Row = tuple[str, str]
+
+
+@click.command()
+@click.argument("file", type=EXISTING)
+@click.option("--spin-up-cycles", default=0, show_default=True, type=click.IntRange(0), help="First cycles not scored.")
+def show(file: Path, spin_up_cycles: int) -> None:
+    """Say what is in a file that masf wrote.
+
+    FILE is a truth.nc, {filter}.nc, prior.safetensors, scores.parquet or costs.parquet: what it is, the cell and the settings
+    that it was made with, its scores, and what made it.
+    """
+    from masf.files import FileFault
+
+    kinds: dict[str, Callable[[Path], Iterator[Row]]] = {
+        ".nc": lambda path: _netcdf(path, spin_up_cycles),
+        ".safetensors": _prior,
+    }
+    if not file.exists():
+        raise FileFault(file, "does not exist", "name a file that masf wrote")
+    if file.suffix == ".parquet":
+        print_table(*_scores(file), always_headed=True)
+    elif file.suffix in kinds:
+        print_table(["", str(file)], list(kinds[file.suffix](file)))
+    else:
+        raise FileFault(file, "is no file of masf's that can be shown", "expected .nc, .safetensors or .parquet")
+
+
+def _netcdf(path: Path, spin_up_cycles: int) -> Iterator[Row]:
+    import xarray as xr
+
+    from masf.dataset import ESTIMATE_FORMAT, TRUTH_FORMAT, read_estimate, read_truth
+    from masf.files import FileFault
+
+    try:
+        with xr.open_dataset(path, engine="netcdf4", decode_times=False) as data:
+            attributes, sizes = dict(data.attrs), {name: dict(v.sizes) for name, v in data.variables.items()}
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileFault(path, f"is truncated or no NetCDF file ({error})", "make it again") from error
+    kind = attributes.get("format")
+    if kind not in (TRUTH_FORMAT, ESTIMATE_FORMAT):
+        raise FileFault(path, f"has format {kind!r}, which masf does not write", "name a truth.nc or {filter}.nc")
+    yield "title", attributes["title"]
+    yield from _settings(json.loads(attributes["settings"]))
+    if kind == TRUTH_FORMAT:
+        read_truth(path)
+    else:
+        yield from _estimate(read_estimate(path), spin_up_cycles)
+    yield "made by", f"masf {attributes['masf_version']}, code {attributes['code_version'] or 'of the user'}"
+    yield "variables", "; ".join(f"{k} ({', '.join(f'{d} {n}' for d, n in v.items())})" for k, v in sizes.items())
+
+
+def _joined(content: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {v}" for k, v in content.items())
+
+
+def _settings(settings: dict[str, Any]) -> Iterator[Row]:
+    yield "system", f"{settings['system']} ({_joined(settings['parameters'])})"
+    yield "observation", _joined(settings["observation"])[:200]
+    yield "cell", _joined({k: settings[k] for k in ("gap", "members", "cycles", "initial_spread", "seed")})
+
+
+def _estimate(data: Any, spin_up_cycles: int) -> Iterator[Row]:
+    from masf.scores import SCORES, score
+
+    settings = json.loads(data.attrs["settings"])
+    if spin_up_cycles >= settings["cycles"]:
+        raise click.UsageError(f"--spin-up-cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
+    yield "filter", data.attrs.get("filter_command") or data.attrs.get("filter_module", data.attrs["filter"])
+    yield "parameters", f"{data.attrs.get('filter_parameters', '{}')} ({data.attrs.get('parameter_source', 'source unknown')})"
+    yield "computed on", f"{data.attrs.get('device', 'unknown')}"
+    if data.attrs["diverged"]:
+        yield "diverged", f"at cycle {data.attrs['diverged_at_cycle']}: no scores"
+        return
+    found = score(data, gap=settings["gap"], spin_up_cycles=spin_up_cycles)
+    left_out = f", the first {spin_up_cycles} cycles left out" if spin_up_cycles else ", all cycles"
+    for key, value in found.items():
+        if value == value:
+            yield SCORES[key], f"{value:.4g}{left_out}"
+
+
+def _prior(path: Path) -> Iterator[Row]:
+    from safetensors import SafetensorError, safe_open
+
+    from masf.files import FileFault
+
+    try:
+        with safe_open(path, "np") as f:
+            metadata = json.loads((f.metadata() or {}).get("masf", "{}"))
+            shapes = {key: f.get_slice(key).get_shape() for key in f.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise FileFault(path, f"cannot be read as a prior ({error})", "run stage train-prior again") from error
+    if not str(metadata.get("format", "")).startswith("masf-prior-"):
+        raise FileFault(path, "is no prior of masf's", "name a prior.safetensors that stage train-prior wrote")
+    settings = json.loads(metadata["settings"])
+    numbers = sum(math.prod(shape) for key, shape in shapes.items() if key.startswith("network."))
+    yield "title", f"Pretrained prior: {metadata['system']}"
+    yield "system", f"{metadata['system']} ({_joined(json.loads(metadata['system_parameters']))})"
+    yield "observation", _joined({k: v for k, v in json.loads(metadata["observation"]).items() if v is not None})
+    yield "network", f"{json.dumps(settings['network'])}, {numbers} weights"
+    yield "gaps", ", ".join(map(str, settings["gaps"]))
+    yield "held-out loss", f"{metadata['held_out_loss']} (Gaussian denoiser {metadata['held_out_loss_gaussian']})"
+    yield "training", _joined({k: v for k, v in settings.items() if k not in ("network", "gaps")})
+    yield "seed", metadata["seed"]
+    yield "made by", f"masf {metadata['masf_version']}, code {metadata['code_version']}"
+
+
+def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Means over seeds of what scores.parquet or costs.parquet holds, one row a system, situation and filter."""
+    import pandas as pd
+
+    from masf.files import FileFault
+
+    try:
+        rows = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise FileFault(path, f"cannot be read as Parquet ({error})", "run stage aggregate again") from error
+    shown = ["rmse", "rmse_analysis", "spread_skill", "crps"] if "rmse" in rows else ["seconds_per_cycle", "peak_memory_mib"]
+    if "filter" not in rows or not set(shown) <= set(rows):
+        raise FileFault(path, "is no table of masf's", "name a scores.parquet or costs.parquet")
+    keys = [
+        key
+        for key in map(str, rows)
+        if key in ("system", "observation", "gap", "members", "filter") or key.startswith("parameter_")
+    ]
+    keys = [key for key in keys if key not in ("parameter_source",)]
+    groups = rows.groupby(keys, sort=False, dropna=False)
+    counted = groups.size().rename("runs").to_frame()
+    if "diverged" in rows:
+        counted["diverged"] = groups["diverged"].sum()
+    table = counted.join(groups[shown].mean()).reset_index()
+    # A parameter that other systems have says nothing here.
+    text = table.map(lambda v: "" if v != v else f"{v:.4g}" if isinstance(v, float) else str(v))
+    return [key.removeprefix("parameter_") for key in text.columns], text.values.tolist()

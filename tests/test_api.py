@@ -1,0 +1,192 @@
+"""``import masf``: the same results as the stages on files, with a user's own system, observation and filter too."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import masf
+from masf import api
+from masf.cli import commands
+from masf.observations import Pooling
+from masf.simulation import build
+from masf.study import ConfigFault
+
+CYCLES = 6
+
+
+@pytest.fixture(scope="module")
+def truth() -> xr.Dataset:
+    system = masf.make_system("lorenz96", dimension=12)
+    return masf.simulate(system, masf.make_observation(system, "stride", stride=2, noise=0.5), gap=5, cycles=CYCLES, members=20)
+
+
+def test_import_loads_nothing_and_using_it_loads_no_torch() -> None:
+    code = (
+        "import sys, masf, masf.cli; print(sorted({'numpy', 'pydantic', 'torch'} & set(sys.modules)));"
+        "masf.make_system('lorenz63'); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.split("\n")[:2] == ["[]", "False"]
+    assert masf.__all__ == api.__all__
+    assert set(masf.__all__) <= set(dir(masf))
+    typed = ast.parse(Path(masf.__file__).read_text(encoding="utf-8"))
+    imported = [alias.name for node in ast.walk(typed) if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert set(masf.__all__) <= set(imported)
+    with pytest.raises(AttributeError, match="no attribute 'assimilat'"):
+        masf.assimilat  # noqa: B018
+
+
+def test_datasets_are_what_the_stages_write(truth: xr.Dataset, tmp_path: Path) -> None:
+    settings = json.loads(truth.attrs["settings"])
+    given = {f"--{k.replace('_', '-')}": json.dumps(v) if isinstance(v, dict) else str(v) for k, v in settings.items()}
+    options = [word for pair in given.items() for word in pair]
+    commands(["simulate", "-o", str(tmp_path / "truth.nc"), *options], standalone_mode=False)
+    written = xr.load_dataset(tmp_path / "truth.nc")
+    xr.testing.assert_identical(truth, written)
+    estimate = masf.assimilate(written, "letkf", {"inflation": 1.1})
+    parameters = estimate.attrs["filter_parameters"]
+    # What config/filters says, but for what is given.
+    assert json.loads(parameters) == {"inflation": 1.1, "localization_radius": 12, "rotation": True}
+    words = ["assimilate", "--filter", "letkf", "--parameters", parameters, "--truth", str(tmp_path / "truth.nc")]
+    commands([*words, "-o", str(tmp_path / "letkf.nc")], standalone_mode=False)
+    by_stage = xr.load_dataset(tmp_path / "letkf.nc")
+    xr.testing.assert_equal(estimate, by_stage)
+    assert {k: v for k, v in by_stage.attrs.items() if estimate.attrs.get(k) != v}.keys() == {
+        "parameter_source", "truth_sha256", "threads",
+    }  # fmt: skip
+
+
+class Rotation(masf.System):
+    """A point on a circle."""
+
+    Parameters = masf.SystemParameters
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (2,)
+
+    def step(self, x: Any, stream: masf.Stream) -> Any:
+        c, s = np.cos(self.dt), np.sin(self.dt)
+        return x @ np.array([[c, s], [-s, c]], dtype=np.float32)
+
+    def typical_state(self, stream: masf.Stream) -> np.ndarray:
+        return np.array([2.0, 0.0])
+
+
+class Replacement(masf.Filter):
+    """The members are put where the measurement is, with its noise."""
+
+    def analyse(self, state: Any, y: Any) -> Any:
+        perturbed = y + self.observation.noise((len(state),), state, self.stream)
+        return perturbed @ np.linalg.inv(self.observation.matrix.T).astype("f4")
+
+
+def test_own_system_observation_and_filter() -> None:
+    system = Rotation(masf.SystemParameters(dt=0.1))
+    observation = masf.Observation(2, matrix=np.array([[2.0, 1.0], [0.0, 1.0]]), noise=np.array([[0.2, 0.1], [0.1, 0.2]]))
+    truth = masf.simulate(system, observation, gap=3, cycles=40, members=200)
+    with pytest.raises(ValueError, match="'Rotation' is none of masf's"):
+        masf.assimilate(truth, Replacement)
+    replaced, enkf = (masf.assimilate(truth, f, system=system) for f in (Replacement, "enkf"))
+    scores = masf.score({"mine": replaced, "theirs": enkf}, spin_up_cycles=10)
+    # The covariance of H^(-1) y is H^(-1) R H^(-T), half its trace the mean square error of y alone; a filter remembers.
+    inverse = np.linalg.inv(observation.matrix)
+    alone = np.sqrt(np.trace(inverse @ observation.covariance @ inverse.T) / 2)
+    assert scores.loc["mine", "rmse_analysis"] == pytest.approx(alone, rel=0.3)
+    assert scores.loc["theirs", "rmse_analysis"] < 0.6 * scores.loc["mine", "rmse_analysis"]
+    # Without the truth: the same estimate, and nothing that would need it.
+    problem = masf.make_problem(system, observation, truth["observation"].values, truth["initial_ensemble"].values, gap=3)
+    blind = masf.assimilate(problem, "enkf", system=system)
+    np.testing.assert_array_equal(blind["mean"], enkf["mean"])
+    assert {"rmse", "crps", "ranks"} & set(enkf.data_vars)
+    assert not {"rmse", "crps", "ranks", "spread_skill", "rmse_forecast", "crps_forecast"} & set(blind.data_vars)
+    with pytest.raises(ValueError, match="'enkf' lacks crps, rmse, rmse_forecast"):
+        masf.score(blind)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        masf.Observation(6, indices=np.array([4, 0, 0]), noise=[0.1, 0.2, 0.3]),
+        masf.Observation(6, pooling=Pooling(1, (6,), 3), noise=0.5),
+        masf.Observation(6, matrix=np.arange(12.0).reshape(2, 6), noise=[[1.0, 0.5], [0.5, 1.0]]),
+    ],
+    ids=["mask", "pooling", "matrix"],
+)
+def test_settings_of_an_own_observation_build_it_again(own: masf.Observation) -> None:
+    system = masf.make_system("lorenz96", dimension=6)
+    truth = masf.simulate(system, own, gap=1, cycles=1, members=2)
+    _, again = build(api._cell(truth)[0].settings)
+    for name in ("matrix", "covariance"):
+        np.testing.assert_allclose(getattr(again, name), getattr(own, name), rtol=1e-12)
+    assert (again.indices is None, again.pooling is None) == (own.indices is None, own.pooling is None)
+
+
+def test_distance_to_a_reference() -> None:
+    system = masf.make_system("linear_gaussian", dimension=4)
+    truth = masf.simulate(system, masf.make_observation(system, "identity", noise=1.0), gap=2, cycles=20, members=400)
+    kept = {"covariance": True, "saved_members": 100}
+    reference, enkf, free = (masf.assimilate(truth, name, **kept) for name in ("kalman", "enkf", "free_run"))
+    scores = masf.score([enkf, free], reference=reference, spin_up_cycles=2)
+    assert list(scores.index) == ["enkf", "free_run"]
+    assert scores.loc["enkf", "mean_distance"] < 0.2 < 1 < scores.loc["free_run", "mean_distance"]
+
+
+def test_prior_is_trained_once_and_kept(truth: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    short = {"network": {"width": 4, "blocks": 1}, "worlds": 2, "cycles": 2, "spin_up_cycles": 0, "members": 6, "steps": 2}
+    path = masf.train_prior(truth, settings=short, device="cpu")
+    assert tmp_path in path.parents
+    content = path.read_bytes()
+    monkeypatch.setattr("masf.prior.train", lambda *_, **__: pytest.fail("trained again"))
+    assert masf.train_prior(truth, settings=short, device="cpu") == path
+    estimate = masf.assimilate(truth, "masf", prior=path, device="cpu")
+    assert {"diagnostic_loss_prior", "diagnostic_network_used"} <= set(estimate.data_vars)
+    assert path.read_bytes() == content
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert masf.train_prior(truth, settings=short | {"steps": 3}, device="cpu") != path
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("enfk", {}, "unknown filter 'enfk'.*did you mean"),
+        ("enkf", {"inflatoin": 1.1}, "inflatoin: unknown key .did you mean 'inflation'"),
+        ("enkf", {"inflation": 0.5}, "inflation = 0.5: input should be greater than or equal to 1"),
+        ("kalman", {}, "for linear systems only"),
+        ("dapper_etkf", {}, "no program.*install it by: make dapper"),
+        ("masf", {}, "pretrained prior"),
+    ],
+)
+def test_unfit_filter_is_refused(
+    name: str, parameters: dict[str, Any], said: str, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("masf.commands._PROJECT", tmp_path)
+    with pytest.raises((ValueError, ConfigFault), match=said):
+        masf.assimilate(truth, name, parameters)
+
+
+def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
+    system = masf.make_system("lorenz96", dimension=12)
+    observation = masf.make_observation(system, "identity", noise=1.0)
+    with pytest.raises(ValueError, match=r"measurements have shape \(6, 6\): expected \(any, 12\)"):
+        masf.make_problem(system, observation, truth["observation"].values, truth["initial_ensemble"].values, gap=5)
+    with pytest.raises(ValueError, match="non-finite values of observation"):
+        masf.assimilate(truth.assign(observation=truth["observation"] * np.nan), "enkf")
+    with pytest.raises(ValueError, match="no problem of masf"):
+        masf.assimilate(xr.Dataset(), "enkf")
+    with pytest.raises(ValueError, match="leaves none of 6 cycles"):
+        masf.score(masf.assimilate(truth, "enkf"), spin_up_cycles=6)
+    with pytest.raises(ValueError, match="observation is of 12 components, and the system has 40"):
+        masf.simulate(masf.make_system("lorenz96"), observation, gap=1, cycles=1)

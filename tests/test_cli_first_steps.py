@@ -1,0 +1,171 @@
+"""The commands for people: run, list and show, what they print, and how the command line ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import xarray as xr
+from click.testing import CliRunner, Result
+
+import masf
+from masf.cli import SECTIONS, commands
+from masf.cli.options import THREAD_VARIABLES
+from masf.registry import names
+from masf.study import load_study
+
+ROOT = Path(__file__).parent.parent
+CELL = "--system lorenz96 --parameters dimension=12 --observation every_second --gap 5 --cycles 6 --members 20 --seed 3 --quiet"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, "1")  # commands set them; this restores them
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(commands, [w for word in words for w in word.split()])
+
+
+def shell(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A script in a shell that finds this masf."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(  # noqa: S603
+        ["bash", "-c", script],  # noqa: S607
+        capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}, **options
+    )  # fmt: skip
+
+
+def test_run_prints_and_keeps_the_scores_of_the_interface(tmp_path: Path) -> None:
+    filters = ("letkf", "letkf:inflation=1.1,localization_radius=null")
+    done = call("run", CELL, "--output", str(tmp_path / "kept"), *(f"--filter {name}" for name in filters))
+    assert done.exit_code == 0, done.output
+    heading, *rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert heading == ["FILTER", "RMSE", "analysis RMSE", "CRPS", "spread / error", "s / cycle"]
+    assert [row[0] for row in rows] == list(filters)
+    truth = xr.load_dataset(tmp_path / "kept" / "truth.nc")
+    estimates = [
+        masf.assimilate(truth, "letkf"), masf.assimilate(truth, "letkf", {"inflation": 1.1, "localization_radius": None})
+    ]  # fmt: skip
+    # A run shorter than the usual one leaves half of its cycles out.
+    scores = masf.score(dict(zip(filters, estimates, strict=True)), spin_up_cycles=3)
+    for row in rows:
+        shown = scores.loc[row[0], ["rmse", "rmse_analysis", "crps", "spread_skill"]]
+        assert row[1:5] == [f"{value:.4g}" for value in shown]
+        assert float(row[5]) > 0
+    assert scores["rmse"].nunique() == 2
+    kept = pd.read_parquet(tmp_path / "kept" / "scores.parquet").set_index("filter")
+    pd.testing.assert_frame_equal(kept[list(scores)], scores, check_index_type=False)
+    xr.testing.assert_equal(xr.load_dataset(tmp_path / "kept" / "letkf.nc"), estimates[0])
+
+
+@pytest.mark.parametrize("gap", [20, 50])
+def test_filters_have_the_parameters_that_a_study_gives_them(gap: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    from masf.defaults import filter_in_cell
+
+    study = load_study(Path("config/quick.yaml"))
+    cell = next(c for c in study.cells.values() if c.observation_name == "every_second" and c.settings.gap == gap)
+    for name in ("enkf", "etkf", "masf_fresh"):
+        assert filter_in_cell(name, cell.settings, {}, has_prior=True).parameters == study.default_parameters(name, cell)
+
+
+@pytest.mark.parametrize("system", names("systems"))
+def test_run_has_defaults_for_each_system(system: str) -> None:
+    done = call(f"run --system {system} --filter free_run --cycles 2 --gap 1 --quiet")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[1].startswith("free_run\t")
+
+
+def test_show_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    training = {"network": {"width": 4, "blocks": 1}, "worlds": 2, "cycles": 2, "spin_up_cycles": 0, "members": 6, "steps": 2}
+    assert call("run", CELL, "--filter enkf", f"--output {tmp_path}").exit_code == 0
+    prior = masf.train_prior(xr.load_dataset(tmp_path / "truth.nc"), settings=training, device="cpu")
+    scores = pd.read_parquet(tmp_path / "scores.parquet").loc[0]
+    expected = {
+        "truth.nc": ["Truth, measurements", "lorenz96 (dimension 12, dt 0.01, forcing 8", "gap 5, members 20", "truth (time 31,"],
+        "enkf.nc": ["Estimate by filter enkf", '{"inflation": 1.04}', f"RMSE\t{scores['rmse']:.4g}, the first 3 cycles left out"],
+        "scores.parquet": ["filter\t", "enkf\tlorenz96\t12\t", f"\t{scores['rmse']:.4g}\t"],
+        str(prior): ["Pretrained prior: lorenz96", '"width": 4', "held-out loss", "steps 2"],
+    }
+    for name, said in expected.items():
+        done = call("show", str(tmp_path / name), *(["--spin-up-cycles 3"] if name == "enkf.nc" else []))
+        assert done.exit_code == 0, done.output
+        for text in said:
+            assert text in done.stdout, name
+
+
+def test_show_refuses_what_is_not_masf_s(tmp_path: Path) -> None:
+    xr.Dataset({"temperature": ("x", [1.0])}).to_netcdf(tmp_path / "foreign.nc")
+    (tmp_path / "cut.nc").write_bytes(b"CDF")
+    (tmp_path / "foreign.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "foreign.parquet")
+    (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
+    said = {
+        "foreign.nc": "has format None, which masf does not write",
+        "cut.nc": "is truncated or no NetCDF file",
+        "foreign.safetensors": "is no prior of masf's",
+        "foreign.parquet": "is no table of masf's",
+        "notes.txt": "is no file of masf's that can be shown",
+        "absent.nc": "does not exist",
+    }
+    names = " ".join(said)
+    done = shell(f"for f in {names}; do masf show $f; echo $?; done", cwd=tmp_path)
+    assert done.stdout.split() == ["1"] * len(said)
+    lines = done.stderr.splitlines()
+    for line, (name, text) in zip(lines, said.items(), strict=True):
+        assert line.startswith(f"masf: error: {name}: ")
+        assert text in line
+
+
+def test_lists_have_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+    def first(*words: str) -> list[str]:
+        done = call("list", *words)
+        assert done.exit_code == 0, done.output
+        assert all(len(line.split("\t")) >= 2 for line in done.stdout.splitlines())
+        return [line.split("\t")[0] for line in done.stdout.splitlines()]
+
+    assert first("systems") == names("systems")
+    assert first("filters")[: len(names("filters"))] == names("filters")
+    assert "dapper_letkf" in first("filters")
+    assert first("experiments --config config/quick.yaml") == list(load_study(Path("config/quick.yaml")).config.experiments)
+    assert {"inflation", "localization_radius"} <= set(first("filters letkf"))
+    assert first("systems lorenz96") == ["dt", "dimension", "forcing"]
+    assert "gap" in first("experiments lorenz63")
+
+
+def test_every_command_has_a_place_in_the_help_and_a_line_that_fits() -> None:
+    assert sorted(commands.commands) == sorted(name for section in SECTIONS.values() for name in section)
+    text = call("--help").stdout
+    assert "..." not in text.partition("\n")[2]
+    assert all(f"\n{section}:\n" in text for section in SECTIONS)
+    examples = [line.split("  ")[2].split() for line in text.splitlines() if line.startswith("    masf ")]
+    for _, name, *words in examples:
+        commands.commands[name].make_context(name, words)
+    assert len(examples) >= 3
+
+
+def test_exit_codes_and_pipes() -> None:
+    usage = call("run --gap 0")
+    assert usage.exit_code == 2
+    assert call("run --filter enkf:inflation").exit_code == 2
+    assert call("run --cycles 4 --spin-up-cycles 4").exit_code == 2
+    script = """
+    masf run --filter enfk; echo $?
+    masf list filters | head -1 >/dev/null; echo ${PIPESTATUS[1]}
+    timeout --preserve-status --signal INT 3 masf run --filter particle --cycles 100000 --quiet; echo $?
+    """
+    done = shell(script)
+    assert done.stdout.split() == ["1", "0", "130"]
+    said = done.stderr.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("masf: error: unknown filter 'enfk' (did you mean")
