@@ -22,6 +22,7 @@ from masf.cli.options import THREAD_VARIABLES
 from masf.dataset import CellSettings, Truth, read_cost, read_estimate, read_truth, write_truth
 from masf.filters.base import Filter
 from masf.registry import make_system
+from masf.simulate import build
 from masf.study import json_schemas, load_study
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +98,39 @@ def cheap_stages(folder: Path, **changes: Any) -> list[list[str]]:
             *words({"filter": "masf", "parameters": gaussian, "truth": folder / "truth.nc", "output": folder / "masf.nc"}),
         ],
     ]
+
+
+@pytest.mark.parametrize(
+    ("observation", "measured"),
+    [
+        ({"operator": "grid", "stride": 4}, lambda field: field[:, :, ::4, ::4]),
+        ({"operator": "centre", "width": 6}, lambda field: field[:, :, 5:11, 5:11]),
+        ({"operator": "random", "fraction": 0.2}, None),
+        ({"operator": "average_pooling", "size": 4}, lambda field: field.reshape(-1, 2, 4, 4, 4, 4).mean(axis=(3, 5))),
+    ],
+    ids=lambda value: value["operator"] if isinstance(value, dict) else "",
+)
+def test_a_flow_is_simulated_and_assimilated_with_each_observation_of_grids(
+    observation: dict[str, Any], measured: Callable | None, masf: Callable, tmp_path: Path
+) -> None:
+    flow = {"system": "kolmogorov", "parameters": {"size": 16}, "observation": observation | {"noise": 0.1}}
+    cell = CELL | flow | {"gap": 2, "cycles": 3, "members": 30, "initial_spread": 0.5}
+    truth, output = tmp_path / "truth.nc", tmp_path / "enkf.nc"
+    assert masf("simulate", **cell, output=truth)[0] == 0
+    assert masf("assimilate --filter enkf", truth=truth, output=output)[0] == 0
+    found, data = read_truth(truth), read_estimate(output, "ssim", "csi")
+    field = found.truth[2::2].reshape(-1, 2, 16, 16)
+    if measured is not None:
+        noise = found.observation - measured(field).reshape(3, -1)
+        # Its standard deviation has a relative error of (2 m)^(-1/2), with m of 96 at least.
+        assert np.std(noise) == pytest.approx(0.1, rel=0.3)
+    else:
+        assert found.observation.shape == (3, 2 * round(0.2 * 16**2))
+    assert not data.attrs["diverged"]
+    # The analysis is nearer to the measurements than the forecast of the step before.
+    before, after = build(found.settings)[1].apply(data["mean"].values[1:3].reshape(2, -1)) - found.observation[0]
+    assert np.std(after) < 0.8 * np.std(before)
+    assert np.all(np.isfinite(data["ssim"]))
 
 
 IN_ANOTHER_PROCESS = """

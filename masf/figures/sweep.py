@@ -29,8 +29,8 @@ AXIS_LABELS = {
     "dt": "time step",
 }
 LOGARITHMIC = {"dimension", "members"}
-NARROW = 5
-"""Of a score, largest over smallest, below which ticks at 1, 2, 5, 10, ... would be too few."""
+NARROW, WIDE = 5, 1000
+"""Of a score, largest over smallest: where ticks at 1, 2, 5, 10, ... would be too few, and where too many."""
 
 
 def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure:
@@ -91,7 +91,8 @@ def _score_axis(ax: Axes, score_name: str) -> None:
     # Filters differ by factors, and the free run is far from all others.
     ax.set_yscale("log")
     low, high = ax.get_ylim()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > NARROW * low else MaxNLocator(5))
+    subs = (1, 2, 5) if high < WIDE * low else (1,)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs) if high > NARROW * low else MaxNLocator(5))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_locator(NullLocator())
 
@@ -125,11 +126,14 @@ def _guide(ax: Axes, rows: pd.DataFrame, column: str, score_name: str, power: fl
 
 
 def _over_time(study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes) -> None:
-    """A score of one run at every step, or every measurement, with the run's score in the legend."""
+    """A score of one run at every step, or every measurement, with the run's score in the legend.
+
+    Runs that diverged are cut off where they leave the range of the others.
+    """
     score_name = definition.score_of(panel)
     (cell,) = study.point_cells(panel, panel.seed)
     of_run = dict(zip(rows["filter"].astype(str), rows[score_name], strict=True))
-    gap = cell.settings.gap
+    gap, finished = cell.settings.gap, []
     for name in study.figure_filters(definition, panel.experiment):
         data = read_estimate(Path(study.config.results) / cell.path / f"{name}.nc", score_name)
         label, average = study.filters[name].label, of_run[name]
@@ -141,10 +145,16 @@ def _over_time(study: Study, definition: SweepFigure, panel: Panel, rows: pd.Dat
             # A measurement time has two errors: the forecast's, then the analysis'.
             times, values = (np.insert(x, circles, y) for x, y in ((times, times[circles]), (values, data["rmse_forecast"])))
             circles += np.arange(1, len(circles) + 1)
+        if np.isfinite(average):
+            finished += [values.min(), values.max()]
         ax.plot(
             times, values, color=look.colours[label], dashes=look.pattern(label), lw=0.9, marker="o", mfc="white", mew=0.8, ms=3,
             markevery=list(circles), label=f"{label}  {average:.3f}" if np.isfinite(average) else f"{label}  diverged",
         )  # fmt: skip
+    if finished:
+        low, high = min(finished), max(finished)
+        pad = 0.05 * (high - low)
+        ax.set_ylim((low - pad, high + pad) if score_name in FLOW_SCORES else (low / 1.1, high * 1.1))
     ax.set_xlabel("model time")
     if cell.spin_up_cycles:
         ax.axvspan(0, float(data["cycle_time"][cell.spin_up_cycles - 1]), color="0.93", lw=0, zorder=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,6 +20,8 @@ from masf.study import Study, VorticityFigure
 
 MOST_COLUMNS = 8
 """Fields side by side; more go below."""
+LETTERS_PER_INCH = 18
+"""Of the titles."""
 MOST_ARROWS = 16
 """Measured velocities along each side of the box; of more, some are shown."""
 LIMIT_QUANTILE = 0.998
@@ -60,7 +63,7 @@ def vorticity(study: Study, definition: VorticityFigure) -> Figure:
             ax = grid[j // columns * len(at) + i, j % columns]
             ax.set_visible(True)
             if i == 0:
-                ax.set_title(title, fontsize=7)
+                ax.set_title(textwrap.fill(title, round(LETTERS_PER_INCH * side)), fontsize=7)
             if j % columns == 0:
                 ax.set_ylabel(f"$t = {times[i]:.3g}$", fontsize=7)
             if values is None:
