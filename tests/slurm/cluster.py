@@ -30,6 +30,9 @@ import psutil
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 PACKAGES = ("slurm-wlm", "munge")
+APT_LOCK = Path(tempfile.gettempdir()) / "masf-apt.lock"
+"""Tests run side by side, and apt-get does not wait for another."""
+
 PATIENCE = 60
 """Seconds that a daemon may take to answer."""
 
@@ -86,7 +89,7 @@ def install() -> None:
         quiet = {"DEBIAN_FRONTEND": "noninteractive", **os.environ}
         for words in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
             done = subprocess.run(  # noqa: S603
-                ["apt-get", "--quiet", *words],  # noqa: S607
+                ["flock", APT_LOCK, "apt-get", "--quiet", *words],  # noqa: S607
                 env=quiet, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
             )  # fmt: skip
             if done.returncode:
