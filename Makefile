@@ -47,8 +47,8 @@ report: quick ## The quick study's report: results/quick/report.html
 
 dapper: .venv-dapper/.installed ## Create .venv-dapper, which the filters dapper_* run in (config/dapper.yaml)
 
-test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## Run the tests, file beside file; one worker more than cores, because those of the cluster mostly wait
+	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(INSTALLED) ## Run the quick study on a SLURM of one node, started for it (as root; installs SLURM with apt)
 	$(BIN)/python tests/slurm/cluster.py snakemake --profile slurm --configfile config/quick.yaml --config gpu=false \

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+
+# Tests run side by side, one to a core. To be said before numpy and torch are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -13,6 +17,15 @@ from synthetic import flow_study, small_study, write_results
 from masf.observations import Observation, Pooling
 from masf.process import ForwardProcess, make_basis
 from masf.study import Study
+
+FIRST = ("test_slurm", "test_workflow", "test_faults", "test_adding_a_filter", "test_score_filters")
+"""Files that take longest. Where files run side by side, the short ones then fill the time that is left."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first."""
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+
 
 FALSE_ALARMS = 1e-3
 """Chance that a correct program, with a fresh seed, fails one Monte-Carlo test."""

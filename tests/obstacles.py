@@ -70,6 +70,7 @@ class Obstructed(Project):
 
         def change(config: dict[str, Any]) -> None:
             config["results"] = results
+            config["gpu"] = True
             config["experiments"]["lorenz63"]["add_filters"] = ["obstacle"]
             del config["figures"], config["experiments"]["same_cells"]
 

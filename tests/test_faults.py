@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
+import yaml
 from obstacles import CELLS, PATIENCE, Obstructed, kill, tables
 
 
@@ -64,6 +66,18 @@ def copied(project: Obstructed, undisturbed: Path) -> Callable[[str], tuple[str,
         return config, results
 
     return copy
+
+
+def test_jobs_on_a_gpu_run_one_at_a_time_where_the_profile_has_one(project: Obstructed, undisturbed: Path) -> None:
+    profile = yaml.safe_load((project.root / "local" / "config.yaml").read_text(encoding="utf-8"))
+    assert profile["resources"] == {"gpu": 1}
+    ran = []
+    for cell in CELLS:
+        record = undisturbed / "benchmarks" / cell / "masf.tsv"
+        end = record.stat().st_mtime
+        ran.append((end - float(pd.read_csv(record, sep="\t")["s"].item()), end))
+    first, second = sorted(ran)
+    assert first[1] <= second[0]
 
 
 def leftovers(results: Path) -> list[Path]:
@@ -140,10 +154,13 @@ def test_full_disk_is_told_and_filled_no_further(project: Obstructed, undisturbe
 
 
 def test_results_that_cannot_be_written_are_one_error(project: Obstructed) -> None:
-    (project.root / "results").mkdir(exist_ok=True)
-    (project.root / "results" / "a_file").write_text("in the way")
-    done = project.run(*words(project.study("results/a_file/study", "blocked.yaml")))
-    assert done.returncode != 0
-    assert "results = 'results/a_file/study'" in done.stdout
-    assert "Traceback" not in done.stdout
-    assert len(done.stdout.splitlines()) < 10
+    parent = project.root / "results"
+    (parent / "read only").mkdir(parents=True, exist_ok=True)
+    (parent / "a_file").write_text("in the way")
+    with mounted(parent / "read only", "-t", "tmpfs", "-o", "ro", "tmpfs") as is_mounted:
+        for blocked in ["a_file", "read only"] if is_mounted else ["a_file"]:
+            done = project.run(*words(project.study(f"results/{blocked}/study", "blocked.yaml")))
+            assert done.returncode != 0
+            assert f"results = 'results/{blocked}/study'" in done.stdout
+            assert "Traceback" not in done.stdout
+            assert len(done.stdout.splitlines()) < 10

@@ -27,6 +27,9 @@ from selenium.webdriver.chrome.service import Service
 
 PACKAGES = ("chromium", "chromium-driver")
 PROGRAMS = ("chromium", "chromedriver")
+APT_LOCK = Path(tempfile.gettempdir()) / "masf-apt.lock"
+"""Tests run side by side, and apt-get does not wait for another."""
+
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
@@ -46,7 +49,7 @@ def install() -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive", **os.environ}
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
         done = subprocess.run(  # noqa: S603
-            ["apt-get", "--quiet", *words],  # noqa: S607
+            ["flock", APT_LOCK, "apt-get", "--quiet", *words],  # noqa: S607
             env=quiet, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
         if done.returncode:

@@ -30,6 +30,9 @@ import psutil
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 PACKAGES = ("slurm-wlm", "munge")
+APT_LOCK = Path(tempfile.gettempdir()) / "masf-apt.lock"
+"""Tests run side by side, and apt-get does not wait for another."""
+
 PATIENCE = 60
 """Seconds that a daemon may take to answer."""
 
@@ -86,7 +89,7 @@ def install() -> None:
         quiet = {"DEBIAN_FRONTEND": "noninteractive", **os.environ}
         for words in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
             done = subprocess.run(  # noqa: S603
-                ["apt-get", "--quiet", *words],  # noqa: S607
+                ["flock", APT_LOCK, "apt-get", "--quiet", *words],  # noqa: S607
                 env=quiet, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
             )  # fmt: skip
             if done.returncode:
@@ -111,6 +114,16 @@ def _free_ports(count: int) -> list[int]:
         return [s.getsockname()[1] for s in sockets]
 
 
+def recording(path: Path) -> str:
+    """A line of a shell script that appends the script's arguments to a file, one call at a time; for ``recorded``."""
+    return f"""{{ flock 9; printf '%s\\0' "$@" '' >&9; }} 9>> '{path}'"""
+
+
+def recorded(path: Path) -> list[list[str]]:
+    """The words of each call so far of a script with a line of ``recording``."""
+    return [call.split("\0") for call in path.read_text(encoding="utf-8").split("\0\0")[:-1]] if path.exists() else []
+
+
 class Cluster:
     """A running cluster; a context manager."""
 
@@ -127,8 +140,7 @@ class Cluster:
 
     def submitted(self) -> list[list[str]]:
         """The words of each call of sbatch so far."""
-        record = self.folder / "sbatch.calls"
-        return [line.split("\0") for line in record.read_text(encoding="utf-8").split("\0\0")[:-1]] if record.exists() else []
+        return recorded(self.folder / "sbatch.calls")
 
     def __enter__(self) -> Cluster:
         try:
@@ -154,9 +166,9 @@ class Cluster:
         # SLURM takes SLURM_CONF out of its jobs' environment, but not this folder out of their path.
         for name in COMMANDS:
             wrapper = self.folder / "bin" / name
-            record = f'printf "%s\\0" "$@" >> "{self.folder}/sbatch.calls"; printf "\\0" >> "{self.folder}/sbatch.calls"'
+            record = recording(self.folder / "sbatch.calls") if name == "sbatch" else ""
             wrapper.write_text(
-                f'#!/bin/sh\nexport SLURM_CONF="{self.folder}/slurm.conf"\n{record if name == "sbatch" else ""}\n'
+                f'#!/bin/sh\nexport SLURM_CONF="{self.folder}/slurm.conf"\n{record}\n'
                 f'exec "{shutil.which(name, path=_path())}" "$@"\n',
                 encoding="utf-8",
             )  # fmt: skip

@@ -9,9 +9,10 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cluster import CannotRun, Cluster
+from cluster import CannotRun, Cluster, recorded, recording
 from obstacles import PATIENCE, Obstructed, kill, tables
 
 PROFILE = [
@@ -129,41 +130,68 @@ def test_faults_lose_nothing(
 # Without a SLURM
 
 FAKE = """#!/bin/sh
-{{ printf '%s\\0' "$@"; printf '\\0'; }} >> '{record}'
+{record}
 echo 'no SLURM here' >&2
 exit 1
 """
 
 
-@pytest.fixture
-def submitted(tmp_path: Path) -> list[list[str]]:
-    """What the tiny study on twelve seeds submits at first, to a SLURM that takes nothing."""
+@pytest.fixture(scope="module")
+def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """What the tiny study on twelve seeds, with a prior, submits at first, to a SLURM that takes nothing."""
+    tmp_path = tmp_path_factory.mktemp("submitted")
     project = Obstructed(tmp_path / "project")
-    config = project.changed_config(lambda c: c["seeds"].update(test=list(range(12))), "many.yaml")
+
+    def larger(config: dict[str, Any]) -> None:
+        config["seeds"]["test"] = list(range(12))
+        config["pinned"]["masf"]["network"] = True
+        config["priors"] = {"lorenz63": {"gaps": [5], "localization_radii": [None]}}
+
+    config = project.changed_config(larger, "many.yaml")
+    # The lines that a site sets, as their comments say.
+    profile = project.root / "workflow" / "profiles" / "slurm" / "config.yaml"
+    text = profile.read_text(encoding="utf-8")
+    for line, set_line in (
+        ("  # slurm_partition: cpu\n", "  slurm_partition: cpu\n"),
+        ("  # slurm_account: my_account\n", "  slurm_account: my_account\n"),
+        ("train_prior: &gpu {nodes: 1}", "train_prior: &gpu {nodes: 1, slurm_partition: gpu, gpu_model: a100}"),
+    ):
+        assert line in text
+        text = text.replace(line, set_line)
+    profile.write_text(text, encoding="utf-8")
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sbatch", "squeue", "sinfo", "scontrol", "scancel"):
-        (folder / name).write_text(FAKE.format(record=tmp_path / f"{name}.calls"), encoding="utf-8")
+        (folder / name).write_text(FAKE.format(record=recording(tmp_path / f"{name}.calls")), encoding="utf-8")
         (folder / name).chmod(0o755)
+    (folder / "sacctmgr").write_text("#!/bin/sh\necho my_account\n", encoding="utf-8")
+    (folder / "sacctmgr").chmod(0o755)
     path = f"{folder}:{project.environment['PATH']}"
-    site = ["--default-resources", "slurm_partition=cpu", "--slurm-no-account"]
     done = subprocess.run(  # noqa: S603
-        ["snakemake", *PROFILE, *site, "--retries", "0", "--configfile", config],  # noqa: S607
+        ["snakemake", *PROFILE, "--retries", "0", "--configfile", config],  # noqa: S607
         cwd=project.root, env=project.environment | {"PATH": path}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode != 0
-    record = tmp_path / "sbatch.calls"
-    assert record.exists(), done.stdout
-    return [call.split("\0") for call in record.read_text(encoding="utf-8").split("\0\0")[:-1]]
+    calls = recorded(tmp_path / "sbatch.calls")
+    assert calls, done.stdout
+    return calls
 
 
 def test_cells_share_an_entry_of_the_queue_as_wide_as_cores(submitted: list[list[str]]) -> None:
     # Twelve truths with one estimate each, eight to an entry; four jobs run side by side, for one that lasts 10 minutes each.
     groups = calls_of(submitted, "cells")
-    assert len(groups) == len(submitted) == 2
+    assert len(groups) == 2
     assert {option(call, "--cpus-per-task") for call in groups} == {"4"}
     assert sorted(int(option(call, "-t")) for call in groups) == [20, 40]
-    assert {option(call, "-p") for call in groups} == {"cpu"}
     assert all(4 * 1500 <= int(option(call, "--mem")) < 4 * 2000 for call in groups)
     assert not any(option(call, "--gpus") for call in groups)
+
+
+def test_partition_account_and_type_of_gpu_are_those_of_the_profile(submitted: list[list[str]]) -> None:
+    groups, (prior,) = calls_of(submitted, "cells"), calls_of(submitted, "train_prior")
+    assert len(submitted) == len(groups) + 1
+    assert {option(call, "-A") for call in submitted} == {"my_account"}
+    assert {option(call, "-p") for call in groups} == {"cpu"}
+    assert option(prior, "-p") == "gpu"
+    assert option(prior, "--gpus") == "a100:1"
