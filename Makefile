@@ -14,7 +14,7 @@ RUN = @flock --wait 5 --conflict-exit-code 75 $(LOCK) sh -c '\
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quick full study report dapper test test-cluster lint clean
+.PHONY: help install quick full study report dapper bench test test-cluster lint clean
 
 help: ## Show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,6 +46,9 @@ report: quick ## The quick study's report: results/quick/report.html
 	touch $@
 
 dapper: .venv-dapper/.installed ## Create .venv-dapper, which the filters dapper_* run in (config/dapper.yaml)
+
+bench: $(INSTALLED) ## Run the benchmarks, each beside its rival: benchmarks/results/bench.csv, in minutes
+	$(BIN)/python benchmarks/bench.py
 
 test: $(INSTALLED) ## Run the tests, file beside file; one worker more than cores, because those of the cluster mostly wait
 	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder

@@ -42,23 +42,28 @@ def study_of(cells: int, results: Path) -> dict:
     }
 
 
+def resolve(cells: int) -> tuple[float, float]:
+    """Seconds, and the peak memory in MiB of all child processes so far, for a study of this many cells."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "study.yaml"
+        config.write_text(yaml.safe_dump(study_of(cells, Path(folder) / "results")), encoding="utf-8")
+        words = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--nolock", "--configfile", str(config)]
+        start = time.perf_counter()
+        done = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=False)  # noqa: S603
+        seconds = time.perf_counter() - start
+    if done.returncode:
+        raise click.ClickException(done.stdout + done.stderr)
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
 @click.command(help=__doc__)
 @click.option("--cells", multiple=True, type=int, default=[1000, 10000])
 def main(cells: tuple[int, ...]) -> None:
     """Runs the measurement; see the module's docstring."""
     click.echo("cells,seconds,peak_memory_mib")
-    for count in cells:
-        with tempfile.TemporaryDirectory() as folder:
-            config = Path(folder) / "study.yaml"
-            config.write_text(yaml.safe_dump(study_of(count, Path(folder) / "results")), encoding="utf-8")
-            words = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--nolock", "--configfile", str(config)]
-            start = time.perf_counter()
-            done = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=False)  # noqa: S603
-            seconds = time.perf_counter() - start
-        if done.returncode:
-            raise click.ClickException(done.stdout + done.stderr)
-        # The peak of all children so far; sizes therefore grow.
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    # Peaks are of all children so far; sizes therefore grow.
+    for count in sorted(cells):
+        seconds, peak = resolve(count)
         click.echo(f"{count},{seconds:.1f},{peak:.0f}")
 
 

@@ -33,15 +33,15 @@ MEASURED = Path(__file__).parent / "measured_costs.csv"
 MARGIN = 4
 """Requests over expectations: clusters' processors differ, and what is measured is a mean."""
 
-START_SECONDS = 6
-"""What a job takes besides its cycles: interpreter, imports, files, and its share of the workflow."""
+START_SECONDS = 3
+"""What a job takes besides its cycles, at most: interpreter and imports (1 without torch, 2.5 with it), files, the workflow."""
 
 REFERENCE_SIZE = 40 * 100
 """N d up to which an unmeasured filter asks for just what its file says."""
 
-PRIOR_CYCLE_SECONDS = 0.05
-PRIOR_STEP_SECONDS = 0.05
-"""Training a prior, Lorenz-96 with 40 components: seconds of a world's cycle (0.02 without network, more with it), of a step."""
+PRIOR_CYCLE_SECONDS = 0.02
+PRIOR_STEP_SECONDS = 0.02
+"""Training a prior, Lorenz-96 with 40 components: seconds of a world's cycle, of a step."""
 
 PROCESS_MIB = 200
 """What a job's own workflow process takes beside it, on a cluster."""

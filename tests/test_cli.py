@@ -22,7 +22,7 @@ from masf.cli.options import THREAD_VARIABLES
 from masf.dataset import CellSettings, Truth, read_cost, read_estimate, read_truth, write_truth
 from masf.filters.base import Filter
 from masf.registry import make_system
-from masf.simulate import build
+from masf.simulation import build
 from masf.study import json_schemas, load_study
 
 ROOT = Path(__file__).parent.parent

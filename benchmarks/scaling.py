@@ -1,0 +1,138 @@
+"""Seconds and memory of one cycle of each filter on Lorenz-96, against the dimension d and the ensemble size N.
+
+    python benchmarks/scaling.py measure PRIOR.safetensors     # to benchmarks/results/scaling.csv
+    python benchmarks/scaling.py plot                          # to docs/figures/scaling.png
+
+A cycle is 20 model steps and an analysis, all components observed, with the parameters in config/filters. Each point is a process
+of its own with one thread: processor seconds of the faster of two cycles after a first, and the peak of resident memory. A line
+ends where a cycle would take longer than --limit, or the filter refuses. The prior may be of any dimension: its network is
+convolutional.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pandas as pd
+import yaml
+from machine import machine
+
+from masf.cli import use_threads
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE, FIGURE = ROOT / "benchmarks" / "results" / "scaling.csv", ROOT / "docs" / "figures" / "scaling.png"
+FILTERS = ["masf", "masf_gaussian", "masf_mc", "ensf", "sf", "ssls", "enkf", "enkf_localized", "etkf", "letkf"]
+DIMENSIONS, SIZES = [40, 100, 400, 1000, 4000, 10000], [25, 50, 100, 200, 400, 800]
+GAP = 20
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """See the module's docstring."""
+
+
+@main.command()
+@click.argument("prior", type=click.Path(path_type=Path, exists=True))
+@click.option("--filter", "filters", multiple=True, default=FILTERS)
+@click.option("--limit", default=20.0, show_default=True, help="Seconds of a cycle, at most.")
+@click.option("--output", type=click.Path(path_type=Path), default=TABLE)
+def measure(prior: Path, filters: tuple[str, ...], limit: float, output: Path) -> None:
+    """Measures all points, and writes the table."""
+    rows = []
+    for name in filters:
+        for axis, cases in {"dimension": [(d, 100) for d in DIMENSIONS], "members": [(200, n) for n in SIZES]}.items():
+            for d, n in cases:
+                words = [sys.executable, __file__, "cell", name, str(d), str(n), str(prior), "--limit", str(limit)]
+                done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+                if done.returncode:
+                    click.echo(f"{name}, d {d}, N {n}: {done.stderr.strip().splitlines()[-1]}", err=True)
+                    break
+                found = json.loads(done.stdout)
+                click.echo(f"{name}, d {d}, N {n}: {found}", err=True)
+                rows.append({"axis": axis, "filter": name, "dimension": d, "members": n, **found})
+                if found["seconds"] > limit / 2:
+                    break
+    pd.DataFrame(rows).assign(**machine(1)).to_csv(output, index=False, float_format="%.4g")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("dimension", type=int)
+@click.argument("members", type=int)
+@click.argument("prior", type=click.Path(path_type=Path, exists=True))
+@click.option("--limit", default=20.0)
+def cell(name: str, dimension: int, members: int, prior: Path, limit: float) -> None:
+    """Measures one point, and prints it as JSON."""
+    use_threads(1)
+    import numpy as np
+
+    from masf.arrays import Stream, on_device
+    from masf.cycle import peak_memory_mib
+    from masf.filters.base import Setup
+    from masf.observations import Observation
+    from masf.registry import filter_class, make_system
+
+    system, stream = make_system("lorenz96", {"dimension": dimension, "forcing": 8.0, "dt": 0.01}), Stream(0, "benchmark")
+    cls = filter_class(name)
+    definition = yaml.safe_load((ROOT / "config" / "filters" / f"{name}.yaml").read_text(encoding="utf-8"))
+    parameters = cls.Parameters(**definition["parameters"])
+    where = "cpu" if cls.needs_torch(parameters) else None
+    truth = system.typical_state(stream)
+    state = on_device(truth + 0.5 * stream.numpy.standard_normal((members, dimension)), where)
+    observation = Observation(dimension, indices=np.arange(dimension), noise=1.0)
+    setup = Setup(system, observation, on_device(truth, where), 0.5, stream, prior if cls.uses_prior else None)
+    filter_, seconds = cls(parameters, setup), []
+    for _ in range(3):
+        for _ in range(GAP):
+            truth = system.step(truth, stream)
+        y = on_device(truth + stream.numpy.standard_normal(dimension), where)
+        start = time.process_time()
+        for _ in range(GAP):
+            state = filter_.forecast(state)
+        state = filter_.analyse(state, y)
+        seconds.append(time.process_time() - start)
+        if seconds[-1] > limit / 2:
+            break
+    click.echo(json.dumps({"seconds": min(seconds[1:] or seconds), "peak_memory_mib": peak_memory_mib()}))
+
+
+@main.command()
+@click.argument("table", type=click.Path(path_type=Path, exists=True), default=TABLE)
+@click.option("--output", type=click.Path(path_type=Path), default=FIGURE)
+def plot(table: Path, output: Path) -> None:
+    """Draws the table: each filter a line, in the colours of the study's figures."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    from masf.figures import Look
+    from masf.study import load_study
+
+    study = load_study(ROOT / "config" / "config.yaml")
+    look, rows = Look.of(study), pd.read_csv(table)
+    rows["label"] = [study.filters[name].label for name in rows["filter"]]
+    names = {"dimension": "dimension d, N = 100", "members": "ensemble size N, d = 200"}
+    scores = {"seconds": "processor seconds a cycle", "peak_memory_mib": "peak memory, MiB"}
+    with sns.axes_style("ticks"):
+        figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharey="row", layout="constrained")
+        for row, (score, score_name) in zip(axes, scores.items(), strict=True):
+            for ax, (axis, axis_name) in zip(row, names.items(), strict=True):
+                sns.lineplot(
+                    rows[rows["axis"] == axis], x=axis, y=score, hue="label", style="label", palette=look.colours,
+                    markers=look.markers, dashes=look.dashes, ax=ax, legend=ax is axes[0, 0],
+                )  # fmt: skip
+                ax.set(xscale="log", yscale="log", xlabel=axis_name, ylabel=score_name)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        axes[0, 0].get_legend().remove()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+        sns.despine(figure)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(output, dpi=150, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
