@@ -1,8 +1,8 @@
 """The colour, marker and line of every filter: by its name, so that a filter looks the same in all figures of all studies.
 
 Our filters' looks stand in their files in config/filters. Colours go by family, from the set of Okabe and Ito (2008), which
-people with each kind of colour blindness tell apart; filters of one family differ in marker and line. A filter without a look gets
-one that follows from its name, in a colour that none of ours has.
+people with each kind of colour blindness tell apart; filters of one family differ in marker and line. A filter without a look
+gets one that follows from its name, in a colour that none of ours has.
 """
 
 from __future__ import annotations

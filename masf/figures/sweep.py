@@ -134,8 +134,8 @@ def _over_time(study: Study, definition: SweepFigure, panel: Panel, rows: pd.Dat
         data = read_estimate(Path(study.config.results) / cell.path / f"{name}.nc", score_name)
         label, average = study.filters[name].label, of_run[name]
         values = data[score_name].values
-        by_step = data[score_name].dims == ("time",)
-        times = data["time" if by_step else "cycle_time"].values
+        by_step = data[score_name].dims == ("model_time",)
+        times = data["model_time" if by_step else "cycle_time"].values
         circles = np.arange(gap, len(times), gap) if by_step else np.arange(len(times))
         if score_name == "rmse":
             # A measurement time has two errors: the forecast's, then the analysis'.
