@@ -6,7 +6,7 @@ import re
 
 from masf.exactness import EXACTNESS
 from masf.scores import SCORES
-from masf.study import Study, SweepFigure
+from masf.study import Study, SweepFigure, experiments_of
 
 PAPER, EXACT, MORE = "Figures of the paper", "Exactness", "More figures"
 """Categories of figures."""
@@ -49,24 +49,17 @@ def figure_category(study: Study, name: str) -> str:
     return PAPER if re.match(r"Figure \d", definition.title) else MORE
 
 
-def figure_experiments(study: Study, name: str) -> list[str]:
-    """The experiments that a figure shows."""
-    definition = study.config.figures[name]
-    shown = [p.experiment for p in definition.panels] if isinstance(definition, SweepFigure) else [definition.experiment]
-    return list(dict.fromkeys(shown))
-
-
 def figure_caption(study: Study, name: str) -> str:
     """What a figure shows, and the settings of its experiments."""
     definition = study.config.figures[name]
-    settings = " ".join(f"{experiment_settings(study, e)}." for e in figure_experiments(study, name))
+    settings = " ".join(f"{experiment_settings(study, e)}." for e in dict.fromkeys(experiments_of(definition)))
     return f"{definition.title}. {_SHOWS[definition.kind]} Settings: {settings}"
 
 
 def figure_alt(study: Study, name: str) -> str:
     """A figure in words, for those who do not see it."""
     definition = study.config.figures[name]
-    filters = {f for e in figure_experiments(study, name) for f in study.figure_filters(definition, e)}
+    filters = {f for e in dict.fromkeys(experiments_of(definition)) for f in study.figure_filters(definition, e)}
     what = definition.kind.replace("_", " ")
     if isinstance(definition, SweepFigure):
         scores = dict.fromkeys(SCORES[definition.score_of(p)] for p in definition.panels)
