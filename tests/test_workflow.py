@@ -453,7 +453,7 @@ def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_
     more = yaml.safe_load((project.root / TUNED).read_text(encoding="utf-8"))
     more["tuning"]["trials"] = 4
     project.write_config("more.yaml", more)
-    assert project.planned("more.yaml") == {"study": 1, "tune": 1, "assimilate_enkf": 2, "aggregate": 1, "all": 1}
+    assert project.planned("more.yaml") == {"study": 1, "tune": 1, "assimilate_enkf": 2, "aggregate": 1, "page": 1, "all": 1}
     journal = (tuning / "enkf.journal").read_bytes()
     done = project.run("snakemake", "tunings", "--cores", "1", "--configfile", "more.yaml")
     assert done.returncode == 0, done.stdout
