@@ -6,7 +6,7 @@ import re
 
 from masf.exactness import EXACTNESS
 from masf.scores import SCORES
-from masf.study import Study, SweepFigure
+from masf.study import Study, SweepFigure, experiments_of
 
 PAPER, EXACT, MORE = "Figures of the paper", "Exactness", "More figures"
 """Categories of figures."""
@@ -19,7 +19,8 @@ _SHOWS = {
     "sweep": (
         "Points and bars are mean and standard deviation over test seeds. Runs that diverged are left out of the mean (the "
         "tables count them); a filter of which all runs diverged has no point. A broad grey line, where there is one, has the "
-        "slope of Monte-Carlo error."
+        "slope of Monte-Carlo error. Panels over time show one run: circles are analyses, shading is spin-up, and the legend has "
+        "the score of the run."
     ),
     "rank_histograms": (
         "How often the truth has each rank among the first 19 members (all, where there are fewer), over components and cycles, "
@@ -27,38 +28,41 @@ _SHOWS = {
         "much spread, horns at the ends too little. Bars and lines are mean and standard deviation over test seeds; runs that "
         "diverged are left out."
     ),
+    "vorticity": (
+        "Vorticity of the truth and of each filter's ensemble mean at some measurement times of one test seed, all in the same "
+        "colours, and the velocities that were measured there, as arrows, at most 16 along each side. Numbers are structural "
+        "similarities (SSIM) to the truth, 1 at best."
+    ),
+    "spectra": (
+        "Energy in shells of wavenumbers, of the truth (broad, grey), and of each filter's ensemble means (a) and single members "
+        "(b); means over analyses and test seeds. A mean over uncertain members is smooth and has less energy than the truth "
+        "where the members differ; the members themselves should have as much. Runs that diverged are left out."
+    ),
 }
 
 
 def figure_category(study: Study, name: str) -> str:
     """Where a figure belongs in the report."""
     definition = study.config.figures[name]
-    if isinstance(definition, SweepFigure) and any((p.score or definition.score) in EXACTNESS for p in definition.panels):
+    if isinstance(definition, SweepFigure) and any(definition.score_of(p) in EXACTNESS for p in definition.panels):
         return EXACT
     return PAPER if re.match(r"Figure \d", definition.title) else MORE
-
-
-def figure_experiments(study: Study, name: str) -> list[str]:
-    """The experiments that a figure shows."""
-    definition = study.config.figures[name]
-    shown = [p.experiment for p in definition.panels] if isinstance(definition, SweepFigure) else [definition.experiment]
-    return list(dict.fromkeys(shown))
 
 
 def figure_caption(study: Study, name: str) -> str:
     """What a figure shows, and the settings of its experiments."""
     definition = study.config.figures[name]
-    settings = " ".join(f"{experiment_settings(study, e)}." for e in figure_experiments(study, name))
-    return f"{definition.title}. {_SHOWS.get(definition.kind, '')} Settings: {settings}".replace(".  ", ". ")
+    settings = " ".join(f"{experiment_settings(study, e)}." for e in dict.fromkeys(experiments_of(definition)))
+    return f"{definition.title}. {_SHOWS[definition.kind]} Settings: {settings}"
 
 
 def figure_alt(study: Study, name: str) -> str:
     """A figure in words, for those who do not see it."""
     definition = study.config.figures[name]
-    filters = {f for e in figure_experiments(study, name) for f in study.experiment_filters(study.config.experiments[e])}
+    filters = {f for e in dict.fromkeys(experiments_of(definition)) for f in study.figure_filters(definition, e)}
     what = definition.kind.replace("_", " ")
     if isinstance(definition, SweepFigure):
-        scores = dict.fromkeys(SCORES[p.score or definition.score] for p in definition.panels)
+        scores = dict.fromkeys(SCORES[definition.score_of(p)] for p in definition.panels)
         what = f"Lines of {', '.join(scores)} against {', '.join(dict.fromkeys(p.axis for p in definition.panels))}"
     return f"{definition.title}. {what.capitalize() if what.islower() else what} for {len(filters)} filters."
 
@@ -66,7 +70,7 @@ def figure_alt(study: Study, name: str) -> str:
 def experiment_settings(study: Study, name: str) -> str:
     """The settings of an experiment in a line: system, observations, gaps, ensemble sizes, cycles and seeds."""
     experiment = study.config.experiments[name]
-    seeds = sorted({cell.settings.seed for cell in study.cells.values() if name in cell.experiments})
+    seeds = study.seeds(experiment)
     parameters = ", ".join(f"{key} {_values(value)}" for key, value in experiment.parameters.items())
     spin_up = f", the first {experiment.spin_up_cycles} not scored" if experiment.spin_up_cycles else ""
     return (

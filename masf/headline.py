@@ -50,8 +50,8 @@ class Verdict:
 
     @property
     def clear(self) -> bool:
-        """Whether all other filters are distinguishable from the best, or diverged."""
-        return bool(self.best) and self.seeds > 1 and not self.alike
+        """Whether all filters that did not diverge, and there are others, are distinguishable from the best."""
+        return bool(self.next) and self.seeds > 1 and not self.alike
 
 
 def verdicts(study: Study, scores: pd.DataFrame) -> list[Verdict]:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from masf import __version__
 from masf.captions import experiment_settings, figure_alt, figure_caption
 from masf.files import FileFault, replacing
 from masf.headline import Verdict, sentences, verdicts
+from masf.provenance import software
 from masf.registry import make_system
 from masf.study import Study
 
 CATEGORIES = ["filter", "system", "dimension", "parameters", "observed", "gap", "N"]
 """Columns of the table of scores that are filtered by their values."""
-
-SOFTWARE = ["numpy", "scipy", "torch", "xarray", "netCDF4", "snakemake"]
-"""Packages whose versions the page tells."""
 
 
 def write_page(study: Study, scores: Path, costs: Path, figures: Path, tables: Path, output: Path) -> None:
@@ -77,7 +72,7 @@ def write_page(study: Study, scores: Path, costs: Path, figures: Path, tables: P
         scores_files=[link(scores), link(scores.with_suffix(".csv"))],
         tables=[(name, [(end, link(tables / f"{name}.{end}")) for end in ("md", "csv", "tex")]) for name in study.tables],
         parameters=_parameters(study, rows),
-        versions=_versions(),
+        versions=software(),
         config=link(Path(study.config.results) / "study.json"),
     )
     with replacing(output) as temporary:
@@ -151,7 +146,7 @@ def _interactive(table: pd.DataFrame) -> Markup:
                 {"targets": list(range(len(CATEGORIES))), "columnControl": [["searchList"]]},
                 {"targets": numbers, "className": "dt-right"},
             ],
-            layout={"topStart": "pageLength", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
+            layout={"topStart": "search", "topEnd": "pageLength", "bottomStart": "info", "bottomEnd": "paging"},
             text_in_header_can_be_selected=False,
         )
     return Markup(generate_init_offline_itables_html(itables.options.dt_bundle) + html)  # noqa: S704
@@ -170,14 +165,3 @@ def _parameters(study: Study, scores: pd.DataFrame) -> list[tuple[str, list[str]
 
 def _words(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {json.dumps(value)}" for key, value in parameters.items()) or "defaults"
-
-
-def _versions() -> dict[str, str]:
-    """Versions of this package and of the software below it."""
-    found = {"masf": __version__, "Python": platform.python_version()}
-    for name in SOFTWARE:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import platform
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from masf import __version__
 
 _PACKAGE = Path(__file__).parent
 
@@ -65,6 +69,17 @@ def tune_version(filter_module: str, system: str, command: str | None = None) ->
 def train_prior_version(system: str) -> str:
     """The code version of stage train-prior for one system."""
     return code_version("prior", f"systems.{system}")
+
+
+def software() -> dict[str, str]:
+    """Versions of this package, of Python, and of the packages below it that results depend on, as they are installed here."""
+    found = {"masf": __version__, "Python": platform.python_version()}
+    for name in ("numpy", "scipy", "torch", "xarray", "netCDF4", "snakemake"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def page_version() -> str:

@@ -450,10 +450,6 @@ class Study:
         filters = self.experiment_filters(self.config.experiments[experiment])
         return [f for f in filters if figure.filters is None or f in figure.filters]
 
-    def figure_seeds(self, name: str) -> int:
-        """How many test seeds a figure shows, at most."""
-        return max(len(self.seeds(self.config.experiments[e])) for e in _experiments(self.config.figures[name]))
-
     def seeds(self, experiment: Experiment) -> list[int]:
         """The test seeds of an experiment."""
         return self.config.seeds.test if experiment.seeds is None else experiment.seeds
@@ -864,20 +860,20 @@ def _conditions() -> set[str]:
     return {"system", "observation", "gap", "members", *of_systems}
 
 
-def _experiments(figure: Figure) -> list[str]:
+def experiments_of(figure: Figure) -> list[str]:
     """The experiments that a figure shows."""
     return [panel.experiment for panel in figure.panels] if isinstance(figure, SweepFigure) else [figure.experiment]
 
 
 def _figure_faults(study: Study, key: str, figure: Figure) -> Iterator[str]:
     experiments = study.config.experiments
-    for name in _experiments(figure):
+    for name in experiments_of(figure):
         if name not in experiments:
             yield _unknown(f"{key}.experiment", name, "experiment", experiments)
             return
         if figure.filters is not None and not study.figure_filters(figure, name):
             yield f"{key}.filters = {figure.filters}: none of them runs in experiment {name!r}"
-    run = {f for name in _experiments(figure) for f in study.experiment_filters(experiments[name])}
+    run = {f for name in experiments_of(figure) for f in study.experiment_filters(experiments[name])}
     for name in figure.filters or []:
         if name not in run:
             yield _unknown(f"{key}.filters", name, "filter of its experiments", run)

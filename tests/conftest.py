@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 # Tests run side by side, one to a core. To be said before numpy and torch are imported.
@@ -12,6 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import scipy.stats
+from browser import CannotRun, headless
+from selenium.webdriver.remote.webdriver import WebDriver
 from synthetic import flow_study, small_study, write_results
 
 from masf.observations import Observation, Pooling
@@ -127,6 +129,16 @@ def assert_gaussian_moments(draws: np.ndarray, mean: np.ndarray, covariance: np.
 @pytest.fixture
 def assert_moments() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
     return assert_gaussian_moments
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[WebDriver]:
+    """A headless Chromium; tests that ask for it are skipped where there is none and none can be installed."""
+    try:
+        with headless() as driver:
+            yield driver
+    except CannotRun as reason:
+        pytest.skip(f"no browser here: {reason}")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -124,6 +126,31 @@ def test_latex_holds_the_same_numbers_and_escapes_what_it_must(tables: Path) -> 
             assert "_" not in line.replace(r"\_", "")
             assert "%" not in line.replace(r"\%", "")
     assert not set("±†*") & set(text)
+
+
+def test_latex_compiles(tables: Path, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None or not shutil.which("kpsewhich") or not run("kpsewhich", "booktabs.sty").stdout:
+        pytest.skip("no pdflatex with booktabs here: install texlive-latex-recommended")
+    inputs = "".join(f"\\input{{{path}}}\n" for path in sorted(tables.glob("*.tex")))
+    document = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{inputs}\\end{{document}}\n"
+    (tmp_path / "all.tex").write_text(document, encoding="utf-8")
+    done = run(
+        "pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={tmp_path}", str(tmp_path / "all.tex")
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, text=True, capture_output=True, check=False)  # noqa: S603
+
+
+def test_scores_and_costs_are_in_csv_too(tables: Path) -> None:
+    for name in ("scores", "costs"):
+        parquet, csv = (
+            read(tables.parent / f"{name}.{end}") for end, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv))
+        )
+        pd.testing.assert_frame_equal(csv, parquet, check_dtype=False)
 
 
 def test_latex_escapes_labels(tmp_path: Path) -> None:

@@ -20,6 +20,10 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from browser import console
+from selenium.webdriver.chrome.webdriver import WebDriver as Browser
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 from masf.plan import parse
 from masf.study import load_study
@@ -169,6 +173,9 @@ def test_run_makes_estimates_tables_and_figures(results: Path) -> None:
         for end in ("csv", "md", "tex")
     }
     assert {path.name for path in (results / "tables").iterdir()} == tables
+    assert {path.name for path in results.glob("*.*")} == {
+        "index.html", "study.json", *(f"{name}.{end}" for name in ("scores", "costs") for end in ("csv", "parquet")),
+    }  # fmt: skip
     assert {path.name for path in (results / "figures").iterdir()} == {
         f"{name}.{end}" for name in ("trajectories", "sweep") for end in ("pdf", "png")
     }
@@ -226,8 +233,56 @@ def test_report_has_tables_and_figures(results: Path, project: Project) -> None:
     done = project.run("snakemake", "--configfile", TINY, "--report", str(results / "report.html"))
     assert done.returncode == 0, done.stdout
     text = (results / "report.html").read_text(encoding="utf-8")
-    for words in ("RMSE of a tiny study against the gap", "sweep.png", "lorenz63.csv", "same_cells_cost.csv"):
+    for words in ("RMSE of a tiny study against the gap", "sweep.png", "lorenz63.csv", "same_cells_cost.csv", "seeds 0, 1"):
         assert words in text
+
+
+@pytest.mark.parametrize("category", ["Scores", "Paired comparison", "Cost", "More figures", "Provenance"])
+def test_report_opens_in_a_browser_without_errors(category: str, results: Path, project: Project, browser: Browser) -> None:
+    report = results / "report.html"
+    if not report.exists():
+        done = project.run("snakemake", "--configfile", TINY, "--report", str(report))
+        assert done.returncode == 0, done.stdout
+    browser.get(report.as_uri())
+    entry = f"//span[normalize-space(text())='{category}']"
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.XPATH, entry))[0].click()
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.XPATH, "//li | //table"))
+    assert [line for line in console(browser) if line["level"] == "SEVERE"] == []
+
+
+MODULE = """
+configfile: "mine.yaml"
+
+module masf:
+    snakefile: "{snakefile}"
+    config: config["masf"]
+
+use rule * from masf as masf_*
+
+rule mine:
+    default_target: True
+    input: rules.masf_all.input
+    output: "mine.txt"
+    shell: "wc -l results/tiny/scores.csv > {{output}}"
+"""
+
+
+def test_workflow_is_a_module_of_another_in_another_directory(project: Project, tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / TINY).read_text(encoding="utf-8"))
+    config["seeds"]["test"] = [0]
+    config["experiments"] = {"lorenz63": config["experiments"]["lorenz63"]}
+    config["filters"] = ["enkf"]
+    config["pinned"] = {}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"masf": config}), encoding="utf-8")
+    snakefile = MODULE.format(snakefile=project.root / "workflow" / "Snakefile")
+    (tmp_path / "Snakefile").write_text(snakefile, encoding="utf-8")
+    done = subprocess.run(
+        ["snakemake", "--cores", "2"],  # noqa: S607
+        cwd=tmp_path, env=project.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8").split()[0] == "2"
+    assert (tmp_path / "results" / "tiny" / "index.html").exists()
 
 
 # What is run again
@@ -398,7 +453,7 @@ def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_
     more = yaml.safe_load((project.root / TUNED).read_text(encoding="utf-8"))
     more["tuning"]["trials"] = 4
     project.write_config("more.yaml", more)
-    assert project.planned("more.yaml") == {"study": 1, "tune": 1, "assimilate_enkf": 2, "aggregate": 1, "all": 1}
+    assert project.planned("more.yaml") == {"study": 1, "tune": 1, "assimilate_enkf": 2, "aggregate": 1, "page": 1, "all": 1}
     journal = (tuning / "enkf.journal").read_bytes()
     done = project.run("snakemake", "tunings", "--cores", "1", "--configfile", "more.yaml")
     assert done.returncode == 0, done.stdout

@@ -15,19 +15,11 @@ rule aggregate:
         scores=result("scores.parquet"),
         costs=result("costs.parquet"),
         csv=[result("scores.csv"), result("costs.csv")],
-        tables=[
-            (
-                report(
-                    result(f"tables/{table}"),
-                    caption="../report/table.rst",
-                    category="Tables",
-                    subcategory=table_kind(table),
-                    labels={"table": table.removesuffix(".csv")},
-                )
-                if table.endswith(".csv")
-                else result(f"tables/{table}")
-            )
-            for table in TABLES
+        tables=[in_report(name) for name in STUDY.tables],
+        others=[
+            result(f"tables/{name}.{end}")
+            for name in STUDY.tables
+            for end in ("md", "tex")
         ],
     log:
         log_path("aggregate"),
@@ -39,6 +31,9 @@ rule aggregate:
         **asked(lambda wildcards: aggregate_request(STUDY)),
     params:
         folder=folder_of_tables,
+        settings={
+            name: experiment_settings(STUDY, name) for name in STUDY.config.experiments
+        },
         version=code_version("tables"),
     shell:
         "masf aggregate --study {input.study:q} --scores {output.scores:q} --costs {output.costs:q}"

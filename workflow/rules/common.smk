@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
+from masf.captions import experiment_settings, figure_caption, figure_category
 from masf.commands import missing_program
 from masf.costs import (
     PLOT_REQUEST,
@@ -27,6 +28,7 @@ from masf.provenance import (
     code_version,
     page_version,
     simulate_version,
+    software,
     train_prior_version,
     tune_version,
 )
@@ -66,9 +68,6 @@ POINT = CELL.rpartition("/")[0]
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 LONGEST_OPTION = 2**15
 OBSERVATION = f"{RESULTS}/observations/{{observation}}.json"
-TABLES = [
-    f"{name}.{suffix}" for name in STUDY.tables for suffix in ("csv", "md", "tex")
-]
 
 
 wildcard_constraints:
@@ -306,14 +305,29 @@ def folder_of_tables(wildcards, output):
     return str(Path(output.tables[0]).parent)
 
 
-def table_kind(table):
-    """The heading of a table in the report."""
-    kinds = {
-        "_cost.": "Cost",
-        "_paired.": "Paired comparison",
-        "_exactness.": "Exactness",
-    }
-    return next((kind for end, kind in kinds.items() if end in table), "Scores")
+TABLE_KINDS = {
+    "": ("Scores", "scores"),
+    "_paired": ("Paired comparison", "paired"),
+    "_exactness": ("Exactness", "exactness"),
+    "_cost": ("Cost", "cost"),
+}
+"""Category and caption in the report of the tables of an experiment, by the end of their names."""
+
+
+def in_report(table):
+    """The CSV of a table, as an entry of the report."""
+    title, (category, caption) = "All points", ("Tuning", "tuning")
+    for name, experiment in STUDY.config.experiments.items():
+        kind = TABLE_KINDS.get(table.removeprefix(name))
+        if table.startswith(name) and kind:
+            title, (category, caption) = experiment.title, kind
+    # One label, because with several the report fails where a combination has no entry.
+    return report(
+        result(f"tables/{table}.csv"),
+        caption=f"../report/{caption}.rst",
+        category=category,
+        labels={"table": f"{title} ({table})"},
+    )
 
 
 def figure_of(wildcards):

@@ -11,8 +11,8 @@ rule plot:
         png=report(
             result("figures/{figure}.png"),
             caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
+            category=lambda wildcards: figure_category(STUDY, wildcards.figure),
+            labels=lambda wildcards: {"figure": figure_of(wildcards).title},
         ),
     log:
         log_path("figures/{figure}"),
@@ -25,9 +25,7 @@ rule plot:
     resources:
         **asked(lambda wildcards: PLOT_REQUEST),
     params:
-        title=lambda wildcards: figure_of(wildcards).title,
-        kind=lambda wildcards: figure_of(wildcards).kind,
-        seeds=lambda wildcards: STUDY.figure_seeds(wildcards.figure),
+        caption=lambda wildcards: figure_caption(STUDY, wildcards.figure),
         version=code_version("figures"),
     shell:
         "masf plot {wildcards.figure} --study {input.study:q} --scores {input.scores:q}"

@@ -3,7 +3,12 @@
 
 rule study:
     output:
-        result("study.json"),
+        report(
+            result("study.json"),
+            caption="../report/study.rst",
+            category="Provenance",
+            labels={"file": "study.json: the config as it was used"},
+        ),
     log:
         log_path("study"),
     benchmark:
@@ -13,5 +18,6 @@ rule study:
         ENVIRONMENT
     params:
         text=STUDY.to_json(),
+        software=", ".join(f"{name} {number}" for name, number in software().items()),
     script:
         "../scripts/write_text.py"

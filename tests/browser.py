@@ -6,7 +6,7 @@
 Debian's packages chromium and chromium-driver are installed with apt where they are missing, as root. The browser seeks no
 network of its own, and keeps its profile in a folder that is removed.
 
-    python tests/browser/chromium.py PAGE.html PICTURE.png [WIDTH]     # a picture of a whole page, to look at
+    python tests/browser.py PAGE.html PICTURE.png [WIDTH]     # a picture of a whole page, to look at
 """
 
 from __future__ import annotations

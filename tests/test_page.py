@@ -1,0 +1,191 @@
+"""The page of a study: what its headline says; and in a real browser, that it sorts, filters and fits a narrow screen.
+
+The tests in a browser need Chromium and its driver, or root and apt to install them; elsewhere they are skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import console, resize
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.wait import WebDriverWait
+from synthetic import small_study, write_results
+
+from masf.figures import draw
+from masf.headline import sentences, verdicts
+from masf.page import write_page
+from masf.study import Study
+from masf.tables import gather, write_tables
+
+PATIENCE = 30
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study of three filters, of which one diverges now and then."""
+    folder = tmp_path_factory.mktemp("page")
+    study = small_study(folder)
+    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
+    scores, costs = gather(study)
+    files = {"scores_path": folder / "scores.parquet", "costs_path": folder / "costs.parquet", "folder": folder / "tables"}
+    write_tables(study, scores, costs, **files)
+    for name in study.config.figures:
+        draw(study, name, folder / "scores.parquet", [folder / "figures" / f"{name}.png"])
+    page = folder / "index.html"
+    write_page(study, folder / "scores.parquet", folder / "costs.parquet", folder / "figures", folder / "tables", page)
+    return page
+
+
+# What the headline says
+
+
+def scores_of(study: Study, rmse: dict[str, list[float]]) -> pd.DataFrame:
+    """Scores of one situation: the RMSE of each filter on each seed; NaN where it diverged."""
+    cells = [cell for cell in study.cells.values() if "one_gap" in cell.experiments]
+    return pd.DataFrame([
+        {
+            "cell": cell.path, "system": "lorenz63", "observation": "every_one", "gap": 2, "members": 4,
+            "seed": cell.settings.seed, "filter": name, "diverged": np.isnan(values[i]),
+            **dict.fromkeys(("rmse", "rmse_analysis", "crps"), values[i]),
+        }
+        for name, values in rmse.items()
+        for i, cell in enumerate(cells)
+    ])  # fmt: skip
+
+
+def said(tmp_path: Path, rmse: dict[str, list[float]], **changes: Any) -> list[str]:
+    seeds = range(len(next(iter(rmse.values()))))
+    study = small_study(tmp_path, seeds={"test": list(seeds)})
+    experiment = study.config.experiments["one_gap"].model_dump(exclude_defaults=True) | changes
+    study = small_study(tmp_path, seeds={"test": list(seeds)}, experiments={"one_gap": experiment}, figures={})
+    return sentences(study, verdicts(study, scores_of(study, rmse)))
+
+
+NAN = float("nan")
+
+
+def test_headline_names_a_winner_by_how_much_and_who_diverged(tmp_path: Path) -> None:
+    rmse = {"particle": [0.75, 0.76, 0.74], "enkf": [1.0, 1.01, 0.99], "free_run": [9.0, NAN, 9.0]}
+    assert said(tmp_path, rmse) == [
+        "Ahead of every other filter beyond chance in 1 of 1 situation: Particle (100 000) in 1 (lorenz63), 25% below the next.",
+        "On lorenz63, lowest RMSE: Particle (100 000), 25% below the next.",
+        "Diverged on some seed, in 1 situation: No assimilation in 1.",
+    ]
+
+
+def test_headline_says_what_is_not_distinguishable(tmp_path: Path) -> None:
+    rmse = {"particle": [0.9, 1.1, 1.0], "enkf": [1.2, 0.9, 1.0], "free_run": [9.0, 9.0, 9.1]}
+    first, _, third = said(tmp_path, rmse)
+    assert first == "In none of 1 situation is a filter ahead of every other one beyond chance."
+    assert third.startswith("Not decided in 1 of 1")
+    assert "paired over 3 seeds" in third
+
+
+def test_headline_leaves_the_reference_out_and_claims_nothing_from_one_seed(tmp_path: Path) -> None:
+    rmse = {"particle": [0.1], "enkf": [1.0], "free_run": [2.0]}
+    assert said(tmp_path, rmse, reference="particle") == [
+        "On lorenz63, lowest RMSE: EnKF, 50% below the next.",
+        "With one seed there are no intervals, and nothing says whether filters differ.",
+        "Not counted where they are the reference, exact or nearly so: Particle (100 000).",
+    ]
+
+
+def test_headline_of_a_study_in_which_everything_diverged(tmp_path: Path) -> None:
+    first, second, *_ = said(tmp_path, {"particle": [1.0, NAN], "enkf": [NAN, NAN], "free_run": [NAN, 1.0]})
+    assert first == "In none of 1 situation is a filter ahead of every other one beyond chance."
+    assert second == "On lorenz63, every filter diverged on some seed."
+
+
+def test_situations_that_experiments_share_count_once(study: Study) -> None:
+    found = verdicts(study, gather(study)[0])
+    assert [(v.experiment, v.situation, v.best) for v in found] == [
+        ("gap_sweep", "gap 2", "EnKF"), ("gap_sweep", "gap 3", "EnKF"), ("one_gap", "", "Particle (100 000)"),
+    ]  # fmt: skip
+    assert any("in 3 situations" in sentence for sentence in sentences(study, found))
+    twice = small_study(Path(study.config.results), figures={}, experiments={
+        name: study.config.experiments["gap_sweep"].model_dump(exclude_defaults=True) for name in ("gap_sweep", "again")
+    })  # fmt: skip
+    assert any("in 2 situations" in sentence for sentence in sentences(twice, verdicts(twice, gather(study)[0])))
+
+
+def test_page_refers_to_files_that_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r'(?:href|src)="([^"#:]+)"', text):
+        assert (page.parent / target).exists() or target.endswith((".pdf", "study.json")), target
+
+
+# In a browser
+
+
+@pytest.fixture
+def opened(browser: WebDriver, page: Path) -> WebDriver:
+    """The page, just loaded."""
+    resize(browser, 1280)
+    browser.get(page.as_uri())
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#scores.dataTable") and rows(b))
+    return browser
+
+
+def rows(browser: WebDriver) -> list[list[str]]:
+    """The table of scores as it is shown."""
+    script = "return [...document.querySelectorAll('#scores tbody tr')].map(r => [...r.cells].map(c => c.innerText.trim()))"
+    return browser.execute_script(script)
+
+
+def errors(browser: WebDriver) -> list[dict[str, Any]]:
+    return [entry for entry in console(browser) if entry["level"] == "SEVERE"]
+
+
+def test_page_loads_without_errors_or_network_and_shows_its_figures(opened: WebDriver) -> None:
+    assert errors(opened) == []
+    script = "return performance.getEntriesByType('resource').map(r => r.name).filter(n => !/^(file|blob|data):/.test(n))"
+    assert opened.execute_script(script) == []
+    widths = opened.execute_script("return [...document.images].map(i => [i.naturalWidth, i.alt.length])")
+    assert len(widths) == 3
+    assert all(width > 500 and alt > 20 for width, alt in widths)
+    assert len(opened.find_elements(By.TAG_NAME, "h1")) == 1
+
+
+def test_click_on_a_column_sorts(opened: WebDriver) -> None:
+    heads = [head.text.strip() for head in opened.find_elements(By.CSS_SELECTOR, "#scores thead th")]
+    column = heads.index("RMSE")
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", opened.find_element(By.ID, "scores"))
+    for sign in (1, -1):
+        opened.find_elements(By.CSS_SELECTOR, "#scores thead th")[column].click()
+        shown = [row[column] for row in rows(opened)]
+        values = [float(text) for text in shown if text not in {"", "NaN", "nan"}]
+        assert len(set(values)) > 3
+        assert values == sorted(values, key=lambda value: sign * value)
+    assert errors(opened) == []
+
+
+def test_typing_filters_and_so_does_the_list_of_a_column(opened: WebDriver) -> None:
+    everything = rows(opened)
+    field = opened.find_element(By.CSS_SELECTOR, ".dt-search input")
+    field.send_keys("EnKF")
+    WebDriverWait(opened, PATIENCE).until(lambda browser: len(rows(browser)) < len(everything))
+    assert {row[0] for row in rows(opened)} == {"EnKF"}
+    field.clear()
+    field.send_keys(" \b")
+    WebDriverWait(opened, PATIENCE).until(lambda browser: len(rows(browser)) == len(everything))
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", opened.find_element(By.ID, "scores"))
+    opened.find_element(By.CSS_SELECTOR, "#scores thead th:first-child .dtcc-button").click()
+    (choice,) = [b for b in opened.find_elements(By.CSS_SELECTOR, ".dtcc-list button") if b.text.strip() == "No assimilation"]
+    choice.click()
+    WebDriverWait(opened, PATIENCE).until(lambda browser: {row[0] for row in rows(browser)} == {"No assimilation"})
+    assert errors(opened) == []
+
+
+@pytest.mark.parametrize("width", [375, 768, 1280])
+def test_page_is_no_wider_than_the_screen(width: int, opened: WebDriver) -> None:
+    resize(opened, width)
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    text = opened.find_element(By.CSS_SELECTOR, ".headline").rect
+    assert 0 <= text["x"] < text["x"] + text["width"] <= width
