@@ -18,8 +18,8 @@ rule page:
     resources:
         **asked(lambda wildcards: PLOT_REQUEST),
     params:
-        figures=result("figures"),
-        tables=result("tables"),
+        figures=lambda wildcards, output: str(Path(output[0]).parent / "figures"),
+        tables=lambda wildcards, output: str(Path(output[0]).parent / "tables"),
         version=page_version(),
     shell:
         "masf page --study {input.study:q} --scores {input.scores:q} --costs {input.costs:q} --figures {params.figures:q}"
