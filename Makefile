@@ -14,7 +14,7 @@ RUN = @flock --wait 5 --conflict-exit-code 75 $(LOCK) sh -c '\
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quick full study report dapper bench test test-cluster lint clean
+.PHONY: help install quick full study report dapper docs bench test test-cluster lint clean
 
 help: ## Show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"masf needs Python 3.11 or newer, and this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[slurm,test,lint]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[slurm,test,lint,docs]'
 	touch $@
 
 install: $(INSTALLED) ## Create the virtual environment with pinned versions
@@ -46,6 +46,9 @@ report: quick ## The quick study's report: results/quick/report.html
 	touch $@
 
 dapper: .venv-dapper/.installed ## Create .venv-dapper, which the filters dapper_* run in (config/dapper.yaml)
+
+docs: $(INSTALLED) ## Build the documentation into site; fails on a link that leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED) ## Run the benchmarks, each beside its rival: benchmarks/results/bench.csv, in minutes
 	$(BIN)/python benchmarks/bench.py

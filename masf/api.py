@@ -99,7 +99,7 @@ def simulate(
         seed: fixes all random numbers.
 
     Returns:
-        ``truth`` (time, *space), ``observation`` (cycle, obs), ``initial_ensemble`` (member, *space) and more.
+        ``truth`` (model_time, *space), ``observation`` (cycle, obs), ``initial_ensemble`` (member, *space) and more.
 
     Raises:
         ValueError: for settings out of range, or if the truth is not finite.
@@ -167,8 +167,8 @@ def assimilate(
         covariance: whether to keep the covariance of each analysis.
 
     Returns:
-        ``mean`` and ``spread`` (time, *space), ``member`` (saved_member, cycle, *space) and, where the problem has a truth,
-        ``rmse`` (time), ``crps`` (cycle) and more.
+        ``mean`` and ``spread`` (model_time, *space), ``member`` (saved_member, cycle, *space) and, where the problem has a truth,
+        ``rmse`` (model_time), ``crps`` (cycle) and more.
 
     Raises:
         ValueError: for an unknown filter, or for parameters that are unknown, out of range, or do not fit the cell.
@@ -357,5 +357,5 @@ def _cell(problem: xr.Dataset) -> tuple[Truth, bool]:
         if not settings:
             raise ValueError("the dataset is no problem of masf: make one by simulate or make_problem, or open truth.nc")
         shape = (settings["cycles"] * settings["gap"] + 1, *problem["initial_mean"].shape)
-        problem = problem.assign(truth=(("time", *problem["initial_mean"].dims), np.zeros(shape, dtype=np.float32)))
+        problem = problem.assign(truth=(("model_time", *problem["initial_mean"].dims), np.zeros(shape, dtype=np.float32)))
     return truth_of(problem), known

@@ -16,6 +16,7 @@ GUIDE = (Path(__file__).parent.parent / "docs" / "adding-a-filter.md").read_text
 FILES = re.compile(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 EDITS = re.compile(r"^In `([^`\n]+)` now:\n\n```\w+\n((\w+:).*\n)```$", flags=re.MULTILINE)
 RUNS = re.compile(r"^(make study .*)$", flags=re.MULTILINE)
+TRIES = re.compile(r"^(masf run .*)$", flags=re.MULTILINE)
 LABELS = {"enkf": "EnKF", "nudging": "Nudging", "persistence": "Persistence"}
 
 
@@ -65,6 +66,17 @@ def test_nothing_but_the_files_of_the_guide_was_written(performed: Any) -> None:
     assert {name: after.get(name) for name in before} == before
     assert after.keys() - before.keys() == {name for name, _ in FILES.findall(GUIDE)}
     assert len(FILES.findall(GUIDE)) == 3 + 1 + 3
+
+
+def test_new_filter_can_be_tried_in_memory(performed: Any) -> None:
+    (command,) = TRIES.findall(GUIDE)
+    done = performed[0].run(*command.split())
+    assert done.returncode == 0, done.stdout
+    # Messages and the table come together here.
+    rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+    rmse = {row[0]: float(row[1]) for row in rows[1:]}
+    assert list(rmse) == ["enkf", "nudging", "nudging:gain=0.7"]
+    assert len(set(rmse.values())) == 3
 
 
 def test_second_run_made_only_what_is_new(performed: Any) -> None:

@@ -90,7 +90,12 @@ def test_show_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     prior = masf.train_prior(xr.load_dataset(tmp_path / "truth.nc"), settings=training, device="cpu")
     scores = pd.read_parquet(tmp_path / "scores.parquet").loc[0]
     expected = {
-        "truth.nc": ["Truth, measurements", "lorenz96 (dimension 12, dt 0.01, forcing 8", "gap 5, members 20", "truth (time 31,"],
+        "truth.nc": [
+            "Truth, measurements",
+            "lorenz96 (dimension 12, dt 0.01, forcing 8",
+            "gap 5, members 20",
+            "truth (model_time 31,",
+        ],
         "enkf.nc": ["Estimate by filter enkf", '{"inflation": 1.04}', f"RMSE\t{scores['rmse']:.4g}, the first 3 cycles left out"],
         "scores.parquet": ["filter\t", "enkf\tlorenz96\t12\t", f"\t{scores['rmse']:.4g}\t"],
         str(prior): ["Pretrained prior: lorenz96", '"width": 4', "held-out loss", "steps 2"],

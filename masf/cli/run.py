@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +33,11 @@ def pairs(text: str) -> dict[str, Any]:
     """``KEY=VALUE,...`` or a JSON object as a mapping. Raises ValueError where it is neither."""
     if text.lstrip().startswith("{"):
         return JsonMapping().convert(text, None, None)
-    found = {}
-    for part in filter(None, text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not key:
-            raise ValueError(f"{part!r}: expected KEY=VALUE, such as inflation=1.05")
-        found[key.strip()] = yaml.safe_load(value)
+    # As a flow mapping of YAML, so that values may be lists.
+    flow, count = re.subn(r"(^|,)\s*(\w+)=", r"\1\2: ", text)
+    found = yaml.safe_load(f"{{{flow}}}")
+    if len(found) != count:
+        raise ValueError(f"{text!r}: expected KEY=VALUE,..., such as inflation=1.05")
     return found
 
 

@@ -245,7 +245,7 @@ def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> No
 @click.option("--tables", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the tables.")
 @click.option("-o", "--output", required=True, type=OUTPUT, help="index.html")
 def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, output: Path) -> None:
-    """Write the page that says who wins where, with figures and a table of scores to sort and filter."""
+    """Write the page of a study: who wins where, and all scores."""
     use_threads(1)
     from masf.page import write_page
     from masf.study import load_study
