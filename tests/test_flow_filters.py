@@ -29,6 +29,8 @@ FILTERS = {
     "letkf": {"localization_radius": 3},
     "enkf_localized": {"localization_radius": 3},
     "ensf": {"steps": 50},
+    "sf": {"steps": 30, "training_steps": 5, "training_batch": 4, "network_width": 4},
+    "ssls": {"langevin_steps": 30, "training_steps": 5, "training_batch": 4, "network_width": 4},
     "masf": {"network": False, "localization_radius": 3},
     "masf_gaussian": {"localization_radius": 3},
     "masf_fresh": {"network": False, "localization_radius": 3, "steps": 4},
