@@ -18,7 +18,7 @@ from masf.localization import taper_matrix
 from masf.observations import ObservationSettings
 from masf.prior import load, save, train
 from masf.prior_settings import NetworkSettings, PriorSettings
-from masf.registry import make_system
+from masf.registry import filter_class, make_system
 from masf.simulation import build, simulate
 
 FLOW = {"size": 16}
@@ -29,7 +29,7 @@ FILTERS = {
     "letkf": {"localization_radius": 3},
     "enkf_localized": {"localization_radius": 3},
     "ensf": {"steps": 50},
-    "sf": {"steps": 30, "training_steps": 5, "training_batch": 4, "network_width": 4},
+    "sf": {"steps": 50, "training_steps": 5, "training_batch": 4, "network_width": 4},
     "ssls": {"langevin_steps": 30, "training_steps": 5, "training_batch": 4, "network_width": 4},
     "masf": {"network": False, "localization_radius": 3},
     "masf_gaussian": {"localization_radius": 3},
@@ -152,3 +152,12 @@ def test_a_prior_of_the_flow_is_refused_for_another(prior):
     for system in (make_system("kolmogorov", {"size": 20}), make_system("kolmogorov", FLOW | {"reynolds": 500})):
         with pytest.raises(FileFault, match="was trained for another system"):
             load(prior, system, "cpu")
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("particle", {}), ("masf_mc", {"weight_radius": None})])
+def test_filters_that_form_a_covariance_refuse_what_is_too_long_for_one(name, parameters):
+    system, observation = build(CellSettings(**cell().__dict__ | {"parameters": {"size": 64}}))
+    setup = Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test"))
+    cls = filter_class(name)
+    with pytest.raises(ValueError, match="8192 x 8192: the most is 5000"):
+        cls(cls.Parameters(**parameters), setup)
