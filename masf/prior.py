@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from masf import __version__
 from masf.arrays import Stream, on_device
-from masf.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser, feature_count
-from masf.denoisers.networks import MLP, CircularConvNet
+from masf.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser, feature_count, field_feature_count
+from masf.denoisers.networks import MLP, CircularConvNet, UNet2d
 from masf.denoisers.training import fit, loss, zero_loss
 from masf.files import FileFault, replacing
 from masf.filters.base import inflate
@@ -56,17 +56,21 @@ class Prior:
 
 
 def make_network(prior: PriorSettings, system: System) -> nn.Module:
-    """An untrained network for this system: convolutions on a ring, or a perceptron.
+    """An untrained network for this system: convolutions on a ring, a U-Net for fields, or a perceptron.
 
     Raises:
-        ValueError: if convolutions are asked for where the components do not form a ring of equals.
+        ValueError: for a kind of network that does not serve the system.
     """
     settings = prior.network
-    kind = settings.resolved_kind(system.translation_invariant)
+    if fault := settings.fault(system):
+        raise ValueError(fault)
+    kind = settings.resolved_kind(system)
     features = feature_count(system.dimension, prior.localization_radii)
+    if system.flow:
+        features = field_feature_count(system.pattern(), prior.localization_radii)
+    if kind == "unet2d":
+        return UNet2d(features, system.shape, settings.width, settings.levels, settings.blocks, settings.kernel)
     if kind == "conv1d":
-        if not system.translation_invariant:
-            raise ValueError("network kind 'conv1d' needs a translation-invariant system; use 'mlp'")
         return CircularConvNet(features, settings.width, settings.blocks, settings.kernel)
     return MLP(features, system.dimension, settings.width, settings.blocks)
 
@@ -134,12 +138,13 @@ class Worlds:
         """The climate, from one state of each of many trajectories over time; and states to start from."""
         x = on_device(np.stack([self.system.typical_state(self.stream) for _ in range(self.settings.worlds)]), self.device)
         samples = []
-        for i in range(CLIMATE_STEPS):
+        for i in range(self.settings.climate_steps):
             x = self.system.step(x, self.stream)
             if i % 10 == 0:
                 samples.append(x)
         states = torch.cat(samples).double()
-        axes = (0, 1) if self.system.translation_invariant else (0,)
+        # Of fields too: the same numbers for all components, so that they are in proportion.
+        axes = (0, 1) if self.system.translation_invariant or self.system.flow else (0,)
         mean, std = states.mean(dim=axes), states.std(dim=axes)
         return Climate(mean.reshape(-1).cpu().numpy(), std.reshape(-1).cpu().numpy()), x
 
@@ -154,9 +159,9 @@ class Worlds:
         for gap in sorted(set(gaps)):
             chosen = [i for i in range(s.worlds) if gaps[i] == gap]
             # One row a member: the truth, the members, and the extra members that the statistics do not see.
-            states = self._starts[chosen, None] + s.initial_spread * self.stream.normal(
-                (len(chosen), 1 + s.members + s.extra_members, d), self._starts
-            )
+            count = 1 + s.members + s.extra_members
+            drawn = self.system.perturbations(len(chosen) * count, self._starts, self.stream)
+            states = self._starts[chosen, None] + s.initial_spread * drawn.reshape(len(chosen), count, d)
             for cycle in range(s.cycles):
                 for _ in range(gap):
                     states = self.system.step(states, self.stream)
@@ -172,13 +177,13 @@ class Worlds:
 
     def _denoiser(self, ensemble: Tensor, network: nn.Module | None) -> LearnedDenoiser:
         process = ForwardProcess.for_ensemble(self.basis, ensemble)
-        return LearnedDenoiser(self.family(process, ensemble), network or _Zero(), self.climate, ensemble)
+        return LearnedDenoiser(self.family(process, ensemble), network or _Zero(), self.climate, ensemble, self.system)
 
     def _pairs(self, denoiser: LearnedDenoiser, states: Tensor) -> tuple[Tensor, Tensor]:
         """Noised copies of the truth and of extra members, each at times of their own."""
         s = self.settings
         out = []
-        for t in 1 - self.stream.numpy.random(s.times_per_ensemble):
+        for t in 1 - (1 - s.earliest_time) * self.stream.numpy.random(s.times_per_ensemble):
             extra = self.stream.numpy.integers(s.extra_members, size=s.states_per_time - 1) + 1 + s.members
             out.append(denoiser.denoising_pairs(states[np.append(0, extra)], [float(t)], self.stream))
         return _joined(out)
@@ -188,10 +193,7 @@ class Worlds:
         process = denoiser.gaussian.process
         plain = denoiser.gaussian if isinstance(denoiser.network, _Zero) else denoiser
         members = coupled(process, plain, y, states[1:], self.times, self.stream)
-        return torch.cat([states[:1], inflate(members, self.settings.inflation)])
-
-
-CLIMATE_STEPS = 500
+        return torch.cat([states[:1], self.system.project(inflate(members, self.settings.inflation))])
 
 
 class _Zero(nn.Module):
@@ -248,7 +250,8 @@ def load(path: Path, system: System, device: str) -> Prior:
     name = type(system).__module__.rpartition(".")[2]
     if metadata.get("system") != name:
         raise FileFault(path, f"was trained for another system ({metadata.get('system')}, not {name})", "name the right prior")
-    for key, value in json.loads(metadata["system_parameters"]).items():
+    # With the defaults that its training left out.
+    for key, value in system.Parameters(**json.loads(metadata["system_parameters"])).model_dump().items():
         if key != "dimension" and getattr(system.parameters, key) != value:
             found = f"{key} {value:g}, not {getattr(system.parameters, key):g}"
             raise FileFault(path, f"was trained for another system ({found})", "name the right prior")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masf.observations import ObservationSettings
+from masf.systems.base import System
 
 PERIODIC_OPERATORS = ("identity", "stride", "grid", "average_pooling")
 """Operators that look the same all along a ring."""
@@ -17,13 +18,17 @@ class NetworkSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["auto", "conv1d", "mlp"] = Field(
+    kind: Literal["auto", "conv1d", "unet2d", "mlp"] = Field(
         "auto",
-        description="conv1d: circular convolutions; mlp: fully connected; auto: conv1d where the system is a ring.",
+        description="conv1d: circular convolutions; unet2d: a U-Net of circular convolutions in two dimensions; mlp: fully "
+        "connected; auto: conv1d where the system is a ring, unet2d where it is fields on a square.",
     )
-    width: int = Field(32, ge=1, le=4096, description="Channels of conv1d, or units of a layer of mlp.")
-    blocks: int = Field(3, ge=1, le=32, description="Residual blocks.")
-    kernel: int = Field(5, ge=1, le=31, description="Kernel length of conv1d, odd.")
+    width: int = Field(
+        32, ge=1, le=4096, description="Channels of conv1d, those of the first level of unet2d, or units of a layer of mlp."
+    )
+    blocks: int = Field(3, ge=1, le=32, description="Residual blocks; for unet2d, of each level on each side.")
+    kernel: int = Field(5, ge=1, le=31, description="Kernel length of conv1d and unet2d, odd.")
+    levels: int = Field(3, ge=1, le=8, description="Levels of unet2d: each further one halves the grid and doubles the channels.")
 
     @model_validator(mode="after")
     def _odd_kernel(self) -> NetworkSettings:
@@ -31,11 +36,22 @@ class NetworkSettings(BaseModel):
             raise ValueError(f"kernel {self.kernel} is even: expected an odd length")
         return self
 
-    def resolved_kind(self, translation_invariant: bool) -> Literal["conv1d", "mlp"]:
+    def resolved_kind(self, system: System | type[System]) -> Literal["conv1d", "unet2d", "mlp"]:
         """The kind, with ``auto`` decided."""
         if self.kind == "auto":
-            return "conv1d" if translation_invariant else "mlp"
+            return "unet2d" if system.flow else "conv1d" if system.translation_invariant else "mlp"
         return self.kind
+
+    def fault(self, system: System) -> str | None:
+        """Why the kind does not serve this system; None if it does."""
+        kind = self.resolved_kind(system)
+        if kind == "conv1d" and not system.translation_invariant:
+            return "network kind 'conv1d' needs a translation-invariant system; use 'mlp'"
+        if kind == "unet2d" and not system.flow:
+            return "network kind 'unet2d' needs fields on a square grid; use 'conv1d' or 'mlp'"
+        if kind == "unet2d" and system.shape[-1] % 2 ** (self.levels - 1):
+            return f"network kind 'unet2d' with levels {self.levels} needs a size that is a multiple of {2 ** (self.levels - 1)}"
+        return None
 
 
 class PriorSettings(BaseModel):
@@ -58,6 +74,10 @@ class PriorSettings(BaseModel):
     )
     inflation: float = Field(1.02, ge=1.0, le=3.0, description="As for filter masf.")
     sampler_steps: int = Field(8, ge=1, description="Reverse steps of the analyses in the training cycles.")
+    earliest_time: float = Field(
+        0.0, ge=0, lt=1, description="Diffusion times are drawn between this and 1; no sampler needs any before its first step."
+    )
+    climate_steps: int = Field(500, ge=1, description="Steps over which the system's long-run mean and spread are taken.")
     training_dimension: int = Field(
         40,
         ge=10,
@@ -78,7 +98,7 @@ class PriorSettings(BaseModel):
         A network of local convolutions learns from a short ring what it needs on a long one, if all of its components are alike.
         """
         alike = observation.operator in PERIODIC_OPERATORS and isinstance(observation.noise, float)
-        if not (translation_invariant and alike and self.network.resolved_kind(translation_invariant) == "conv1d"):
+        if not (translation_invariant and alike and self.network.kind in ("auto", "conv1d")):
             return system
         period = observation.size or observation.stride
         longest = -(-self.training_dimension // period) * period

@@ -1046,8 +1046,8 @@ def _prior_faults(priors: dict[str, PriorSettings], filter_: str, name: str, sys
         yield f"priors: filter {filter_!r} needs a pretrained prior for system {name!r}: add priors.{name}"
         return
     settings = priors[name]
-    if settings.network.kind == "conv1d" and system.ring is None:
-        yield f"priors.{name}.network.kind = 'conv1d': needs a translation-invariant system, which {name!r} is not; use 'mlp'"
+    if fault := settings.network.fault(system):
+        yield f"priors.{name}: system {name!r}: {fault}"
     if any(radius is not None for radius in settings.localization_radii) and system.grid is None:
         yield f"priors.{name}.localization_radii = {settings.localization_radii}: {name!r} has no distances; set it to [null]"
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from masf import flow
 from masf.arrays import Stream
 from masf.assimilation import run_filter
 from masf.cell_settings import CellSettings
+from masf.denoisers.networks import UNet2d
+from masf.files import FileFault
 from masf.filters.base import Setup
 from masf.filters.enkf_localized import LocalizedEnKF, localized_increments
 from masf.localization import taper_matrix
-from masf.registry import make_system
+from masf.observations import ObservationSettings
+from masf.prior import load, save, train
+from masf.prior_settings import NetworkSettings, PriorSettings
+from masf.registry import filter_class, make_system
 from masf.simulation import build, simulate
 
 FLOW = {"size": 16}
@@ -23,6 +29,8 @@ FILTERS = {
     "letkf": {"localization_radius": 3},
     "enkf_localized": {"localization_radius": 3},
     "ensf": {"steps": 50},
+    "sf": {"steps": 50, "training_steps": 5, "training_batch": 4, "network_width": 4},
+    "ssls": {"langevin_steps": 30, "training_steps": 5, "training_batch": 4, "network_width": 4},
     "masf": {"network": False, "localization_radius": 3},
     "masf_gaussian": {"localization_radius": 3},
     "masf_fresh": {"network": False, "localization_radius": 3, "steps": 4},
@@ -92,3 +100,64 @@ def test_localised_enkf_refuses_more_measurements_than_it_can_solve_for():
     setup = Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test"))
     with pytest.raises(ValueError, match="6272 measurements: the most is 6000; use 'letkf'"):
         LocalizedEnKF(LocalizedEnKF.Parameters(localization_radius=4), setup)
+
+
+# --- the U-Net and its prior
+
+
+def test_unet_commutes_with_translations_of_the_torus_and_starts_as_zero():
+    torch.manual_seed(0)
+    network = UNet2d(3, (2, 16, 16), 4, 3, 1, 3)
+    x = torch.randn(2, 3, 512)
+    np.testing.assert_array_equal(network(x).detach(), 0)
+    torch.nn.init.normal_(network.last.weight)
+    network.double()
+    fields = x.double().reshape(2, 3, 2, 16, 16)
+    answer = network(fields.reshape(2, 3, -1)).reshape(2, 2, 16, 16)
+    assert answer.abs().max() > 0.01
+    for shift in ((0, 4), (8, 0)):
+        moved = network(fields.roll(shift, (-2, -1)).reshape(2, 3, -1)).reshape(2, 2, 16, 16)
+        torch.testing.assert_close(moved, answer.roll(shift, (-2, -1)))
+
+
+def test_networks_that_do_not_serve_a_system_are_named():
+    flow_, ring = make_system("kolmogorov", {"size": 18}), make_system("lorenz96", {"dimension": 8, "dt": 0.01, "forcing": 8})
+    assert "multiple of 4" in NetworkSettings().fault(flow_)
+    assert "use 'mlp'" in NetworkSettings(kind="conv1d").fault(flow_)
+    assert "square grid" in NetworkSettings(kind="unet2d").fault(ring)
+    assert NetworkSettings(levels=2).fault(flow_) is None
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory):
+    settings = PriorSettings(
+        network=NetworkSettings(width=4, blocks=1, kernel=3), gaps=[2], worlds=2, cycles=3, spin_up_cycles=1, members=8,
+        extra_members=2, initial_spread=0.5, localization_radii=[3.0, 2.0], sampler_steps=2, rounds=2, times_per_ensemble=2,
+        states_per_time=2, steps=20, batch=4, earliest_time=0.25, climate_steps=2,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
+    save(train("kolmogorov", FLOW, ObservationSettings(**GRID), settings, seed=0, device="cpu"), path)
+    return path
+
+
+@pytest.mark.parametrize("finetune_steps", [0, 3])
+def test_masf_corrects_the_flow_by_a_trained_prior(prior, truth, finetune_steps):
+    found, system, _ = run_filter("masf", {"steps": 2, "finetune_steps": finetune_steps}, truth, prior=prior, device="cpu")
+    assert found.diverged_at is None
+    assert np.isfinite(found.diagnostics["loss_prior"]).all()
+    np.testing.assert_allclose(system.project(found.members), found.members, atol=1e-4)
+
+
+def test_a_prior_of_the_flow_is_refused_for_another(prior):
+    for system in (make_system("kolmogorov", {"size": 20}), make_system("kolmogorov", FLOW | {"reynolds": 500})):
+        with pytest.raises(FileFault, match="was trained for another system"):
+            load(prior, system, "cpu")
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("particle", {}), ("masf_mc", {"weight_radius": None})])
+def test_filters_that_form_a_covariance_refuse_what_is_too_long_for_one(name, parameters):
+    system, observation = build(CellSettings(**cell().__dict__ | {"parameters": {"size": 64}}))
+    setup = Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test"))
+    cls = filter_class(name)
+    with pytest.raises(ValueError, match="8192 x 8192: the most is 5000"):
+        cls(cls.Parameters(**parameters), setup)

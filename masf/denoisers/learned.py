@@ -6,7 +6,8 @@ c is the Gaussian posterior's standard deviation, so that the network's target (
 A forecast ensemble is not stationary: its shape depends on where on the attractor it sits. The features therefore carry the
 ensemble's statistics as context (mean, spread, skewness, correlations between neighbours), which lets one pretrained network
 serve all cycles, seeds and gaps. They also carry the answers of Gaussian denoisers with other localisation radii: which radius
-is best depends on the place and the diffusion time, and the network learns to choose.
+is best depends on the place and the diffusion time, and the network learns to choose. On grids of two axes, where ensembles are
+small, skewness and correlations are left out, and a pattern of the system tells places apart where its equation does.
 """
 
 from __future__ import annotations
@@ -38,8 +39,13 @@ class Climate:
 
 
 def feature_count(dimension: int, radii: Sequence[float | None]) -> int:
-    """Channels of the features, for this dimension and these localisation radii."""
+    """Channels of the features, for this dimension and these localisation radii, on a ring or without places."""
     return 7 + _neighbours(dimension) + len(radii)
+
+
+def field_feature_count(pattern: np.ndarray | None, radii: Sequence[float | None]) -> int:
+    """Channels of the features on a grid of two axes, for each field: for this pattern and these localisation radii."""
+    return 6 + (0 if pattern is None else len(pattern)) + len(radii)
 
 
 def _neighbours(dimension: int) -> int:
@@ -61,21 +67,40 @@ class GaussianFamily:
 class LearnedDenoiser:
     """D_G corrected by a network; C is taken from D_G."""
 
-    def __init__(self, gaussians: Sequence[GaussianDenoiser], network: nn.Module, climate: Climate, ensemble: Tensor) -> None:
-        """``gaussians``: D_G, and those whose answers are features; all with the statistics of ``ensemble`` (N, d)."""
+    def __init__(
+        self,
+        gaussians: Sequence[GaussianDenoiser],
+        network: nn.Module,
+        climate: Climate,
+        ensemble: Tensor,
+        system: System | None = None,
+    ) -> None:
+        """D_G and its correction.
+
+        Args:
+            gaussians: D_G, and those whose answers are features; all with the statistics of ``ensemble``.
+            network: from features (n, channels, d) to (n, d).
+            climate: of the system.
+            ensemble: (N, d).
+            system: asked for its geometry; None for components without places, or on a ring.
+        """
         self.gaussian, self.others = gaussians[0], gaussians[1:]
         self.network = network
         self.prior_std = ensemble.std(dim=0)
         mean = self.gaussian.mean
-        normal = (ensemble - mean) / self.prior_std
         centre, scale = like(climate.mean, mean), like(climate.std, mean)
-        correlations = [(normal * normal.roll(-k, -1)).mean(dim=0) for k in range(1, _neighbours(len(mean)) + 1)]
+        if system is not None and system.flow:
+            pattern = system.pattern()
+            others = [] if pattern is None else list(like(pattern, mean))
+        else:
+            normal = (ensemble - mean) / self.prior_std
+            correlations = [(normal * normal.roll(-k, -1)).mean(dim=0) for k in range(1, _neighbours(len(mean)) + 1)]
+            others = [normal.pow(3).mean(dim=0), *correlations]
         self._context = torch.stack([
             (mean - centre) / scale,
             torch.log(self.prior_std / scale),
             like(self.gaussian.process.basis.diagonal(self.gaussian.process.s), mean),
-            normal.pow(3).mean(dim=0),
-            *correlations,
+            *others,
         ])  # fmt: skip
         self._known: dict[float, tuple[Tensor, Tensor, Tensor]] = {}
 

@@ -5,6 +5,8 @@ The last layer starts at zero, so that an untrained network leaves the Gaussian 
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,59 @@ class CircularConvNet(nn.Module):
         return self.last(nn.functional.silu(x)).flatten(-3)
 
 
+class UNet2d(nn.Module):
+    """A U-Net of circular two-dimensional convolutions, for features and answers that are (fields, n, n), flattened.
+
+    Each level halves the grid and doubles the channels. Equivariant to translations by multiples of 2^(levels - 1) points.
+    """
+
+    def __init__(self, features: int, shape: tuple[int, ...], channels: int, levels: int, blocks: int, kernel: int) -> None:
+        """``shape`` is (fields, n, n), with n a multiple of 2^(levels - 1); ``blocks`` are those of each level, down and up."""
+        super().__init__()
+        self.shape = shape
+
+        def conv(n_in: int, n_out: int) -> nn.Conv2d:
+            return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, padding_mode="circular")
+
+        def stage(width: int) -> nn.Module:
+            return nn.Sequential(*(Residual(nn.SiLU(), conv(width, width), nn.SiLU(), conv(width, width)) for _ in range(blocks)))
+
+        widths = [channels * 2**i for i in range(levels)]
+        steps = list(itertools.pairwise(widths))
+        self.first = conv(features * shape[0], channels)
+        self.down = nn.ModuleList(stage(width) for width in widths)
+        self.coarsen = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in steps)
+        self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in steps)
+        self.join = nn.ModuleList(nn.Conv2d(2 * a, a, 1) for a, _ in steps)
+        self.up = nn.ModuleList(stage(width) for width in widths[:-1])
+        self.last = nn.Conv2d(channels, shape[0], 1)
+        zero(self.last)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.first(features.reshape(len(features), -1, *self.shape[1:]))
+        skipped = []
+        for stage, coarsen in zip(self.down, self.coarsen, strict=False):
+            skipped.append(stage(x))
+            x = coarsen(skipped[-1])
+        x = self.down[-1](x)
+        for i in range(len(self.up) - 1, -1, -1):
+            # Channels are reduced before the grid is refined: the other order costs more and gives the same.
+            x = nn.functional.interpolate(self.narrow[i](x), scale_factor=2, mode="nearest")
+            x = self.up[i](self.join[i](torch.cat([x, skipped[i]], dim=1)))
+        return self.last(nn.functional.silu(x)).flatten(1)
+
+
+class Residual(nn.Module):
+    """x + f(x), for layers f one after the other."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
 class MLP(nn.Module):
     """Residual fully connected layers over all components at once, for few components."""
 
@@ -62,7 +117,7 @@ class MLP(nn.Module):
         return self.last(nn.functional.silu(x))
 
 
-def zero(layer: nn.Conv1d | nn.Linear) -> None:
+def zero(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> None:
     """Sets a layer's weights and bias to zero."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -6,8 +6,8 @@ beta, and
     eps^ = beta x_t / v + (alpha / sqrt(v)) net(x_t / sqrt(v), ...)      target of net: (alpha eps - beta z) / sqrt(v)
 
 so that the target has unit variance at every noise level (the v-parametrisation of Salimans and Ho 2022), and a network of
-zeros gives the score of N(0, v I). Besides x_t / sqrt(v) the network sees alpha and beta; on a ring also the forecast's mean
-and spread around the ring, on which the score depends there.
+zeros gives the score of N(0, v I). Besides x_t / sqrt(v) the network sees alpha and beta; on a ring and in a flow, where it is
+made of circular convolutions, also the forecast's mean and spread, on which the score depends from place to place.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from masf.denoisers.networks import MLP, CircularConvNet
+from masf.arrays import like
+from masf.denoisers.networks import MLP, CircularConvNet, UNet2d
 from masf.denoisers.training import fit, loss
 from masf.diffusion import Standardised
 from masf.filters.base import Setup
 
 KERNEL = 5
-"""Kernel length of the circular convolutions."""
+"""Kernel length of the circular convolutions on a ring."""
+KERNEL_2D, MOST_LEVELS = 3, 3
+"""Kernel length of those on a square grid, and levels of their U-Net, at most."""
 
 COPIES_AT_ONCE = 16
 """Noised copies of each member that a training draws, at most."""
@@ -42,10 +45,17 @@ class ScoreNetwork:
         p, system = parameters, setup.system
         self.parameters, self.stream = p, setup.stream
         # A ring shorter than the kernel is no place for convolutions.
-        self.ring = system.ring is not None and system.ring >= KERNEL
+        ring = system.ring is not None and system.ring >= KERNEL
+        self.convolutional = ring or system.flow
+        pattern = system.pattern()
+        self._pattern = [] if pattern is None else list(like(pattern, setup.initial_mean))
         torch.manual_seed(int(self.stream.numpy.integers(2**31)))
-        if self.ring:
-            network: CircularConvNet | MLP = CircularConvNet(5, p.network_width, p.network_blocks, KERNEL)
+        network: nn.Module
+        if ring:
+            network = CircularConvNet(5, p.network_width, p.network_blocks, KERNEL)
+        elif system.flow:
+            levels = max(k for k in range(1, MOST_LEVELS + 1) if system.shape[-1] % 2 ** (k - 1) == 0)
+            network = UNet2d(5 + len(self._pattern), system.shape, p.network_width, levels, p.network_blocks, KERNEL_2D)
         else:
             network = MLP(3, system.dimension, p.network_width, p.network_blocks)
         self.network = network.to(setup.initial_mean.device)
@@ -65,8 +75,8 @@ class ScoreNetwork:
         steps = p.training_steps_per_cycle if self._cycles else p.training_steps
         self._cycles += 1
         spread = torch.log(scaled.std)
-        around = [scaled.mean - scaled.mean.mean(), spread - spread.mean()] if self.ring else []
-        context = [c / c.std().clamp(min=1e-6) for c in around]
+        around = [scaled.mean - scaled.mean.mean(), spread - spread.mean()] if self.convolutional else []
+        context = [c / c.std().clamp(min=1e-6) for c in around] + self._pattern
         self._context = torch.stack(context) if context else members.new_empty(0, members.shape[-1])
         copies = min(COPIES_AT_ONCE, max(1, -(-steps * p.training_batch // len(members))))
         clean = members.repeat(copies, 1)

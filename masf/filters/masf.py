@@ -118,7 +118,7 @@ class MASF(Filter):
         from masf.denoisers.learned import LearnedDenoiser
 
         assert self.prior is not None
-        return LearnedDenoiser(self.family(process, ensemble), network, self.prior.climate, ensemble)
+        return LearnedDenoiser(self.family(process, ensemble), network, self.prior.climate, ensemble, self.system)
 
     def _finetuned(self, denoiser: LearnedDenoiser, members: Array) -> Any:
         """The network of ``denoiser`` trained further on noised copies of ``members``."""

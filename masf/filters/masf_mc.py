@@ -27,6 +27,9 @@ from masf.localization import taper_matrix
 from masf.process import ForwardProcess
 from masf.samplers import Denoiser, coupled, exact
 
+MOST_COMPONENTS = 5_000
+"""The longest state that the mixture's covariance is formed for."""
+
 
 class MixtureMASFParameters(GaussianMASFParameters):
     steps: int = Field(16, ge=1, le=2000, description="Reverse steps of the sampler.")
@@ -46,7 +49,10 @@ class MixtureMASF(GaussianMASF):
     Parameters = MixtureMASFParameters
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
+        """Raises ValueError for states too long for a covariance, or windows where components have no distances."""
         super().__init__(parameters, setup)
+        if (d := setup.system.dimension) > MOST_COMPONENTS:
+            raise ValueError(f"filter 'masf_mc' forms matrices of {d} x {d}: the most is {MOST_COMPONENTS}; use 'masf_gaussian'")
         # The mixture's covariance is a matrix, on long rings too.
         radius = parameters.localization_radius if parameters.covariance == "localized" else None
         taper = taper_matrix(setup.system, radius)

@@ -15,7 +15,7 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, like, to_numpy
-from masf.filters.base import Filter, FilterParameters, initial_draws
+from masf.filters.base import Filter, FilterParameters, Setup, initial_draws
 
 
 class ParticleParameters(FilterParameters):
@@ -29,8 +29,20 @@ def systematic_resampling(weights: np.ndarray, offset: float) -> np.ndarray:
     return np.minimum(np.searchsorted(np.cumsum(weights), (np.arange(n) + offset) / n, side="right"), n - 1)
 
 
+MOST_COMPONENTS = 5_000
+"""The longest state that the kernel's covariance is formed for; no number of particles suffices long before."""
+
+
 class Particle(Filter):
     Parameters = ParticleParameters
+
+    def __init__(self, parameters: ParticleParameters, setup: Setup) -> None:
+        """Raises ValueError for states too long for a covariance."""
+        super().__init__(parameters, setup)
+        if (d := setup.system.dimension) > MOST_COMPONENTS:
+            raise ValueError(
+                f"filter 'particle' forms a covariance of {d} x {d}: the most is {MOST_COMPONENTS}; add it to leave_out_filters"
+            )
 
     def start(self, ensemble: Array) -> Array:
         return initial_draws(self.setup, self.parameters.particles)

@@ -5,9 +5,9 @@ drawn by the reverse SDE of masf.diffusion from N(0, I), with the network's scor
 
 From the source: the equations, alpha = 1 - t, beta^2 = t, h(t) = 1 - t, denoising score matching in every cycle,
 Euler-Maruyama. The network and the training budget of the source are not known to us. Chosen: its parametrisation and inputs
-(masf.denoisers.score_network), circular convolutions on a ring and a perceptron elsewhere, a budget of about a second a cycle,
-standardised coordinates, eps_a and eps_b that keep the SDE regular at both ends, ``likelihood_scale``, ``relaxation`` and
-inflation.
+(masf.denoisers.score_network), circular convolutions on a ring, a U-Net of them in a flow and a perceptron elsewhere, a
+budget of about a second a cycle, standardised coordinates, eps_a and eps_b that keep the SDE regular at both ends,
+``likelihood_scale``, ``relaxation`` and inflation.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ from masf.filters.ensf import DampedParameters, ScoreFilter
 class TrainingParameters(FilterParameters):
     """Parameters of filters that train a score network in every cycle."""
 
-    network_width: int = Field(16, ge=1, le=4096, description="Channels of circular convolutions, or units of a layer.")
-    network_blocks: int = Field(2, ge=1, le=32, description="Residual blocks of the network.")
+    network_width: int = Field(
+        16, ge=1, le=4096, description="Channels of circular convolutions, in a flow of its first level; or units of a layer."
+    )
+    network_blocks: int = Field(
+        2, ge=1, le=32, description="Residual blocks of the network; in a flow, of each level on each side."
+    )
     training_steps: int = Field(300, ge=1, description="Training steps in the first cycle.")
     training_steps_per_cycle: int = Field(
         40, ge=0, description="Training steps in every further cycle; the network stays otherwise."

@@ -69,6 +69,10 @@ class System(ABC):
         """
         return x
 
+    def pattern(self) -> np.ndarray | None:
+        """What tells networks on a grid of two axes the places apart, where the equation depends on place: (k, d), or None."""
+        return None
+
     def component_name(self, i: int) -> str:
         """What figures call component i, in LaTeX."""
         return f"x_{{{i + 1}}}"

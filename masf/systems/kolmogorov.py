@@ -122,6 +122,12 @@ class Kolmogorov(System):
         noise = stream.normal((n, *self.grid), x)
         return smooth_velocity(noise).reshape(n, self.dimension)
 
+    def pattern(self) -> np.ndarray:
+        """The phase of the force, which is all that the equation knows of a place: sin(k_f y) beside u, cos(k_f y) beside v."""
+        n = self.parameters.size
+        phase = 2 * np.pi * self.parameters.forcing_wavenumber * np.arange(n) / n
+        return np.repeat(np.stack([np.sin(phase), np.cos(phase)]), n).reshape(1, self.dimension)
+
     def typical_state(self, stream: Stream) -> np.ndarray:
         x = random_velocity(self.parameters.size, stream).reshape(-1)
         for _ in range(SPIN_UP_STEPS):
