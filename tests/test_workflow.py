@@ -316,6 +316,11 @@ def test_edit_of_a_comment_or_of_what_the_study_does_not_run_reruns_nothing(proj
         assert project.planned() == {}
 
 
+def rules_in(out: str) -> set[str]:
+    """The rules of the jobs of a dry run."""
+    return {job.rule for job in parse(out)}
+
+
 def estimates_in(out: str) -> set[str]:
     """The truths and estimates that a dry run would make, below the results."""
     outputs = re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE)
@@ -363,6 +368,8 @@ def test_edit_of_the_config_reruns_exactly_the_cells_it_changes(
 
     out = project.dry_run(project.changed_config(without_sweep))
     assert estimates_in(out) == {f"{cell}/{name}.nc" for cell, name in expected}
+    made = {"simulate" if name == "truth" else f"assimilate_{name}" for _, name in expected}
+    assert rules_in(out) == made | {"study", "aggregate", "all"}
 
 
 def test_observation_too_long_for_a_command_goes_by_a_file(project: Project) -> None:
@@ -397,11 +404,6 @@ def add_seed_and_filter(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        pytest.param(
-            lambda c: c["pinned"]["masf"].update(steps=5),
-            {"study": 1, "assimilate_masf": 2, **AFTER_ALL_FILTERS},
-            id="parameter of a filter",
-        ),
         pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(title="Another title"),
             {"study": 1, **AFTER_ALL_FILTERS},
