@@ -157,8 +157,11 @@ def test_click_on_a_column_sorts(opened: WebDriver) -> None:
     heads = [head.text.strip() for head in opened.find_elements(By.CSS_SELECTOR, "#scores thead th")]
     column = heads.index("RMSE")
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", opened.find_element(By.ID, "scores"))
-    for sign in (1, -1):
-        opened.find_elements(By.CSS_SELECTOR, "#scores thead th")[column].click()
+    for sign, order in ((1, "ascending"), (-1, "descending")):
+        head = opened.find_elements(By.CSS_SELECTOR, "#scores thead th")[column]
+        head.click()
+        # The table is sorted after the click has returned.
+        WebDriverWait(opened, PATIENCE).until(lambda _, head=head, order=order: head.get_attribute("aria-sort") == order)
         shown = [row[column] for row in rows(opened)]
         values = [float(text) for text in shown if text not in {"", "NaN", "nan"}]
         assert len(set(values)) > 3
