@@ -29,7 +29,7 @@ import pandas as pd
 from dag_resolution import resolve
 from machine import machine
 
-from masf.cli import THREAD_VARIABLES
+from masf.cli.options import THREAD_VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = {"masf": Path(sys.executable), "dapper": ROOT / ".venv-dapper" / "bin" / "python"}

@@ -14,7 +14,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from masf.cli import use_threads
+from masf.cli.options import use_threads
 
 CONFIG = {"steps": 4, "inflation": 1.0}
 """As in config/filters/masf.yaml."""

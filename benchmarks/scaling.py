@@ -22,7 +22,7 @@ import pandas as pd
 import yaml
 from machine import machine
 
-from masf.cli import use_threads
+from masf.cli.options import use_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE, FIGURE = ROOT / "benchmarks" / "results" / "scaling.csv", ROOT / "docs" / "figures" / "scaling.png"
