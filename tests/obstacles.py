@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from test_workflow import Project
-
-PATIENCE = 900
-"""Seconds after which a hanging run counts as failed; on a machine of its own a run takes a twentieth of that."""
-
-CELLS = [f"lorenz63/dt~0.01/all/gap~5/members~10/seed~{seed}" for seed in (0, 1)]
+from test_workflow import PATIENCE, Project
 
 FILTER = '''
 import os

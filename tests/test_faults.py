@@ -13,7 +13,8 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from obstacles import CELLS, PATIENCE, Obstructed, kill, tables
+from obstacles import Obstructed, kill, tables
+from test_workflow import CELLS, PATIENCE
 
 
 @contextmanager

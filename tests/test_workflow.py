@@ -45,8 +45,8 @@ COPIED = [
     "workstation",
 ]
 AFTER_ALL_FILTERS = {"aggregate": 1, "plot": 2, "page": 1, "all": 1}
-PATIENCE = 300
-"""Seconds after which a hanging run counts as failed; a run takes a tenth of that."""
+PATIENCE = 900
+"""Seconds after which a hanging run counts as failed; on a machine of its own a run takes a twentieth of that."""
 
 BROKEN = '''
 from masf.filters.base import Filter

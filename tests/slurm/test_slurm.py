@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from cluster import CannotRun, Cluster, recorded, recording
-from obstacles import PATIENCE, Obstructed, kill, tables
+from obstacles import Obstructed, kill, tables
+from test_workflow import PATIENCE
 
 PROFILE = [
     "--profile", "slurm", "--latency-wait", "5",
