@@ -1,4 +1,4 @@
-"""Processor seconds of one analysis of filter masf on the Kolmogorov flow, against the size of its grid: sampling, and fine-tuning.
+"""Processor seconds of one analysis of filter masf on the Kolmogorov flow, against its grid: sampling, and fine-tuning.
 
     OMP_NUM_THREADS=1 python benchmarks/flow_cost.py --size 64 --size 128 --size 256
 
@@ -66,8 +66,8 @@ def main(sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, 
         fit(learned.network, *pairs, steps=finetune_steps, batch=settings.batch, learning_rate=5e-4, stream=stream)
         tuning = time.process_time() - start
         click.echo(
-            f"{size} x {size}: sampling in {steps} steps {min(seconds):.2f} s, fine-tuning by {finetune_steps} steps {tuning:.1f} s, "
-            f"peak memory {peak_memory_mib():.0f} MiB"
+            f"{size} x {size}: sampling in {steps} steps {min(seconds):.2f} s, "
+            f"fine-tuning by {finetune_steps} steps {tuning:.1f} s, peak memory {peak_memory_mib():.0f} MiB"
         )
 
 
