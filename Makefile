@@ -48,7 +48,7 @@ report: quick ## The quick study's report: results/quick/report.html
 dapper: .venv-dapper/.installed ## Create .venv-dapper, which the filters dapper_* run in (config/dapper.yaml)
 
 docs: $(INSTALLED) ## Build the documentation into site; fails on a link that leads nowhere
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # with --quiet it would count no warnings
 
 bench: $(INSTALLED) ## Run the benchmarks, each beside its rival: benchmarks/results/bench.csv, in minutes
 	$(BIN)/python benchmarks/bench.py

@@ -110,7 +110,8 @@ LEGEND = """
 import json
 from pathlib import Path
 import pandas as pd
-from masf.figures import Look, sweep
+from masf.figures import sweep
+from masf.figures.look import Look
 from masf.study import load_study
 
 study = load_study(Path("results/mine/study.json"))
