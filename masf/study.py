@@ -1047,7 +1047,7 @@ def _prior_faults(priors: dict[str, PriorSettings], filter_: str, name: str, sys
         return
     settings = priors[name]
     if fault := settings.network.fault(system):
-        yield f"priors.{name}: system {name!r}: {fault}"
+        yield f"priors.{name}.network.kind = {settings.network.kind!r}: {fault} (system {name!r})"
     if any(radius is not None for radius in settings.localization_radii) and system.grid is None:
         yield f"priors.{name}.localization_radii = {settings.localization_radii}: {name!r} has no distances; set it to [null]"
 

@@ -369,7 +369,7 @@ def test_edit_of_the_config_reruns_exactly_the_cells_it_changes(
     out = project.dry_run(project.changed_config(without_sweep))
     assert estimates_in(out) == {f"{cell}/{name}.nc" for cell, name in expected}
     made = {"simulate" if name == "truth" else f"assimilate_{name}" for _, name in expected}
-    assert rules_in(out) == made | {"study", "aggregate", "all"}
+    assert rules_in(out) == made | {"study", "aggregate", "page", "all"}
 
 
 def test_observation_too_long_for_a_command_goes_by_a_file(project: Project) -> None:

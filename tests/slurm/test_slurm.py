@@ -74,7 +74,8 @@ def test_tiny_study_runs_to_its_tables(cluster: Cluster, undisturbed: Path) -> N
     # Truths and the small filter's estimates share an entry in the queue.
     assert len(calls_of(calls, "cells")) == 1
     assert {rule: len(calls_of(calls, rule)) for rule in ("simulate", "assimilate_enkf")} == {"simulate": 0, "assimilate_enkf": 0}
-    assert len(calls) == 1 + 2 + 2 + 1
+    # The group; two filters with a job a cell; the tables, and the page.
+    assert len(calls) == 1 + 2 + 2 + 1 + 1
     # Who computes on a GPU asks for one, and nobody else.
     assert [option(call, "--gpus") for call in calls_of(calls, "assimilate_masf")] == ["1", "1"]
     assert [call for call in calls if option(call, "--gpus")] == calls_of(calls, "assimilate_masf")
