@@ -55,9 +55,9 @@ def measure(prior: Path, filters: tuple[str, ...], limit: float, output: Path) -
                 found = json.loads(done.stdout)
                 click.echo(f"{name}, d {d}, N {n}: {found}", err=True)
                 rows.append({"axis": axis, "filter": name, "dimension": d, "members": n, **found})
+                pd.DataFrame(rows).assign(**machine(1)).to_csv(output, index=False, float_format="%.4g")
                 if found["seconds"] > limit / 2:
                     break
-    pd.DataFrame(rows).assign(**machine(1)).to_csv(output, index=False, float_format="%.4g")
 
 
 @main.command()
