@@ -606,6 +606,16 @@ def test_profiles_do_not_set_the_same_keys() -> None:
         assert not profiles["default"] & profiles[name]
 
 
+def test_every_job_that_writes_has_a_log_and_a_benchmark() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "workflow" / "rules").glob("*.smk")]
+    rules = [block for text in texts for block in re.split(r"^(?=(?:use )?rule )", text, flags=re.MULTILINE)]
+    writing = {block.split(":")[0]: block for block in rules if re.match(r"rule \w+:\n(?s:.*)^    output:", block, re.MULTILINE)}
+    assert {"rule simulate", "rule assimilate", "rule aggregate"} < writing.keys()
+    for name, block in writing.items():
+        for key in ("log", "benchmark"):
+            assert f"\n    {key}:\n" in block, f"{name} has no {key}"
+
+
 def test_slurm_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_queue() -> None:
     profile = yaml.safe_load((ROOT / "slurm" / "config.yaml").read_text(encoding="utf-8"))
     files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config" / "filters").glob("*.yaml")}
