@@ -84,7 +84,7 @@ def matches(prior: Path) -> list[Match]:
                     tuple(Contestant(name, "dapper", task, settings) for name, settings in rivals.items()),
                 )
             )
-    # Budgets as in config/filters, and SSLS with as many Langevin and training steps as its authors take.
+    # Budgets near the filters' defaults on Lorenz-96, and SSLS with the Langevin and training steps of its authors.
     published = {"langevin_steps": 500, "training_steps": 200, "training_steps_per_cycle": 200}
     score_filters = {
         "ssls": ("ssls", {"langevin_steps": 60}),

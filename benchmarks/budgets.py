@@ -11,8 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import numpy as np
-import pandas as pd
 
 from masf.cli.options import use_threads
 
@@ -43,6 +41,9 @@ def main(
 ) -> None:
     """Runs the study; see the module's docstring."""
     use_threads(threads)
+    import numpy as np
+    import pandas as pd
+
     from masf.assimilation import run_filter
     from masf.cell_settings import CellSettings
     from masf.dataset import estimate

@@ -12,6 +12,7 @@ convolutional.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ import pandas as pd
 import yaml
 from machine import machine
 
-from masf.cli.options import use_threads
+from masf.cli.options import THREAD_VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE, FIGURE = ROOT / "benchmarks" / "results" / "scaling.csv", ROOT / "docs" / "figures" / "scaling.png"
@@ -48,9 +49,13 @@ def measure(prior: Path, filters: tuple[str, ...], limit: float, output: Path) -
         for axis, cases in {"dimension": [(d, 100) for d in DIMENSIONS], "members": [(200, n) for n in SIZES]}.items():
             for d, n in cases:
                 words = [sys.executable, __file__, "cell", name, str(d), str(n), str(prior), "--limit", str(limit)]
-                done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+                # Set here, because numpy reads it when it is imported.
+                one = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
+                done = subprocess.run(words, capture_output=True, text=True, check=False, env=one)  # noqa: S603
                 if done.returncode:
-                    click.echo(f"{name}, d {d}, N {n}: {done.stderr.strip().splitlines()[-1]}", err=True)
+                    # A negative status is a signal, such as that of a system out of memory.
+                    said = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
+                    click.echo(f"{name}, d {d}, N {n}: {said[-1]}", err=True)
                     break
                 found = json.loads(done.stdout)
                 click.echo(f"{name}, d {d}, N {n}: {found}", err=True)
@@ -68,7 +73,6 @@ def measure(prior: Path, filters: tuple[str, ...], limit: float, output: Path) -
 @click.option("--limit", default=20.0)
 def cell(name: str, dimension: int, members: int, prior: Path, limit: float) -> None:
     """Measures one point, and prints it as JSON."""
-    use_threads(1)
     import numpy as np
 
     from masf.arrays import Stream, on_device
@@ -109,26 +113,25 @@ def plot(table: Path, output: Path) -> None:
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    from masf.figures import Look
+    from masf.palette import looks
     from masf.study import load_study
 
-    study = load_study(ROOT / "config" / "config.yaml")
-    look, rows = Look.of(study), pd.read_csv(table)
-    rows["label"] = [study.filters[name].label for name in rows["filter"]]
+    study, rows = load_study(ROOT / "config" / "config.yaml"), pd.read_csv(table)
+    look = looks(study)
     names = {"dimension": "dimension d, N = 100", "members": "ensemble size N, d = 200"}
     scores = {"seconds": "processor seconds a cycle", "peak_memory_mib": "peak memory, MiB"}
     with sns.axes_style("ticks"):
         figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharey="row", layout="constrained")
         for row, (score, score_name) in zip(axes, scores.items(), strict=True):
             for ax, (axis, axis_name) in zip(row, names.items(), strict=True):
-                sns.lineplot(
-                    rows[rows["axis"] == axis], x=axis, y=score, hue="label", style="label", palette=look.colours,
-                    markers=look.markers, dashes=look.dashes, ax=ax, legend=ax is axes[0, 0],
-                )  # fmt: skip
+                for name, line in rows[rows["axis"] == axis].groupby("filter", sort=False):
+                    its, label = look[name], study.filters[name].label
+                    ax.plot(line[axis], line[score], color=its.colour, marker=its.marker, linestyle=its.line, label=label)
                 ax.set(xscale="log", yscale="log", xlabel=axis_name, ylabel=score_name)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        axes[0, 0].get_legend().remove()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+                ticks = sorted(rows.loc[rows["axis"] == axis, axis].unique())
+                ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
+                ax.set_xticks([], minor=True)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
         sns.despine(figure)
         output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(output, dpi=150, metadata={"Software": None})
