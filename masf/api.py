@@ -247,17 +247,21 @@ def score(
         estimates = [estimates]
     named = list(estimates.items()) if isinstance(estimates, Mapping) else [(e.attrs["filter"], e) for e in estimates]
     needed = {"rmse", "spread", "rmse_forecast", "crps", *(NEEDED if reference is not None else ())}
-    rows = {}
-    for i, (name, data) in enumerate([*named, *([("reference", reference)] if reference is not None else [])]):
-        settings = json.loads(data.attrs["settings"])
+    for name, data in [*named, *([("reference", reference)] if reference is not None else [])]:
         if missing := sorted(needed - set(data.variables)):
             raise ValueError(f"estimate {name!r} lacks {', '.join(missing)}")
-        if spin_up_cycles >= settings["cycles"]:
-            raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
-        if i < len(named):
-            compared = None if reference is None else Reference(Analyses.of(reference, settings["gap"], spin_up_cycles))
-            found = score_of(data, gap=settings["gap"], spin_up_cycles=spin_up_cycles, reference=compared)
-            rows[name] = {**found, "diverged": bool(data.attrs["diverged"])}
+        if spin_up_cycles >= (cycles := json.loads(data.attrs["settings"])["cycles"]):
+            raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {cycles} cycles to score")
+
+    def gap(data: xr.Dataset) -> int:
+        return json.loads(data.attrs["settings"])["gap"]
+
+    compared = None if reference is None else Reference(Analyses.of(reference, gap(reference), spin_up_cycles))
+    rows = {
+        name: score_of(data, gap=gap(data), spin_up_cycles=spin_up_cycles, reference=compared)
+        | {"diverged": bool(data.attrs["diverged"])}
+        for name, data in named
+    }
     columns = [key for key in SCORES if reference is not None or not key.endswith("_distance")]
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, "diverged"]).rename_axis("filter")
 

@@ -12,9 +12,7 @@ network of its own, and keeps its profile in a folder that is removed.
 from __future__ import annotations
 
 import base64
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,40 +20,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from debian import install
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 PACKAGES = ("chromium", "chromium-driver")
 PROGRAMS = ("chromium", "chromedriver")
-APT_LOCK = Path(tempfile.gettempdir()) / "masf-apt.lock"
-"""Tests run side by side, and apt-get does not wait for another."""
-
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
 )  # fmt: skip
-
-
-class CannotRun(Exception):
-    """Why there can be no browser here."""
-
-
-def install() -> None:
-    """Installs Chromium and its driver with apt, where they are missing. Raises CannotRun where that cannot be."""
-    if not _missing():
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise CannotRun(f"{', '.join(_missing())} are not installed, and without root and apt-get they cannot be")
-    quiet = {"DEBIAN_FRONTEND": "noninteractive", **os.environ}
-    for words in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(  # noqa: S603
-            ["flock", APT_LOCK, "apt-get", "--quiet", *words],  # noqa: S607
-            env=quiet, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise CannotRun(f"apt-get {words[0]} failed: {' '.join(done.stdout.splitlines()[-2:])}")
-    if _missing():
-        raise CannotRun(f"{', '.join(_missing())} are still missing after apt-get install {' '.join(PACKAGES)}")
 
 
 def _missing() -> list[str]:
@@ -64,8 +38,11 @@ def _missing() -> list[str]:
 
 @contextmanager
 def headless(width: int = 1280, height: int = 900) -> Iterator[webdriver.Chrome]:
-    """A browser whose page is ``width`` CSS pixels wide, and which remembers what pages write to its console."""
-    install()
+    """A browser whose page is ``width`` CSS pixels wide, and which remembers what pages write to its console.
+
+    Raises CannotRun where there is none, and none can be installed.
+    """
+    install(PACKAGES, _missing)
     profile = tempfile.mkdtemp(prefix="masf-browser-")
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))

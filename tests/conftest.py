@@ -12,7 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import scipy.stats
-from browser import CannotRun, headless
+from browser import headless
+from debian import CannotRun
 from selenium.webdriver.remote.webdriver import WebDriver
 from synthetic import flow_study, small_study, write_results
 

@@ -136,9 +136,9 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     keys = [
         key
         for key in map(str, rows)
-        if key in ("system", "observation", "gap", "members", "filter") or key.startswith("parameter_")
+        if key in ("system", "observation", "gap", "members", "filter")
+        or (key.startswith("parameter_") and key != "parameter_source")
     ]
-    keys = [key for key in keys if key not in ("parameter_source",)]
     groups = rows.groupby(keys, sort=False, dropna=False)
     counted = groups.size().rename("runs").to_frame()
     if "diverged" in rows:

@@ -6,7 +6,7 @@
 Debian's packages slurm-wlm and munge are installed with apt where they are missing. What was started is stopped at the end, also
 after a failure. There is no accounting and no cgroup: a poll each second kills a step that holds more memory than it asked for.
 
-    python tests/slurm/cluster.py COMMAND ...     # runs a command with such a cluster, such as snakemake --profile slurm
+    PYTHONPATH=tests python tests/slurm/cluster.py COMMAND ...     # runs a command, such as snakemake --profile slurm
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+from debian import CannotRun, install
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 PACKAGES = ("slurm-wlm", "munge")
-APT_LOCK = Path(tempfile.gettempdir()) / "masf-apt.lock"
-"""Tests run side by side, and apt-get does not wait for another."""
-
 PATIENCE = 60
 """Seconds that a daemon may take to answer."""
 
@@ -75,29 +73,6 @@ PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 """
 
 
-class CannotRun(Exception):
-    """Why there can be no cluster here."""
-
-
-def install() -> None:
-    """Installs SLURM and munge with apt, where they are missing. Raises CannotRun where that cannot be."""
-    if os.geteuid() != 0:
-        raise CannotRun("SLURM's daemons need root, and this is another user")
-    if _missing():
-        if shutil.which("apt-get") is None:
-            raise CannotRun(f"{', '.join(_missing())} are not installed, and there is no apt-get to install them")
-        quiet = {"DEBIAN_FRONTEND": "noninteractive", **os.environ}
-        for words in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-            done = subprocess.run(  # noqa: S603
-                ["flock", APT_LOCK, "apt-get", "--quiet", *words],  # noqa: S607
-                env=quiet, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                raise CannotRun(f"apt-get {words[0]} failed: {' '.join(done.stdout.splitlines()[-2:])}")
-    if _missing():
-        raise CannotRun(f"{', '.join(_missing())} are still missing after apt-get install {' '.join(PACKAGES)}")
-
-
 def _missing() -> list[str]:
     return [name for name in (*DAEMONS, "sbatch") if shutil.which(name, path=_path()) is None]
 
@@ -128,7 +103,9 @@ class Cluster:
     """A running cluster; a context manager."""
 
     def __init__(self) -> None:
-        install()
+        if os.geteuid() != 0:
+            raise CannotRun("SLURM's daemons need root, and this is another user")
+        install(PACKAGES, _missing)
         # Not below pytest's folder: names of sockets are short.
         self.folder = Path(tempfile.mkdtemp(prefix="masf-slurm-"))
         self.daemons: list[subprocess.Popen] = []

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import CannotRun, Cluster, recorded, recording
+from cluster import Cluster, recorded, recording
+from debian import CannotRun
 from obstacles import Obstructed, kill, tables
 from test_workflow import PATIENCE
 
