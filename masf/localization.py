@@ -149,24 +149,27 @@ def torus_distances(a: np.ndarray, b: np.ndarray, grid: tuple[int, ...]) -> np.n
     return np.sqrt((np.minimum(steps, np.asarray(grid) - steps) ** 2).sum(axis=-1))
 
 
-def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float) -> tuple[np.ndarray, np.ndarray]:
+def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float, block: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The measurements near each grid point, and their Gaspari-Cohn weights: indices and weights, each (P, k).
 
-    k is the most measurements that a point has; points with fewer have weights 0 at the end.
+    k is the most measurements that a point has; points with fewer have weights 0 at the end. With blocks of more than one
+    point along each axis, it is the centre of each of the P blocks that they are near.
 
     Args:
         places: (m, axes) where the measurements sit.
         grid: its lengths; distances are taken on the torus.
         radius: half of the taper's support, in grid points.
+        block: points of a block along each axis; it divides every length of the grid.
     """
-    points, squares = int(np.prod(grid)), []
+    coarse = tuple(n // block for n in grid)
+    points, squares = math.prod(coarse), []
     for n, place in zip(grid, places.T, strict=True):
-        steps = np.abs(np.arange(n)[:, None] - place)
+        steps = np.abs(np.arange((block - 1) / 2, n, block)[:, None] - place) % n
         squares.append(np.minimum(steps, n - steps) ** 2)
     found = []
     chunk = max(1, DISTANCES_AT_ONCE // len(places))
     for start in range(0, points, chunk):
-        coordinates = np.unravel_index(np.arange(start, min(start + chunk, points)), grid)
+        coordinates = np.unravel_index(np.arange(start, min(start + chunk, points)), coarse)
         distances = np.sqrt(sum(along[i] for along, i in zip(squares, coordinates, strict=True)))
         point, measurement = np.nonzero(distances < 2 * radius)
         weights = gaspari_cohn(distances[point, measurement], radius)

@@ -14,6 +14,7 @@ from masf.filters import letkf
 from masf.filters.base import Filter, Setup
 from masf.filters.etkf import random_rotation, zero_sum_basis
 from masf.filters.kalman import Gaussian, kalman_update
+from masf.localization import SMALLEST_WEIGHT, gaspari_cohn, torus_distances
 from masf.observations import Observation
 from masf.registry import filter_class, make_system
 
@@ -155,6 +156,29 @@ def test_letkf_is_an_etkf_at_each_point_for_all_its_fields(n, chunk, monkeypatch
         h = np.eye(60)[observed]
         full = by_definition(ensemble, y, h, np.diag(weights[point] / observation.variance))
         np.testing.assert_allclose(analysis[:, components], full[:, components], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("shape", "block"), [((3, 4), 1), ((4, 6), 2), ((6, 3), 3), ((12,), 4)])
+def test_a_block_shares_the_transform_of_its_centre(shape, block):
+    rng, system = np.random.default_rng(0), Grid(2, *shape)
+    points = int(np.prod(shape))
+    ensemble, y = rng.standard_normal((8, 2 * points)), rng.standard_normal(points)
+    observation = Observation(2 * points, indices=np.arange(points), noise=0.5)
+    analysis = make_filter("letkf", observation, system, localization_radius=1.5, block=block).analyse(ensemble, y)
+    places = np.indices(shape).reshape(len(shape), -1).T
+    for place in places:
+        centre = place - place % block + (block - 1) / 2
+        weights = gaspari_cohn(torus_distances(centre[None], places, shape)[0], 1.5)
+        point = np.ravel_multi_index(tuple(place), shape)
+        kept = np.where(weights > SMALLEST_WEIGHT, weights, 0) / observation.variance
+        full = by_definition(ensemble, y, np.eye(2 * points)[:points], np.diag(kept))
+        np.testing.assert_allclose(analysis[:, [point, points + point]], full[:, [point, points + point]], rtol=1e-9, atol=1e-11)
+
+
+def test_blocks_that_do_not_fill_the_grid_are_refused():
+    observation = Observation(24, indices=[0], noise=1.0)
+    with pytest.raises(ValueError, match="block: 3 points do not divide a grid of 4 x 6"):
+        make_filter("letkf", observation, Grid(1, 4, 6), block=3)
 
 
 def test_components_without_measurements_near_them_keep_their_members():
