@@ -62,19 +62,40 @@ def exact(process: ForwardProcess, denoiser: Denoiser, y: Array, start: Array, t
     return x
 
 
-def coupled(process: ForwardProcess, denoiser: Denoiser, y: Array, members: Array, times: list[float], stream: Stream) -> Array:
+def coupled(
+    process: ForwardProcess,
+    denoiser: Denoiser,
+    y: Array,
+    members: Array,
+    times: list[float],
+    stream: Stream,
+    *,
+    perturbation: float = 1.0,
+) -> Array:
     """Posterior members (N, d), each the prior member of ``members`` carried across.
 
     A member is noised forward along the grid; the noise with which the reverse chain would retrace that path is read off;
     the observed components of x_1 are replaced by y~; and the reverse chain runs again with the same noise. A member whose
     own x_1 equals y~ comes back unchanged, so that errors of the reverse kernel largely cancel. With the Gaussian denoiser
     this is the stochastic EnKF, member by member.
+
+    With a ``perturbation`` s below 1, y~ is moved toward each member's own x_1, by 1 - s of its noise e and (1 - s^2) / 2 of its
+    departure from the mean, so that a Gaussian denoiser with gain K moves a member with anomaly a by
+
+        K (y - H mean(x) - (1 + s^2) / 2 H a - s e).
+
+    Less noise enters the ensemble, and its covariance is too large by ((1 - s^2) / 2)^2 K H P H^T K^T only, little where K H is
+    small, as at short gaps; s = 0 is the deterministic EnKF (Sakov and Oke 2008). The idea of doing so here is ours.
     """
     xp = array_namespace(members)
     path = [members]
     for t, u in itertools.pairwise(times):
         path.append(process.transition(path[-1], t, u, centred_normal(tuple(members.shape), members, stream)))
     x = process.end_state(path[-1], y)
+    if perturbation < 1:
+        noise = path[-1] - process.apply(process.s, members)
+        x = x + process.apply((1 - perturbation) * process.observed, noise)
+        x = x + process.apply((1 - perturbation**2) / 2 * process.s, members - xp.mean(members, axis=0))
     n = len(members)
     for i in range(len(times) - 2, -1, -1):
         t, u = times[i], times[i + 1]

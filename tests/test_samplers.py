@@ -66,18 +66,38 @@ def test_gaussian_posterior_on_an_uneven_time_grid(sampler, problem, assert_mome
     assert_moments(draws, *problem.posterior)
 
 
+@pytest.mark.parametrize("perturbation", [1.0, 0.4, 0.0], ids=["stochastic", "between", "deterministic"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [1, 3, 16])
-def test_coupled_is_the_stochastic_enkf_member_by_member(kind, steps, problem):
+def test_coupled_is_the_enkf_member_by_member(kind, steps, perturbation, problem):
     problem = problem(kind, 6)
     process, observation = problem.process, problem.observation
     members = problem.prior_draws(7, seed=4)
     denoiser = DenseDenoiser(process, problem.mean, problem.covariance)
-    found = coupled(process, denoiser, problem.y, members, time_grid(steps), stream())
+    found = coupled(process, denoiser, problem.y, members, time_grid(steps), stream(), perturbation=perturbation)
     # y_i is the measurement that the member's own x_1 stands for; outside the range of H nothing is learned from y.
     lift = process.basis.lift(np.eye(observation.size)).T
     own = forward_end(process, members, time_grid(steps)) @ np.linalg.pinv(lift).T
-    np.testing.assert_allclose(found, members + (problem.y - own) @ problem.gain.T, rtol=1e-9, atol=1e-9)
+    within = np.linalg.pinv(lift) @ lift
+    mean, anomalies = members.mean(axis=0), members - members.mean(axis=0)
+    h = within @ observation.matrix
+    noise = own - members @ h.T
+    departure = problem.y - mean @ h.T - (1 + perturbation**2) / 2 * anomalies @ h.T - perturbation * noise
+    np.testing.assert_allclose(found, members + departure @ problem.gain.T, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["mask", "dense"])
+@pytest.mark.parametrize("perturbation", [0.0, 0.5])
+def test_less_perturbation_keeps_the_posterior_mean_and_widens_the_covariance_by_little(kind, perturbation, problem):
+    problem = problem(kind, 6)
+    members = problem.prior_draws(N, seed=1)
+    denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
+    found = coupled(problem.process, denoiser, problem.y, members, time_grid(4), stream(), perturbation=perturbation)
+    mean, covariance = problem.posterior
+    kh = problem.gain @ problem.observation.matrix
+    np.testing.assert_allclose(found.mean(axis=0), mean, atol=0.05)
+    excess = ((1 - perturbation**2) / 2) ** 2 * kh @ problem.covariance @ kh.T
+    np.testing.assert_allclose(np.cov(found.T), covariance + excess, atol=0.05)
 
 
 class Wavy:

@@ -30,7 +30,20 @@ SMALLEST_VALIDATED = 4
 """Smaller ensembles spare no members to validate a network: D_G serves alone."""
 
 
-class MASFParameters(EnsembleParameters):
+class CoupledParameters(EnsembleParameters):
+    """Parameters of filters with the member-coupled sampler, too."""
+
+    perturbation: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the measurement's noise that perturbs members: 1 exact, 0 none.",
+    )
+
+
+class NetworkParameters(EnsembleParameters):
+    """Parameters of filters whose denoiser is corrected by a network."""
+
     steps: int = Field(8, ge=1, le=2000, description="Reverse steps of the sampler.")
     network: bool = Field(True, description="Correct the Gaussian denoiser by the network of the pretrained prior.")
     covariance: Literal["diagonal", "ensemble", "localized"] = Field(
@@ -49,11 +62,15 @@ class MASFParameters(EnsembleParameters):
     validation_times: int = Field(6, ge=1, description="Diffusion times at which the network is validated.")
 
 
+class MASFParameters(NetworkParameters, CoupledParameters):
+    pass
+
+
 class MASF(Filter):
     Parameters: ClassVar[type[FilterParameters]] = MASFParameters
     uses_prior = True
 
-    def __init__(self, parameters: MASFParameters, setup: Setup) -> None:
+    def __init__(self, parameters: NetworkParameters, setup: Setup) -> None:
         super().__init__(parameters, setup)
         self.basis = make_basis(setup.observation)
         self.times = time_grid(parameters.steps)
@@ -77,7 +94,7 @@ class MASF(Filter):
         self.family = GaussianFamily(self.system, self.prior.settings.localization_radii, self.basis, self.setup.initial_mean)
 
     @classmethod
-    def needs_torch(cls, parameters: MASFParameters) -> bool:
+    def needs_torch(cls, parameters: NetworkParameters) -> bool:
         return parameters.network
 
     def analyse(self, state: Array, y: Array) -> Array:
@@ -86,7 +103,7 @@ class MASF(Filter):
 
     def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, state: Array) -> Array:
         """Analysis members (N, d) before inflation."""
-        return coupled(process, denoiser, y, state, self.times, self.stream)
+        return coupled(process, denoiser, y, state, self.times, self.stream, perturbation=self.parameters.perturbation)
 
     def denoiser(self, process: ForwardProcess, state: Array) -> Denoiser:
         """D for the forecast ensemble ``state`` (N, d): D_G alone, or the best network if that beats it."""

@@ -6,7 +6,8 @@ member by member, at any number of steps,
 
     x_i <- x_i + K (y - y_i)     K = P H^T (H P H^T + R)^(-1)     y_i ~ N(H x_i, R)
 
-where y_i is what the forward process made of the member. That is the stochastic EnKF, localised if P is.
+where y_i is what the forward process made of the member. That is the stochastic EnKF, localised if P is; with less
+``perturbation`` it turns into the deterministic one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from masf.filters.base import EnsembleParameters
-from masf.filters.masf import MASF
+from masf.filters.masf import MASF, CoupledParameters
 
 
-class GaussianMASFParameters(EnsembleParameters):
+class GaussianMASFParameters(CoupledParameters):
     steps: int = Field(1, ge=1, le=2000, description="Reverse steps of the sampler; they change no law, only the noise.")
     covariance: Literal["diagonal", "ensemble", "localized"] = Field(
         "localized", description="The Gaussian denoiser's covariance: the ensemble's diagonal, all, or tapered."

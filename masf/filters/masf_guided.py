@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from masf.arrays import Array
-from masf.filters.masf import MASF, MASFParameters
+from masf.filters.masf import MASF, NetworkParameters
 from masf.process import ForwardProcess
 from masf.samplers import Denoiser, guided
 
 
-class GuidedMASFParameters(MASFParameters):
+class GuidedMASFParameters(NetworkParameters):
     steps: int = Field(
         100, ge=2, le=2000, description="Steps of the Euler-Maruyama scheme; the first starts one step inside t = 1."
     )

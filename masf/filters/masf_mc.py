@@ -25,7 +25,7 @@ from masf.filters.base import Setup
 from masf.filters.masf_gaussian import GaussianMASF, GaussianMASFParameters
 from masf.localization import taper_matrix
 from masf.process import ForwardProcess
-from masf.samplers import Denoiser, coupled, exact
+from masf.samplers import Denoiser, exact
 
 MOST_COMPONENTS = 5_000
 """The longest state that the mixture's covariance is formed for."""
@@ -75,8 +75,9 @@ class MixtureMASF(GaussianMASF):
         return self.mixture
 
     def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, state: Array) -> Array:
-        sampler = coupled if self.parameters.sampler == "coupled" else exact
-        return sampler(process, denoiser, y, state, self.times, self.stream)
+        if self.parameters.sampler == "exact":
+            return exact(process, denoiser, y, state, self.times, self.stream)
+        return super().sample(process, denoiser, y, state)
 
     def diagnostics(self) -> dict[str, float]:
         """How many components of the mixture share the weight in the last reverse step."""
