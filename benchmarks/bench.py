@@ -26,6 +26,7 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
+from contestants import LETKF_RADIUS
 from dag_resolution import resolve
 from machine import machine
 
@@ -73,17 +74,12 @@ def matches(prior: Path) -> list[Match]:
     """All of them, with the pretrained prior for masf."""
     found = []
     for d in (40, 1000):
-        for task in ("forecast", "enkf", "etkf", "letkf"):
-            # DAPPER's examples share a transform between two neighbours; ours has one for each.
-            rivals = {"dapper": {"block": 1}, "dapper, 2 points a transform": {"block": 2}} if task == "letkf" else {"dapper": {}}
-            found.append(
-                Match(
-                    task,
-                    d,
-                    Contestant("masf", "masf", task),
-                    tuple(Contestant(name, "dapper", task, settings) for name, settings in rivals.items()),
-                )
-            )
+        for task in ("forecast", "enkf", "etkf"):
+            found.append(Match(task, d, Contestant("masf", "masf", task), (Contestant("dapper", "dapper", task),)))
+        # DAPPER's examples share a transform between two neighbours; our default is one for each.
+        for name, block in {"letkf": 1, "letkf, 2 points a transform": 2}.items():
+            ours = Contestant("masf", "masf", "letkf", {"parameters": {"localization_radius": LETKF_RADIUS, "block": block}})
+            found.append(Match(name, d, ours, (Contestant("dapper", "dapper", "letkf", {"block": block}),)))
     # Budgets near the filters' defaults on Lorenz-96, and SSLS with the Langevin and training steps of its authors.
     published = {"langevin_steps": 500, "training_steps": 200, "training_steps_per_cycle": 200}
     score_filters = {
