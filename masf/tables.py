@@ -19,14 +19,11 @@ from masf.dataset import read_cost, read_estimate
 from masf.exactness import EXACTNESS, NEEDED, Analyses, Reference
 from masf.files import FileFault, replacing
 from masf.registry import system_class
-from masf.scores import FLOW_SCORES, SCORES, score
+from masf.scores import FLOW_SCORES, SCORES, SHOWN, score
 from masf.study import Cell, ConfigFault, Study
 from masf.tuned import Tuned, describe, in_force, tuned_for
 
 log = logging.getLogger(__name__)
-
-SHOWN = ["rmse", "rmse_analysis", "spread_skill", "crps"]
-"""Scores in the tables for people, to which those of vorticity are added for flows."""
 
 AXES = {"gap": "gap", "members": "N"}
 """Axes of an experiment that are no parameters of its system, and what tables call them."""
