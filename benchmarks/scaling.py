@@ -16,7 +16,9 @@ import os
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
+from string import ascii_lowercase
 
 import click
 import pandas as pd
@@ -112,29 +114,42 @@ def plot(table: Path, output: Path) -> None:
     """Draws the table: each filter a line, in the colours of the study's figures."""
     import matplotlib.pyplot as plt
     import seaborn as sns
+    from matplotlib.ticker import LogLocator, NullLocator
 
-    from masf.palette import looks
+    from masf.figures.look import PAGE_WIDTH, STYLE, Look, label_ends, lettered
     from masf.study import load_study
 
     study, rows = load_study(ROOT / "config" / "config.yaml"), pd.read_csv(table)
-    look = looks(study)
-    names = {"dimension": "dimension d, N = 100", "members": "ensemble size N, d = 200"}
-    scores = {"seconds": "processor seconds a cycle", "peak_memory_mib": "peak memory, MiB"}
-    with sns.axes_style("ticks"):
-        figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharey="row", layout="constrained")
-        for row, (score, score_name) in zip(axes, scores.items(), strict=True):
-            for ax, (axis, axis_name) in zip(row, names.items(), strict=True):
-                for name, line in rows[rows["axis"] == axis].groupby("filter", sort=False):
-                    its, label = look[name], study.filters[name].label
-                    ax.plot(line[axis], line[score], color=its.colour, marker=its.marker, linestyle=its.line, label=label)
-                ax.set(xscale="log", yscale="log", xlabel=axis_name, ylabel=score_name)
-                ticks = sorted(rows.loc[rows["axis"] == axis, axis].unique())
-                ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
-                ax.set_xticks([], minor=True)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-        sns.despine(figure)
+    look = Look.of(study)
+    names = {"dimension": ("dimension $d$", "$N$ = 100"), "members": ("ensemble size $N$", "$d$ = 200")}
+    scores = {"seconds": ("processor seconds a cycle", (1,)), "peak_memory_mib": ("peak memory (MiB)", (1, 2, 5))}
+    panels = list(product(scores.items(), names.items()))
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 4.5), sharey="row", layout="constrained")
+        drawn = []
+        for i, (((score, (score_name, subs)), (axis, (axis_name, fixed))), ax) in enumerate(zip(panels, axes.flat, strict=True)):
+            lines = {}
+            for name, line in rows[rows["axis"] == axis].groupby("filter", sort=False):
+                label = study.filters[name].label
+                (lines[label],) = ax.plot(
+                    line[axis], line[score], color=look.colours[label], marker=look.markers[label], dashes=look.pattern(label)
+                )
+            drawn.append(lines)
+            ax.set(xscale="log", yscale="log", xlabel=axis_name)
+            ticks = sorted(rows.loc[rows["axis"] == axis, axis].unique())
+            ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.yaxis.set_major_locator(LogLocator(subs=subs))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_locator(NullLocator())
+            lettered(ax, ascii_lowercase[i], fixed)
+            if ax.get_subplotspec().is_first_col():
+                ax.set_ylabel(score_name)
+        figure.draw_without_rendering()  # panels have their sizes then
+        for ax, lines in zip(axes[:, -1], drawn[1::2], strict=True):
+            label_ends(ax, lines)
         output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(output, dpi=150, metadata={"Software": None})
+        figure.savefig(output, dpi=200, metadata={"Software": None})
 
 
 if __name__ == "__main__":

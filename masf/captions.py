@@ -17,10 +17,10 @@ _SHOWS = {
         "(colour) and measurements (circles) over the last cycles. The RMSE is that of the whole run."
     ),
     "sweep": (
-        "Points and bars are mean and standard deviation over test seeds. Runs that diverged are left out of the mean (the "
-        "tables count them); a filter of which all runs diverged has no point. A broad grey line, where there is one, has the "
-        "slope of Monte-Carlo error. Panels over time show one run: circles are analyses, shading is spin-up, and the legend has "
-        "the score of the run."
+        "Points and bars are mean and standard deviation over test seeds; filters stand a little side by side, so that bars can "
+        "be told apart. Runs that diverged are left out of the mean (the tables count them); a filter of which all runs diverged "
+        "has no point. A broad grey line, where there is one, has the slope of Monte-Carlo error. Panels over time show one run: "
+        "circles are analyses, shading is spin-up, and the numbers are the scores of the run."
     ),
     "rank_histograms": (
         "How often the truth has each rank among the first 19 members (all, where there are fewer), over components and cycles, "

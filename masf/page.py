@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,6 +24,7 @@ from masf.files import FileFault, replacing
 from masf.headline import Verdict, sentences, verdicts
 from masf.provenance import software
 from masf.registry import make_system
+from masf.scores import FLOW_SCORES, SCORES, SHOWN
 from masf.study import Study
 
 CATEGORIES = ["filter", "system", "dimension", "parameters", "observed", "gap", "N"]
@@ -93,12 +96,20 @@ def _difference(verdict: Verdict) -> str:
 
 
 def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """The table of scores: one row a situation and filter, means over test seeds; one column for each thing to filter by."""
+    """The table of scores: one row a situation and filter, means over test seeds; one column for each thing to filter by.
+
+    Of a system's parameters, those are named that differ from cell to cell.
+    """
     dimension = cache(lambda system, parameters: make_system(system, json.loads(parameters)).dimension)
+    values = defaultdict(set)
+    for cell in study.cells.values():
+        for key, value in cell.settings.parameters.items():
+            values[cell.settings.system, key].add(value)
     points: dict[str, list[Any]] = {}
     for path, cell in study.cells.items():
         s = cell.settings
-        others = ", ".join(f"{k} {v:g}" for k, v in s.parameters.items() if k not in {"dimension", "size"})
+        varied = {k: v for k, v in s.parameters.items() if k not in {"dimension", "size"} and len(values[s.system, k]) > 1}
+        others = ", ".join(f"{k} {v:g}" for k, v in varied.items())
         points[path] = [
             cell.point, s.system, dimension(s.system, json.dumps(s.parameters)), others,
             cell.observation_name.replace("_", " "), s.gap, s.members,
@@ -111,10 +122,8 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
     table = grouped[CATEGORIES[1:]].first().reset_index("filter").reset_index(drop=True)
     table["filter"] = [study.filters[str(name)].label for name in table["filter"]]
     table = table[CATEGORIES]
-    for column, name in {
-        "rmse": "RMSE", "rmse_analysis": "analysis RMSE", "crps": "CRPS", "spread_skill": "spread / error",
-        "seconds_per_cycle": "seconds a cycle",
-    }.items():  # fmt: skip
+    flow = {key: SCORES[key] for key in FLOW_SCORES if joined[key].notna().any()}
+    for column, name in {**{key: SCORES[key] for key in SHOWN}, **flow, "seconds_per_cycle": "seconds a cycle"}.items():
         table[name] = grouped[column].mean().to_numpy()
         if column == "rmse":
             table["±"] = grouped[column].std().to_numpy()
@@ -132,7 +141,7 @@ def _interactive(table: pd.DataFrame) -> Markup:
     numbers = list(range(len(CATEGORIES), len(table.columns)))
     with pd.option_context("display.float_format", "{:.3f}".format):
         html = to_html_datatable(
-            table,
+            table.fillna(dict.fromkeys(table.select_dtypes("float"), np.inf)),  # sorted last
             table_id="scores",
             connected=False,
             showIndex=False,
@@ -149,6 +158,7 @@ def _interactive(table: pd.DataFrame) -> Markup:
             layout={"topStart": "search", "topEnd": "pageLength", "bottomStart": "info", "bottomEnd": "paging"},
             text_in_header_can_be_selected=False,
         )
+    html = html.replace(r"[\"inf\", ", r"[\"–\", ")
     return Markup(generate_init_offline_itables_html(itables.options.dt_bundle) + html)  # noqa: S704
 
 

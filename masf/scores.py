@@ -25,6 +25,9 @@ SCORES = {
 }
 """Columns of scores.parquet that are scores, and what people call them."""
 
+SHOWN = ["rmse", "rmse_analysis", "crps", "spread_skill"]
+"""Scores in all tables for people, to which FLOW_SCORES are added for flows."""
+
 MISSING = dict.fromkeys(SCORES, float("nan"))
 
 

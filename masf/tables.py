@@ -19,17 +19,17 @@ from masf.dataset import read_cost, read_estimate
 from masf.exactness import EXACTNESS, NEEDED, Analyses, Reference
 from masf.files import FileFault, replacing
 from masf.registry import system_class
-from masf.scores import FLOW_SCORES, SCORES, score
+from masf.scores import FLOW_SCORES, SCORES, SHOWN, score
 from masf.study import Cell, ConfigFault, Study
 from masf.tuned import Tuned, describe, in_force, tuned_for
 
 log = logging.getLogger(__name__)
 
-SHOWN = ["rmse", "rmse_analysis", "spread_skill", "crps"]
-"""Scores in the tables for people, to which those of vorticity are added for flows."""
-
 AXES = {"gap": "gap", "members": "N"}
 """Axes of an experiment that are no parameters of its system, and what tables call them."""
+
+
+SMALL_LATEX = r"{\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"
 
 
 def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
@@ -358,19 +358,22 @@ def _meaning_of_marks(seeds: int) -> str:
 
 
 def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: str) -> None:
-    escaped = shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    latex = escaped.to_latex(
-        hrules=True,
-        caption=re.sub(r"([&%$#_])", r"\\\1", note),
-        label=f"tab:{base.name}",
-        position="tb",
-        column_format="l" * len(shown.columns),
-    )
     contents = {
         ".csv": numbers.to_csv(index=False),
         ".md": f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n",
-        ".tex": re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", latex).replace("±", r"$\pm$").replace("†", r"$^\dagger$"),
+        ".tex": _latex(shown, note, label=f"tab:{base.name}"),
     }
     for suffix, content in contents.items():
         with replacing(base.with_name(base.name + suffix)) as temporary:
             temporary.write_text(content, encoding="utf-8")
+
+
+def _latex(shown: pd.DataFrame, note: str, label: str) -> str:
+    """A table that goes on over pages, small enough for a page's width; it needs packages booktabs and longtable."""
+    escaped = shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    caption = re.sub(r"([&%$#_])", r"\\\1", note)
+    columns = "l" * len(shown.columns)
+    latex = escaped.to_latex(environment="longtable", hrules=True, caption=caption, label=label, column_format=columns)
+    latex = latex.replace(rf"\caption[]{{{caption}}}", r"\caption[]{(continued)}")
+    latex = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", latex).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
+    return f"{SMALL_LATEX}\n{latex}}}\n"

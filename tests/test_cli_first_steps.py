@@ -65,6 +65,16 @@ def test_run_prints_and_keeps_the_scores_of_the_interface(tmp_path: Path) -> Non
     xr.testing.assert_equal(xr.load_dataset(tmp_path / "kept" / "letkf.nc"), estimates[0])
 
 
+def test_run_of_a_flow_has_the_scores_of_its_vorticity(tmp_path: Path) -> None:
+    flow = "-s kolmogorov -p size=16 -f free_run --gap 2 --cycles 2 --members 4"
+    done = call("run", flow, "--output", str(tmp_path))
+    heading, row = [line.split("\t") for line in done.stdout.splitlines()]
+    assert heading[5:7] == ["SSIM of vorticity", "CSI of vorticity"]
+    assert all(-1 <= float(value) <= 1 for value in row[5:7])
+    shown = call("show", str(tmp_path / "scores.parquet")).stdout.splitlines()[0].split("\t")
+    assert shown[-2:] == ["ssim", "csi"]
+
+
 @pytest.mark.parametrize("gap", [20, 50])
 def test_filters_have_the_parameters_that_a_study_gives_them(gap: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ from synthetic import error_of, flow_study, small_study, write_results
 from masf import flow
 from masf.dataset import read_truth
 from masf.figures import draw, rank_histograms, spectra, sweep, trajectories, vorticity
-from masf.figures.look import Look
+from masf.figures.look import Look, readable, spread
 from masf.files import FileFault
 from masf.palette import OTHER_COLOURS, looks
 from masf.study import (
@@ -66,7 +66,9 @@ def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: 
     figure = sweep(study, definition, pd.read_parquet(scores))
     (ax,) = figure.axes
     lines = {
-        tuple(line.get_xdata()): np.asarray(line.get_ydata()) for line in ax.lines if line.get_marker() not in {"None", "|", "_"}
+        tuple(line.get_xdata()): np.asarray(line.get_ydata(), dtype=float)
+        for line in ax.lines
+        if line.get_marker() not in {"None", "|", "_"}
     }
     plt.close(figure)
     enkf = [np.mean([error_of("enkf", gap, seed) for seed in (0, 1)]) for gap in (2, 3)]
@@ -74,14 +76,14 @@ def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: 
     np.testing.assert_allclose(lines[2,], [error_of("free_run", 2, 0)], rtol=1e-4)
     assert ax.get_xlabel() == "measurement gap (steps)"
     assert ax.get_title(loc="left").startswith("(a) ")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["EnKF", "No assimilation"]
+    assert {text.get_text() for text in ax.texts} == {"EnKF", "No assimilation"}
 
 
 def test_panels_of_a_sweep_may_show_different_scores_and_a_guide(study: Study, scores: Path) -> None:
     panel = {"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}
     panels = [panel, {**panel, "score": "crps", "guide": -0.5}]
     figure = sweep(study, SweepFigure(kind="sweep", title="Two", panels=panels), pd.read_parquet(scores))
-    labels, guide = [ax.get_ylabel() for ax in figure.axes], figure.axes[1].lines[-1]
+    labels, guide = [ax.get_ylabel() for ax in figure.axes], next(line for line in figure.axes[1].lines if line.get_lw() == 3)
     plt.close(figure)
     assert labels == ["RMSE", "CRPS"]
     x, y = (np.asarray(values) for values in guide.get_data())
@@ -141,7 +143,7 @@ def test_panel_over_time_shows_forecasts_and_analyses_and_the_score_of_the_run(f
     assert isinstance(definition, SweepFigure)
     figure = sweep(flows, definition, pd.read_parquet(flow_scores))
     titles = [ax.get_title(loc="left") for ax in figure.axes]
-    line, legends = figure.axes[1].lines[0], [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
+    line, names = figure.axes[1].lines[0], [{text.get_text() for text in ax.texts} for ax in figure.axes]
     x, y = (np.asarray(values) for values in line.get_data())
     plt.close(figure)
     assert figure.legends == []
@@ -151,8 +153,9 @@ def test_panel_over_time_shows_forecasts_and_analyses_and_the_score_of_the_run(f
         "(c) every fourth observed, gap 2, seed 1",
     ]
     # The error of enkf is 1 after spin-up, that of its forecasts 2.
-    assert legends[1] == ["EnKF  1.000", "No assimilation  10.000"]
-    assert legends[2][1] == "No assimilation  diverged"
+    assert names[0] == {"EnKF", "No assimilation"}
+    assert names[1] == {"EnKF  1.000", "No assimilation  10.000", "time average"}
+    assert "No assimilation  diverged" in names[2]
     np.testing.assert_allclose(x, 0.2 * np.array([0, 1, 2, 2, 3, 4, 4, 5, 6, 6]), rtol=1e-6)
     np.testing.assert_allclose(y[-6:], [1, 2, 1, 1, 2, 1], rtol=1e-4)
     np.testing.assert_allclose(y[line.get_markevery()[1:]], [1, 1], rtol=1e-4)
@@ -278,7 +281,7 @@ def test_colours_are_told_apart_with_each_kind_of_vision(vision: str | None) -> 
 
 
 @pytest.mark.parametrize("count", [1, 7, 12, 25])
-def test_legend_fits_the_page_and_takes_no_room_from_the_panels(count: int, tmp_path: Path) -> None:
+def test_labels_fit_the_page_and_do_not_overlap(count: int, tmp_path: Path) -> None:
     # The longest labels that there may be.
     definitions = {f"f{i}": {"filter": "free_run", "label": f"Filter of a long name {i:02d}"} for i in range(count)}
     study = small_study(
@@ -295,15 +298,33 @@ def test_legend_fits_the_page_and_takes_no_room_from_the_panels(count: int, tmp_
     ]
     figure = sweep(study, study.config.figures["sweep"], pd.DataFrame(rows))
     figure.draw_without_rendering()
-    (legend,), (ax,) = figure.legends, figure.axes
-    box, panel = legend.get_window_extent(), ax.get_window_extent()
+    (ax,) = figure.axes
+    boxes, panel = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0), ax.get_window_extent()
     plt.close(figure)
-    assert len(legend.get_texts()) == count
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.width
-    assert box.y0 >= 0
-    assert box.y1 < panel.y0
-    assert 1.3 < panel.height / figure.dpi < 2.0
+    assert len(boxes) == count
+    assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
+    for box in boxes:
+        assert panel.x1 < box.x0
+        assert box.x1 <= figure.bbox.width
+        assert box.y0 >= 0
+        assert box.y1 <= figure.bbox.height
+    assert panel.height / figure.dpi > 1.3
+
+
+def test_labels_are_spread_as_little_as_can_be_and_keep_their_order() -> None:
+    np.testing.assert_allclose(spread([0.9, 0.1, 0.5], 0.1, 0, 1), [0.9, 0.1, 0.5])
+    np.testing.assert_allclose(spread([0.5, 0.5, 0.9], 0.2, 0, 1), [0.4, 0.6, 0.9])
+    np.testing.assert_allclose(spread([1.0, 1.0, 1.0], 0.2, 0, 1), [0.6, 0.8, 1.0])
+    np.testing.assert_allclose(spread([0.0, 0.0], 0.2, 0, 1), [0.0, 0.2])
+
+
+@pytest.mark.parametrize("name", sorted(shipped_looks()))
+def test_colour_of_a_label_is_the_line_s_and_can_be_read(name: str) -> None:
+    look = shipped_looks()[name]
+    line, text = np.array(to_rgba_array(look.colour)[0, :3]), np.array(readable(look.colour))
+    linear = np.where(text <= 0.04045, text / 12.92, ((text + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5
+    np.testing.assert_allclose(np.cross(line, text), 0, atol=1e-12)
 
 
 def test_unknown_figure_and_unreadable_scores_are_named(study: Study, tmp_path: Path) -> None:

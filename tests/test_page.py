@@ -20,7 +20,8 @@ from synthetic import small_study, write_results
 
 from masf.figures import draw
 from masf.headline import sentences, verdicts
-from masf.page import write_page
+from masf.page import score_rows, write_page
+from masf.scores import FLOW_SCORES
 from masf.study import Study
 from masf.tables import gather, write_tables
 
@@ -121,6 +122,14 @@ def test_page_refers_to_files_that_are_there(page: Path) -> None:
         assert (page.parent / target).exists() or target.endswith((".pdf", "study.json")), target
 
 
+def test_table_of_scores_has_those_of_vorticity_where_there_is_a_flow(study: Study, flows: Study) -> None:
+    table, plain = (score_rows(s, *gather(s)) for s in (flows, study))
+    assert table["SSIM of vorticity"].tolist() == pytest.approx([1.0] * 4)
+    assert table["CSI of vorticity"].tolist() == pytest.approx([1.0] * 4)
+    assert set(FLOW_SCORES.values()).isdisjoint(plain)
+    assert set(table["parameters"]) == {""}
+
+
 # In a browser
 
 
@@ -163,8 +172,9 @@ def test_click_on_a_column_sorts(opened: WebDriver) -> None:
         # The table is sorted after the click has returned.
         WebDriverWait(opened, PATIENCE).until(lambda _, head=head, order=order: head.get_attribute("aria-sort") == order)
         shown = [row[column] for row in rows(opened)]
-        values = [float(text) for text in shown if text not in {"", "NaN", "nan"}]
+        values = [float(text.replace("–", "inf")) for text in shown]
         assert len(set(values)) > 3
+        assert values.count(np.inf) == 1
         assert values == sorted(values, key=lambda value: sign * value)
     assert errors(opened) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -121,24 +122,40 @@ def test_latex_holds_the_same_numbers_and_escapes_what_it_must(tables: Path) -> 
     assert r"2 & EnKF & \textbf{2.000 $\pm$ 1.414}" in text
     assert r"100\% of them" in text
     assert r"\toprule" in text
-    for line in text.splitlines():
-        if not line.startswith(r"\label"):
-            assert "_" not in line.replace(r"\_", "")
-            assert "%" not in line.replace(r"\%", "")
+    plain = re.sub(r"\\label\{.*?\}|\\[_%]", "", text)
+    assert not set("_%") & set(plain)
     assert not set("±†*") & set(text)
 
 
 def test_latex_compiles(tables: Path, tmp_path: Path) -> None:
+    compile_latex(tmp_path, *sorted(tables.glob("*.tex")))
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def test_long_latex_table_goes_on_over_pages_and_is_no_wider_than_one(tables: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.tex").write_text(lengthened((tables / "gap_sweep.tex").read_text(encoding="utf-8")), encoding="utf-8")
+    said = compile_latex(tmp_path, tmp_path / "long.tex")
+    assert int(re.search(r"\((\d+) page", said)[1]) > 1
+    assert "Overfull" not in said
+
+
+def lengthened(table: str) -> str:
+    """A table with each of its rows thirty times."""
+    return "\n".join(line for row in table.splitlines() for line in [row] * (30 if row.startswith(("2 &", "3 &")) else 1))
+
+
+def compile_latex(folder: Path, *inputs: Path) -> str:
+    """Compiles a document of tables to all.pdf; what pdflatex said."""
     if shutil.which("pdflatex") is None or not shutil.which("kpsewhich") or not run("kpsewhich", "booktabs.sty").stdout:
         pytest.skip("no pdflatex with booktabs here: install texlive-latex-recommended")
-    inputs = "".join(f"\\input{{{path}}}\n" for path in sorted(tables.glob("*.tex")))
-    document = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{inputs}\\end{{document}}\n"
-    (tmp_path / "all.tex").write_text(document, encoding="utf-8")
-    done = run(
-        "pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={tmp_path}", str(tmp_path / "all.tex")
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+    body = "".join(f"\\input{{{path}}}\n" for path in inputs)
+    preamble = "\\documentclass{article}\n\\usepackage[margin=1in]{geometry}\n\\usepackage{booktabs,longtable}\n"
+    (folder / "all.tex").write_text(f"{preamble}\\begin{{document}}\n{body}\\end{{document}}\n", encoding="utf-8")
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={folder}", str(folder / "all.tex")]
+    for _ in range(2):  # longtable measures its columns in the first
+        done = run(*words)
+        assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from masf.cell_settings import CellSettings
     from masf.study import Experiment
 
-SHOWN = {
-    "rmse": "RMSE",
-    "rmse_analysis": "analysis RMSE",
-    "crps": "CRPS",
-    "spread_skill": "spread / error",
-}
-"""Scores that are printed, and what the table calls them."""
-
 
 def pairs(text: str) -> dict[str, Any]:
     """``KEY=VALUE,...`` or a JSON object as a mapping. Raises ValueError where it is neither."""
@@ -115,6 +107,7 @@ def run(
     from masf import api, defaults
     from masf.cell_settings import CellSettings
     from masf.files import require_writable
+    from masf.scores import FLOW_SCORES, SCORES, SHOWN
     from masf.simulation import build
 
     if output is not None:
@@ -148,15 +141,16 @@ def run(
         estimates[label], trajectory = api.run(truth, name, parameters, prior=prior if found.needs_prior else None, device=device)
         seconds[label] = float(trajectory.wall_seconds[: trajectory.diverged_at].mean()) if trajectory.diverged_at != 0 else 0.0
     scores = api.score(estimates, spin_up_cycles=chosen["spin_up_cycles"])
+    shown = [key for key in (*SHOWN, *FLOW_SCORES) if key in SHOWN or key in next(iter(estimates.values()))]
     rows = [
         [
             str(label),
-            *("diverged" if row["diverged"] else f"{row[key]:.4g}" for key in SHOWN),
+            *("diverged" if row["diverged"] else f"{row[key]:.4g}" for key in shown),
             f"{seconds[str(label)]:.2g}",
         ]
         for label, row in scores.iterrows()
     ]
-    print_table(["FILTER", *SHOWN.values(), "s / cycle"], rows, always_headed=True)
+    print_table(["FILTER", *(SCORES[key] for key in shown), "s / cycle"], rows, always_headed=True)
     if output is not None:
         _save(output, truth, estimates, scores)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from masf.dataset import read_estimate
 from masf.exactness import EXACTNESS
-from masf.figures.look import PAGE_WIDTH, Look, legend_below, legend_beside, lettered
+from masf.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, label_ends, labels_height, lettered
 from masf.scores import FLOW_SCORES, SCORES
 from masf.study import TIME, Panel, Study, SweepFigure
 from masf.tables import axis_column, experiment_rows
@@ -29,6 +29,8 @@ AXIS_LABELS = {
     "dt": "time step",
 }
 LOGARITHMIC = {"dimension", "members"}
+BESIDE = 0.8
+"""Points from one filter to the next, so that error bars can be told apart."""
 NARROW, WIDE = 5, 1000
 """Of a score, largest over smallest: where ticks at 1, 2, 5, 10, ... would be too few, and where too many."""
 
@@ -36,36 +38,49 @@ NARROW, WIDE = 5, 1000
 def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure:
     """A score against an axis, mean and standard deviation over seeds, one line a filter and one panel an experiment.
 
-    Panels over time have legends of their own, with the score of each run; their circles are the analyses.
+    Lines are named at the right end of each row of panels; of panels over time, beside each, with the score of the run.
     """
     columns = min(definition.columns, len(definition.panels))
     rows = -(-len(definition.panels) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(PAGE_WIDTH, 2.0 * rows + 0.6), squeeze=False, layout="constrained", sharey=False
-    )
+    shown = [_rows(study, definition, panel, scores) for panel in definition.panels]
     look = Look.of(study)
-    one_legend = all(panel.axis != TIME for panel in definition.panels)
-    shown: dict[str, Any] = {}
-    for i, (panel, ax) in enumerate(zip(definition.panels, grid.flat, strict=False)):
-        rows_shown = _rows(study, definition, panel, scores)
+    most = max(len(set().union(*(r["label"] for r in shown[i : i + columns]))) for i in range(0, len(shown), columns))
+    height = max(2.0, labels_height(most) + 0.6)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(PAGE_WIDTH, height * rows + 0.3), squeeze=False, layout="constrained", sharey=False
+    )
+    drawn: list[dict[str, Line2D]] = []
+    for i, (panel, of_panel, ax) in enumerate(zip(definition.panels, shown, grid.flat, strict=False)):
         if panel.axis == TIME:
-            _over_time(study, definition, panel, rows_shown, look, ax)
+            drawn.append(_over_time(study, definition, panel, of_panel, look, ax))
         else:
-            _over_seeds(definition, panel, rows_shown, look, ax)
+            drawn.append(_over_seeds(definition, panel, of_panel, look, ax))
         _score_axis(ax, definition.score_of(panel))
         lettered(ax, ascii_lowercase[i], _title(panel))
-        handles, labels = ax.get_legend_handles_labels()
-        shown |= dict(zip(labels, handles, strict=True))
-        if not one_legend:
-            legend_beside(ax, handles, labels, "time average" if panel.axis == TIME else None)
-        elif ax.get_legend() is not None:
-            ax.get_legend().remove()
     for ax in list(grid.flat)[len(definition.panels) :]:
         ax.set_axis_off()
-    if one_legend:
-        order = [label for label in look.colours if label in shown]
-        legend_below(figure, [shown[k] for k in order], order)
+    if any(p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1 for p in definition.panels):
+        figure.supxlabel(
+            "points and bars: mean and standard deviation over seeds", fontsize=LABEL_SIZE, color="0.3", x=0.01, ha="left"
+        )
+    figure.draw_without_rendering()  # panels have their sizes then
+    for i in range(0, len(shown), columns):
+        part = slice(i, i + columns)
+        _label(definition.panels[part], list(grid.flat)[part], drawn[part])
     return figure
+
+
+def _label(panels: list[Panel], axes: list[Axes], drawn: list[dict[str, Line2D]]) -> None:
+    """Names the lines of a row of panels: those over seeds once, beside the last such panel."""
+    of_row: dict[str, Line2D] = {}
+    last: Axes | None = None
+    for panel, ax, lines in zip(panels, axes, drawn, strict=False):
+        if panel.axis == TIME:
+            label_ends(ax, lines, "time average")
+        else:
+            of_row, last = of_row | lines, ax
+    if last is not None and of_row:
+        label_ends(last, of_row)
 
 
 def _rows(study: Study, definition: SweepFigure, panel: Panel, scores: pd.DataFrame) -> pd.DataFrame:
@@ -97,23 +112,33 @@ def _score_axis(ax: Axes, score_name: str) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes) -> None:
-    """Means and standard deviations of a score over seeds."""
+def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes) -> dict[str, Line2D]:
+    """Means and standard deviations of a score over seeds; the line of each filter. Filters stand a little side by side."""
     score_name, column = definition.score_of(panel), axis_column(panel.axis)
     present = [label for label in look.colours if label in set(rows["label"])]
-    sns.lineplot(
-        rows, x=column, y=score_name, hue="label", style="label", hue_order=present, style_order=present,
-        palette=look.colours, markers=look.markers, dashes=look.dashes, errorbar="sd", err_style="bars",
-        err_kws={"elinewidth": 0.8, "capsize": 1.5}, ax=ax,
-    )  # fmt: skip
+    lines = {}
+    for i, label in enumerate(present):
+        points = rows[rows["label"] == label].groupby(column)[score_name].agg(["mean", "std"]).dropna(subset="mean")
+        aside = ScaledTranslation((i - (len(present) - 1) / 2) * BESIDE / 72, 0, ax.figure.dpi_scale_trans)
+        drawn = ax.errorbar(
+            points.index, points["mean"], points["std"], color=look.colours[label], dashes=look.pattern(label),
+            marker=look.markers[label], mec="white", mew=0.3, elinewidth=0.8, capsize=1.2,
+        )  # fmt: skip
+        for (
+            artist
+        ) in drawn.get_children():  # afterwards, because Matplotlib scales axes by what is drawn in their own coordinates
+            artist.set_transform(artist.get_transform() + aside)
+        lines[label] = drawn.lines[0]
     values = sorted(rows[column].unique())
     if panel.axis in LOGARITHMIC:
         ax.set_xscale("log")
     ax.set_xticks(values, [f"{v:g}" for v in values])
     ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(x=0.08)
     ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
     if panel.guide is not None:
         _guide(ax, rows, column, score_name, panel.guide)
+    return lines
 
 
 def _guide(ax: Axes, rows: pd.DataFrame, column: str, score_name: str, power: float) -> None:
@@ -125,15 +150,17 @@ def _guide(ax: Axes, rows: pd.DataFrame, column: str, score_name: str, power: fl
         ax.plot(x, y, color="0.8", lw=3, zorder=0, solid_capstyle="butt")
 
 
-def _over_time(study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes) -> None:
-    """A score of one run at every step, or every measurement, with the run's score in the legend.
+def _over_time(
+    study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes
+) -> dict[str, Line2D]:
+    """A score of one run at every step, or every measurement; the line of each filter, by its name and the run's score.
 
     Runs that diverged are cut off where they leave the range of the others.
     """
     score_name = definition.score_of(panel)
     (cell,) = study.point_cells(panel, panel.seed)
     of_run = dict(zip(rows["filter"].astype(str), rows[score_name], strict=True))
-    gap, finished = cell.settings.gap, []
+    gap, finished, lines = cell.settings.gap, [], {}
     for name in study.figure_filters(definition, panel.experiment):
         data = read_estimate(Path(study.config.results) / cell.path / f"{name}.nc", score_name)
         label, average = study.filters[name].label, of_run[name]
@@ -147,9 +174,9 @@ def _over_time(study: Study, definition: SweepFigure, panel: Panel, rows: pd.Dat
             circles += np.arange(1, len(circles) + 1)
         if np.isfinite(average):
             finished += [values.min(), values.max()]
-        ax.plot(
+        (lines[f"{label}  {average:.3f}" if np.isfinite(average) else f"{label}  diverged"],) = ax.plot(
             times, values, color=look.colours[label], dashes=look.pattern(label), lw=0.9, marker="o", mfc="white", mew=0.8, ms=3,
-            markevery=list(circles), label=f"{label}  {average:.3f}" if np.isfinite(average) else f"{label}  diverged",
+            markevery=list(circles),
         )  # fmt: skip
     if finished:
         low, high = min(finished), max(finished)
@@ -159,3 +186,4 @@ def _over_time(study: Study, definition: SweepFigure, panel: Panel, rows: pd.Dat
     if cell.spin_up_cycles:
         ax.axvspan(0, float(data["cycle_time"][cell.spin_up_cycles - 1]), color="0.93", lw=0, zorder=0)
     ax.margins(x=0.01)
+    return lines

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from masf.dataset import read_estimate, read_truth
-from masf.figures.look import PAGE_WIDTH, Look, legend_below
+from masf.figures.look import PAGE_HEIGHT, PAGE_WIDTH, Look, legend_below
 from masf.registry import make_system
 from masf.scores import score
 from masf.study import Study, TrajectoryFigure
@@ -31,8 +31,9 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     measured = np.arange(gap, len(truth.truth), gap)
     measured = measured[measured >= first]
     look = Look.of(study)
+    height = min(1.25, max(PAGE_HEIGHT / len(filters), 0.7))
     figure, grid = plt.subplots(
-        len(filters), 4, figsize=(PAGE_WIDTH, 1.25 * len(filters) + 0.5), squeeze=False, layout="constrained",
+        len(filters), 4, figsize=(PAGE_WIDTH, height * len(filters) + 0.5), squeeze=False, layout="constrained",
         width_ratios=[1, 1.3, 1.3, 1.3], sharex="col", sharey="col",
     )  # fmt: skip
     observed = study.config.observations[cell.observation_name].operator == "identity"
@@ -52,7 +53,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
                 ax.plot(times[measured], y, "o", mfc="none", color="k", ms=3, mew=0.7, label="measurement")
         rmse = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
         title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
-        series[0].set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left")
+        attractor.set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left").set_in_layout(False)
         for ax, component in zip(grid[row], (2, 0, 1, 2), strict=True):
             ax.set_ylabel(f"${system.component_name(component)}$")
             sns.despine(ax=ax)
