@@ -71,6 +71,9 @@ class Basis(Protocol):
     def diagonal(self, coefficient: Coefficient) -> np.ndarray:
         """Diagonal (d,) of the operator with these values in the basis."""
 
+    def variance_through(self, coefficient: Coefficient, variance: Array) -> Array:
+        """Diagonal (..., d) of F diag(variance) F^T for the operator F with these values, and variances (..., d)."""
+
     def lift(self, y: Array) -> Array:
         """The measurement (..., m) as y~, in physical coordinates (..., d); 0 on null components."""
 
@@ -95,6 +98,9 @@ class MaskBasis:
 
     def diagonal(self, coefficient: Coefficient) -> np.ndarray:
         return coefficient
+
+    def variance_through(self, coefficient: Coefficient, variance: Array) -> Array:
+        return like(coefficient**2, variance) * variance
 
     def lift(self, y: Array) -> Array:
         return self._observation.adjoint(y)
@@ -126,6 +132,13 @@ class PoolingBasis:
 
     def diagonal(self, coefficient: Coefficient) -> np.ndarray:
         return self.pooling.spread(coefficient[:-1] - coefficient[-1]) / self.pooling.count + coefficient[-1]
+
+    def variance_through(self, coefficient: Coefficient, variance: Array) -> Array:
+        # F is the complement's value on the diagonal, and e more everywhere within a block.
+        count, rest = self.pooling.count, float(coefficient[-1])
+        e = (coefficient[:-1] - rest) / count
+        within = self.pooling.spread(like(count * e**2, variance) * self.pooling.mean(variance))
+        return within + (like(self.pooling.spread(2 * rest * e), variance) + rest**2) * variance
 
     def lift(self, y: Array) -> Array:
         return self.pooling.spread(y)
@@ -159,6 +172,10 @@ class SVDBasis:
 
     def diagonal(self, coefficient: Coefficient) -> np.ndarray:
         return self.v**2 @ (coefficient[:-1] - coefficient[-1]) + coefficient[-1]
+
+    def variance_through(self, coefficient: Coefficient, variance: Array) -> Array:
+        operator = self.apply(coefficient, np.eye(self.dimension))
+        return variance @ like(operator**2, variance).mT
 
     def lift(self, y: Array) -> Array:
         return y @ like(self._lift.T, y)

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, Stream, centred_normal, eye, like
+from masf.arrays import Array, Stream, centred_normal, like
 from masf.process import ForwardProcess
 
 
@@ -106,8 +106,8 @@ def coupled(
         if variance is not None:
             # The kernel's covariance depends on x: standardise the residual there, and scale it here.
             on_denoised, _, noise = process.reverse_coefficients(t, u)
-            factor = process.apply(on_denoised, eye(both.shape[-1], both))
-            scale = xp.sqrt(variance @ (factor**2).mT + like(process.basis.diagonal(noise), both))
+            through = process.basis.variance_through(on_denoised, variance)
+            scale = xp.sqrt(through + like(process.basis.diagonal(noise), both))
             residual = residual * (scale[n:] / scale[:n])
         x = mean[n:] + residual
     return x

@@ -1006,8 +1006,10 @@ def _parameter_faults(where: str, cls: type[Any], parameters: dict[str, Any], na
     if tapered and system.grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
         yield f"{where}: localization_radius = {radius}: {name!r} has no distances; set it to null"
     weight_radius = getattr(chosen, "weight_radius", None)
-    if weight_radius is not None and system.ring is None:
-        yield f"{where}: weight_radius = {weight_radius}: {name!r} is no ring; set it to null"
+    if weight_radius is not None and system.grid is None:
+        yield f"{where}: weight_radius = {weight_radius}: {name!r} has no distances; set it to null"
+    if weight_radius == 0 and system.ring is None:
+        yield f"{where}: weight_radius = 0: on the grid of {name!r} it must be positive, or null"
 
 
 def _point_faults(study: Study) -> Iterator[str]:

@@ -107,6 +107,9 @@ def test_basis_operators_compose_and_have_the_stated_diagonal(kind, problem):
     np.testing.assert_allclose(dense(process, first) @ dense(process, second), dense(process, first * second), atol=1e-13)
     np.testing.assert_allclose(process.basis.diagonal(first), np.diag(dense(process, first)), atol=1e-13)
     np.testing.assert_allclose(dense(process, np.ones(len(process.s))), np.eye(D), atol=1e-13)
+    variance = rng.random((2, D))
+    expected = variance @ dense(process, first).T ** 2
+    np.testing.assert_allclose(process.basis.variance_through(first, variance), expected, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", KINDS)

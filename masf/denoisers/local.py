@@ -31,10 +31,11 @@ class LocalDenoiser(GaussianDenoiser):
         """``mean`` (d,) and ``anomalies`` (N, d) of states that are (fields, *grid), flattened."""
         super().__init__(process, mean)
         self.anomalies, self.taper = anomalies, taper
-        self._fields = self._at_points(anomalies)
+        self.at_points = array_namespace(anomalies).permute_dims(self._fields(anomalies), (2, 1, 0))
+        """(P, fields, N)"""
         self._last: tuple[float, Array, Array] | None = None
 
-    def _at_points(self, x: Array) -> Array:
+    def _fields(self, x: Array) -> Array:
         """States (..., d) as (..., fields, P)."""
         return x.reshape(*x.shape[:-1], -1, self.taper.points)
 
@@ -43,7 +44,7 @@ class LocalDenoiser(GaussianDenoiser):
         # Of one time only: they are large, and samplers ask for one time after the other.
         if self._last is None or self._last[0] != t:
             xp, process = array_namespace(self.anomalies), self.process
-            y = self._at_points(process.apply(process.A(t) / np.sqrt(process.Sigma(t)), self.anomalies))
+            y = self._fields(process.apply(process.A(t) / np.sqrt(process.Sigma(t)), self.anomalies))
             n = len(y)
             row, column = np.tril_indices(n)
             lower = self.taper.sums(xp.sum(y[row] * y[column], axis=-2))
@@ -55,27 +56,36 @@ class LocalDenoiser(GaussianDenoiser):
             self._last = t, y, xp.astype(inverse, y.dtype)
         return self._last[1], self._last[2]
 
-    def gain(self, x: Array, t: float) -> Array:
-        xp = array_namespace(x)
+    def inverse(self, t: float) -> Array:
+        """((N - 1) I + G_i)^(-1) at each point (P, N, N)."""
+        return self._at(t)[1]
+
+    def chunks(self, x: Array) -> list[Array]:
+        """States (n, d) in parts (k, d) that ``weights`` takes at a time."""
+        chunk = max(1, NUMBERS_AT_ONCE // (len(self.anomalies) * self.taper.points))
+        return [x[start : start + chunk] for start in range(0, len(x), chunk)]
+
+    def weights(self, x: Array, t: float) -> Array:
+        """((N - 1) I + G_i)^(-1) b_i (P, N, n): what each anomaly counts at each point, for departures x (n, d)."""
         y, inverse = self._at(t)
-        rows = self._at_points(self.process.apply(1 / np.sqrt(self.process.Sigma(t)), x.reshape(-1, x.shape[-1])))
-        chunk = max(1, NUMBERS_AT_ONCE // (len(y) * self.taper.points))
-        parts = []
-        for start in range(0, len(rows), chunk):
-            part = rows[start : start + chunk, None]
-            products = part[:, :, 0] * y[:, 0]
-            for f in range(1, y.shape[1]):
-                products = products + part[:, :, f] * y[:, f]
-            # (P, N, states): one product of matrices a point.
-            weights = inverse @ xp.permute_dims(self.taper.sums(products), (2, 1, 0))
-            gained = xp.permute_dims(self._fields, (2, 1, 0)) @ weights
-            parts.append(xp.permute_dims(gained, (2, 1, 0)))
-        return xp.concat(parts).reshape(x.shape)
+        rows = self._fields(self.process.apply(1 / np.sqrt(self.process.Sigma(t)), x))[:, None]
+        products = rows[:, :, 0] * y[:, 0]
+        for f in range(1, y.shape[1]):
+            products = products + rows[:, :, f] * y[:, f]
+        # One product of matrices a point.
+        return inverse @ array_namespace(x).permute_dims(self.taper.sums(products), (2, 1, 0))
+
+    def joined(self, at_points: Array) -> Array:
+        """Values at points (P, fields, n) as states (n, d)."""
+        return array_namespace(at_points).permute_dims(at_points, (2, 1, 0)).reshape(at_points.shape[-1], -1)
+
+    def gain(self, x: Array, t: float) -> Array:
+        parts = [self.joined(self.at_points @ self.weights(part, t)) for part in self.chunks(x.reshape(-1, x.shape[-1]))]
+        return array_namespace(x).concat(parts).reshape(x.shape)
 
     def posterior_variance(self, t: float) -> Array:
-        xp = array_namespace(self.anomalies)
-        at_points = xp.permute_dims(self._fields, (2, 0, 1))
-        return xp.sum(at_points * (self._at(t)[1] @ at_points), axis=1).mT.reshape(-1)
+        variance = array_namespace(self.anomalies).sum((self.at_points @ self.inverse(t)) * self.at_points, axis=-1)
+        return variance.mT.reshape(-1)
 
     def prior_draws(self, n: int, x: Array, stream: Stream) -> Array:
         """Draws of the ensemble's covariance, untapered: that of each point's own prior."""

@@ -9,6 +9,9 @@ Its denoiser and covariance are exact (masf.denoisers.mixture). h = 1 is masf_ga
 with its degeneracy: in many dimensions one component of the mixture takes all the weight. Weights from a window of neighbours,
 ``weight_radius``, are what makes small h usable on a ring (chosen). The sampler is ``coupled``, or ``exact``: independent draws
 from the posterior of the mixture, exact at any number of steps if weights are not local.
+
+On grids of two axes, and on rings too long for the matrix P, both radii are those of Gaspari-Cohn tapers of what a point sees
+(masf.denoisers.local_mixture), and nothing larger than N x N is formed.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, like
+from masf.denoisers.local_mixture import LocalMixtureDenoiser
 from masf.denoisers.mixture import MixtureDenoiser, ring_windows
 from masf.filters.base import Setup
 from masf.filters.masf_gaussian import GaussianMASF, GaussianMASFParameters
-from masf.localization import taper_matrix
+from masf.localization import GridTaper, taper_matrix
 from masf.process import ForwardProcess
 from masf.samplers import Denoiser, exact
 
@@ -41,7 +45,10 @@ class MixtureMASFParameters(GaussianMASFParameters):
     )
     bandwidth: float = Field(0.5, gt=0, le=1, description="Kernel width h, in units of the ensemble's spread; 1 is one Gaussian.")
     weight_radius: int | None = Field(
-        2, ge=0, description="Neighbours on each side, on a ring, whose densities weigh a component; null takes all components."
+        2,
+        ge=0,
+        description="Neighbours on each side, on a ring, whose densities weigh a component; null takes all components. On a grid "
+        "of two axes: half of the support of the weights' taper, in grid points; null takes localization_radius.",
     )
 
 
@@ -49,25 +56,39 @@ class MixtureMASF(GaussianMASF):
     Parameters = MixtureMASFParameters
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
-        """Raises ValueError for states too long for a covariance, or windows where components have no distances."""
+        """Raises ValueError for states too long for a covariance, or radii where components have no distances."""
         super().__init__(parameters, setup)
-        if (d := setup.system.dimension) > MOST_COMPONENTS:
-            raise ValueError(f"filter 'masf_mc' forms matrices of {d} x {d}: the most is {MOST_COMPONENTS}; use 'masf_gaussian'")
+        p, grid, d = parameters, setup.system.grid, setup.system.dimension
+        radius = p.localization_radius if p.covariance == "localized" else None
+        self.weight_taper, self.windows = None, None
+        if radius is not None and grid is not None and (len(grid) > 1 or d > MOST_COMPONENTS):
+            self.taper = GridTaper(grid, radius, setup.initial_mean)
+            if p.weight_radius is not None:
+                if p.weight_radius == 0:
+                    raise ValueError("weight_radius 0: on this grid it is a radius in grid points, and must be positive, or null")
+                self.weight_taper = GridTaper(grid, p.weight_radius, setup.initial_mean)
+            return
+        if d > MOST_COMPONENTS:
+            raise ValueError(
+                f"filter 'masf_mc' forms matrices of {d} x {d} unless it localises: the most is {MOST_COMPONENTS}; set "
+                "covariance to localized, and localization_radius"
+            )
         # The mixture's covariance is a matrix, on long rings too.
-        radius = parameters.localization_radius if parameters.covariance == "localized" else None
         taper = taper_matrix(setup.system, radius)
         self.taper = None if taper is None else like(taper, setup.initial_mean)
-        self.windows = None
-        if parameters.weight_radius is not None:
+        if p.weight_radius is not None:
             if setup.system.ring is None:
                 raise ValueError("weight_radius: this system's components have no distances; set it to null")
-            self.windows = ring_windows(setup.system.ring, parameters.weight_radius)
+            self.windows = ring_windows(setup.system.ring, p.weight_radius)
 
     def denoiser(self, process: ForwardProcess, state: Array) -> Denoiser:
-        xp = array_namespace(state)
-        mean = xp.mean(state, axis=0)
-        anomalies = state - mean
         h = self.parameters.bandwidth
+        self.mixture: MixtureDenoiser | LocalMixtureDenoiser
+        if isinstance(self.taper, GridTaper):
+            self.mixture = LocalMixtureDenoiser(process, state, h, self.taper, self.weight_taper)
+            return self.mixture
+        mean = array_namespace(state).mean(state, axis=0)
+        anomalies = state - mean
         covariance = anomalies.mT @ anomalies / (len(state) - 1)
         if self.taper is not None:
             covariance = covariance * self.taper
