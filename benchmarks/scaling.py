@@ -1,12 +1,13 @@
-"""Seconds and memory of one cycle of each filter on Lorenz-96, against the dimension d and the ensemble size N.
+"""Seconds and memory of one cycle of each filter against the size of the system and of the ensemble.
 
     python benchmarks/scaling.py measure PRIOR.safetensors     # to benchmarks/results/scaling.csv
     python benchmarks/scaling.py plot                          # to docs/figures/scaling.png
 
-A cycle is 20 model steps and an analysis, all components observed, with the parameters in config/filters. Each point is a process
-of its own with one thread: processor seconds of the faster of two cycles after a first, and the peak of resident memory. A line
-ends where a cycle would take longer than --limit, or the filter refuses. The prior may be of any dimension: its network is
-convolutional.
+Three sweeps: over the dimension d of Lorenz-96 with N = 100, over N with d = 200, and over the grid of the Kolmogorov flow with
+N = 20. A cycle is 20 model steps and an analysis with all components observed; on the flow five steps with every tenth point
+observed. Parameters are those of config/filters. Each point is a process of its own with one thread: processor seconds of the
+faster of two cycles after a first, and the peak of resident memory. A line ends where a cycle would take longer than --limit, or
+the filter refuses. PRIOR is one of Lorenz-96, of any dimension; the flow's networks are untrained, which costs the same.
 """
 
 from __future__ import annotations
@@ -15,23 +16,37 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
-import yaml
 from machine import machine
 
 from masf.cli.options import THREAD_VARIABLES
 
+if TYPE_CHECKING:
+    from masf.prior_settings import PriorSettings
+    from masf.systems.base import System
+
 ROOT = Path(__file__).resolve().parent.parent
 TABLE, FIGURE = ROOT / "benchmarks" / "results" / "scaling.csv", ROOT / "docs" / "figures" / "scaling.png"
 FILTERS = ["masf", "masf_gaussian", "masf_mc", "ensf", "sf", "ssls", "enkf", "enkf_localized", "etkf", "letkf"]
-DIMENSIONS, SIZES = [40, 100, 400, 1000, 4000, 10000], [25, 50, 100, 200, 400, 800]
-GAP = 20
+SWEEPS = {
+    "dimension": [("lorenz96", d, 100) for d in (40, 100, 400, 1000, 4000, 10000)],
+    "members": [("lorenz96", 200, n) for n in (25, 50, 100, 200, 400, 800)],
+    "grid": [("kolmogorov", n, 20) for n in (32, 64, 128, 256)],
+}
+"""Points of each sweep: system, its dimension or the side of its grid, members."""
+OBSERVATIONS = {
+    "lorenz96": {"operator": "identity", "noise": 1.0},
+    "kolmogorov": {"operator": "grid", "stride": 10, "noise": 0.1},
+}
+GAPS = {"lorenz96": 20, "kolmogorov": 5}
 
 
 @click.group(help=__doc__)
@@ -42,69 +57,100 @@ def main() -> None:
 @main.command()
 @click.argument("prior", type=click.Path(path_type=Path, exists=True))
 @click.option("--filter", "filters", multiple=True, default=FILTERS)
+@click.option("--sweep", "sweeps", multiple=True, type=click.Choice(list(SWEEPS)), default=list(SWEEPS))
 @click.option("--limit", default=20.0, show_default=True, help="Seconds of a cycle, at most.")
 @click.option("--output", type=click.Path(path_type=Path), default=TABLE)
-def measure(prior: Path, filters: tuple[str, ...], limit: float, output: Path) -> None:
-    """Measures all points, and writes the table."""
-    rows = []
+def measure(prior: Path, filters: tuple[str, ...], sweeps: tuple[str, ...], limit: float, output: Path) -> None:
+    """Measures the points of these filters and sweeps; others in the table stay."""
     for name in filters:
-        for axis, cases in {"dimension": [(d, 100) for d in DIMENSIONS], "members": [(200, n) for n in SIZES]}.items():
-            for d, n in cases:
-                words = [sys.executable, __file__, "cell", name, str(d), str(n), str(prior), "--limit", str(limit)]
+        for sweep in sweeps:
+            rows = []
+            for system, size, n in SWEEPS[sweep]:
+                words = [sys.executable, __file__, "cell", name, system, str(size), str(n), str(prior), "--limit", str(limit)]
                 # Set here, because numpy reads it when it is imported.
                 one = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
                 done = subprocess.run(words, capture_output=True, text=True, check=False, env=one)  # noqa: S603
                 if done.returncode:
                     # A negative status is a signal, such as that of a system out of memory.
                     said = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
-                    click.echo(f"{name}, d {d}, N {n}: {said[-1]}", err=True)
+                    click.echo(f"{name}, {system} {size}, N {n}: {said[-1]}", err=True)
                     break
                 found = json.loads(done.stdout)
-                click.echo(f"{name}, d {d}, N {n}: {found}", err=True)
-                rows.append({"axis": axis, "filter": name, "dimension": d, "members": n, **found})
-                pd.DataFrame(rows).assign(**machine(1)).to_csv(output, index=False, float_format="%.4g")
+                click.echo(f"{name}, {system} {size}, N {n}: {found}", err=True)
+                rows.append({"axis": sweep, "filter": name, "size": size, "members": n, **found, **machine(1)})
                 if found["seconds"] > limit / 2:
                     break
+            table = pd.DataFrame(rows)
+            if output.exists():
+                old = pd.read_csv(output)
+                table = pd.concat([old[(old["axis"] != sweep) | (old["filter"] != name)], table])
+            table.to_csv(output, index=False, float_format="%.4g")
 
 
 @main.command()
 @click.argument("name")
-@click.argument("dimension", type=int)
+@click.argument("system_name")
+@click.argument("size", type=int)
 @click.argument("members", type=int)
 @click.argument("prior", type=click.Path(path_type=Path, exists=True))
 @click.option("--limit", default=20.0)
-def cell(name: str, dimension: int, members: int, prior: Path, limit: float) -> None:
+def cell(name: str, system_name: str, size: int, members: int, prior: Path, limit: float) -> None:
     """Measures one point, and prints it as JSON."""
     import numpy as np
 
     from masf.arrays import Stream, on_device
     from masf.cycle import peak_memory_mib
     from masf.filters.base import Setup
-    from masf.observations import Observation
+    from masf.observations import ObservationSettings, make_observation
     from masf.registry import filter_class, make_system
+    from masf.study import load_study
 
-    system, stream = make_system("lorenz96", {"dimension": dimension, "forcing": 8.0, "dt": 0.01}), Stream(0, "benchmark")
-    cls = filter_class(name)
-    definition = yaml.safe_load((ROOT / "config" / "filters" / f"{name}.yaml").read_text(encoding="utf-8"))
-    parameters = cls.Parameters(**definition["parameters"])
+    flow, gap = system_name == "kolmogorov", GAPS[system_name]
+    system = make_system(system_name, {"size": size} if flow else {"dimension": size, "forcing": 8.0, "dt": 0.01})
+    study, cls, stream = load_study(ROOT / "config" / "config.yaml"), filter_class(name), Stream(0, "benchmark")
+    # The situation of the study that is most like this one: sizes change no parameter but batches.
+    likeness = {"system": system_name, "gap": gap, "dimension": size}
+    like_it = max(study.cells.values(), key=lambda c: sum(c.situation.get(k) == v for k, v in likeness.items()))
+    parameters = cls.Parameters(**study.default_parameters(name, like_it))
     where = "cpu" if cls.needs_torch(parameters) else None
     truth = system.typical_state(stream)
-    state = on_device(truth + 0.5 * stream.numpy.standard_normal((members, dimension)), where)
-    observation = Observation(dimension, indices=np.arange(dimension), noise=1.0)
-    setup = Setup(system, observation, on_device(truth, where), 0.5, stream, prior if cls.uses_prior else None)
-    filter_, seconds = cls(parameters, setup), []
+    state = on_device(truth + 0.5 * system.perturbations(members, truth, stream), where)
+    observation = make_observation(ObservationSettings(**OBSERVATIONS[system_name]), system.dimension, system.grid)
+    with tempfile.TemporaryDirectory() as folder:
+        if flow:
+            prior = Path(folder) / "prior.safetensors"
+            save_untrained(prior, study.config.priors[system_name], system)
+        setup = Setup(system, observation, on_device(truth, where), 0.5, stream, prior if cls.uses_prior else None)
+        filter_, seconds = cls(parameters, setup), []
     for _ in range(3):
-        for _ in range(GAP):
+        for _ in range(gap):
             truth = system.step(truth, stream)
-        y = on_device(truth + stream.numpy.standard_normal(dimension), where)
+        noise = stream.numpy.standard_normal(observation.size)
+        y = on_device(observation.apply(truth) + np.sqrt(observation.variance) * noise, where)
         start = time.process_time()
-        for _ in range(GAP):
+        for _ in range(gap):
             state = filter_.forecast(state)
-        state = filter_.analyse(state, y)
+        state = filter_.project(filter_.analyse(state, y))
         seconds.append(time.process_time() - start)
         if seconds[-1] > limit / 2:
             break
     click.echo(json.dumps({"seconds": min(seconds[1:] or seconds), "peak_memory_mib": peak_memory_mib()}))
+
+
+def save_untrained(path: Path, settings: PriorSettings, system: System) -> None:
+    """A prior of the flow with a network as it starts, which costs a filter what a trained one does."""
+    import numpy as np
+
+    from masf.denoisers.learned import Climate
+    from masf.prior import FORMAT, Prior, make_network, save
+
+    metadata = {
+        "format": FORMAT,
+        "system": "kolmogorov",
+        "system_parameters": system.parameters.model_dump_json(),
+        "settings": settings.model_dump_json(),
+    }
+    save(Prior(make_network(settings, system), Climate(np.zeros(1), np.ones(1)), settings, metadata), path)
 
 
 @main.command()
@@ -121,22 +167,28 @@ def plot(table: Path, output: Path) -> None:
 
     study, rows = load_study(ROOT / "config" / "config.yaml"), pd.read_csv(table)
     look = Look.of(study)
-    names = {"dimension": ("dimension $d$", "$N$ = 100"), "members": ("ensemble size $N$", "$d$ = 200")}
+    names = {
+        "dimension": ("size", "dimension $d$", "Lorenz-96, $N$ = 100"),
+        "members": ("members", "ensemble size $N$", "Lorenz-96, $d$ = 200"),
+        "grid": ("size", "side of the grid", "Kolmogorov flow, $N$ = 20"),
+    }
     scores = {"seconds": ("processor seconds a cycle", (1,)), "peak_memory_mib": ("peak memory (MiB)", (1, 2, 5))}
     panels = list(product(scores.items(), names.items()))
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 4.5), sharey="row", layout="constrained")
+        figure, axes = plt.subplots(2, 3, figsize=(PAGE_WIDTH, 4.5), sharey="row", layout="constrained")
         drawn = []
-        for i, (((score, (score_name, subs)), (axis, (axis_name, fixed))), ax) in enumerate(zip(panels, axes.flat, strict=True)):
+        for i, (((score, (score_name, subs)), (axis, (column, axis_name, fixed))), ax) in enumerate(
+            zip(panels, axes.flat, strict=True)
+        ):
             lines = {}
             for name, line in rows[rows["axis"] == axis].groupby("filter", sort=False):
                 label = study.filters[name].label
                 (lines[label],) = ax.plot(
-                    line[axis], line[score], color=look.colours[label], marker=look.markers[label], dashes=look.pattern(label)
+                    line[column], line[score], color=look.colours[label], marker=look.markers[label], dashes=look.pattern(label)
                 )
             drawn.append(lines)
             ax.set(xscale="log", yscale="log", xlabel=axis_name)
-            ticks = sorted(rows.loc[rows["axis"] == axis, axis].unique())
+            ticks = sorted(rows.loc[rows["axis"] == axis, column].unique())
             ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
             ax.xaxis.set_minor_locator(NullLocator())
             ax.yaxis.set_major_locator(LogLocator(subs=subs))
@@ -146,7 +198,7 @@ def plot(table: Path, output: Path) -> None:
             if ax.get_subplotspec().is_first_col():
                 ax.set_ylabel(score_name)
         figure.draw_without_rendering()  # panels have their sizes then
-        for ax, lines in zip(axes[:, -1], drawn[1::2], strict=True):
+        for ax, lines in zip(axes[:, -1], drawn[2::3], strict=True):
             label_ends(ax, lines)
         output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(output, dpi=200, metadata={"Software": None})
