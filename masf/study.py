@@ -642,7 +642,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigFault(f"{path}: there is no such file; expected a config such as config/config.yaml") from None
+        raise ConfigFault(
+            f"{path}: there is no such file; name a config, or work in a checkout, which has config/config.yaml"
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigFault(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
