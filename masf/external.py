@@ -14,8 +14,8 @@ and as global attributes ``system``, ``parameters`` (JSON: all of the system's, 
 as in the config), ``gap``, ``cycles``, ``initial_spread``, ``device`` (auto, cpu or cuda) and ``seed``, for the filter's own
 random numbers. A state of several axes is flattened into ``component``, the last axis fastest. The *estimate* holds
 
-    mean(time, component)                   ensemble mean at steps 0 ... cycles * gap; at a measurement time, of the analysis
-    spread(time, component)                 ensemble standard deviation, the same
+    mean(model_time, component)             ensemble mean at steps 0 ... cycles * gap; at a measurement time, of the analysis
+    spread(model_time, component)           ensemble standard deviation, the same
     forecast(cycle, member, component)      the ensemble just before each measurement
     analysis(cycle, member, component)      the ensemble given it
     wall_seconds(cycle), cpu_seconds(cycle) of forecast and analysis; without them, the command's own, spread evenly
@@ -180,7 +180,7 @@ def read_estimate(path: Path, *, cycles: int, gap: int, dimension: int) -> Estim
 
     if not path.is_file():
         raise OSError("there is no file where --output said")
-    lengths = {"time": cycles * gap + 1, "cycle": cycles, "component": dimension}
+    lengths = {"model_time": cycles * gap + 1, "cycle": cycles, "component": dimension}
     found: dict[str, np.ndarray] = {}
     with netCDF4.Dataset(path) as data:
 
@@ -199,7 +199,7 @@ def read_estimate(path: Path, *, cycles: int, gap: int, dimension: int) -> Estim
                 raise ValueError(f"{name} has type {variable.dtype}, expected numbers") from None
 
         for name, *dims in (
-            ("mean", "time", "component"), ("spread", "time", "component"),
+            ("mean", "model_time", "component"), ("spread", "model_time", "component"),
             ("forecast", "cycle", "member", "component"), ("analysis", "cycle", "member", "component"),
         ):  # fmt: skip
             if name not in data.variables:

@@ -30,9 +30,9 @@ with netCDF4.Dataset(arguments.problem) as problem:
     system = make_system(problem.system, json.loads(problem.parameters))
 n, d = ensemble.shape
 with netCDF4.Dataset(arguments.output, "w") as estimate:
-    for name, length in {"time": cycles * gap + 1, "cycle": cycles, "member": n, "component": d}.items():
+    for name, length in {"model_time": cycles * gap + 1, "cycle": cycles, "member": n, "component": d}.items():
         estimate.createDimension(name, length)
-    moments = [estimate.createVariable(name, "f4", ("time", "component")) for name in ("mean", "spread")]
+    moments = [estimate.createVariable(name, "f4", ("model_time", "component")) for name in ("mean", "spread")]
     ensembles = [estimate.createVariable(name, "f4", ("cycle", "member", "component")) for name in ("forecast", "analysis")]
     seconds = estimate.createVariable("wall_seconds", "f4", ("cycle",))
     twice = estimate.createVariable("diagnostic_twice", "f4", ("cycle",))

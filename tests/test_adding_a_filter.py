@@ -106,7 +106,7 @@ def test_new_filters_are_in_the_tables() -> None:
     assert (costs["peak_memory_mib"].min() > 10).all()
 
 
-LEGEND = """
+LABELLED = """
 import json
 from pathlib import Path
 import pandas as pd
@@ -115,11 +115,12 @@ from masf.figures.look import Look
 from masf.study import load_study
 
 study = load_study(Path("results/mine/study.json"))
-(legend,) = sweep(study, study.config.figures["gaps"], pd.read_parquet("results/mine/scores.parquet")).legends
-shown = zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True)
+(ax,) = sweep(study, study.config.figures["gaps"], pd.read_parquet("results/mine/scores.parquet")).axes
+samples = [line for line in ax.lines if not line.get_clip_on()]
+shown = zip([text.get_text() for text in ax.texts], samples, strict=True)
 look = Look.of(study)
 print(json.dumps({
-    "shown": {label: [handle.get_color(), handle.get_marker()] for label, handle in shown},
+    "shown": {label: [sample.get_color(), sample.get_marker()] for label, sample in shown},
     "look": {label: [colour, look.markers[label]] for label, colour in look.colours.items()},
 }))
 """
@@ -130,7 +131,7 @@ def test_new_filters_are_in_the_figures_in_a_look_of_their_own(performed: Any) -
     for suffix in ("pdf", "png"):
         assert Path(f"results/mine/figures/gaps.{suffix}").stat().st_size > 5000
     # By the copy's code, which knows the new filter.
-    found = json.loads(performed[0].run("python", "-c", LEGEND).stdout)
+    found = json.loads(performed[0].run("python", "-c", LABELLED).stdout)
     assert list(found["shown"]) == list(LABELS.values())
     assert found["shown"] == found["look"]
     colours, markers = zip(*found["look"].values(), strict=True)

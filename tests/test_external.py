@@ -156,8 +156,8 @@ def test_command_that_fails_is_named(command: str, said: list[str], truth: Truth
 
 def write_estimate(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content: dict[str, Any] = {
-        "mean": (("time", "component"), np.zeros((CYCLES * GAP + 1, 2))),
-        "spread": (("time", "component"), np.ones((CYCLES * GAP + 1, 2))),
+        "mean": (("model_time", "component"), np.zeros((CYCLES * GAP + 1, 2))),
+        "spread": (("model_time", "component"), np.ones((CYCLES * GAP + 1, 2))),
         "forecast": (("cycle", "member", "component"), np.zeros((CYCLES, 5, 2))),
         "analysis": (("cycle", "member", "component"), np.zeros((CYCLES, 5, 2))),
         "wall_seconds": (("cycle",), np.ones(CYCLES)),
@@ -174,14 +174,14 @@ def write_estimate(path: Path, change: Callable[[dict[str, Any]], object]) -> No
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: c.pop("spread"), r"lacks variable spread\(time, component\); it has mean, forecast"),
+        (lambda c: c.pop("spread"), r"lacks variable spread\(model_time, component\); it has mean, forecast"),
         (
             lambda c: c.update({k: (dims, np.ones((*v.shape[:-1], 3))) for k, (dims, v) in c.items() if "component" in dims}),
-            r"mean has dimensions \(time 13, component 3\), expected \(time 13, component 2\)",
+            r"mean has dimensions \(model_time 13, component 3\), expected \(model_time 13, component 2\)",
         ),
         (
             lambda c: c.update(mean=(("steps", "component"), np.zeros((CYCLES * GAP, 2)))),
-            r"mean has dimensions \(steps 12, component 2\), expected \(time 13, component 2\)",
+            r"mean has dimensions \(steps 12, component 2\), expected \(model_time 13, component 2\)",
         ),
         (
             lambda c: c.update({k: (c[k][0], np.zeros((CYCLES, 1, 2))) for k in ("forecast", "analysis")}),

@@ -258,12 +258,12 @@ def assimilate(dapper, method, problem, parameters):
 def write_estimate(path, arrays):
     """Writes estimate.nc; what is NaN was not reached."""
     dims = {
-        "mean": ("time", "component"), "spread": ("time", "component"),
+        "mean": ("model_time", "component"), "spread": ("model_time", "component"),
         "forecast": ("cycle", "member", "component"), "analysis": ("cycle", "member", "component"),
     }  # fmt: skip
     cycles, n, d = arrays["forecast"].shape
     with netCDF4.Dataset(path, "w") as data:
-        for name, length in {"time": len(arrays["mean"]), "cycle": cycles, "member": n, "component": d}.items():
+        for name, length in {"model_time": len(arrays["mean"]), "cycle": cycles, "member": n, "component": d}.items():
             data.createDimension(name, length)
         for name, values in arrays.items():
             data.createVariable(name, "f4", dims.get(name, ("cycle",)))[:] = values
