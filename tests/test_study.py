@@ -597,6 +597,11 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             id="convolutions where there is no ring",
         ),
         pytest.param(
+            lambda c: c.update(pinned={"masf_mc": {"weight_radius": 0}}) or c["experiments"]["kolmogorov"].update(leave_out_filters=[]),
+            ["'masf_mc'", "weight_radius = 0", "'kolmogorov'", "must be positive, or null"],
+            id="weights of a mixture that see nothing of a grid",
+        ),
+        pytest.param(
             lambda c: c["experiments"].update({"Lorenz-63": copy.deepcopy(c["experiments"]["lorenz63"])}),
             ["experiments.Lorenz-63", "^[a-z][a-z0-9_]*$"],
             id="name that no path should have",
