@@ -95,7 +95,9 @@ def test_run_has_defaults_for_each_system(system: str) -> None:
 
 def test_run_trains_a_prior_of_the_flow_where_masf_asks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    done = call("run -s kolmogorov -p size=16 -f masf -f free_run --observation operator=grid,stride=2,noise=0.1 --cycles 4 --quiet")
+    done = call(
+        "run -s kolmogorov -p size=16 -f masf -f free_run --observation operator=grid,stride=2,noise=0.1 --cycles 4 --quiet"
+    )
     assert done.exit_code == 0, done.output
     rmse = {line.split("\t")[0]: float(line.split("\t")[1]) for line in done.stdout.splitlines()[1:]}
     assert rmse["masf"] < 0.5 * rmse["free_run"]

@@ -597,7 +597,9 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             id="convolutions where there is no ring",
         ),
         pytest.param(
-            lambda c: c.update(pinned={"masf_mc": {"weight_radius": 0}}) or c["experiments"]["kolmogorov"].update(leave_out_filters=[]),
+            lambda c: (
+                c.update(pinned={"masf_mc": {"weight_radius": 0}}) or c["experiments"]["kolmogorov"].update(leave_out_filters=[])
+            ),
             ["'masf_mc'", "weight_radius = 0", "'kolmogorov'", "must be positive, or null"],
             id="weights of a mixture that see nothing of a grid",
         ),

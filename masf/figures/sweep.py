@@ -124,9 +124,8 @@ def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look:
             points.index, points["mean"], points["std"], color=look.colours[label], dashes=look.pattern(label),
             marker=look.markers[label], mec="white", mew=0.3, elinewidth=0.8, capsize=1.2,
         )  # fmt: skip
-        for (
-            artist
-        ) in drawn.get_children():  # afterwards, because Matplotlib scales axes by what is drawn in their own coordinates
+        # Afterwards, because Matplotlib scales axes by what is drawn in their own coordinates.
+        for artist in drawn.get_children():
             artist.set_transform(artist.get_transform() + aside)
         lines[label] = drawn.lines[0]
     values = sorted(rows[column].unique())
