@@ -77,8 +77,8 @@ class Basis(Protocol):
     def lift(self, y: Array) -> Array:
         """The measurement (..., m) as y~, in physical coordinates (..., d); 0 on null components."""
 
-    def null_variance(self, ensemble: Array) -> Coefficient:
-        """(k,) the ensemble's variance along each component of the basis; only null ones are used."""
+    def variance(self, ensemble: Array) -> Coefficient:
+        """(k,) the variance of an ensemble (N, d) along each component of the basis."""
 
 
 class MaskBasis:
@@ -105,7 +105,7 @@ class MaskBasis:
     def lift(self, y: Array) -> Array:
         return self._observation.adjoint(y)
 
-    def null_variance(self, ensemble: Array) -> Coefficient:
+    def variance(self, ensemble: Array) -> Coefficient:
         xp = array_namespace(ensemble)
         return to_numpy(xp.var(ensemble, axis=0, correction=1)).astype(np.float64)
 
@@ -143,11 +143,13 @@ class PoolingBasis:
     def lift(self, y: Array) -> Array:
         return self.pooling.spread(y)
 
-    def null_variance(self, ensemble: Array) -> Coefficient:
+    def variance(self, ensemble: Array) -> Coefficient:
         xp = array_namespace(ensemble)
         anomalies = ensemble - xp.mean(ensemble, axis=0)
-        total = float(xp.sum((anomalies - self.pooling.spread(self.pooling.mean(anomalies))) ** 2))
-        return np.full(self.blocks + 1, total / ((self.dimension - self.blocks) * (len(anomalies) - 1)))
+        means = self.pooling.mean(anomalies)
+        along = self.pooling.count * to_numpy(xp.var(means, axis=0, correction=1)).astype(np.float64)
+        total = float(xp.sum((anomalies - self.pooling.spread(means)) ** 2))
+        return np.append(along, total / ((self.dimension - self.blocks) * (len(anomalies) - 1)))
 
 
 class SVDBasis:
@@ -180,15 +182,14 @@ class SVDBasis:
     def lift(self, y: Array) -> Array:
         return y @ like(self._lift.T, y)
 
-    def null_variance(self, ensemble: Array) -> Coefficient:
-        if self.rank == self.dimension:
-            # There is no complement; a neutral value keeps the arithmetic well scaled.
-            return np.full(self.rank + 1, self.r[0])
+    def variance(self, ensemble: Array) -> Coefficient:
         anomalies = to_numpy(ensemble).astype(np.float64)
         anomalies = anomalies - anomalies.mean(axis=0)
-        total = np.sum(anomalies**2) - np.sum((anomalies @ self.v) ** 2)
-        free = (self.dimension - self.rank) * (len(anomalies) - 1)
-        return np.full(self.rank + 1, max(total, 0.0) / free)
+        along = np.sum((anomalies @ self.v) ** 2, axis=0)
+        free = self.dimension - self.rank
+        # Without a complement, a neutral value keeps the arithmetic well scaled.
+        across = max(np.sum(anomalies**2) - np.sum(along), 0.0) / free if free else self.r[0] * (len(anomalies) - 1)
+        return np.append(along, across) / (len(anomalies) - 1)
 
 
 def make_basis(observation: Observation) -> Basis:
@@ -220,7 +221,7 @@ class ForwardProcess:
     @classmethod
     def for_ensemble(cls, basis: Basis, ensemble: Array) -> ForwardProcess:
         """The process whose null components end with the variance of ``ensemble`` (N, d)."""
-        return cls(basis, basis.null_variance(ensemble))
+        return cls(basis, basis.variance(ensemble))
 
     def A(self, t: float) -> Coefficient:
         return a(t) + (1 - a(t)) * self.s

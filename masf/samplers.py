@@ -62,6 +62,20 @@ def exact(process: ForwardProcess, denoiser: Denoiser, y: Array, start: Array, t
     return x
 
 
+def prior_share(process: ForwardProcess, members: Array) -> np.ndarray:
+    """k = P / (P + R) of each component of the basis (k,), as if it were measured alone; 0 on null ones."""
+    variance = process.s**2 * process.basis.variance(members)
+    return variance / (variance + process.r)
+
+
+def departure(s: float, k: np.ndarray) -> np.ndarray:
+    """b for which x - k (b a + s e) has the posterior's variance where x has anomaly a and a gain of k, and e is noise.
+
+    That is (1 - b k)^2 + s^2 k (1 - k) = 1 - k, so that b k = 1 - q with q^2 = (1 - k) (1 - s^2 k).
+    """
+    return (1 + s**2 * (1 - k)) / (1 + np.sqrt((1 - k) * (1 - s**2 * k)))
+
+
 def coupled(
     process: ForwardProcess,
     denoiser: Denoiser,
@@ -79,13 +93,13 @@ def coupled(
     own x_1 equals y~ comes back unchanged, so that errors of the reverse kernel largely cancel. With the Gaussian denoiser
     this is the stochastic EnKF, member by member.
 
-    With a ``perturbation`` s below 1, y~ is moved toward each member's own x_1, by 1 - s of its noise e and (1 - s^2) / 2 of its
+    With a ``perturbation`` s below 1, y~ is moved toward each member's own x_1, by 1 - s of its noise e and 1 - b of its
     departure from the mean, so that a Gaussian denoiser with gain K moves a member with anomaly a by
 
-        K (y - H mean(x) - (1 + s^2) / 2 H a - s e).
+        K (y - H mean(x) - b H a - s e)
 
-    Less noise enters the ensemble, and its covariance is too large by ((1 - s^2) / 2)^2 K H P H^T K^T only, little where K H is
-    small, as at short gaps; s = 0 is the deterministic EnKF (Sakov and Oke 2008). The idea of doing so here is ours.
+    and less noise enters the ensemble. Where measured components are independent, the covariance stays exact (``departure``);
+    s = 0 is then the square-root filter of Whitaker and Hamill (2002). The idea of doing so here is ours.
     """
     xp = array_namespace(members)
     path = [members]
@@ -95,7 +109,8 @@ def coupled(
     if perturbation < 1:
         noise = path[-1] - process.apply(process.s, members)
         x = x + process.apply((1 - perturbation) * process.observed, noise)
-        x = x + process.apply((1 - perturbation**2) / 2 * process.s, members - xp.mean(members, axis=0))
+        kept = departure(perturbation, prior_share(process, members))
+        x = x + process.apply((1 - kept) * process.s, members - xp.mean(members, axis=0))
     n = len(members)
     for i in range(len(times) - 2, -1, -1):
         t, u = times[i], times[i + 1]

@@ -121,7 +121,7 @@ def test_masks_and_pooling_of_many_components_form_no_matrix():
         y = observation.apply(x)
         assert y.dtype == basis.apply(basis.s, x).dtype == np.float32
         observation.likelihood_score(x, y)
-        basis.null_variance(x)
+        basis.variance(x)
         assert not {"matrix", "covariance"} & set(vars(observation))
 
 

@@ -37,7 +37,7 @@ class CoupledParameters(EnsembleParameters):
         1.0,
         ge=0,
         le=1,
-        description="Share of the measurement's noise that perturbs members: 1 exact, 0 none.",
+        description="Share of the measurement's noise that perturbs members: 1 is a stochastic filter, 0 a square-root filter.",
     )
 
 

@@ -7,7 +7,7 @@ member by member, at any number of steps,
     x_i <- x_i + K (y - y_i)     K = P H^T (H P H^T + R)^(-1)     y_i ~ N(H x_i, R)
 
 where y_i is what the forward process made of the member. That is the stochastic EnKF, localised if P is; with less
-``perturbation`` it turns into the deterministic one.
+``perturbation`` it turns into a square-root filter.
 """
 
 from __future__ import annotations
