@@ -33,6 +33,11 @@ _SHOWS = {
         "colours, and the velocities that were measured there, as arrows, at most 16 along each side. Numbers are structural "
         "similarities (SSIM) to the truth, 1 at best."
     ),
+    "animation": (
+        "Vorticity over time of the truth and of each filter's ensemble mean, and the last velocities that were measured, as "
+        "arrows; numbers at measurement times are structural similarities (SSIM) of the analyses to the truth, 1 at best. The "
+        "picture moves; the PDF has its last frame."
+    ),
     "spectra": (
         "Energy in shells of wavenumbers, of the truth (broad, grey), and of each filter's ensemble means (a) and single members "
         "(b); means over analyses and test seeds. A mean over uncertain members is smooth and has less energy than the truth "

@@ -9,11 +9,11 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
 from masf.arrays import on_device, to_numpy
 from masf.filters.base import Filter
 from masf.metrics import RANKED, fair_crps, rank_counts
+from masf.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def assimilate(
     result.mean[0], result.spread[0] = map(to_numpy, filter_.moments(state))
     least_spread = COLLAPSED_SPREAD * float(np.mean(result.spread[0]))
 
-    progress = tqdm(range(cycles), desc="assimilate", unit="cycle", disable=None, file=sys.stderr)
+    progress = progress_bar(range(cycles), desc="assimilate", unit="cycle")
     for k in progress:
         now, after = k * gap, (k + 1) * gap
         clock = _Clock()

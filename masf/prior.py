@@ -12,16 +12,13 @@ import hashlib
 import json
 import logging
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from masf import __version__
 from masf.arrays import Stream, on_device
@@ -31,8 +28,10 @@ from masf.denoisers.training import fit, loss, zero_loss
 from masf.files import FileFault, replacing
 from masf.filters.base import inflate
 from masf.observations import ObservationSettings, make_observation
+from masf.prior_file import FORMAT, read_prior
 from masf.prior_settings import PriorSettings
 from masf.process import ForwardProcess, make_basis
+from masf.progress import progress_bar
 from masf.provenance import train_prior_version
 from masf.registry import make_system, system_class
 from masf.samplers import coupled, time_grid
@@ -40,7 +39,6 @@ from masf.systems.base import System
 
 log = logging.getLogger(__name__)
 
-FORMAT = "masf-prior-2"
 HELD_OUT_SHARE = 1 / 6
 """Share of the training worlds kept for validation."""
 
@@ -155,7 +153,7 @@ class Worlds:
         # The last worlds, which take the gaps in turn as the others do; the same in every round.
         held_out = range(s.worlds - max(1, round(HELD_OUT_SHARE * s.worlds)), s.worlds)
         pairs: dict[bool, list[tuple[Tensor, Tensor]]] = {False: [], True: []}
-        progress = tqdm(total=s.worlds * s.cycles, desc="simulate", unit="cycle", disable=None, file=sys.stderr)
+        progress = progress_bar(total=s.worlds * s.cycles, desc="simulate", unit="cycle")
         for gap in sorted(set(gaps)):
             chosen = [i for i in range(s.worlds) if gaps[i] == gap]
             # One row a member: the truth, the members, and the extra members that the statistics do not see.
@@ -233,14 +231,7 @@ def load(path: Path, system: System, device: str) -> Prior:
     Raises:
         FileFault: if the file is missing, is not a prior, or does not fit the system.
     """
-    try:
-        with safe_open(path, "pt") as f:
-            metadata = json.loads((f.metadata() or {}).get("masf", "{}"))
-            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise FileFault(path, f"cannot be read as a prior ({error})", "run stage train-prior again") from error
-    if metadata.get("format") != FORMAT:
-        raise FileFault(path, f"is not a prior of format {FORMAT}", "run stage train-prior again")
+    metadata, tensors = read_prior(path, "pt")
     if metadata.pop("sha256", None) != _digest(tensors, metadata):
         raise FileFault(path, "is damaged: its checksum is that of other content", "run stage train-prior again")
     try:

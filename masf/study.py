@@ -295,13 +295,23 @@ class VorticityFigure(_Figure, _Point):
     )
 
 
+class AnimationFigure(_Figure, _Point):
+    """The same over time, from step to step: an animated PNG, and its last picture as PDF."""
+
+    kind: Literal["animation"] = Field(description="animation: fields of truth, forecasts and analyses over time.")
+    seed: Seed = Field(description="The test seed that is shown.")
+    cycles: int = Field(4, ge=1, le=50, description="How many of the first cycles are shown.")
+
+
 class SpectraFigure(_Figure, _Point):
     """Energy spectra of a flow at one point of an experiment: of the truth, and of each filter's analyses."""
 
     kind: Literal["spectra"] = Field(description="spectra: energy against the wavenumber.")
 
 
-Figure = Annotated[TrajectoryFigure | SweepFigure | RankFigure | VorticityFigure | SpectraFigure, Field(discriminator="kind")]
+Figure = Annotated[
+    TrajectoryFigure | SweepFigure | RankFigure | VorticityFigure | AnimationFigure | SpectraFigure, Field(discriminator="kind")
+]
 
 
 class StudyConfig(_Section):
@@ -929,7 +939,9 @@ def _panel_faults(study: Study, key: str, panel: Panel, score: str) -> Iterator[
         yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
 
 
-def _flow_figure_faults(study: Study, key: str, figure: VorticityFigure | SpectraFigure, experiment: Experiment) -> Iterator[str]:
+def _flow_figure_faults(
+    study: Study, key: str, figure: VorticityFigure | AnimationFigure | SpectraFigure, experiment: Experiment
+) -> Iterator[str]:
     """A figure of a flow whose experiment is none, or keeps too little."""
     if not _is_flow(experiment):
         yield f"{key}.experiment = {figure.experiment!r}: figure {figure.kind!r} is for flows, and {experiment.system!r} is none"
@@ -939,7 +951,8 @@ def _flow_figure_faults(study: Study, key: str, figure: VorticityFigure | Spectr
             yield f"{key}: spectra of members need saved_members of at least 1 in experiment {figure.experiment!r}"
         return
     yield from _seed_faults(study, key, experiment, figure.seed)
-    if beyond := [cycle for cycle in figure.cycles if cycle > experiment.cycles]:
+    shown = figure.cycles if isinstance(figure, VorticityFigure) else [figure.cycles]
+    if beyond := [cycle for cycle in shown if cycle > experiment.cycles]:
         yield f"{key}.cycles = {figure.cycles}: {beyond} are beyond the experiment's {experiment.cycles} cycles"
     observation = study.config.observations.get(figure.observation)
     if observation is not None and observation.operator in {"stride", "matrix"}:

@@ -24,13 +24,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from tqdm import tqdm
 
 from masf import __version__
 from masf.arrays import Stream
 from masf.assimilation import run_filter
 from masf.dataset import Truth, estimate
 from masf.files import FileFault, replacing
+from masf.progress import progress_bar
 from masf.registry import filter_class
 from masf.scores import score as scores_of
 from masf.search import Choice, Range, TunableScore, is_number, plain, with_current
@@ -257,7 +257,7 @@ def tune(
     finished = journal.trials()[:trials]
     if finished:
         log.info("%s: %d finished trials found in %s", name, len(finished), storage)
-    progress = tqdm(total=trials, initial=len(finished), desc=f"tune {name}", unit="trial", disable=None)
+    progress = progress_bar(total=trials, initial=len(finished), desc=f"tune {name}", unit="trial")
 
     def score_of(chosen: dict[str, Any], truth: Truth) -> float:
         trajectory, system, _ = run_filter(

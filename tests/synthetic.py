@@ -80,6 +80,7 @@ def flow_study(results: Path, **changes: Any) -> Study:
                 ],
             },
             "fields": {**point, "kind": "vorticity", "title": "Fields", "seed": 0, "cycles": [1, 3]},
+            "film": {**point, "kind": "animation", "title": "Film", "seed": 0, "cycles": 2},
             "spectra": {**point, "kind": "spectra", "title": "Spectra"},
         },
     }  # fmt: skip

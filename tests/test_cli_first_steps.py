@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from click.testing import CliRunner, Result
 import masf
 from masf.cli import SECTIONS, commands
 from masf.cli.options import THREAD_VARIABLES
+from masf.progress import SILENT
 from masf.registry import names
 from masf.study import load_study
 
@@ -73,6 +77,26 @@ def test_run_of_a_flow_has_the_scores_of_its_vorticity(tmp_path: Path) -> None:
     assert all(-1 <= float(value) <= 1 for value in row[5:7])
     shown = call("show", str(tmp_path / "scores.parquet")).stdout.splitlines()[0].split("\t")
     assert shown[-2:] == ["ssim", "csi"]
+
+
+@pytest.mark.parametrize(("options", "shown"), [("", True), ("--quiet", False)])
+def test_progress_is_shown_in_a_terminal_unless_quiet_is_asked_for(
+    options: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SILENT, raising=False)  # commands that ran in this process may have set it
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    cell = CELL.replace("--quiet", options)
+    done = shell(f"exec masf run {cell} --filter free_run 2>&{end}", pass_fds=[end])
+    os.close(end)
+    said = b""
+    with contextlib.suppress(OSError):  # which says that nobody writes to it any more
+        while chunk := os.read(terminal, 4096):
+            said += chunk
+    os.close(terminal)
+    assert done.returncode == 0
+    assert (b"assimilate" in said) == shown
+    assert (said != b"") == shown
 
 
 @pytest.mark.parametrize("gap", [20, 50])
@@ -137,7 +161,7 @@ def test_show_refuses_what_is_not_masf_s(tmp_path: Path) -> None:
     said = {
         "foreign.nc": "has format None, which masf does not write",
         "cut.nc": "is truncated or no NetCDF file",
-        "foreign.safetensors": "is no prior of masf's",
+        "foreign.safetensors": "is not a prior of format masf-prior-",
         "foreign.parquet": "is no table of masf's",
         "notes.txt": "is no file of masf's that can be shown",
         "absent.nc": "does not exist",

@@ -11,15 +11,17 @@ import pandas as pd
 import pytest
 from colorspacious import cspace_convert, deltaE
 from matplotlib.colors import to_rgba_array
+from PIL import Image
 from synthetic import error_of, flow_study, small_study, write_results
 
 from masf import flow
 from masf.dataset import read_truth
-from masf.figures import draw, rank_histograms, spectra, sweep, trajectories, vorticity
+from masf.figures import animation, draw, rank_histograms, spectra, sweep, trajectories, vorticity
 from masf.figures.look import Look, readable, spread
 from masf.files import FileFault
 from masf.palette import OTHER_COLOURS, looks
 from masf.study import (
+    AnimationFigure,
     ConfigFault,
     FilterDefinition,
     FilterLook,
@@ -129,7 +131,7 @@ def flow_scores(flows: Study) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["scores", "fields", "spectra"])
+@pytest.mark.parametrize("name", ["scores", "fields", "film", "spectra"])
 def test_figure_of_a_flow_is_drawn_and_is_the_same_twice(name: str, flows: Study, flow_scores: Path, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         draw(flows, name, flow_scores, [tmp_path / folder / f"{name}.{suffix}" for suffix in ("pdf", "png")])
@@ -185,6 +187,24 @@ def test_vorticity_has_a_row_a_time_and_the_similarity_of_each_analysis(flows: S
     assert arrows == [16, 16]
 
 
+def test_animation_has_a_picture_a_step_and_similarities_at_measurements(flows: Study, flow_scores: Path, tmp_path: Path) -> None:
+    definition = flows.config.figures["film"]
+    assert isinstance(definition, AnimationFigure)
+    figures = list(animation(flows, definition))
+    titles = [figure.get_suptitle() for figure in figures]
+    numbers = [sum(len(ax.texts) for ax in figure.axes) for figure in figures]
+    plt.close("all")
+    assert titles == [f"model time {0.2 * i:.2f}: {'analysis' if i in (2, 4) else 'forecast'}" for i in range(5)]
+    assert numbers == [0, 0, 2, 0, 2]
+    outputs = [tmp_path / f"film.{suffix}" for suffix in ("png", "gif", "pdf")]
+    draw(flows, "film", flow_scores, outputs)
+    for output in outputs[:2]:
+        with Image.open(output) as picture:
+            assert picture.n_frames == 5
+            assert picture.info["loop"] == 0
+    assert outputs[2].read_bytes().startswith(b"%PDF")
+
+
 def test_spectra_are_those_of_the_analyses_after_spin_up(flows: Study) -> None:
     definition = flows.config.figures["spectra"]
     assert isinstance(definition, SpectraFigure)
@@ -207,7 +227,7 @@ def test_spectra_are_those_of_the_analyses_after_spin_up(flows: Study) -> None:
 def test_figure_shows_the_filters_that_it_names(flows: Study) -> None:
     figures = {k: v.model_dump(exclude_defaults=True) | {"filters": ["enkf"]} for k, v in flows.config.figures.items()}
     study = flow_study(Path(flows.config.results), figures=figures)
-    for name, files in (("scores", 2), ("fields", 2), ("spectra", 4)):
+    for name, files in (("scores", 2), ("fields", 2), ("film", 2), ("spectra", 4)):
         assert len(study.figure_files(name)) == files
         assert all(Path(file).name in {"enkf.nc", "truth.nc"} for file in study.figure_files(name))
     figure = spectra(study, study.config.figures["spectra"])

@@ -642,6 +642,11 @@ def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], co
             id="measurement that is no velocity",
         ),
         pytest.param(
+            lambda c: c["figures"]["film"].update(cycles=4),
+            ["figures.film.cycles = 4: [4] are beyond the experiment's 3 cycles"],
+            id="animation beyond the last cycle",
+        ),
+        pytest.param(
             lambda c: c["experiments"]["flow"].update(saved_members=0),
             ["figures.spectra", "saved_members of at least 1"],
             id="spectra without members",

@@ -53,6 +53,10 @@ def _verbosity(flag: str, name: str, level: int, text: str) -> click.Option:
     def callback(_: click.Context, __: click.Parameter, value: bool) -> None:
         if value:
             say(level)
+        if value and level > logging.INFO:
+            from masf.progress import SILENT
+
+            os.environ[SILENT] = "1"
 
     return click.Option([flag, name], is_flag=True, expose_value=False, callback=callback, help=text)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,20 +94,11 @@ def _estimate(data: Any, spin_up_cycles: int) -> Iterator[Row]:
 
 
 def _prior(path: Path) -> Iterator[Row]:
-    from safetensors import SafetensorError, safe_open
+    from masf.prior_file import read_prior
 
-    from masf.files import FileFault
-
-    try:
-        with safe_open(path, "np") as f:
-            metadata = json.loads((f.metadata() or {}).get("masf", "{}"))
-            shapes = {key: f.get_slice(key).get_shape() for key in f.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise FileFault(path, f"cannot be read as a prior ({error})", "run stage train-prior again") from error
-    if not str(metadata.get("format", "")).startswith("masf-prior-"):
-        raise FileFault(path, "is no prior of masf's", "name a prior.safetensors that stage train-prior wrote")
+    metadata, tensors = read_prior(path, "np")
     settings = json.loads(metadata["settings"])
-    numbers = sum(math.prod(shape) for key, shape in shapes.items() if key.startswith("network."))
+    numbers = sum(tensor.size for key, tensor in tensors.items() if key.startswith("network."))
     yield "title", f"Pretrained prior: {metadata['system']}"
     yield "system", f"{metadata['system']} ({_joined(json.loads(metadata['system_parameters']))})"
     yield "observation", _joined({k: v for k, v in json.loads(metadata["observation"]).items() if v is not None})

@@ -227,7 +227,14 @@ def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
 @click.argument("figure")
 @study_option
 @click.option("--scores", required=True, type=EXISTING, help="scores.parquet")
-@click.option("-o", "--output", required=True, multiple=True, type=OUTPUT, help="The figure, .pdf or .png; may be repeated.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    multiple=True,
+    type=OUTPUT,
+    help="The figure, .pdf or .png, or .gif of an animation; may be repeated.",
+)
 def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> None:
     """Draw FIGURE, by its name in the config."""
     use_threads(1)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from masf.arrays import Stream
+from masf.progress import progress_bar
 
 
 def fit(
@@ -37,7 +36,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     network.train()
     generator = stream.torch(features.device)
-    for _ in tqdm(range(steps), desc="train", unit="step", disable=None if progress else True, file=sys.stderr):
+    for _ in progress_bar(range(steps), desc="train", unit="step") if progress else range(steps):
         chosen = torch.randint(len(features), (batch,), generator=generator, device=features.device)
         loss = (network(features[chosen]) - targets[chosen]).square().mean()
         optimizer.zero_grad(set_to_none=True)

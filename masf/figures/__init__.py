@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -12,15 +13,20 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
+from PIL import Image
 
 from masf.figures.look import STYLE
 from masf.figures.ranks import rank_histograms
 from masf.figures.spectra import spectra
 from masf.figures.sweep import sweep
 from masf.figures.trajectories import trajectories
-from masf.figures.vorticity import vorticity
+from masf.figures.vorticity import animation, vorticity
 from masf.files import FileFault, replacing
-from masf.study import ConfigFault, RankFigure, SpectraFigure, Study, SweepFigure, VorticityFigure
+from masf.study import AnimationFigure, ConfigFault, RankFigure, SpectraFigure, Study, SweepFigure, VorticityFigure
+
+ANIMATED = {".png", ".gif"}
+ANIMATION_DPI, FRAME_MILLISECONDS = 140, 400
 
 
 def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None:
@@ -34,6 +40,9 @@ def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None
         raise ConfigFault(f"figure {name!r}: choose one of {', '.join(study.config.figures) or 'none in this config'}")
     definition = study.config.figures[name]
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        if isinstance(definition, AnimationFigure):
+            _save_animation(animation(study, definition), outputs)
+            return
         if isinstance(definition, SweepFigure):
             figure = sweep(study, definition, _read_scores(scores))
         elif isinstance(definition, RankFigure):
@@ -45,11 +54,32 @@ def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None
         else:
             figure = trajectories(study, definition)
         for output in outputs:
-            # No date in a PDF and no version in a PNG: the same data give the same file.
-            metadata: dict[str, object] = {"CreationDate": None} if output.suffix == ".pdf" else {"Software": None}
-            with replacing(output) as temporary:
-                figure.savefig(temporary, format=output.suffix.removeprefix("."), metadata=metadata)
+            _save(figure, output)
         plt.close(figure)
+
+
+def _save(figure: Figure, output: Path) -> None:
+    # No date in a PDF and no version in a PNG: the same data give the same file.
+    metadata: dict[str, object] = {"CreationDate": None} if output.suffix == ".pdf" else {"Software": None}
+    with replacing(output) as temporary:
+        figure.savefig(temporary, format=output.suffix.removeprefix("."), metadata=metadata)
+
+
+def _save_animation(frames: Iterator[Figure], outputs: Sequence[Path]) -> None:
+    """All pictures as an animated PNG or GIF; the last one in other formats."""
+    pictures: list[Image.Image] = []
+    for figure in frames:
+        figure.savefig(drawn := BytesIO(), format="png", dpi=ANIMATION_DPI)
+        pictures.append(Image.open(drawn).convert("RGB"))
+        plt.close(figure)
+    for output in outputs:
+        if output.suffix not in ANIMATED:
+            _save(figure, output)
+            continue
+        with replacing(output) as temporary:
+            first, *others = pictures
+            kind = output.suffix.removeprefix(".")
+            first.save(temporary, format=kind, save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
 
 
 def _read_scores(path: Path) -> pd.DataFrame:
