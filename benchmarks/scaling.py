@@ -160,7 +160,7 @@ def plot(table: Path, output: Path) -> None:
     """Draws the table: each filter a line, in the colours of the study's figures."""
     import matplotlib.pyplot as plt
     import seaborn as sns
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
     from masf.figures.look import PAGE_WIDTH, STYLE, Look, label_ends, lettered
     from masf.study import load_study
@@ -188,8 +188,8 @@ def plot(table: Path, output: Path) -> None:
                 )
             drawn.append(lines)
             ax.set(xscale="log", yscale="log", xlabel=axis_name)
-            ticks = sorted(rows.loc[rows["axis"] == axis, column].unique())
-            ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
+            ax.set_xticks(sorted(rows.loc[rows["axis"] == axis, column].unique()))
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             ax.xaxis.set_minor_locator(NullLocator())
             ax.yaxis.set_major_locator(LogLocator(subs=subs))
             ax.yaxis.set_major_formatter("{x:g}")
@@ -198,8 +198,8 @@ def plot(table: Path, output: Path) -> None:
             if ax.get_subplotspec().is_first_col():
                 ax.set_ylabel(score_name)
         figure.draw_without_rendering()  # panels have their sizes then
-        for ax, lines in zip(axes[:, -1], drawn[2::3], strict=True):
-            label_ends(ax, lines)
+        for ax, *row in zip(axes[:, -1], drawn[::3], drawn[1::3], drawn[2::3], strict=True):
+            label_ends(ax, {label: line for lines in row for label, line in lines.items()})
         output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(output, dpi=200, metadata={"Software": None})
 

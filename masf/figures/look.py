@@ -87,6 +87,8 @@ def label_ends(ax: Axes, lines: Mapping[str, Line2D], title: str | None = None) 
     Lines that end before the panel does, or are of another panel, are named without a leader to their end. The panel's scales,
     limits and height must be final.
     """
+    if not lines:
+        return
     figure = ax.figure
     ends = [_end(ax, line) for line in lines.values()]
     spacing = LABEL_SPACING / 72 / (ax.bbox.height / figure.dpi)

@@ -79,7 +79,7 @@ def _label(panels: list[Panel], axes: list[Axes], drawn: list[dict[str, Line2D]]
             label_ends(ax, lines, "time average")
         else:
             of_row, last = of_row | lines, ax
-    if last is not None and of_row:
+    if last is not None:
         label_ends(last, of_row)
 
 
