@@ -315,8 +315,9 @@ def write_tables(
         summary = summarise(study, name, scores)
         comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
         sizes, seeds = ", ".join(map(str, experiment.sizes)), len(study.seeds(experiment))
+        over_seeds = f"Mean ± standard deviation over {seeds} seeds, diverged runs left out"
         note = (
-            f"{experiment.title}. Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, diverged runs left out; "
+            f"{experiment.title}. {'One seed' if seeds == 1 else over_seeds}; "
             f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
         )
         marks = _meaning_of_marks(seeds)

@@ -221,6 +221,7 @@ def test_one_seed_has_no_standard_deviation(tmp_path: Path) -> None:
     write_tables(study, *gather(study), scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
     assert markdown(tmp_path / "tables" / "one_gap.md")["RMSE"].tolist() == ["**0.500**", "1.000", "10.000"]
     assert markdown(tmp_path / "tables" / "one_gap_paired.md")["RMSE"].tolist() == ["**0.500**", "+0.500", "+9.500"]
+    assert (tmp_path / "tables" / "one_gap.md").read_text(encoding="utf-8").startswith("One gap. One seed; 3 cycles")
     for name in ("one_gap", "one_gap_paired"):
         assert "With one seed there is no interval" in (tmp_path / "tables" / f"{name}.md").read_text(encoding="utf-8")
 
