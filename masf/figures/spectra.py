@@ -31,9 +31,11 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
     at = [slice((cell.spin_up_cycles + 1) * cell.settings.gap, None, cell.settings.gap) for cell in cells]
     truth = np.mean([energy(read_truth(results / c.path / "truth.nc").truth[s]) for c, s in zip(cells, at, strict=True)], axis=0)
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8), sharey=True, layout="constrained")
-    shells = np.arange(len(truth))
+    # Beyond the last shell that the model resolves all lines would fall to zero.
+    shells = np.flatnonzero(truth > RESOLVED * truth.max())
+    shells = shells[shells > 0]
     for ax, letter, title in zip(axes, "ab", ("ensemble mean", "members"), strict=True):
-        ax.loglog(shells[1:], truth[1:], color="k", lw=2.5, alpha=0.5, label="truth")
+        ax.loglog(shells, truth[shells], color="k", lw=2.5, alpha=0.5, label="truth")
         lettered(ax, letter, title)
         ax.set_xlabel("wavenumber $k$")
     for name in study.figure_filters(definition, definition.experiment):
@@ -44,9 +46,8 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
                 found.append([energy(data["mean"].values[analyses]), energy(data["member"].values[:, cell.spin_up_cycles :])])
         if found:
             for ax, spectrum in zip(axes, np.mean(found, axis=0), strict=True):
-                ax.plot(shells[1:], spectrum[1:], color=look.colours[label], dashes=look.pattern(label), label=label)
-    shown = shells[truth > RESOLVED * truth.max()]
-    axes[0].set(xlim=(1, shown.max()), ylim=(truth[shown[shown > 0]].min() / 5, 3 * truth.max()), ylabel="energy $E(k)$")
-    axes[1].set_xlim(1, shown.max())
+                ax.plot(shells, spectrum[shells], color=look.colours[label], dashes=look.pattern(label), label=label)
+    axes[0].set(xlim=(1, shells.max()), ylim=(truth[shells].min() / 5, 3 * truth.max()), ylabel="energy $E(k)$")
+    axes[1].set_xlim(1, shells.max())
     legend_below(figure, *axes[0].get_legend_handles_labels())
     return figure
