@@ -108,7 +108,7 @@ def cell(name: str, system_name: str, size: int, members: int, prior: Path, limi
     flow, gap = system_name == "kolmogorov", GAPS[system_name]
     system = make_system(system_name, {"size": size} if flow else {"dimension": size, "forcing": 8.0, "dt": 0.01})
     study, cls, stream = load_study(ROOT / "config" / "config.yaml"), filter_class(name), Stream(0, "benchmark")
-    # The situation of the study that is most like this one: sizes change no parameter but batches.
+    # The situation of the study that is most like this one; at a size that it lacks, batches are those of another.
     likeness = {"system": system_name, "gap": gap, "dimension": size}
     like_it = max(study.cells.values(), key=lambda c: sum(c.situation.get(k) == v for k, v in likeness.items()))
     parameters = cls.Parameters(**study.default_parameters(name, like_it))

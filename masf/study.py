@@ -1023,8 +1023,13 @@ def _parameter_faults(where: str, cls: type[Any], parameters: dict[str, Any], na
     weight_radius = getattr(chosen, "weight_radius", None)
     if weight_radius is not None and system.grid is None:
         yield f"{where}: weight_radius = {weight_radius}: {name!r} has no distances; set it to null"
-    if weight_radius == 0 and system.ring is None:
+    elif weight_radius is not None and system.ring is None and not tapered:
+        yield f"{where}: weight_radius = {weight_radius}: on the grid of {name!r} it needs localization_radius; set it to null"
+    elif weight_radius == 0 and system.ring is None:
         yield f"{where}: weight_radius = 0: on the grid of {name!r} it must be positive, or null"
+    block = getattr(chosen, "block", 1)
+    if tapered and system.grid is not None and any(length % block for length in system.grid):
+        yield f"{where}: block = {block}: does not divide the grid of {name!r}; set it to a divisor"
 
 
 def _point_faults(study: Study) -> Iterator[str]:

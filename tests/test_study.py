@@ -604,6 +604,19 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             id="weights of a mixture that see nothing of a grid",
         ),
         pytest.param(
+            lambda c: (
+                c.update(pinned={"masf_mc": {"localization_radius": None}})
+                or c["experiments"]["kolmogorov"].update(leave_out_filters=[])
+            ),
+            ["'masf_mc'", "weight_radius = ", "'kolmogorov'", "needs localization_radius"],
+            id="weights of a mixture that see a part of a grid, and kernels that see all",
+        ),
+        pytest.param(
+            lambda c: c.update(pinned={"letkf": {"block": 3}}),
+            ["'letkf'", "block = 3", "does not divide the grid of 'lorenz96'"],
+            id="blocks that do not fill a grid",
+        ),
+        pytest.param(
             lambda c: c["experiments"].update({"Lorenz-63": copy.deepcopy(c["experiments"]["lorenz63"])}),
             ["experiments.Lorenz-63", "^[a-z][a-z0-9_]*$"],
             id="name that no path should have",

@@ -78,7 +78,7 @@ class MixtureMASF(GaussianMASF):
         self.taper = None if taper is None else like(taper, setup.initial_mean)
         if p.weight_radius is not None:
             if setup.system.ring is None:
-                raise ValueError("weight_radius: this system's components have no distances; set it to null")
+                raise ValueError("weight_radius: it needs a ring, or a grid with localization_radius; set it to null")
             self.windows = ring_windows(setup.system.ring, p.weight_radius)
 
     def denoiser(self, process: ForwardProcess, state: Array) -> Denoiser:
