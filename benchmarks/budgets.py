@@ -15,7 +15,7 @@ import click
 from masf.cli.options import use_threads
 
 CONFIG = {"steps": 4, "inflation": 1.0}
-"""As in config/filters/masf.yaml."""
+"""As config/filters/masf.yaml had them when results/budgets.csv was made: without less perturbation."""
 
 
 @click.command(help=__doc__)

@@ -24,7 +24,7 @@ from masf.files import FileFault, replacing
 from masf.headline import Verdict, sentences, verdicts
 from masf.provenance import software
 from masf.registry import make_system
-from masf.scores import FLOW_SCORES, SCORES, SHOWN
+from masf.scores import SCORES, shown_scores
 from masf.study import Study
 
 CATEGORIES = ["filter", "system", "dimension", "parameters", "observed", "gap", "N"]
@@ -122,8 +122,7 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
     table = grouped[CATEGORIES[1:]].first().reset_index("filter").reset_index(drop=True)
     table["filter"] = [study.filters[str(name)].label for name in table["filter"]]
     table = table[CATEGORIES]
-    flow = {key: SCORES[key] for key in FLOW_SCORES if joined[key].notna().any()}
-    for column, name in {**{key: SCORES[key] for key in SHOWN}, **flow, "seconds_per_cycle": "seconds a cycle"}.items():
+    for column, name in {**{key: SCORES[key] for key in shown_scores(joined)}, "seconds_per_cycle": "seconds a cycle"}.items():
         table[name] = grouped[column].mean().to_numpy()
         if column == "rmse":
             table["±"] = grouped[column].std().to_numpy()

@@ -31,6 +31,11 @@ SHOWN = ["rmse", "rmse_analysis", "crps", "spread_skill"]
 MISSING = dict.fromkeys(SCORES, float("nan"))
 
 
+def shown_scores(rows: Any) -> list[str]:
+    """SHOWN, and those of FLOW_SCORES that a table of scores has of any run."""
+    return [*SHOWN, *(key for key in FLOW_SCORES if key in rows and rows[key].notna().any())]
+
+
 def score(data: Any, *, gap: int, spin_up_cycles: int, reference: Reference | None = None) -> dict[str, float]:
     """The scores of one estimate, spin-up left out; NaN if it diverged.
 

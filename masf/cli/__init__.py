@@ -51,9 +51,10 @@ def say(level: int) -> None:
 
 def _verbosity(flag: str, name: str, level: int, text: str) -> click.Option:
     def callback(_: click.Context, __: click.Parameter, value: bool) -> None:
-        if value:
-            say(level)
-        if value and level > logging.INFO:
+        if not value:
+            return
+        say(level)
+        if level > logging.INFO:
             from masf.progress import SILENT
 
             os.environ[SILENT] = "1"

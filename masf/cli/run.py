@@ -141,7 +141,7 @@ def run(
         estimates[label], trajectory = api.run(truth, name, parameters, prior=prior if found.needs_prior else None, device=device)
         seconds[label] = float(trajectory.wall_seconds[: trajectory.diverged_at].mean()) if trajectory.diverged_at != 0 else 0.0
     scores = api.score(estimates, spin_up_cycles=chosen["spin_up_cycles"])
-    shown = [key for key in (*SHOWN, *FLOW_SCORES) if key in SHOWN or key in next(iter(estimates.values()))]
+    shown = [*SHOWN, *(key for key in FLOW_SCORES if key in next(iter(estimates.values())))]
     rows = [
         [
             str(label),

@@ -115,16 +115,15 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     import pandas as pd
 
     from masf.files import FileFault
-    from masf.scores import FLOW_SCORES, SHOWN
+    from masf.scores import shown_scores
 
     try:
         rows = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise FileFault(path, f"cannot be read as Parquet ({error})", "run stage aggregate again") from error
-    shown = SHOWN if "rmse" in rows else ["seconds_per_cycle", "peak_memory_mib"]
+    shown = shown_scores(rows) if "rmse" in rows else ["seconds_per_cycle", "peak_memory_mib"]
     if "filter" not in rows or not set(shown) <= set(rows):
         raise FileFault(path, "is no table of masf's", "name a scores.parquet or costs.parquet")
-    shown = [*shown, *(key for key in FLOW_SCORES if key in rows and rows[key].notna().any())]
     keys = [
         key
         for key in map(str, rows)

@@ -59,8 +59,11 @@ class Run:
 
     def fields(self, steps: np.ndarray) -> dict[str, np.ndarray]:
         """Vorticity (time, n, n) at some steps: the truth's and that of each filter's mean, by what columns are called."""
-        states = {"truth": self.truth, **self.means}
-        return {title: flow.vorticity(x[steps].reshape(-1, *self.system.shape)) for title, x in states.items()}
+        return {title: self.vorticity(states, steps) for title, states in {"truth": self.truth, **self.means}.items()}
+
+    def vorticity(self, states: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """That of states (time, d) at some steps (steps, n, n)."""
+        return flow.vorticity(states[steps].reshape(-1, *self.system.shape))
 
 
 def vorticity(study: Study, definition: VorticityFigure) -> Figure:
@@ -82,7 +85,7 @@ def animation(study: Study, definition: AnimationFigure) -> Iterator[Figure]:
 
 def _limit(run: Run, steps: np.ndarray) -> float:
     """Where the colours end."""
-    return float(np.quantile(np.abs(run.fields(steps)["truth"]), LIMIT_QUANTILE))
+    return float(np.quantile(np.abs(run.vorticity(run.truth, steps)), LIMIT_QUANTILE))
 
 
 def _draw(run: Run, steps: np.ndarray, limit: float, most_columns: int, title: str | None = None) -> Figure:
