@@ -21,6 +21,11 @@ import psutil
 import pytest
 import yaml
 from browser import console
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.chrome.webdriver import WebDriver as Browser
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -245,7 +250,9 @@ def test_report_opens_in_a_browser_without_errors(category: str, results: Path, 
         assert done.returncode == 0, done.stdout
     browser.get(report.as_uri())
     entry = f"//span[normalize-space(text())='{category}']"
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.XPATH, entry))[0].click()
+    # The menu moves while it opens, and another entry may lie where this one is going.
+    moving = [NoSuchElementException, StaleElementReferenceException, ElementClickInterceptedException]
+    WebDriverWait(browser, PATIENCE, ignored_exceptions=moving).until(lambda b: b.find_element(By.XPATH, entry).click() or True)
     WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.XPATH, "//li | //table"))
     assert [line for line in console(browser) if line["level"] == "SEVERE"] == []
 
