@@ -12,11 +12,11 @@ import torch
 from masf.arrays import Stream
 from masf.filters import letkf
 from masf.filters.base import Filter, Setup
-from masf.filters.etkf import random_rotation, zero_sum_basis
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.localization import SMALLEST_WEIGHT, gaspari_cohn, torus_distances
 from masf.observations import Observation
 from masf.registry import filter_class, make_system
+from masf.rotation import random_rotation, zero_sum_basis
 
 KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
 REFERENCE = Path(__file__).parent / "data" / "dapper_analyses.npz"
@@ -100,6 +100,20 @@ def test_rotations_favour_no_direction(bonferroni):
     expected = (1 - 1 / n) ** 2 / (n - 1)
     square_errors = (squares.mean(axis=0) - expected) / (squares.std(axis=0, ddof=1) / np.sqrt(repeats))
     assert np.max(np.abs([errors, square_errors])) < bonferroni(2 * n * n)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("masf_gaussian", {}), ("masf_mc", {"weight_radius": None})])
+def test_rotation_of_masf_mixes_members_and_keeps_mean_and_covariance(name, parameters, problem):
+    problem = problem("mask", 8)
+    ensemble = problem.prior_draws(20, seed=1)
+    settings = {"perturbation": 0.3, "localization_radius": 2.0, **parameters}
+    plain, rotated = (
+        make_filter(name, problem.observation, Grid(1, 8), rotation=r, **settings).analyse(ensemble, problem.y)
+        for r in (False, True)
+    )
+    np.testing.assert_allclose(rotated.mean(axis=0), plain.mean(axis=0), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(np.cov(rotated.T), np.cov(plain.T), rtol=1e-9, atol=1e-11)
+    assert np.min(np.max(np.abs(rotated - plain), axis=1)) > 1e-3
 
 
 # --- the LETKF

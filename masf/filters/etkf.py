@@ -14,15 +14,14 @@ that keeps the mean and the covariance (Sakov and Oke 2008) breaks up the outlie
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import ClassVar
 
-import numpy as np
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, Stream, like
+from masf.arrays import Array
 from masf.filters.base import EnsembleParameters, Filter
+from masf.rotation import random_rotation
 
 
 class SquareRootParameters(EnsembleParameters):
@@ -59,24 +58,6 @@ def square_root_update(anomalies: Array, observed: Array, innovation: Array) -> 
         shrunk = s @ (vectors @ (shrinkage[..., None] * projected))
     increment = (weights[..., None, :] @ projected)[..., 0, :]
     return xp.astype(increment, anomalies.dtype), anomalies - xp.astype(shrunk, anomalies.dtype)
-
-
-@cache
-def zero_sum_basis(n: int) -> np.ndarray:
-    """Orthonormal columns (n, n - 1), each of sum 0: a reflection that takes the first unit vector to equal entries."""
-    v = np.full(n, -1 / math.sqrt(n))
-    v[0] += 1
-    return (np.eye(n) - 2 * np.outer(v, v) / (v @ v))[:, 1:]
-
-
-def random_rotation(n: int, x: Array, stream: Stream) -> Array:
-    """An orthogonal matrix (n, n) that keeps vectors of equal entries, uniform among these; with the namespace of ``x``."""
-    xp = array_namespace(x)
-    q, r = xp.linalg.qr(stream.normal((n - 1, n - 1), x))
-    # Signs from r make q uniform (Mezzadri 2007).
-    q = q * xp.sign(xp.linalg.diagonal(r))
-    basis = like(zero_sum_basis(n), x)
-    return basis @ q @ basis.mT + 1 / n
 
 
 class ETKF(Filter):

@@ -19,6 +19,7 @@ from masf.arrays import Array
 from masf.denoisers.gaussian import denoiser_taper, ensemble_denoiser
 from masf.filters.base import EnsembleParameters, Filter, FilterParameters, Setup, inflate
 from masf.process import ForwardProcess, make_basis
+from masf.rotation import rotate
 from masf.samplers import Denoiser, coupled, time_grid
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class CoupledParameters(EnsembleParameters):
         le=1,
         description="Share of the measurement's noise that perturbs members: 1 is a stochastic filter, 0 a square-root filter.",
     )
+    rotation: bool = Field(False, description="Rotate the analysis anomalies at random, keeping mean and covariance.")
 
 
 class NetworkParameters(EnsembleParameters):
@@ -103,7 +105,8 @@ class MASF(Filter):
 
     def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, state: Array) -> Array:
         """Analysis members (N, d) before inflation."""
-        return coupled(process, denoiser, y, state, self.times, self.stream, perturbation=self.parameters.perturbation)
+        members = coupled(process, denoiser, y, state, self.times, self.stream, perturbation=self.parameters.perturbation)
+        return rotate(members, self.stream) if self.parameters.rotation else members
 
     def denoiser(self, process: ForwardProcess, state: Array) -> Denoiser:
         """D for the forecast ensemble ``state`` (N, d): D_G alone, or the best network if that beats it."""
