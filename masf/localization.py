@@ -162,15 +162,16 @@ def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float,
         block: points of a block along each axis; it divides every length of the grid.
     """
     coarse = tuple(n // block for n in grid)
-    points, squares = math.prod(coarse), []
-    for n, place in zip(grid, places.T, strict=True):
-        steps = np.abs(np.arange((block - 1) / 2, n, block)[:, None] - place) % n
-        squares.append(np.minimum(steps, n - steps) ** 2)
-    found = []
+    points, found = math.prod(coarse), []
     chunk = max(1, DISTANCES_AT_ONCE // len(places))
     for start in range(0, points, chunk):
         coordinates = np.unravel_index(np.arange(start, min(start + chunk, points)), coarse)
-        distances = np.sqrt(sum(along[i] for along, i in zip(squares, coordinates, strict=True)))
+        squares: np.ndarray | float = 0.0
+        for n, place, coordinate in zip(grid, places.T, coordinates, strict=True):
+            rows, row = np.unique(coordinate, return_inverse=True)
+            steps = np.abs((rows * block + (block - 1) / 2)[:, None] - place) % n
+            squares = squares + (np.minimum(steps, n - steps) ** 2)[row]
+        distances = np.sqrt(squares)
         point, measurement = np.nonzero(distances < 2 * radius)
         weights = gaspari_cohn(distances[point, measurement], radius)
         kept = weights > SMALLEST_WEIGHT
