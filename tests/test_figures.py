@@ -81,6 +81,16 @@ def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: 
     assert {text.get_text() for text in ax.texts} == {"EnKF", "No assimilation"}
 
 
+def test_a_deviation_above_the_mean_does_not_stretch_a_logarithmic_axis(study: Study, scores: Path) -> None:
+    table = pd.read_parquet(scores)
+    enkf = table["filter"] == "enkf"
+    table.loc[enkf, "rmse"] = np.where(table.loc[enkf, "seed"] == 0, 0.1, 20.0)
+    figure = sweep(study, study.config.figures["sweep"], table)
+    low, _ = figure.axes[0].get_ylim()
+    plt.close(figure)
+    np.testing.assert_allclose(low, 0.09)
+
+
 def test_panels_of_a_sweep_may_show_different_scores_and_a_guide(study: Study, scores: Path) -> None:
     panel = {"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}
     panels = [panel, {**panel, "score": "crps", "guide": -0.5}]

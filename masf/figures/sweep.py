@@ -135,6 +135,10 @@ def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.margins(x=0.08)
     ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
+    positive = rows.loc[rows[score_name] > 0, score_name]
+    if score_name not in FLOW_SCORES and len(positive):
+        # A deviation above the mean would take a logarithmic axis down without end: it ends below the lowest score.
+        ax.set_ylim(bottom=0.9 * positive.min())
     if panel.guide is not None:
         _guide(ax, rows, column, score_name, panel.guide)
     return lines
