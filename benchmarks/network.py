@@ -3,7 +3,7 @@
     python benchmarks/network.py PRIOR.safetensors
 
 The prior is one for Lorenz-96. Prints the median processor time of a call, that for a state, and the median over rounds of eager
-over compiled time, called in turn; the first call of each shape compiles.
+over compiled time, called in turn; the first call of each shape compiles. On a CPU masf passes 2^15 components at a time at most.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from masf.cli.options import use_threads
 @click.command(help=__doc__)
 @click.argument("prior", type=click.Path(path_type=Path, exists=True))
 @click.option("--dimension", multiple=True, default=[40, 200], show_default=True)
-@click.option("--states", multiple=True, default=[100, 200, 500, 1000], show_default=True)
+@click.option("--states", multiple=True, default=[100, 200, 500], show_default=True)
 @click.option("--rounds", default=40, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 def main(prior: Path, dimension: tuple[int, ...], states: tuple[int, ...], rounds: int, threads: int) -> None:
@@ -33,10 +33,11 @@ def main(prior: Path, dimension: tuple[int, ...], states: tuple[int, ...], round
     from masf.registry import make_system
 
     network = load(prior, make_system("lorenz96", {"dimension": dimension[0]}), "cpu").network.eval()
-    compiled = torch.compile(network, dynamic=False)
     rows = []
     for d in dimension:
         for n in states:
+            torch.compiler.reset()  # or it gives up after eight shapes, and runs as it was
+            compiled = torch.compile(network, dynamic=False)
             features = torch.randn(n, network.first.in_channels, d)
             seconds: dict[str, list[float]] = {"eager": [], "compiled": []}
             with torch.no_grad():

@@ -166,7 +166,7 @@ def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float,
     chunk = max(1, DISTANCES_AT_ONCE // len(places))
     for start in range(0, points, chunk):
         coordinates = np.unravel_index(np.arange(start, min(start + chunk, points)), coarse)
-        squares: np.ndarray | float = 0.0
+        squares = np.zeros(())
         for n, place, coordinate in zip(grid, places.T, coordinates, strict=True):
             rows, row = np.unique(coordinate, return_inverse=True)
             steps = np.abs((rows * block + (block - 1) / 2)[:, None] - place) % n
