@@ -141,7 +141,11 @@ def test_show_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "gap 5, members 20",
             "truth (model_time 31,",
         ],
-        "enkf.nc": ["Estimate by filter enkf", '{"inflation": 1.04}', f"RMSE\t{scores['rmse']:.4g}, the first 3 cycles left out"],
+        "enkf.nc": [
+            "Estimate by filter enkf",
+            scores["filter_parameters"],
+            f"RMSE\t{scores['rmse']:.4g}, the first 3 cycles left out",
+        ],
         "scores.parquet": ["filter\t", "enkf\tlorenz96\t12\t", f"\t{scores['rmse']:.4g}\t"],
         str(prior): ["Pretrained prior: lorenz96", '"width": 4', "held-out loss", "steps 2"],
     }
