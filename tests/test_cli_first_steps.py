@@ -143,7 +143,7 @@ def test_show_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ],
         "enkf.nc": [
             "Estimate by filter enkf",
-            scores["filter_parameters"],
+            '{"inflation": 1.02}',
             f"RMSE\t{scores['rmse']:.4g}, the first 3 cycles left out",
         ],
         "scores.parquet": ["filter\t", "enkf\tlorenz96\t12\t", f"\t{scores['rmse']:.4g}\t"],
