@@ -32,7 +32,7 @@ def main(prior: Path, dimension: tuple[int, ...], states: tuple[int, ...], round
     from masf.prior import load
     from masf.registry import make_system
 
-    network = load(prior, make_system("lorenz96", {"dimension": dimension[0]}), "cpu").network.eval()
+    network = load(prior, make_system("lorenz96", {"dimension": dimension[0], "dt": 0.01, "forcing": 8.0}), "cpu").network.eval()
     rows = []
     for d in dimension:
         for n in states:
