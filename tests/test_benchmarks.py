@@ -8,23 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from masf.study import load_study
+from masf.study import make_study, read_yaml
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 ELSEWHERE = {"dapper_reference"}
 """Scripts for another environment, which import what is not installed here."""
 
 
-def read(path: Path) -> dict:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
 @pytest.mark.parametrize("name", ["figure4", "gap_sweep"])
 def test_studies_of_figure_4_measure_and_train_as_the_whole_study(name: str) -> None:
-    load_study(BENCHMARKS / f"{name}.yaml", BENCHMARKS.parent)
-    part, whole = read(BENCHMARKS / f"{name}.yaml"), read(BENCHMARKS.parent / "config" / "config.yaml")
+    part, whole = (read_yaml(BENCHMARKS.parent / path) for path in (f"benchmarks/{name}.yaml", "config/config.yaml"))
+    make_study(part, root=BENCHMARKS.parent)
     for key in ("seeds", "observations", "priors"):
         assert part[key].items() <= whole[key].items()
     for title, experiment in part["experiments"].items():

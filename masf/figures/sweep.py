@@ -140,14 +140,12 @@ def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look:
         # A deviation above the mean would take a logarithmic axis down without end: it ends below the lowest score.
         ax.set_ylim(bottom=0.9 * positive.min())
     if panel.guide is not None:
-        _guide(ax, rows, column, score_name, panel.guide)
+        _guide(ax, np.array(values, dtype=float), positive, panel.guide)
     return lines
 
 
-def _guide(ax: Axes, rows: pd.DataFrame, column: str, score_name: str, power: float) -> None:
-    """A grey line through the middle of the panel that follows a power of the axis."""
-    x = np.array(sorted(rows[column].unique()), dtype=float)
-    positive = rows.loc[rows[score_name] > 0, score_name]
+def _guide(ax: Axes, x: np.ndarray, positive: pd.Series, power: float) -> None:
+    """A grey line through the middle of a panel's positive scores that follows a power of the axis."""
     if len(positive):
         y = x**power * np.exp(np.mean(np.log(positive)) - power * np.mean(np.log(x)))
         ax.plot(x, y, color="0.8", lw=3, zorder=0, solid_capstyle="butt")

@@ -40,6 +40,12 @@ class LocalizedParameters(EnsembleParameters):
     )
 
 
+class RotatedParameters(EnsembleParameters):
+    """Parameters of filters that mix their members (masf.rotation), too."""
+
+    rotation: bool = Field(False, description="Rotate the analysis anomalies at random, keeping mean and covariance.")
+
+
 class RelaxedParameters(EnsembleParameters):
     """Parameters of filters that give back some of the forecast's spread, too."""
 

@@ -17,15 +17,10 @@ import math
 from typing import ClassVar
 
 from array_api_compat import array_namespace
-from pydantic import Field
 
 from masf.arrays import Array
-from masf.filters.base import EnsembleParameters, Filter
+from masf.filters.base import Filter, RotatedParameters
 from masf.rotation import random_rotation
-
-
-class SquareRootParameters(EnsembleParameters):
-    rotation: bool = Field(False, description="Rotate the analysis anomalies at random, keeping mean and covariance.")
 
 
 def square_root_update(anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
@@ -61,7 +56,7 @@ def square_root_update(anomalies: Array, observed: Array, innovation: Array) -> 
 
 
 class ETKF(Filter):
-    Parameters: ClassVar[type[SquareRootParameters]] = SquareRootParameters
+    Parameters: ClassVar[type[RotatedParameters]] = RotatedParameters
 
     def analyse(self, state: Array, y: Array) -> Array:
         xp = array_namespace(state)

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from masf.arrays import Array
 from masf.denoisers.gaussian import denoiser_taper, ensemble_denoiser
-from masf.filters.base import EnsembleParameters, Filter, FilterParameters, Setup, inflate
+from masf.filters.base import EnsembleParameters, Filter, FilterParameters, RotatedParameters, Setup, inflate
 from masf.process import ForwardProcess, make_basis
 from masf.rotation import rotate
 from masf.samplers import Denoiser, coupled, time_grid
@@ -31,7 +31,7 @@ SMALLEST_VALIDATED = 4
 """Smaller ensembles spare no members to validate a network: D_G serves alone."""
 
 
-class CoupledParameters(EnsembleParameters):
+class CoupledParameters(RotatedParameters):
     """Parameters of filters with the member-coupled sampler, too."""
 
     perturbation: float = Field(
@@ -40,7 +40,6 @@ class CoupledParameters(EnsembleParameters):
         le=1,
         description="Share of the measurement's noise that perturbs members: 1 is a stochastic filter, 0 a square-root filter.",
     )
-    rotation: bool = Field(False, description="Rotate the analysis anomalies at random, keeping mean and covariance.")
 
 
 class NetworkParameters(EnsembleParameters):
