@@ -3,10 +3,10 @@
     python benchmarks/bench.py --threads 2                       # all of it, to benchmarks/results/bench.csv
     python benchmarks/bench.py --only letkf --only forecast      # some
 
-Contestants run in processes of their own (benchmarks/contestants.py), in turn, round after round, so that what else the machine
-does falls on all alike. A row is a rival's seconds over ours, round by round: median and quartiles. Rivals are optional: DAPPER
-is looked for in .venv-dapper (make dapper), jax-cfd in .venv-jax (kolmogorov_vs_jax_cfd.py says how to install it). What is
-missing is said, and its rows are left out.
+Contestants run in processes of their own (benchmarks/bench_contestants.py), in turn, round after round, so that what else
+the machine does falls on all alike. A row is a rival's seconds over ours, round by round: median and quartiles. Rivals are
+optional: DAPPER is looked for in .venv-dapper (make dapper), jax-cfd in .venv-jax (jax_cfd.py says how to install it). What
+is missing is said, and its rows are left out.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-from contestants import LETKF_RADIUS
-from dag_resolution import resolve
+from bench_contestants import LETKF_RADIUS
+from bench_dag import resolve
 from machine import machine
 
 from masf.cli.options import THREAD_VARIABLES
@@ -40,7 +40,7 @@ MEMBERS = 100
 
 @dataclass(frozen=True)
 class Contestant:
-    """A process of contestants.py, and what the table calls it."""
+    """A process of bench_contestants.py, and what the table calls it."""
 
     name: str
     package: str
@@ -95,8 +95,8 @@ def matches(prior: Path) -> list[Match]:
 
 @contextmanager
 def running(contestant: Contestant, problem: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
-    """A server of contestants.py with this many threads."""
-    words = [str(PYTHONS[contestant.package]), str(Path(__file__).with_name("contestants.py"))]
+    """A server of bench_contestants.py with this many threads."""
+    words = [str(PYTHONS[contestant.package]), str(Path(__file__).with_name("bench_contestants.py"))]
     process = subprocess.Popen(  # noqa: S603
         [*words, contestant.package, contestant.task, str(problem)],
         stdin=subprocess.PIPE,
@@ -185,13 +185,13 @@ def row(name: str, case: str, rival: str, ours: np.ndarray, theirs: np.ndarray, 
 
 
 def kolmogorov(rounds: int, threads: int) -> list[dict[str, Any]]:
-    """Rows from kolmogorov_vs_jax_cfd.py."""
+    """Rows from jax_cfd.py."""
     if not JAX.exists():
-        click.echo("kolmogorov: jax-cfd is not installed in .venv-jax (see kolmogorov_vs_jax_cfd.py); left out", err=True)
+        click.echo("kolmogorov: jax-cfd is not installed in .venv-jax (see jax_cfd.py); left out", err=True)
         return []
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "speed.csv"
-        script = Path(__file__).with_name("kolmogorov_vs_jax_cfd.py")
+        script = Path(__file__).with_name("jax_cfd.py")
         words = [sys.executable, str(script), "speed", "--jax", str(JAX), "--rounds", str(rounds), "--cores", str(threads)]
         subprocess.run([*words, "--output", str(table)], check=True, stdout=sys.stderr)  # noqa: S603
         speed = pd.read_csv(table)

@@ -1,6 +1,6 @@
 """The table from which jobs' cost is predicted, masf/measured_costs.csv, from the results of a study.
 
-    snakemake --profile local --cores 1 --configfile benchmarks/cost_study.yaml
+    snakemake --profile local --cores 1 --configfile benchmarks/measured_costs.yaml
     python benchmarks/measured_costs.py results/costs/costs.parquet masf/measured_costs.csv
 
 `masf plan --measured` takes a table that this script made of the costs of another study, such as results/quick/costs.parquet, on

@@ -3,17 +3,85 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from masf.study import make_study, read_yaml
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-ELSEWHERE = {"dapper_reference"}
+ELSEWHERE = {"dapper_analyses"}
 """Scripts for another environment, which import what is not installed here."""
+README = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+MADE_BY = re.findall(r"^\| `(\w+\.csv)` \| `([\w/]+\.(?:py|yaml))` \|", README, flags=re.MULTILINE)
+"""Results, and the script or study that makes each, as the page says."""
+
+
+def test_each_result_has_one_generator_that_exists_and_whose_name_it_begins_with() -> None:
+    results = [result for result, _ in MADE_BY]
+    assert sorted(results) == sorted(path.name for path in (BENCHMARKS / "results").iterdir())
+    for result, generator in MADE_BY:
+        path = BENCHMARKS.parent / generator if "/" in generator else BENCHMARKS / generator
+        assert path.is_file(), result
+        assert re.fullmatch(rf"{path.stem}(_\w+)?\.csv", result), (result, generator)
+
+
+def test_each_script_and_study_is_on_the_page() -> None:
+    files = [path.name for path in BENCHMARKS.iterdir() if path.suffix in {".py", ".yaml"}]
+    assert [name for name in files if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize(
+    ("result", "study"), [(r, s) for r, s in MADE_BY if s.endswith(".yaml") and r == f"{Path(s).stem}.csv" and "/" not in s]
+)
+def test_a_result_has_the_filters_and_seeds_of_its_study(result: str, study: str) -> None:
+    content = read_yaml(BENCHMARKS / study)
+    rows = pd.read_csv(BENCHMARKS / "results" / result)
+    assert set(rows["filter"]) == set(content["filters"])
+    assert set(rows["seed"]) == set(content["seeds"]["test"])
+    assert rows["rmse"].isna().equals(rows["diverged"])
+    assert not rows.drop(columns=[c for c in rows if rows[c].dtype == float]).duplicated().any()
+
+
+def test_documents_have_the_tables_that_their_results_give(scripts):
+    tables = scripts("tables")
+    documents = [path for pattern in tables.DOCUMENTS for path in tables.ROOT.glob(pattern)]
+    found = {path: path.read_text(encoding="utf-8") for path in documents}
+    assert sum(len(tables.TABLE.findall(text)) for text in found.values()) > 20
+    for path, text in found.items():
+        assert text.count("<!-- table: ") == len(tables.TABLE.findall(text)), path
+        assert tables.filled(text) == text, f"{path}: python benchmarks/tables.py"
+    # A figure that is typed by hand is put right.
+    page = found[tables.ROOT / "docs" / "results" / "figure-3.md"]
+    assert tables.filled(page.replace("2.661", "1.661")) == page
+
+
+def test_tables_of_scores_count_diverged_runs_and_mark_the_best_of_the_others(scripts):
+    tables = scripts("tables")
+    rows = pd.DataFrame({
+        "filter": ["masf", "masf", "letkf", "letkf", "ensf", "ensf"], "gap": 5, "seed": [0, 1] * 3,
+        "rmse": [1.0, 2.0, 3.0, 4.5, 0.5, np.nan], "diverged": [False] * 5 + [True],
+    })  # fmt: skip
+    assert tables.sweep(rows, "gap").to_dict("list") == {
+        "filter": ["MASF", "EnSF", "LETKF"],
+        5: ["**1.500 ± 0.707**", "0.500 (1 of 2 diverged)", "3.750 ± 1.061"],
+    }
+    (point,) = tables.points_of(rows, ["gap"])
+    assert (point["rival"], point["difference"], point["lowest"]) == ("letkf", 2.25, "masf")
+
+
+def test_scores_are_kept_with_what_varies(scripts):
+    scores = pd.DataFrame({
+        "parameter_dt": 0.01, "parameter_dimension": [20.0, 40.0], "observation": "all", "gap": 5, "members": 10,
+        "filter": "enkf", "seed": 0, "rmse": [0.1, np.nan], "ssim": np.nan, "diverged": [False, True],
+    })  # fmt: skip
+    kept = scripts("record").recorded(scores)
+    assert list(kept) == ["dimension", "filter", "seed", "rmse", "diverged"]
+    assert kept["dimension"].tolist() == [20, 40]
 
 
 @pytest.mark.parametrize("name", ["figure4", "gap_sweep"])

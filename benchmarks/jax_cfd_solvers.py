@@ -1,6 +1,6 @@
-"""A solver of the Kolmogorov flow in a process of its own, for benchmarks/kolmogorov_vs_jax_cfd.py, which explains them.
+"""A solver of the Kolmogorov flow in a process of its own, for benchmarks/jax_cfd.py, which explains them.
 
-    python benchmarks/flow_solvers.py SOLVER INITIAL.npy CORES
+    python benchmarks/jax_cfd_solvers.py SOLVER INITIAL.npy CORES
 
 SOLVER is masf, finite_volume or spectral (the last two are jax-cfd's and need no masf). Velocities (B, 2, n, n) are laid out as
 ours, axes (component, y, x). Commands are lines on standard input, each answered by one line of JSON: ``step K`` takes K outer

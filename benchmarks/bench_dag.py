@@ -1,6 +1,6 @@
 """Seconds and peak memory in which Snakemake resolves the DAG of studies of many cells: a dry run, nothing computed.
 
-    python benchmarks/dag_resolution.py --cells 1000 --cells 10000
+    python benchmarks/bench_dag.py --cells 1000 --cells 10000
 
 A cell here is a truth and one filter's estimate of it, so two jobs; Lorenz-96 with ten dimensions, ten forcings and as many
 seeds as it takes. Runs `snakemake --dry-run --quiet` from the repository's root, and prints a row of CSV for each size.

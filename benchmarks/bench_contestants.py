@@ -1,6 +1,6 @@
 """One contestant of benchmarks/bench.py in a process of its own, with the packages of whatever Python runs it.
 
-    python benchmarks/contestants.py PACKAGE TASK INPUT.npz
+    python benchmarks/bench_contestants.py PACKAGE TASK INPUT.npz
 
 PACKAGE is masf or dapper. Each line on standard input runs the task, as often as fills a tenth of a second, and is answered by a
 line of JSON: wall and processor seconds of one run. INPUT.npz holds an ensemble (N, d), a measurement y (d,) with R = I, and

@@ -1,10 +1,10 @@
 """System kolmogorov beside jax-cfd: seconds and memory of an outer step, and the statistics of the flow.
 
     python -m venv jax && jax/bin/pip install jax jax-cfd
-    python benchmarks/kolmogorov_vs_jax_cfd.py speed --jax jax/bin/python
-    python benchmarks/kolmogorov_vs_jax_cfd.py statistics --jax jax/bin/python
+    python benchmarks/jax_cfd.py speed --jax jax/bin/python
+    python benchmarks/jax_cfd.py statistics --jax jax/bin/python
 
-Rivals (benchmarks/flow_solvers.py): jax-cfd's finite-volume solver, set up as public codes of score-based assimilation do, and
+Rivals (benchmarks/jax_cfd_solvers.py): jax-cfd's finite-volume solver, set up as public codes of score-based assimilation do, and
 its spectral solver. All take the same initial fields and steps of 0.2, in float32, each in a process of its own.
 
 ``speed`` times one outer step of 10 members, the solvers in turn, round after round, so that what else the machine does falls on
@@ -31,14 +31,14 @@ from masf import flow
 from masf.arrays import Stream
 from masf.systems.kolmogorov import SPIN_UP_STEPS, random_velocity
 
-SERVER = Path(__file__).with_name("flow_solvers.py")
+SERVER = Path(__file__).with_name("jax_cfd_solvers.py")
 SOLVERS = ("masf", "finite_volume", "spectral")
 SHELLS = range(1, 16)
 CORES = click.option("--cores", default=2, show_default=True, help="Processor cores of each solver; 1 where others use them too.")
 
 
 class Solver:
-    """A running server of flow_solvers.py."""
+    """A running server of jax_cfd_solvers.py."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process

@@ -1,6 +1,6 @@
 """Analyses by DAPPER (Raanes, Chen, Grudzien 2024), the reference of tests/test_square_root_filters.py.
 
-    python -m venv dapper && dapper/bin/pip install dapper && dapper/bin/python benchmarks/dapper_reference.py
+    python -m venv dapper && dapper/bin/pip install dapper && dapper/bin/python benchmarks/dapper_analyses.py
 
 Needs DAPPER 1.7 in an environment of its own, and nothing of this package. Writes forecast ensembles, measurements, settings and
 DAPPER's analyses to tests/data/dapper_analyses.npz: of `EnKF` with upd_a "Sqrt" (an ETKF), and of `LETKF` with the taper "GC" and
