@@ -229,3 +229,5 @@ def test_site_builds_without_a_dead_link(tmp_path: Path) -> None:
     assert 'id="masf.api.assimilate"' in pages["api.html"]
     assert "Half of the Gaspari-Cohn" in pages["modules.html"]
     assert "saved_members" in pages["configuration.html"]
+    assert "saved_members" in pages["keys.html"]
+    assert "localization_radius" in pages["keys.html"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import tomllib
@@ -16,7 +17,7 @@ from packaging.version import Version
 
 from masf import __version__
 from masf.cli import commands
-from masf.registry import filter_class, names
+from masf.registry import filter_class, names, system_class
 from masf.study import json_schemas
 
 ROOT = Path(__file__).parent.parent
@@ -133,8 +134,13 @@ def test_readme_links_lead_somewhere() -> None:
                 assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
 
 
-def test_config_readme_names_every_key() -> None:
-    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+def test_page_of_keys_names_every_key_and_says_what_it_means() -> None:
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    text = hooks.keys()
     keys = {
         key
         for schema in json_schemas().values()
@@ -142,8 +148,13 @@ def test_config_readme_names_every_key() -> None:
         for key in part.get("properties", {})
     }
     keys |= {key for name in names("filters") for key in filter_class(name).Parameters.model_fields}
+    keys |= {key for name in names("systems") for key in system_class(name).Parameters.model_fields}
     assert len(keys) > 60
-    assert sorted(key for key in keys if f"`{key}`" not in text) == []
+    assert sorted(key for key in keys if f"| `{key}` | " not in text) == []
+    assert [line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")] == []
+    assert {"seeds", "observations", "experiments", "priors", "tuning", "figures", "pinned", "filters"} <= {
+        key for key in keys if f"`{key}`" in (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    }
 
 
 def test_version_is_the_same_everywhere() -> None:
