@@ -65,6 +65,7 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/snakemake --lint --configfile config/quick.yaml
 
 clean: ## Remove the virtual environments; results stay

@@ -60,9 +60,10 @@ class Match:
 
 def train_small_prior(path: Path) -> None:
     """A prior with the network of config/config.yaml, hardly trained: that costs the filter the same."""
-    from masf.observations import ObservationSettings
-    from masf.prior import save, train
-    from masf.prior_settings import PriorSettings
+    from masf.diffusion.prior_settings import PriorSettings
+    from masf.files.trained_prior import save
+    from masf.observations.settings import ObservationSettings
+    from masf.stages.train_prior import train
 
     network = {"kind": "conv1d", "width": 24, "blocks": 3, "kernel": 5}
     settings = PriorSettings(gaps=[20], network=network, worlds=4, cycles=12, spin_up_cycles=4, rounds=1, steps=120)
@@ -130,7 +131,7 @@ def ask(process: subprocess.Popen[str]) -> dict[str, float]:
 def write_problem(path: Path, dimension: int, settings: dict[str, Any]) -> None:
     """A forecast ensemble on the attractor and a measurement of one more state like it."""
     from masf.arrays import Stream
-    from masf.registry import make_system
+    from masf.systems.registry import make_system
 
     system, stream = make_system("lorenz96", {"dimension": dimension, "forcing": 8.0, "dt": 0.01}), Stream(0, "benchmark")
     x = system.typical_state(stream) + 0.5 * stream.numpy.standard_normal((MEMBERS + 1, dimension))

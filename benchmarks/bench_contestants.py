@@ -31,8 +31,9 @@ def masf(task: str, ensemble: np.ndarray, y: np.ndarray, settings: dict) -> Run:
     """Ours: "forecast" by STEPS steps, or one analysis of a filter with the given parameters."""
     from masf.arrays import Stream, on_device
     from masf.filters.base import Setup
-    from masf.observations import Observation
-    from masf.registry import filter_class, make_system
+    from masf.filters.registry import filter_class
+    from masf.observations.operators import Observation
+    from masf.systems.registry import make_system
 
     d = ensemble.shape[1]
     system = make_system("lorenz96", {"dimension": d, "forcing": 8.0, "dt": 0.01})

@@ -44,11 +44,11 @@ def main(
     import numpy as np
     import pandas as pd
 
-    from masf.assimilation import run_filter
-    from masf.cell_settings import CellSettings
-    from masf.dataset import estimate
-    from masf.scores import score
-    from masf.simulation import simulate
+    from masf.files.cell import CellSettings
+    from masf.files.estimate import estimate
+    from masf.scores.run import score
+    from masf.stages.assimilate import run_filter
+    from masf.stages.simulate import simulate
 
     budgets = [("steps", n, CONFIG | {"steps": n}) for n in reverse_steps]
     budgets += [("finetune_steps", n, CONFIG | {"finetune_steps": n}) for n in finetune_steps]

@@ -31,15 +31,17 @@ def main(sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, 
     import torch
 
     from masf.arrays import Stream
-    from masf.cycle import peak_memory_mib
-    from masf.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
-    from masf.denoisers.training import fit
-    from masf.observations import ObservationSettings, make_observation
-    from masf.prior import make_network
-    from masf.process import ForwardProcess, make_basis
-    from masf.registry import make_system
-    from masf.samplers import coupled, time_grid
-    from masf.study import load_study
+    from masf.diffusion.bases import make_basis
+    from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
+    from masf.diffusion.denoisers.prior import make_network
+    from masf.diffusion.denoisers.training import fit
+    from masf.diffusion.process import ForwardProcess
+    from masf.diffusion.samplers import coupled, time_grid
+    from masf.observations.operators import make_observation
+    from masf.observations.settings import ObservationSettings
+    from masf.stages.cycle import peak_memory_mib
+    from masf.study.load import load_study
+    from masf.systems.registry import make_system
 
     settings = load_study(ROOT / "benchmarks" / "kolmogorov.yaml").config.priors["kolmogorov"]
     for size in sizes:

@@ -27,8 +27,8 @@ import click
 import numpy as np
 import pandas as pd
 
-from masf import flow
 from masf.arrays import Stream
+from masf.systems import flow
 from masf.systems.kolmogorov import SPIN_UP_STEPS, random_velocity
 
 SERVER = Path(__file__).with_name("jax_cfd_solvers.py")

@@ -32,7 +32,7 @@ def masf(n: int) -> Solver:
     import torch
 
     from masf.arrays import Stream
-    from masf.registry import make_system
+    from masf.systems.registry import make_system
 
     system, stream = make_system("kolmogorov", {"size": n}), Stream(0, "benchmark")
     return (

@@ -1,7 +1,7 @@
-"""The table from which jobs' cost is predicted, masf/measured_costs.csv, from the results of a study.
+"""The table from which jobs' cost is predicted, masf/study/measured_costs.csv, from the results of a study.
 
     snakemake --profile local --cores 1 --configfile benchmarks/measured_costs.yaml
-    python benchmarks/measured_costs.py results/costs/costs.parquet masf/measured_costs.csv
+    python benchmarks/measured_costs.py results/costs/costs.parquet masf/study/measured_costs.csv
 
 `masf plan --measured` takes a table that this script made of the costs of another study, such as results/quick/costs.parquet, on
 your own machine. Seconds are of processor time where nothing was computed on a GPU: other work on the machine does not count.
@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from masf.costs import COLUMNS
-from masf.registry import make_system
+from masf.study.costs import COLUMNS
+from masf.systems.registry import make_system
 
 
 @click.command(help=__doc__)

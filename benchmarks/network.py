@@ -29,8 +29,8 @@ def main(prior: Path, dimension: tuple[int, ...], states: tuple[int, ...], round
     import pandas as pd
     import torch
 
-    from masf.prior import load
-    from masf.registry import make_system
+    from masf.files.trained_prior import load
+    from masf.systems.registry import make_system
 
     network = load(prior, make_system("lorenz96", {"dimension": dimension[0], "dt": 0.01, "forcing": 8.0}), "cpu").network.eval()
     rows = []

@@ -19,10 +19,10 @@ import click
 import numpy as np
 import pandas as pd
 
-from masf.assimilation import run_filter
-from masf.cell_settings import CellSettings
-from masf.metrics import rmse_over_components
-from masf.simulation import simulate
+from masf.files.cell import CellSettings
+from masf.scores.metrics import rmse_over_components
+from masf.stages.assimilate import run_filter
+from masf.stages.simulate import simulate
 
 BLOCKS = 10
 """Blocks of cycles in each run: long ones, so that their means are nearly independent."""

@@ -30,7 +30,7 @@ from machine import machine
 from masf.cli.options import THREAD_VARIABLES
 
 if TYPE_CHECKING:
-    from masf.prior_settings import PriorSettings
+    from masf.diffusion.prior_settings import PriorSettings
     from masf.systems.base import System
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,11 +99,13 @@ def cell(name: str, system_name: str, size: int, members: int, prior: Path, limi
     import numpy as np
 
     from masf.arrays import Stream, on_device
-    from masf.cycle import peak_memory_mib
     from masf.filters.base import Setup
-    from masf.observations import ObservationSettings, make_observation
-    from masf.registry import filter_class, make_system
-    from masf.study import load_study
+    from masf.filters.registry import filter_class
+    from masf.observations.operators import make_observation
+    from masf.observations.settings import ObservationSettings
+    from masf.stages.cycle import peak_memory_mib
+    from masf.study.load import load_study
+    from masf.systems.registry import make_system
 
     flow, gap = system_name == "kolmogorov", GAPS[system_name]
     system = make_system(system_name, {"size": size} if flow else {"dimension": size, "forcing": 8.0, "dt": 0.01})
@@ -141,8 +143,10 @@ def save_untrained(path: Path, settings: PriorSettings, system: System) -> None:
     """A prior of the flow with a network as it starts, which costs a filter what a trained one does."""
     import numpy as np
 
-    from masf.denoisers.learned import Climate
-    from masf.prior import FORMAT, Prior, make_network, save
+    from masf.diffusion.denoisers.learned import Climate
+    from masf.diffusion.denoisers.prior import Prior, make_network
+    from masf.files.trained_prior import save
+    from masf.stages.train_prior import FORMAT
 
     metadata = {
         "format": FORMAT,
@@ -162,8 +166,8 @@ def plot(table: Path, output: Path) -> None:
     import seaborn as sns
     from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-    from masf.figures.look import PAGE_WIDTH, STYLE, Look, label_ends, lettered
-    from masf.study import load_study
+    from masf.report.figures.look import PAGE_WIDTH, STYLE, Look, label_ends, lettered
+    from masf.study.load import load_study
 
     study, rows = load_study(ROOT / "config" / "config.yaml"), pd.read_csv(table)
     look = Look.of(study)

@@ -18,24 +18,28 @@ import pandas as pd
 import xarray as xr
 from platformdirs import user_cache_path
 
-from masf import __version__, defaults
+from masf import __version__
 from masf.arrays import Stream, resolve_device
-from masf.assimilation import run_filter
-from masf.cell_settings import CellSettings
-from masf.cycle import Trajectory
-from masf.dataset import SCORED, Truth, estimate, truth_dataset, truth_of
-from masf.exactness import NEEDED, Analyses, Reference
-from masf.files import sha256
+from masf.atomic import sha256
+from masf.diffusion.prior_settings import PriorSettings
+from masf.files.cell import CellSettings
+from masf.files.estimate import SCORED, estimate
+from masf.files.provenance import assimilate_version, simulate_version, train_prior_version
+from masf.files.trajectory import Trajectory
+from masf.files.truth import Truth, truth_dataset, truth_of
 from masf.filters.base import Filter, FilterParameters
-from masf.observations import Observation, ObservationSettings
-from masf.observations import make_observation as build_observation
-from masf.prior_settings import PriorSettings
-from masf.provenance import assimilate_version, simulate_version, train_prior_version
-from masf.registry import filter_class, names, system_class
-from masf.scores import SCORES
-from masf.scores import score as score_of
-from masf.simulation import simulate as draw
+from masf.filters.registry import filter_class
+from masf.observations.operators import Observation
+from masf.observations.operators import make_observation as build_observation
+from masf.observations.settings import ObservationSettings
+from masf.scores.exactness import NEEDED, Analyses, Reference
+from masf.scores.run import SCORES
+from masf.scores.run import score as score_of
+from masf.stages.assimilate import run_filter
+from masf.stages.simulate import simulate as draw
+from masf.study import defaults
 from masf.systems.base import System, SystemParameters
+from masf.systems.registry import system_class, system_names
 
 __all__ = [
     "Filter", "FilterParameters", "Observation", "Stream", "System", "SystemParameters", "assimilate", "make_observation",
@@ -194,7 +198,7 @@ def run(
     """As ``assimilate``; with it the trajectory, which has the seconds of each cycle."""
     cell, known = _cell(problem)
     own = None if system is None or _is_ours(system) else system
-    if own is None and cell.settings.system not in names("systems"):
+    if own is None and cell.settings.system not in system_names():
         raise ValueError(f"system {cell.settings.system!r} is none of masf's: pass it to assimilate, as system=...")
     built = None if own is None else (own, _observation(cell.settings, own))
     prior = None if prior is None else Path(prior)
@@ -306,7 +310,8 @@ def train_prior(
             log.info("takes the prior trained before: %s", path)
             return path
     log.info("trains a small prior for %s, gap %s: about half a minute", system, ", ".join(map(str, training.gaps)))
-    from masf.prior import save, train
+    from masf.files.trained_prior import save
+    from masf.stages.train_prior import train
 
     torch_device = resolve_device(device, needs_torch=True)
     assert torch_device is not None

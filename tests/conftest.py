@@ -17,9 +17,10 @@ from debian import CannotRun
 from selenium.webdriver.remote.webdriver import WebDriver
 from synthetic import flow_study, small_study, write_results
 
-from masf.observations import Observation, Pooling
-from masf.process import ForwardProcess, make_basis
-from masf.study import Study
+from masf.diffusion.bases import make_basis
+from masf.diffusion.process import ForwardProcess
+from masf.observations.operators import Observation, Pooling
+from masf.study.study import Study
 
 FIRST = ("test_slurm", "test_workflow", "test_faults", "test_adding_a_filter", "test_score_filters")
 """Files that take longest. Where files run side by side, the short ones then fill the time that is left."""

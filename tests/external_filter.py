@@ -7,7 +7,7 @@ import sys
 import netCDF4
 import numpy as np
 
-from masf.registry import make_system
+from masf.systems.registry import make_system
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--fail", action="store_true")

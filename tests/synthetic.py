@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from masf.cycle import Trajectory
-from masf.dataset import write_cost, write_estimate, write_truth
-from masf.registry import make_system
-from masf.simulation import simulate
-from masf.study import Study, make_study
-from masf.tables import tuned_in
-from masf.tuned import in_force
+from masf.files.cost import write_cost
+from masf.files.estimate import write_estimate
+from masf.files.trajectory import Trajectory
+from masf.files.truth import write_truth
+from masf.report.rows import tuned_in
+from masf.stages.simulate import simulate
+from masf.study.load import make_study
+from masf.study.parameters import in_force
+from masf.study.study import Study
+from masf.systems.registry import make_system
 
 ROOT = Path(__file__).parent.parent
 SPIN_UP_ERROR = 100.0

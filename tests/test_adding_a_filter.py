@@ -110,9 +110,9 @@ LABELLED = """
 import json
 from pathlib import Path
 import pandas as pd
-from masf.figures import sweep
-from masf.figures.look import Look
-from masf.study import load_study
+from masf.report.figures.sweep import sweep
+from masf.report.figures.look import Look
+from masf.study.load import load_study
 
 study = load_study(Path("results/mine/study.json"))
 (ax,) = sweep(study, study.config.figures["gaps"], pd.read_parquet("results/mine/scores.parquet")).axes

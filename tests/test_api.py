@@ -16,9 +16,9 @@ import xarray as xr
 import masf
 from masf import api
 from masf.cli import commands
-from masf.observations import Pooling
-from masf.simulation import build
-from masf.study import ConfigFault
+from masf.files.cell import build
+from masf.observations.operators import Pooling
+from masf.study.messages import ConfigFault
 
 CYCLES = 6
 
@@ -147,7 +147,7 @@ def test_prior_is_trained_once_and_kept(truth: xr.Dataset, tmp_path: Path, monke
     path = masf.train_prior(truth, settings=short, device="cpu")
     assert tmp_path in path.parents
     content = path.read_bytes()
-    monkeypatch.setattr("masf.prior.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("masf.stages.train_prior.train", lambda *_, **__: pytest.fail("trained again"))
     assert masf.train_prior(truth, settings=short, device="cpu") == path
     estimate = masf.assimilate(truth, "masf", prior=path, device="cpu")
     assert {"diagnostic_loss_prior", "diagnostic_network_used"} <= set(estimate.data_vars)
@@ -172,7 +172,7 @@ def test_unfit_filter_is_refused(
     name: str, parameters: dict[str, Any], said: str, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("masf.commands._PROJECT", tmp_path)
+    monkeypatch.setattr("masf.programs._PROJECT", tmp_path)
     with pytest.raises((ValueError, ConfigFault), match=said):
         masf.assimilate(truth, name, parameters)
 

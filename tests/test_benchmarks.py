@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from masf.study import make_study, read_yaml
+from masf.study.load import make_study, read_yaml
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 ELSEWHERE = {"dapper_analyses"}

@@ -19,11 +19,13 @@ import yaml
 
 from masf.cli import main
 from masf.cli.options import THREAD_VARIABLES
-from masf.dataset import CellSettings, Truth, read_cost, read_estimate, read_truth, write_truth
+from masf.files.cell import CellSettings, build
+from masf.files.cost import read_cost
+from masf.files.estimate import read_estimate
+from masf.files.truth import Truth, read_truth, write_truth
 from masf.filters.base import Filter
-from masf.registry import make_system
-from masf.simulation import build
-from masf.study import json_schemas, load_study
+from masf.study.load import json_schemas, load_study
+from masf.systems.registry import make_system
 
 ROOT = Path(__file__).parent.parent
 SYSTEM = {"system": "lorenz63", "parameters": {"dt": 0.01}, "observation": {"operator": "identity", "noise": 1.0}}

@@ -19,9 +19,10 @@ from click.testing import CliRunner, Result
 import masf
 from masf.cli import SECTIONS, commands
 from masf.cli.options import THREAD_VARIABLES
+from masf.filters.registry import filter_names
 from masf.progress import SILENT
-from masf.registry import names
-from masf.study import load_study
+from masf.study.load import load_study
+from masf.systems.registry import system_names
 
 ROOT = Path(__file__).parent.parent
 CELL = "--system lorenz96 --parameters dimension=12 --observation every_second --gap 5 --cycles 6 --members 20 --seed 3 --quiet"
@@ -102,7 +103,7 @@ def test_progress_is_shown_in_a_terminal_unless_quiet_is_asked_for(
 @pytest.mark.parametrize("gap", [20, 50])
 def test_filters_have_the_parameters_that_a_study_gives_them(gap: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    from masf.defaults import filter_in_cell
+    from masf.study.defaults import filter_in_cell
 
     study = load_study(Path("config/quick.yaml"))
     cell = next(c for c in study.cells.values() if c.observation_name == "every_second" and c.settings.gap == gap)
@@ -110,7 +111,7 @@ def test_filters_have_the_parameters_that_a_study_gives_them(gap: int, monkeypat
         assert filter_in_cell(name, cell.settings, {}, has_prior=True).parameters == study.default_parameters(name, cell)
 
 
-@pytest.mark.parametrize("system", names("systems"))
+@pytest.mark.parametrize("system", system_names())
 def test_run_has_defaults_for_each_system(system: str) -> None:
     done = call(f"run --system {system} --filter free_run --cycles 2 --gap 1 --quiet")
     assert done.exit_code == 0, done.output
@@ -188,8 +189,8 @@ def test_lists_have_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(len(line.split("\t")) >= 2 for line in done.stdout.splitlines())
         return [line.split("\t")[0] for line in done.stdout.splitlines()]
 
-    assert first("systems") == names("systems")
-    assert first("filters")[: len(names("filters"))] == names("filters")
+    assert first("systems") == system_names()
+    assert first("filters")[: len(filter_names())] == filter_names()
     assert "dapper_letkf" in first("filters")
     assert first("experiments --config config/quick.yaml") == list(load_study(Path("config/quick.yaml")).config.experiments)
     assert {"inflation", "localization_radius"} <= set(first("filters letkf"))

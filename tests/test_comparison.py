@@ -9,7 +9,17 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from masf.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHABLE, ONE_SEED, WORSE, compare, paired_interval
+from masf.scores.comparison import (
+    BEST,
+    COMPARED,
+    CONFIDENCE,
+    DIVERGED,
+    INDISTINGUISHABLE,
+    ONE_SEED,
+    WORSE,
+    compare,
+    paired_interval,
+)
 
 SEEDS = np.array([1.0, 2.0, 4.0])
 """What all filters have in common on three seeds: far more than what they differ by."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from masf.costs import (
+from masf.filters.registry import filter_names
+from masf.study.cells import Cell
+from masf.study.costs import (
     START_SECONDS,
     Measured,
     Request,
@@ -20,9 +22,10 @@ from masf.costs import (
     train_prior_request,
     tune_request,
 )
-from masf.plan import expected, parse, report
-from masf.registry import names
-from masf.study import Cell, ConfigFault, Study, make_study
+from masf.study.load import make_study
+from masf.study.messages import ConfigFault
+from masf.study.plan import expected, parse, report
+from masf.study.study import Study
 
 ROOT = Path(__file__).parent.parent
 FILTERS = ["masf", "enkf", "particle", "free_run"]
@@ -115,7 +118,7 @@ def test_measured_cell_is_expected_to_take_what_it_took_and_gaps_cost_their_step
 
 def test_shipped_measurements_cover_the_filters_and_the_plan_says_what_it_lacks() -> None:
     shipped = Measured.read()
-    assert {run.filter for run in shipped.runs} <= set(names("filters"))
+    assert {run.filter for run in shipped.runs} <= set(filter_names())
     assert all(shipped.knows(name) for name in FILTERS)
     assert all(run.seconds_per_cycle > 0 and run.peak_memory_mib > 50 for run in shipped.runs)
 

@@ -8,10 +8,12 @@ import scipy.stats
 import torch
 
 from masf.arrays import Stream
-from masf.cycle import Trajectory, assimilate
+from masf.files.trajectory import Trajectory
 from masf.filters.base import Filter, Setup
-from masf.observations import Observation
-from masf.registry import filter_class, make_system
+from masf.filters.registry import filter_class
+from masf.observations.operators import Observation
+from masf.stages.cycle import assimilate
+from masf.systems.registry import make_system
 
 D, GAP, CYCLES, MEMBERS = 4, 3, 5, 6
 FATAL = 2

@@ -15,13 +15,13 @@ import yaml
 from packaging.requirements import Requirement
 from test_workflow import Project
 
-from masf.assimilation import run_filter
-from masf.cell_settings import CellSettings
-from masf.cycle import Trajectory
-from masf.external import CommandFault
-from masf.localization import gaspari_cohn
-from masf.registry import make_system
-from masf.simulation import build, simulate
+from masf.ensembles.localization import gaspari_cohn
+from masf.files.cell import CellSettings, build
+from masf.files.trajectory import Trajectory
+from masf.stages.assimilate import run_filter
+from masf.stages.external import CommandFault
+from masf.stages.simulate import simulate
+from masf.systems.registry import make_system
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = ROOT / ".venv-dapper"

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from masf import flow
-from masf.assimilation import run_filter
-from masf.cell_settings import CellSettings
-from masf.dataset import Truth, estimate, read_cost, read_estimate, read_truth, write_cost, write_estimate, write_truth
-from masf.files import FileFault, replacing
-from masf.metrics import critical_success_index, structural_similarity
-from masf.registry import make_system
-from masf.simulation import simulate
+from masf.atomic import FileFault, replacing
+from masf.files.cell import CellSettings
+from masf.files.cost import read_cost, write_cost
+from masf.files.estimate import estimate, read_estimate, write_estimate
+from masf.files.truth import Truth, read_truth, write_truth
+from masf.scores.fields import critical_success_index, structural_similarity
+from masf.stages.assimilate import run_filter
+from masf.stages.simulate import simulate
+from masf.systems import flow
 from masf.systems.base import System
+from masf.systems.registry import make_system
 
 SETTINGS = CellSettings(
     system="lorenz96",

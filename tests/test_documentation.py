@@ -20,7 +20,8 @@ from markdown_it import MarkdownIt
 from pydantic import TypeAdapter
 
 from masf.cli import commands
-from masf.study import FilterDefinition, StudyConfig
+from masf.study.config import StudyConfig
+from masf.study.filter_files import FilterDefinition
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from masf.exactness import EXACTNESS, Analyses, Reference
+from masf.scores.exactness import EXACTNESS, Analyses, Reference
 
 CYCLES, D, SAVED = 40, 3, 50
 COVARIANCE = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 0.5]])

@@ -13,16 +13,16 @@ import netCDF4
 import numpy as np
 import pytest
 
-from masf.assimilation import run_filter
-from masf.cell_settings import CellSettings
 from masf.cli import main
 from masf.cli.options import THREAD_VARIABLES
-from masf.commands import located
-from masf.dataset import Truth, write_truth
-from masf.external import CommandFault, own_seed, read_estimate, write_problem
+from masf.files.cell import CellSettings, build
+from masf.files.provenance import assimilate_version
+from masf.files.truth import Truth, write_truth
 from masf.filters.base import Setup
-from masf.provenance import assimilate_version
-from masf.simulation import build, simulate
+from masf.programs import located
+from masf.stages.assimilate import run_filter
+from masf.stages.external import CommandFault, own_seed, read_estimate, write_problem
+from masf.stages.simulate import simulate
 
 GAP, CYCLES = 3, 4
 CELL = CellSettings("lorenz63", {"dt": 0.01}, {"operator": "identity", "noise": 1.0}, GAP, CYCLES, 6, 1.0, 5)
@@ -130,7 +130,7 @@ def test_estimate_that_is_not_finite_or_lost_its_spread_has_diverged(
         spoil(vars(estimate))
         return estimate
 
-    monkeypatch.setattr("masf.external.read_estimate", read_spoilt)
+    monkeypatch.setattr("masf.stages.external.read_estimate", read_spoilt)
     assert run_filter("theirs", {}, truth, command=good_command)[0].diverged_at == cycle
 
 

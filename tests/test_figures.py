@@ -14,26 +14,23 @@ from matplotlib.colors import to_rgba_array
 from PIL import Image
 from synthetic import error_of, flow_study, small_study, write_results
 
-from masf import flow
-from masf.dataset import read_truth
-from masf.figures import animation, draw, rank_histograms, spectra, sweep, trajectories, vorticity
-from masf.figures.look import Look, readable, spread
-from masf.files import FileFault
-from masf.palette import OTHER_COLOURS, looks
-from masf.study import (
-    AnimationFigure,
-    ConfigFault,
-    FilterDefinition,
-    FilterLook,
-    RankFigure,
-    SpectraFigure,
-    Study,
-    SweepFigure,
-    TrajectoryFigure,
-    VorticityFigure,
-    read_yaml,
-)
-from masf.tables import gather
+from masf.atomic import FileFault
+from masf.files.truth import read_truth
+from masf.report.figures.look import Look, readable, spread
+from masf.report.figures.ranks import rank_histograms
+from masf.report.figures.spectra import spectra
+from masf.report.figures.sweep import sweep
+from masf.report.figures.trajectories import trajectories
+from masf.report.figures.vorticity import animation, vorticity
+from masf.report.palette import OTHER_COLOURS, looks
+from masf.stages.aggregate import gather
+from masf.stages.plot import draw
+from masf.study.figures import AnimationFigure, RankFigure, SpectraFigure, SweepFigure, TrajectoryFigure, VorticityFigure
+from masf.study.filter_files import FilterDefinition, FilterLook
+from masf.study.load import read_yaml
+from masf.study.messages import ConfigFault
+from masf.study.study import Study
+from masf.systems import flow
 
 GAP_SWEEP = {
     "title": "Gaps", "system": "lorenz63", "parameters": {"dt": 0.01}, "observations": ["every_one"], "gaps": [2, 3],

@@ -10,13 +10,16 @@ import scipy.stats
 import torch
 
 from masf.arrays import Stream
-from masf.filters.base import Filter, Setup, ensemble_needs_members, inflate, initial_draws, perturbed_innovations
+from masf.ensembles.inflation import inflate
+from masf.ensembles.innovations import perturbed_innovations
+from masf.filters.base import Filter, Setup, ensemble_needs_members, initial_draws
 from masf.filters.enkf import enkf_increments
 from masf.filters.enkf_localized import localized_increments
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.particle import systematic_resampling
-from masf.observations import Observation
-from masf.registry import filter_class, make_system, names
+from masf.filters.registry import filter_class, filter_names
+from masf.observations.operators import Observation
+from masf.systems.registry import make_system
 
 KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
 NETWORKS = {"masf", "masf_fresh", "masf_guided"}
@@ -221,7 +224,7 @@ OTHERS = {"ensf", "masf_mc", "sf", "ssls"}
 
 
 def test_every_filter_is_held_against_the_kalman_filter_or_known_to_differ():
-    assert {name for name, _ in CONSISTENT} | INCONSISTENT | OTHERS == set(names("filters"))
+    assert {name for name, _ in CONSISTENT} | INCONSISTENT | OTHERS == set(filter_names())
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
@@ -389,7 +392,7 @@ SMALL = {name: {"network": False} for name in NETWORKS} | {
 }
 
 
-@pytest.mark.parametrize("name", [n for n in names("filters") if n != "kalman"])
+@pytest.mark.parametrize("name", [n for n in filter_names() if n != "kalman"])
 def test_filters_run_on_torch_tensors(name, problem):
     problem, cls = problem("mask", 4), filter_class(name)
     parameters = SMALL.get(name, {})

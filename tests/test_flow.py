@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from masf import flow
+from masf.systems import flow
 
 N = 16
 

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from masf import flow
 from masf.arrays import Stream
-from masf.assimilation import run_filter
-from masf.cell_settings import CellSettings
-from masf.denoisers.networks import UNet2d
-from masf.files import FileFault
+from masf.atomic import FileFault
+from masf.diffusion.denoisers.networks import UNet2d
+from masf.diffusion.prior_settings import NetworkSettings, PriorSettings
+from masf.ensembles.localization import taper_matrix
+from masf.files.cell import CellSettings, build
+from masf.files.trained_prior import load, save
 from masf.filters.base import Setup
 from masf.filters.enkf_localized import LocalizedEnKF, localized_increments
-from masf.localization import taper_matrix
-from masf.observations import ObservationSettings
-from masf.prior import load, save, train
-from masf.prior_settings import NetworkSettings, PriorSettings
-from masf.registry import filter_class, make_system
-from masf.simulation import build, simulate
+from masf.filters.registry import filter_class
+from masf.observations.settings import ObservationSettings
+from masf.stages.assimilate import run_filter
+from masf.stages.simulate import simulate
+from masf.stages.train_prior import train
+from masf.systems import flow
+from masf.systems.registry import make_system
 
 FLOW = {"size": 16}
 GRID = {"operator": "grid", "stride": 4, "noise": 0.1}
@@ -85,7 +87,7 @@ def test_initial_perturbations_are_velocities_of_the_model_with_unit_variance():
 
 @pytest.mark.parametrize("chunk", [2**24, 500])
 def test_localised_enkf_by_measurements_is_the_tapered_covariance_for_masks(chunk, monkeypatch):
-    monkeypatch.setattr("masf.localization.SMALLEST_WEIGHT", 0.0)
+    monkeypatch.setattr("masf.ensembles.localization.SMALLEST_WEIGHT", 0.0)
     monkeypatch.setattr("masf.filters.enkf_localized.NUMBERS_AT_ONCE", chunk)
     system, observation = build(cell())
     members = system.perturbations(10, np.empty(0), Stream(1, "test"))

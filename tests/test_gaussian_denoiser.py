@@ -7,16 +7,12 @@ import pytest
 import torch
 
 from masf.arrays import Stream
-from masf.denoisers.gaussian import (
-    DenseDenoiser,
-    DiagonalDenoiser,
-    EnsembleDenoiser,
-    GaussianDenoiser,
-    ensemble_denoiser,
-)
-from masf.localization import MAX_DENSE_DIMENSION
-from masf.observations import Observation
-from masf.process import ForwardProcess, make_basis
+from masf.diffusion.bases import make_basis
+from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser, EnsembleDenoiser, GaussianDenoiser
+from masf.diffusion.denoisers.select import ensemble_denoiser
+from masf.diffusion.process import ForwardProcess
+from masf.ensembles.localization import MAX_DENSE_DIMENSION
+from masf.observations.operators import Observation
 
 KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square"]
 D = 6

@@ -9,11 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from masf import flow
 from masf.arrays import Stream
-from masf.registry import make_system
+from masf.systems import flow
 from masf.systems.base import System
 from masf.systems.kolmogorov import random_velocity
+from masf.systems.registry import make_system
 
 N = 32
 

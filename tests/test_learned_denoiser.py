@@ -13,17 +13,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from masf.arrays import Stream
-from masf.denoisers.gaussian import DenseDenoiser, ensemble_denoiser
-from masf.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser, feature_count
-from masf.denoisers.networks import MLP, CircularConvNet
-from masf.denoisers.training import fit, loss, zero_loss
-from masf.files import FileFault
+from masf.atomic import FileFault
+from masf.diffusion.bases import make_basis
+from masf.diffusion.denoisers.gaussian import DenseDenoiser
+from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser, feature_count
+from masf.diffusion.denoisers.networks import MLP, CircularConvNet
+from masf.diffusion.denoisers.prior import Prior
+from masf.diffusion.denoisers.select import ensemble_denoiser
+from masf.diffusion.denoisers.training import fit, loss, zero_loss
+from masf.diffusion.prior_settings import PriorSettings
+from masf.diffusion.process import ForwardProcess
+from masf.files.trained_prior import load, save
 from masf.filters.base import Setup
-from masf.observations import ObservationSettings, make_observation
-from masf.prior import Prior, load, save, train
-from masf.prior_settings import PriorSettings
-from masf.process import ForwardProcess, make_basis
-from masf.registry import filter_class, make_system
+from masf.filters.registry import filter_class
+from masf.observations.operators import make_observation
+from masf.observations.settings import ObservationSettings
+from masf.stages.train_prior import train
+from masf.systems.registry import make_system
 
 CLIMATE = Climate(np.zeros(1), np.ones(1))
 
@@ -364,7 +370,9 @@ def masf_filter(priors, name: str = "masf", *, prior_of: str = "lorenz96", **par
     system = make_system(prior_of, SYSTEMS[prior_of])
     cls = filter_class(name)
     mean = torch.zeros(system.dimension)
-    setup = Setup(system, make_observation(OBSERVED, system.dimension), mean, 1.0, stream(), priors[prior_of][1])
+    setup = Setup(
+        system, make_observation(OBSERVED, system.dimension), mean, 1.0, stream(), load(priors[prior_of][1], system, "cpu")
+    )
     return cls(cls.Parameters(steps=3, **parameters), setup)
 
 

@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from masf.arrays import Stream
-from masf.denoisers.gaussian import EnsembleDenoiser, ensemble_denoiser
-from masf.denoisers.local import LocalDenoiser
+from masf.diffusion.bases import make_basis
+from masf.diffusion.denoisers.gaussian import EnsembleDenoiser
+from masf.diffusion.denoisers.local import LocalDenoiser
+from masf.diffusion.denoisers.select import ensemble_denoiser
+from masf.diffusion.process import ForwardProcess
+from masf.ensembles.localization import GridTaper, grid_taper
 from masf.filters.base import Setup
-from masf.localization import GridTaper, grid_taper
-from masf.observations import Observation, ObservationSettings, make_observation
-from masf.process import ForwardProcess, make_basis
-from masf.registry import filter_class, make_system
+from masf.filters.registry import filter_class
+from masf.observations.operators import Observation, make_observation
+from masf.observations.settings import ObservationSettings
+from masf.systems.registry import make_system
 
 SIZE, MEMBERS, RADIUS = 8, 6, 2.0
 D, POINTS = 2 * SIZE**2, SIZE**2
@@ -62,7 +66,7 @@ def test_a_taper_wider_than_the_grid_leaves_the_ensembles_own_covariance(kind):
 
 
 def test_at_the_end_the_answer_to_the_measurement_is_the_mean_of_the_letkf(monkeypatch):
-    monkeypatch.setattr("masf.localization.SMALLEST_WEIGHT", 0.0)
+    monkeypatch.setattr("masf.ensembles.localization.SMALLEST_WEIGHT", 0.0)
     members, observation = ensemble(), observed("mask")
     system = make_system("kolmogorov", {"size": SIZE, "forcing_wavenumber": 2})
     y = np.random.default_rng(3).standard_normal(observation.size)

@@ -10,12 +10,14 @@ import scipy.special
 import torch
 
 from masf.arrays import Stream
-from masf.denoisers.local import LocalDenoiser
-from masf.denoisers.local_mixture import LocalMixtureDenoiser
-from masf.denoisers.mixture import MixtureDenoiser
-from masf.localization import GridTaper, grid_taper
-from masf.observations import ObservationSettings, make_observation
-from masf.process import ForwardProcess, make_basis
+from masf.diffusion.bases import make_basis
+from masf.diffusion.denoisers.local import LocalDenoiser
+from masf.diffusion.denoisers.local_mixture import LocalMixtureDenoiser
+from masf.diffusion.denoisers.mixture import MixtureDenoiser
+from masf.diffusion.process import ForwardProcess
+from masf.ensembles.localization import GridTaper, grid_taper
+from masf.observations.operators import make_observation
+from masf.observations.settings import ObservationSettings
 
 SIZE, MEMBERS, RADIUS, NEAR, H = 8, 6, 2.0, 1.0, 0.6
 D, POINTS = 2 * SIZE**2, SIZE**2
@@ -99,7 +101,7 @@ def test_one_wide_kernel_is_the_gaussian_denoiser(t):
 def test_chunks_of_states_change_nothing(monkeypatch):
     x = states()
     expected, draws = mixture("mask")(x, 0.5), mixture("mask").residual(x, 0.5, Stream(0, "test"))
-    monkeypatch.setattr("masf.denoisers.local.NUMBERS_AT_ONCE", MEMBERS * POINTS)
+    monkeypatch.setattr("masf.diffusion.denoisers.local.NUMBERS_AT_ONCE", MEMBERS * POINTS)
     np.testing.assert_allclose(mixture("mask")(x, 0.5), expected, rtol=1e-12)
     np.testing.assert_allclose(mixture("mask").residual(x, 0.5, Stream(0, "test")), draws, rtol=1e-10, atol=1e-12)
 

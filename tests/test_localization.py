@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from masf.localization import gaspari_cohn, grid_taper, local_observations, observation_places, taper_matrix
-from masf.observations import Observation
-from masf.registry import make_system
+from masf.ensembles.localization import gaspari_cohn, grid_taper, local_observations, observation_places, taper_matrix
+from masf.observations.operators import Observation
+from masf.systems.registry import make_system
 
 
 @pytest.mark.parametrize(("distance", "value"), [(0.0, 1.0), (4.0, 5 / 24), (8.0, 0.0), (8.1, 0.0), (1e3, 0.0)])
@@ -83,7 +83,7 @@ def test_no_radius_tapers_nothing_and_no_geometry_cannot_be_tapered():
 @pytest.mark.parametrize("radius", [0.4, 1.7, 3.0, 50.0])
 @pytest.mark.parametrize("chunk", [10, 2**22])
 def test_local_observations_are_those_with_weight(radius, chunk, monkeypatch):
-    monkeypatch.setattr("masf.localization.DISTANCES_AT_ONCE", chunk)
+    monkeypatch.setattr("masf.ensembles.localization.DISTANCES_AT_ONCE", chunk)
     observed = np.array([0, 3, 17, 40, 47, 48 + 3, 95])
     places = observation_places(Observation(96, indices=observed, noise=1.0), (6, 8))
     indices, weights = local_observations(places, (6, 8), radius)

@@ -8,17 +8,9 @@ import scipy.ndimage
 import scipy.special
 import scipy.stats
 
-import masf.metrics
-from masf.metrics import (
-    critical_success_index,
-    fair_crps,
-    mean_distance,
-    mean_spread,
-    rank_counts,
-    rmse_over_components,
-    squared_energy_distance,
-    structural_similarity,
-)
+import masf.scores.metrics
+from masf.scores.fields import critical_success_index, structural_similarity
+from masf.scores.metrics import fair_crps, mean_distance, mean_spread, rank_counts, rmse_over_components, squared_energy_distance
 
 
 def brute_force_fair_crps(ensemble: np.ndarray, truth: np.ndarray) -> float:
@@ -87,7 +79,7 @@ def test_squared_energy_distance_is_that_of_scipy_without_its_bias(monkeypatch):
     expected = scipy.stats.energy_distance(x[:, 0], y[:, 0]) ** 2 - bias
     assert squared_energy_distance(x, y) == pytest.approx(expected, rel=1e-12)
     assert squared_energy_distance(x, y, mean_distance(y)) == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setattr(masf.metrics, "_ROWS", 7)
+    monkeypatch.setattr(masf.scores.metrics, "_ROWS", 7)
     assert squared_energy_distance(x, y) == pytest.approx(expected, rel=1e-12)
 
 

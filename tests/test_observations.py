@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from scipy.stats import multivariate_normal
 
 from masf.arrays import Stream
-from masf.localization import observation_places
-from masf.observations import Observation, ObservationSettings, Pooling, make_observation
-from masf.process import make_basis
+from masf.diffusion.bases import make_basis
+from masf.ensembles.localization import observation_places
+from masf.observations.operators import Observation, Pooling, make_observation
+from masf.observations.settings import ObservationSettings
 
 D = 5
 H = np.array([[1.0, 2.0, 0.0, 0.0, -1.0], [0.0, 0.5, 0.5, 0.0, 0.0], [3.0, 0.0, 0.0, 1.0, 1.0]])

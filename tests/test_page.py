@@ -18,12 +18,14 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 from synthetic import small_study, write_results
 
-from masf.figures import draw
-from masf.headline import sentences, verdicts
-from masf.page import score_rows, write_page
-from masf.scores import FLOW_SCORES
-from masf.study import Study
-from masf.tables import gather, write_tables
+from masf.report.headline import sentences, verdicts
+from masf.report.page import score_rows
+from masf.report.tables import write_tables
+from masf.scores.run import FLOW_SCORES
+from masf.stages.aggregate import gather
+from masf.stages.page import write_page
+from masf.stages.plot import draw
+from masf.study.study import Study
 
 PATIENCE = 30
 

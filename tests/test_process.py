@@ -8,18 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from masf.denoisers.gaussian import DenseDenoiser
-from masf.observations import Observation, Pooling
-from masf.process import (
-    ForwardProcess,
-    MaskBasis,
-    PoolingBasis,
-    SVDBasis,
-    a,
-    da_dt,
-    make_basis,
-    one_minus_a_squared,
-)
+from masf.diffusion.bases import MaskBasis, PoolingBasis, SVDBasis, make_basis
+from masf.diffusion.denoisers.gaussian import DenseDenoiser
+from masf.diffusion.process import ForwardProcess, a, da_dt, one_minus_a_squared
+from masf.observations.operators import Observation, Pooling
 
 KINDS = ["identity", "mask", "mask, correlated noise", "pooling", "dense", "dense, square", "dense, more rows than rank"]
 D = 6

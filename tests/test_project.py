@@ -17,8 +17,9 @@ from packaging.version import Version
 
 from masf import __version__
 from masf.cli import commands
-from masf.registry import filter_class, names, system_class
-from masf.study import json_schemas
+from masf.filters.registry import filter_class, filter_names
+from masf.study.load import json_schemas
+from masf.systems.registry import system_class, system_names
 
 ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {"torch": "pytorch"}
@@ -147,8 +148,8 @@ def test_page_of_keys_names_every_key_and_says_what_it_means() -> None:
         for part in (schema, *schema["$defs"].values())
         for key in part.get("properties", {})
     }
-    keys |= {key for name in names("filters") for key in filter_class(name).Parameters.model_fields}
-    keys |= {key for name in names("systems") for key in system_class(name).Parameters.model_fields}
+    keys |= {key for name in filter_names() for key in filter_class(name).Parameters.model_fields}
+    keys |= {key for name in system_names() for key in system_class(name).Parameters.model_fields}
     assert len(keys) > 60
     assert sorted(key for key in keys if f"| `{key}` | " not in text) == []
     assert [line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")] == []

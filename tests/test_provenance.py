@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from masf.provenance import code_version
-from masf.registry import names
+from masf.files.provenance import code_version
+from masf.filters.registry import filter_names
 
 ROOT = Path(__file__).parent.parent
 MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided", "masf_mc"}
@@ -21,10 +21,11 @@ OTHERS = {"enkf", "enkf_localized", "ensf", "etkf", "free_run", "kalman", "letkf
 
 VERSIONS = """
 import json
-from masf.provenance import assimilate_version, simulate_version, train_prior_version
-from masf.registry import names
-versions = {f"assimilate {name}": assimilate_version(name, "lorenz96") for name in names("filters")}
-for system in names("systems"):
+from masf.files.provenance import assimilate_version, simulate_version, train_prior_version
+from masf.systems.registry import system_names
+from masf.filters.registry import filter_names
+versions = {f"assimilate {name}": assimilate_version(name, "lorenz96") for name in filter_names()}
+for system in system_names():
     versions |= {f"simulate {system}": simulate_version(system), f"prior {system}": train_prior_version(system)}
 print(json.dumps(versions))
 """
@@ -80,7 +81,7 @@ def assimilations(filters: set[str]) -> set[str]:
 
 
 def test_all_filters_are_known_here() -> None:
-    assert set(names("filters")) == MASF_FAMILY | OTHERS
+    assert set(filter_names()) == MASF_FAMILY | OTHERS
 
 
 @pytest.mark.parametrize("name", ["free_run", "particle", "masf_guided"])
@@ -95,7 +96,7 @@ def test_edit_of_a_filter_that_another_builds_on_changes_both(changed: Callable)
 
 
 def test_edit_of_the_forward_process_changes_what_diffuses_and_nothing_else(changed: Callable) -> None:
-    found = changed("process.py", add_code)
+    found = changed("diffusion/process.py", add_code)
     assert found >= assimilations(MASF_FAMILY) | {"prior lorenz63", "prior lorenz96"}
     assert not found & assimilations(OTHERS)
     assert not {name for name in found if name.startswith("simulate")}
@@ -107,11 +108,13 @@ def test_edit_of_a_system_changes_that_system_only(changed: Callable) -> None:
 
 
 def test_edit_of_the_cycle_changes_every_filter(changed: Callable) -> None:
-    found = changed("cycle.py", add_code)
+    found = changed("stages/cycle.py", add_code)
     assert found >= assimilations(MASF_FAMILY | OTHERS)
 
 
-@pytest.mark.parametrize("module", ["tables.py", "figures/sweep.py", "cli/stages.py", "study.py", "external.py"])
+@pytest.mark.parametrize(
+    "module", ["report/tables.py", "report/figures/sweep.py", "cli/stages.py", "study/study.py", "stages/external.py"]
+)
 def test_edit_of_later_stages_changes_no_version_of_an_earlier_one(module: str, changed: Callable) -> None:
     assert changed(module, add_code) == set()
 

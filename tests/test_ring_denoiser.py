@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from masf.arrays import Stream
-from masf.denoisers.gaussian import DenseDenoiser, denoiser_taper, ensemble_denoiser
-from masf.denoisers.ring import SHORTEST_RING, RingDenoiser, RingTaper
-from masf.localization import taper_matrix
-from masf.observations import Observation
-from masf.process import ForwardProcess, make_basis
-from masf.registry import make_system
+from masf.diffusion.bases import make_basis
+from masf.diffusion.denoisers.gaussian import DenseDenoiser
+from masf.diffusion.denoisers.ring import SHORTEST_RING, RingDenoiser, RingTaper
+from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
+from masf.diffusion.process import ForwardProcess
+from masf.ensembles.localization import taper_matrix
+from masf.observations.operators import Observation
+from masf.systems.registry import make_system
 
 D = 301  # in blocks of two lengths
 

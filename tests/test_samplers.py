@@ -12,10 +12,11 @@ import scipy.stats
 import torch
 
 from masf.arrays import Stream, centred_normal
-from masf.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser
-from masf.observations import Observation
-from masf.process import ForwardProcess, MaskBasis, make_basis
-from masf.samplers import coupled, exact, guided, time_grid
+from masf.diffusion.bases import MaskBasis, make_basis
+from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser
+from masf.diffusion.process import ForwardProcess
+from masf.diffusion.samplers import coupled, exact, guided, time_grid
+from masf.observations.operators import Observation
 
 KINDS = ["identity", "mask", "mask, correlated noise", "pooling", "dense", "dense, square", "dense, more rows than rank"]
 N = 20_000

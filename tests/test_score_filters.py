@@ -12,14 +12,16 @@ import torch
 from scipy.integrate import solve_ivp
 
 from masf.arrays import Stream, softmax
-from masf.cycle import assimilate
-from masf.denoisers.mixture import MixtureDenoiser, ring_windows
-from masf.diffusion import Schedule
-from masf.filters.base import Filter, Setup, relax_spread
+from masf.diffusion.damped import Schedule
+from masf.diffusion.denoisers.mixture import MixtureDenoiser, ring_windows
+from masf.ensembles.inflation import relax_spread
+from masf.filters.base import Filter, Setup
 from masf.filters.ensf import mixture_score
+from masf.filters.registry import filter_class
 from masf.filters.ssls import LARGEST_GRADIENT, clipped
-from masf.observations import Observation
-from masf.registry import filter_class, make_system
+from masf.observations.operators import Observation
+from masf.stages.cycle import assimilate
+from masf.systems.registry import make_system
 
 CHEAP = {"training_steps": 20, "training_steps_per_cycle": 5}
 LEARNED = ("sf", "ssls")

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from masf.arrays import Stream
+from masf.ensembles.localization import SMALLEST_WEIGHT, gaspari_cohn, torus_distances
+from masf.ensembles.rotation import random_rotation, zero_sum_basis
 from masf.filters import letkf
 from masf.filters.base import Filter, Setup
 from masf.filters.kalman import Gaussian, kalman_update
-from masf.localization import SMALLEST_WEIGHT, gaspari_cohn, torus_distances
-from masf.observations import Observation
-from masf.registry import filter_class, make_system
-from masf.rotation import random_rotation, zero_sum_basis
+from masf.filters.registry import filter_class
+from masf.observations.operators import Observation
+from masf.systems.registry import make_system
 
 KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
 REFERENCE = Path(__file__).parent / "data" / "dapper_analyses.npz"

@@ -15,8 +15,11 @@ import pytest
 import yaml
 from synthetic import flow_study
 
-from masf.registry import filter_class, names, system_class
-from masf.study import ConfigFault, Study, json_schemas, load_study, make_study
+from masf.filters.registry import filter_class, filter_names
+from masf.study.load import json_schemas, load_study, make_study
+from masf.study.messages import ConfigFault
+from masf.study.study import Study
+from masf.systems.registry import system_class, system_names
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = [
@@ -79,20 +82,20 @@ def test_full_study_computes_each_cell_once() -> None:
 
 def test_quick_study_has_every_filter_and_no_more_than_twenty_cycles() -> None:
     study = load_study(ROOT / "config" / "quick.yaml", ROOT)
-    assert set(study.all_filters) == set(names("filters"))
+    assert set(study.all_filters) == set(filter_names())
     assert len(study.config.seeds.test) == 2
     assert max(cell.settings.cycles for cell in study.cells.values()) <= 20
 
 
 def test_every_filter_has_a_file_and_a_rule() -> None:
     files = {Path(name).stem: read(ROOT / "config" / "filters" / name) for name in FILTER_FILES}
-    assert {name for name, content in files.items() if "command" not in content} == set(names("filters"))
+    assert {name for name, content in files.items() if "command" not in content} == set(filter_names())
     assert {p.stem for p in (ROOT / "workflow" / "rules" / "filters").glob("*.smk")} == set(files)
 
 
 def test_config_and_its_check_need_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from masf.study import load_study\n"
+        "import sys; from pathlib import Path; from masf.study.load import load_study\n"
         f"load_study(Path({str(ROOT / 'config' / 'config.yaml')!r}), Path({str(ROOT)!r})).cells\n"
         "print(sorted({'torch', 'xarray', 'matplotlib'} & set(sys.modules)))"
     )
@@ -155,8 +158,8 @@ def keys_of(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_every_key_is_described() -> None:
     schemas = list(json_schemas().values())
-    schemas += [filter_class(name).Parameters.model_json_schema() for name in names("filters")]
-    schemas += [system_class(name).Parameters.model_json_schema() for name in names("systems")]
+    schemas += [filter_class(name).Parameters.model_json_schema() for name in filter_names()]
+    schemas += [system_class(name).Parameters.model_json_schema() for name in system_names()]
     keys = [pair for schema in schemas for pair in keys_of(schema)]
     assert len(keys) > 100
     assert [key for key, node in keys if not node.get("description")] == []

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from scipy.integrate import solve_ivp
 
 from masf.arrays import Stream
-from masf.registry import make_system
 from masf.systems.base import System
 from masf.systems.integrators import rk4
+from masf.systems.registry import make_system
 
 CHAOTIC = {"lorenz63": {"dt": 0.01}, "lorenz96": {"dt": 0.01, "dimension": 12, "forcing": 8.0}}
 SYSTEMS = CHAOTIC | {"linear_gaussian": {"dimension": 7, "model_noise": 0.0}}

@@ -16,14 +16,16 @@ import scipy.stats
 import xarray as xr
 from synthetic import SPIN_UP_ERROR, error_of, exact_study, small_study, write_results
 
-import masf.tables
-from masf.dataset import read_estimate
-from masf.exactness import EXACTNESS
-from masf.files import FileFault
-from masf.metrics import rmse_over_components
-from masf.scores import FLOW_SCORES, SCORES, score
-from masf.study import ConfigFault, Study
-from masf.tables import gather, write_tables
+import masf.stages.aggregate
+from masf.atomic import FileFault
+from masf.files.estimate import read_estimate
+from masf.report.tables import write_tables
+from masf.scores.exactness import EXACTNESS
+from masf.scores.metrics import rmse_over_components
+from masf.scores.run import FLOW_SCORES, SCORES, score
+from masf.stages.aggregate import gather
+from masf.study.messages import ConfigFault
+from masf.study.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +246,9 @@ def test_exactness_is_the_distance_to_the_reference(tmp_path: Path, monkeypatch:
     study = exact_study(tmp_path)
     write_results(study, diverged={("free_run", 2, 1): 2})
     reads: Counter[Path] = Counter()
-    monkeypatch.setattr(masf.tables, "read_estimate", lambda path, *names: reads.update([path]) or read_estimate(path, *names))
+    monkeypatch.setattr(
+        masf.stages.aggregate, "read_estimate", lambda path, *names: reads.update([path]) or read_estimate(path, *names)
+    )
     scores, costs = gather(study)
     assert set(reads.values()) == {1}
     rows = scores[scores["gap"] == 2].set_index(["filter", "seed"])

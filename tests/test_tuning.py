@@ -14,18 +14,22 @@ import yaml
 from pydantic import Field, ValidationError
 from synthetic import ROOT, small_study, write_results
 
-import masf.tuning
+import masf.stages.tune
 from masf.arrays import Stream
-from masf.cell_settings import CellSettings
-from masf.dataset import Truth
-from masf.files import FileFault
+from masf.atomic import FileFault
+from masf.files.cell import CellSettings
+from masf.files.truth import Truth
+from masf.files.tuned import read_tuned, tuned_for
 from masf.filters.base import Filter, FilterParameters
-from masf.search import Range, with_current
-from masf.simulation import simulate
-from masf.study import Cell, ConfigFault, Study
-from masf.tables import gather, write_tables
-from masf.tuned import describe, distance, in_force, read_tuned, settings_blocks, tuned_for
-from masf.tuning import Space, Trial, propose, tune, write_tuning
+from masf.report.tables import write_tables
+from masf.stages.aggregate import gather
+from masf.stages.simulate import simulate
+from masf.stages.tune import Space, Trial, propose, tune, write_tuning
+from masf.study.cells import Cell
+from masf.study.messages import ConfigFault
+from masf.study.parameters import describe, distance, in_force, settings_blocks
+from masf.study.search import Range, with_current
+from masf.study.study import Study
 
 SITUATION = {"system": "lorenz63", "observation": "all", "dt": 0.01, "gap": 5}
 FILES = {
@@ -203,7 +207,7 @@ def test_interrupted_search_ends_as_an_uninterrupted_one(
     searched = {"factor": Range(low=0.2, high=1.8), "other": ["b", None]}
     whole = search(searched, 14, "whole")
     runs: list[float] = []
-    run_filter = masf.tuning.run_filter
+    run_filter = masf.stages.tune.run_filter
 
     def counted(module: str, parameters: dict[str, Any], *rest: Any, **more: Any) -> Any:
         if len(runs) == 25:  # in the middle of trial 13, after TPE's random start
@@ -212,7 +216,7 @@ def test_interrupted_search_ends_as_an_uninterrupted_one(
         return run_filter(module, parameters, *rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("masf.tuning.run_filter", counted)
+        patch.setattr("masf.stages.tune.run_filter", counted)
         with pytest.raises(Killed):
             search(searched, 14, "killed")
         # Killed while it wrote: half a line is left.

@@ -30,8 +30,8 @@ from selenium.webdriver.chrome.webdriver import WebDriver as Browser
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from masf.plan import parse
-from masf.study import load_study
+from masf.study.load import load_study
+from masf.study.plan import parse
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/config/tiny.yaml"
@@ -304,8 +304,8 @@ def add_code(text: str) -> str:
     ("path", "expected"),
     [
         ("masf/filters/enkf.py", {"assimilate_enkf": 2, **AFTER_ALL_FILTERS}),
-        ("masf/process.py", {"assimilate_masf": 2, **AFTER_ALL_FILTERS}),
-        ("masf/figures/ranks.py", {"plot": 2, "page": 1, "all": 1}),
+        ("masf/diffusion/process.py", {"assimilate_masf": 2, **AFTER_ALL_FILTERS}),
+        ("masf/report/figures/ranks.py", {"plot": 2, "page": 1, "all": 1}),
     ],
 )
 def test_edit_of_code_reruns_what_it_made_and_nothing_else(path: str, expected: dict[str, int], project: Project) -> None:

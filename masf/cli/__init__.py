@@ -135,8 +135,8 @@ def _fault(error: Exception) -> str | None:
     """What to say of a fault of the input; None of any other error, which is ours."""
     from pydantic import ValidationError
 
-    from masf.files import FileFault
-    from masf.study import ConfigFault, describe
+    from masf.atomic import FileFault
+    from masf.study.messages import ConfigFault, describe
 
     if isinstance(error, ValidationError):
         return "; ".join(describe(error))

@@ -30,18 +30,18 @@ def list_(kind: str, name: str | None, config: Path) -> None:
 
 
 def _systems() -> list[tuple[str, str]]:
-    from masf.registry import names
+    from masf.systems.registry import system_names
 
-    return [(name, _first_line("systems", name)) for name in names("systems")]
+    return [(name, _first_line("systems", name)) for name in system_names()]
 
 
 def _filters() -> list[tuple[str, str]]:
     """Filters of ours by their first lines, and the others by their labels and commands."""
-    from masf.defaults import config_folder
-    from masf.registry import names
-    from masf.study import read_yaml
+    from masf.filters.registry import filter_names
+    from masf.study.defaults import config_folder
+    from masf.study.load import read_yaml
 
-    ours = {name: _first_line("filters", name) for name in names("filters")}
+    ours = {name: _first_line("filters", name) for name in filter_names()}
     files = {path.stem: read_yaml(path) for path in sorted((config_folder() / "filters").glob("*.yaml"))}
     others = {
         name: f"{content.get('label')}: {content.get('command') or 'filter ' + content.get('filter', '?')}"
@@ -52,8 +52,8 @@ def _filters() -> list[tuple[str, str]]:
 
 
 def _experiments(config: Path, name: str | None) -> None:
-    from masf.registry import suggestion
-    from masf.study import load_study
+    from masf.plugins import suggestion
+    from masf.study.load import load_study
 
     study = load_study(config)
     experiments = study.config.experiments
@@ -85,7 +85,8 @@ def _experiments(config: Path, name: str | None) -> None:
 
 def _parameters(kind: str, name: str) -> None:
     """Parameters with the defaults of the class, as its fields describe them."""
-    from masf.registry import filter_class, system_class
+    from masf.filters.registry import filter_class
+    from masf.systems.registry import system_class
 
     fields = (system_class if kind == "systems" else filter_class)(name).Parameters.model_fields
     rows = [(key, "" if f.is_required() else _yaml(f.default), f.description or "") for key, f in fields.items()]

@@ -17,8 +17,8 @@ from masf.cli.output import print_table
 if TYPE_CHECKING:
     import xarray as xr
 
-    from masf.cell_settings import CellSettings
-    from masf.study import Experiment
+    from masf.files.cell import CellSettings
+    from masf.study.config import Experiment
 
 
 def pairs(text: str) -> dict[str, Any]:
@@ -104,11 +104,11 @@ def run(
     """
     use_threads(threads)
     use_device(device)
-    from masf import api, defaults
-    from masf.cell_settings import CellSettings
-    from masf.files import require_writable
-    from masf.scores import FLOW_SCORES, SCORES, SHOWN
-    from masf.simulation import build
+    from masf import api
+    from masf.atomic import require_writable
+    from masf.files.cell import CellSettings, build
+    from masf.scores.run import FLOW_SCORES, SCORES, SHOWN
+    from masf.study import defaults
 
     if output is not None:
         require_writable(output)
@@ -172,8 +172,8 @@ def _chosen(usual: Experiment, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _observation(said: str | dict[str, Any]) -> dict[str, Any]:
-    from masf import defaults
-    from masf.observations import ObservationSettings
+    from masf.observations.settings import ObservationSettings
+    from masf.study import defaults
 
     found = defaults.observation(said) if isinstance(said, str) else ObservationSettings(**said)
     return found.model_dump(exclude_defaults=True)
@@ -189,8 +189,8 @@ def _describe(settings: CellSettings, spin_up_cycles: int) -> str:
 
 def _save(folder: Path, truth: xr.Dataset, estimates: dict[str, xr.Dataset], scores: Any) -> None:
     """Writes truth.nc, one file a filter, and scores.parquet."""
-    from masf.dataset import write
-    from masf.files import replacing
+    from masf.atomic import replacing
+    from masf.files.netcdf import write
 
     write(folder / "truth.nc", truth)
     for label, estimate in estimates.items():

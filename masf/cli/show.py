@@ -24,7 +24,7 @@ def show(file: Path, spin_up_cycles: int) -> None:
     FILE is a truth.nc, {filter}.nc, prior.safetensors, scores.parquet or costs.parquet: what it is, the cell and the settings
     that it was made with, its scores, and what made it.
     """
-    from masf.files import FileFault
+    from masf.atomic import FileFault
 
     kinds: dict[str, Callable[[Path], Iterator[Row]]] = {
         ".nc": lambda path: _netcdf(path, spin_up_cycles),
@@ -43,8 +43,10 @@ def show(file: Path, spin_up_cycles: int) -> None:
 def _netcdf(path: Path, spin_up_cycles: int) -> Iterator[Row]:
     import xarray as xr
 
-    from masf.dataset import ESTIMATE_FORMAT, TRUTH_FORMAT, read_estimate, read_truth
-    from masf.files import FileFault
+    from masf.atomic import FileFault
+    from masf.files.estimate import read_estimate
+    from masf.files.netcdf import ESTIMATE_FORMAT, TRUTH_FORMAT
+    from masf.files.truth import read_truth
 
     try:
         with xr.open_dataset(path, engine="netcdf4", decode_times=False) as data:
@@ -75,7 +77,7 @@ def _settings(settings: dict[str, Any]) -> Iterator[Row]:
 
 
 def _estimate(data: Any, spin_up_cycles: int) -> Iterator[Row]:
-    from masf.scores import SCORES, score
+    from masf.scores.run import SCORES, score
 
     settings = json.loads(data.attrs["settings"])
     if spin_up_cycles >= settings["cycles"]:
@@ -94,7 +96,7 @@ def _estimate(data: Any, spin_up_cycles: int) -> Iterator[Row]:
 
 
 def _prior(path: Path) -> Iterator[Row]:
-    from masf.prior_file import read_prior
+    from masf.files.prior import read_prior
 
     metadata, tensors = read_prior(path, "np")
     settings = json.loads(metadata["settings"])
@@ -114,8 +116,8 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     """Means over seeds of what scores.parquet or costs.parquet holds, one row a system, situation and filter."""
     import pandas as pd
 
-    from masf.files import FileFault
-    from masf.scores import shown_scores
+    from masf.atomic import FileFault
+    from masf.scores.run import shown_scores
 
     try:
         rows = pd.read_parquet(path)

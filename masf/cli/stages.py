@@ -27,8 +27,8 @@ from masf.cli.options import (
 @click.option("-o", "--output", type=OUTPUT, help="study.json; without it, only check.")
 def study(content: str, root: Path | None, output: Path | None) -> None:
     """Check a config, and write it out in full."""
-    from masf.files import replacing
-    from masf.study import load_study, make_study
+    from masf.atomic import replacing
+    from masf.study.load import load_study, make_study
 
     if content.lstrip().startswith("{"):
         checked = make_study(JsonMapping().convert(content, None, None), root=root)
@@ -59,11 +59,10 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
 def simulate(output: Path, **settings: Any) -> None:
     """Simulate truth, measurements and initial ensemble."""
     use_threads(1)
-    from masf.cell_settings import CellSettings
-    from masf.dataset import write_truth
-    from masf.provenance import simulate_version
-    from masf.simulation import build
-    from masf.simulation import simulate as run
+    from masf.files.cell import CellSettings, build
+    from masf.files.provenance import simulate_version
+    from masf.files.truth import write_truth
+    from masf.stages.simulate import simulate as run
 
     cell = CellSettings(**settings)
     truth = run(cell)
@@ -85,12 +84,13 @@ def train_prior(
     """Train the network of a prior, once for all seeds and gaps."""
     use_threads(threads)
     use_device(device)
-    from masf.observations import ObservationSettings
-    from masf.prior_settings import PriorSettings
+    from masf.diffusion.prior_settings import PriorSettings
+    from masf.observations.settings import ObservationSettings
 
     observation_settings, prior_settings = ObservationSettings(**observation), PriorSettings(**settings)
     from masf.arrays import resolve_device
-    from masf.prior import save, train
+    from masf.files.trained_prior import save
+    from masf.stages.train_prior import train
 
     torch_device = resolve_device(device, needs_torch=True)
     assert torch_device is not None
@@ -121,12 +121,12 @@ def tune(
     use_threads(threads)
     from pydantic import TypeAdapter
 
-    from masf.dataset import read_truth
-    from masf.files import sha256
-    from masf.provenance import tune_version
-    from masf.search import Choice
-    from masf.tuning import tune as run
-    from masf.tuning import write_tuning
+    from masf.atomic import sha256
+    from masf.files.provenance import tune_version
+    from masf.files.truth import read_truth
+    from masf.stages.tune import tune as run
+    from masf.stages.tune import write_tuning
+    from masf.study.search import Choice
 
     cells = [read_truth(path) for path in truths]
     module = module or name
@@ -169,12 +169,15 @@ def assimilate(
         raise click.UsageError("--command runs a filter that is not ours: it takes neither --module nor --prior")
     use_threads(threads)
     use_device(device)
-    from masf.assimilation import run_filter
-    from masf.cycle import peak_memory_mib
-    from masf.dataset import read_truth, write_cost, write_estimate
-    from masf.files import sha256
-    from masf.provenance import assimilate_version
-    from masf.tuned import in_force, tuned_for
+    from masf.atomic import sha256
+    from masf.files.cost import write_cost
+    from masf.files.estimate import write_estimate
+    from masf.files.provenance import assimilate_version
+    from masf.files.truth import read_truth
+    from masf.files.tuned import tuned_for
+    from masf.stages.assimilate import run_filter
+    from masf.stages.cycle import peak_memory_mib
+    from masf.study.parameters import in_force
 
     cell = read_truth(truth)
     outcome = tuned_for(name, cell.settings.system, tuned) if tuned is not None else None
@@ -215,12 +218,10 @@ def assimilate(
 def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
     """Gather all results into scores and tables."""
     use_threads(1)
-    from masf.study import load_study
-    from masf.tables import gather, write_tables
+    from masf.stages.aggregate import aggregate as run
+    from masf.study.load import load_study
 
-    checked = load_study(study)
-    score_rows, cost_rows = gather(checked)
-    write_tables(checked, score_rows, cost_rows, scores_path=scores, costs_path=costs, folder=tables)
+    run(load_study(study), scores=scores, costs=costs, tables=tables)
 
 
 @click.command()
@@ -238,8 +239,8 @@ def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
 def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> None:
     """Draw FIGURE, by its name in the config."""
     use_threads(1)
-    from masf.figures import draw
-    from masf.study import load_study
+    from masf.stages.plot import draw
+    from masf.study.load import load_study
 
     draw(load_study(study), figure, scores, output)
 
@@ -254,8 +255,8 @@ def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> No
 def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, output: Path) -> None:
     """Write the page of a study: who wins where, and all scores."""
     use_threads(1)
-    from masf.page import write_page
-    from masf.study import load_study
+    from masf.stages.page import write_page
+    from masf.study.load import load_study
 
     write_page(load_study(study), scores, costs, figures, tables, output)
 
@@ -267,7 +268,8 @@ def tuned_settings(results: Path) -> None:
 
     RESULTS is the folder of a study with a section tuning.
     """
-    from masf.tuned import read_tuned, settings_blocks
+    from masf.files.tuned import read_tuned
+    from masf.study.parameters import settings_blocks
 
     paths = sorted(results.rglob("tuning/*.json"))
     if not paths:
@@ -286,9 +288,9 @@ def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
 
     To be called in the repository's root, as the workflow itself.
     """
-    from masf.costs import MEASURED, Measured
-    from masf.plan import dry_run, expected, report
-    from masf.study import load_study
+    from masf.study.costs import MEASURED, Measured
+    from masf.study.load import load_study
+    from masf.study.plan import dry_run, expected, report
 
     checked, costs = load_study(config), Measured.read(measured or MEASURED)
     jobs = dry_run(config, *([] if gpu is None else ["--config", f"gpu={str(gpu).lower()}"]))
@@ -299,8 +301,8 @@ def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the schemas.")
 def schema(output: Path) -> None:
     """Write the JSON schemas of the config, for editors."""
-    from masf.files import replacing
-    from masf.study import json_schemas
+    from masf.atomic import replacing
+    from masf.study.load import json_schemas
 
     for name, content in json_schemas().items():
         with replacing(output / name) as temporary:

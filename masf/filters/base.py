@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from array_api_compat import array_namespace
 from pydantic import BaseModel, ConfigDict, Field
 
 from masf.arrays import Array, Stream
-from masf.observations import Observation
+from masf.observations.operators import Observation
 from masf.systems.base import System
+
+if TYPE_CHECKING:
+    from masf.diffusion.denoisers.prior import Prior
 
 
 class FilterParameters(BaseModel):
@@ -41,7 +43,7 @@ class LocalizedParameters(EnsembleParameters):
 
 
 class RotatedParameters(EnsembleParameters):
-    """Parameters of filters that mix their members (masf.rotation), too."""
+    """Parameters of filters that mix their members (masf.ensembles.rotation), too."""
 
     rotation: bool = Field(False, description="Rotate the analysis anomalies at random, keeping mean and covariance.")
 
@@ -62,7 +64,7 @@ class Setup:
         initial_mean: (d,) mean of the initial distribution, from which the system draws perturbations.
         initial_spread: its standard deviation.
         stream: the filter's own random numbers.
-        prior: file of the pretrained prior, for filters that use one.
+        prior: the pretrained prior, for filters that use one.
     """
 
     system: System
@@ -70,7 +72,7 @@ class Setup:
     initial_mean: Array
     initial_spread: float
     stream: Stream
-    prior: Path | None = None
+    prior: Prior | None = None
 
 
 class Filter(ABC):
@@ -80,7 +82,7 @@ class Filter(ABC):
     linear_only: ClassVar[bool] = False
     """Whether the filter is defined for linear systems only."""
     uses_prior: ClassVar[bool] = False
-    """Whether the filter reads a pretrained prior from stage train-prior."""
+    """Whether the filter uses a pretrained prior of stage train-prior, where its parameters ask for a network."""
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
         self.parameters = parameters
@@ -128,36 +130,6 @@ class Filter(ABC):
     def diagnostics(self) -> dict[str, float]:
         """Numbers that describe the last analysis, recorded for each cycle; the same keys every cycle."""
         return {}
-
-
-def inflate(ensemble: Array, factor: float) -> Array:
-    """``ensemble`` (N, d) with its anomalies multiplied by ``factor``."""
-    if factor == 1.0:
-        return ensemble
-    mean = array_namespace(ensemble).mean(ensemble, axis=0)
-    return mean + factor * (ensemble - mean)
-
-
-def relax_spread(analysis: Array, forecast: Array, factor: float) -> Array:
-    """``analysis`` (N, d) with its spread moved towards that of ``forecast`` (N, d): (1 - factor) s_a + factor s_f.
-
-    Relaxation to prior spread (Whitaker and Hamill 2012).
-    """
-    if factor == 0.0:
-        return analysis
-    xp = array_namespace(analysis)
-    mean = xp.mean(analysis, axis=0)
-    before, after = xp.std(forecast, axis=0, correction=1), xp.std(analysis, axis=0, correction=1)
-    # A component that lost its spread cannot be given any.
-    ratio = before / xp.where(after > 0, after, xp.ones_like(after))
-    return mean + (1 - factor + factor * ratio) * (analysis - mean)
-
-
-def perturbed_innovations(ensemble: Array, y: Array, observation: Observation, stream: Stream) -> Array:
-    """y + eta_i - H x_i (N, m), with centred eta_i."""
-    xp = array_namespace(ensemble)
-    eta = observation.noise((len(ensemble),), ensemble, stream)
-    return y + eta - xp.mean(eta, axis=0) - observation.apply(ensemble)
 
 
 def initial_draws(setup: Setup, n: int) -> Array:

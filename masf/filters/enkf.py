@@ -12,8 +12,10 @@ from __future__ import annotations
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, eye, like
-from masf.filters.base import EnsembleParameters, Filter, inflate, perturbed_innovations
-from masf.observations import Observation
+from masf.ensembles.inflation import inflate
+from masf.ensembles.innovations import perturbed_innovations
+from masf.filters.base import EnsembleParameters, Filter
+from masf.observations.operators import Observation
 
 
 def enkf_increments(ensemble: Array, innovations: Array, observation: Observation) -> Array:

@@ -15,9 +15,18 @@ from __future__ import annotations
 from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, like
-from masf.filters.base import Filter, LocalizedParameters, Setup, inflate, perturbed_innovations
-from masf.localization import GridTaper, gaspari_cohn, local_observations, make_taper, observation_places, torus_distances
-from masf.observations import Observation
+from masf.ensembles.inflation import inflate
+from masf.ensembles.innovations import perturbed_innovations
+from masf.ensembles.localization import (
+    GridTaper,
+    gaspari_cohn,
+    local_observations,
+    make_taper,
+    observation_places,
+    torus_distances,
+)
+from masf.filters.base import Filter, LocalizedParameters, Setup
+from masf.observations.operators import Observation
 
 MOST_MEASUREMENTS = 6_000
 """The most measurements whose covariance is formed."""

@@ -1,6 +1,7 @@
 """Ensemble score filter, EnSF (Bao, Zhang, Zhang, arXiv:2309.00983): the prior's score by Monte Carlo, without training.
 
-The analysis runs the reverse SDE of masf.diffusion from N(0, I), in coordinates z standardised by the forecast ensemble, with
+The analysis runs the reverse SDE of masf.diffusion.damped from N(0, I), in coordinates z standardised by the forecast ensemble,
+with
 
     s(z, t) = -sum_j w_j (z - alpha z_j) / beta^2      w_j ~ exp(-|z - alpha z_j|^2 / (2 beta^2)),  sum_j w_j = 1,
 
@@ -24,8 +25,9 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, softmax
-from masf.diffusion import Schedule, Score, Standardised, reverse_sde
-from masf.filters.base import Filter, FilterParameters, RelaxedParameters, Setup, inflate, relax_spread
+from masf.diffusion.damped import Schedule, Score, Standardised, reverse_sde
+from masf.ensembles.inflation import inflate, relax_spread
+from masf.filters.base import Filter, FilterParameters, RelaxedParameters, Setup
 
 
 class DampedParameters(RelaxedParameters):

@@ -19,8 +19,8 @@ from typing import ClassVar
 from array_api_compat import array_namespace
 
 from masf.arrays import Array
+from masf.ensembles.rotation import random_rotation
 from masf.filters.base import Filter, RotatedParameters
-from masf.rotation import random_rotation
 
 
 def square_root_update(anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:

@@ -18,9 +18,9 @@ from array_api_compat import array_namespace, device
 from pydantic import Field
 
 from masf.arrays import Array, like
+from masf.ensembles.localization import local_observations, observation_places
 from masf.filters.base import LocalizedParameters, RotatedParameters, Setup
 from masf.filters.etkf import ETKF, square_root_update
-from masf.localization import local_observations, observation_places
 
 NUMBERS_AT_ONCE = 2**24
 """Numbers that are held in memory at a time for the transforms: points are taken in chunks of so many."""

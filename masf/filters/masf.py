@@ -1,10 +1,10 @@
 """The measurement-aware score-based filter (Yoon, Kim, Kim, arXiv:2604.02889), with the member-coupled sampler (ours).
 
-The analysis runs the measurement-aware forward process (masf.process) from the forecast ensemble to the measurement, and
-back from the measurement y with the denoiser D = D_G + c net (masf.denoisers.learned). D_G takes the ensemble's mean and
-covariance, so that without a network the filter is a stochastic EnKF, localised if the covariance is. The network starts
-each cycle from the pretrained prior and can be fine-tuned on the forecast members. It is used only in cycles where it denoises
-members better than D_G does, when neither has seen those members.
+The analysis runs the measurement-aware forward process (masf.diffusion.process) from the forecast ensemble to the measurement,
+and back from the measurement y with the denoiser D = D_G + c net (masf.diffusion.denoisers.learned). D_G takes the ensemble's
+mean and covariance, so that without a network the filter is a stochastic EnKF, localised if the covariance is. The network
+starts each cycle from the pretrained prior and can be fine-tuned on the forecast members. It is used only in cycles where it
+denoises members better than D_G does, when neither has seen those members.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from array_api_compat import is_torch_array
 from pydantic import Field
 
 from masf.arrays import Array
-from masf.denoisers.gaussian import denoiser_taper, ensemble_denoiser
-from masf.filters.base import EnsembleParameters, Filter, FilterParameters, RotatedParameters, Setup, inflate
-from masf.process import ForwardProcess, make_basis
-from masf.rotation import rotate
-from masf.samplers import Denoiser, coupled, time_grid
+from masf.diffusion.bases import make_basis
+from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
+from masf.diffusion.process import ForwardProcess
+from masf.diffusion.samplers import Denoiser, coupled, time_grid
+from masf.ensembles.inflation import inflate
+from masf.ensembles.rotation import rotate
+from masf.filters.base import EnsembleParameters, Filter, FilterParameters, RotatedParameters, Setup
 
 if TYPE_CHECKING:
-    from masf.denoisers.learned import LearnedDenoiser
-    from masf.prior import Prior
+    from masf.diffusion.denoisers.learned import LearnedDenoiser
+    from masf.diffusion.denoisers.prior import Prior
 
 
 SMALLEST_VALIDATED = 4
@@ -78,20 +80,19 @@ class MASF(Filter):
         self.prior: Prior | None = None
         self._diagnostics: dict[str, float] = {}
         if parameters.network:
-            self._load_prior()
+            self._take_prior()
         else:
             radius = parameters.localization_radius if parameters.covariance == "localized" else None
             self.taper = denoiser_taper(setup.system, radius, self.basis, setup.initial_mean)
 
-    def _load_prior(self) -> None:
+    def _take_prior(self) -> None:
         if self.setup.prior is None:
             raise ValueError("a filter with network: true needs a pretrained prior (stage train-prior); or set network: false")
         if not is_torch_array(self.setup.initial_mean):
             raise ValueError("a filter with network: true computes on torch tensors, not on numpy arrays")
-        from masf.denoisers.learned import GaussianFamily
-        from masf.prior import load
+        from masf.diffusion.denoisers.learned import GaussianFamily
 
-        self.prior = load(self.setup.prior, self.system, str(self.setup.initial_mean.device))
+        self.prior = self.setup.prior
         self.family = GaussianFamily(self.system, self.prior.settings.localization_radii, self.basis, self.setup.initial_mean)
 
     @classmethod
@@ -111,7 +112,7 @@ class MASF(Filter):
         """D for the forecast ensemble ``state`` (N, d): D_G alone, or the best network if that beats it."""
         if self.prior is None:
             return ensemble_denoiser(process, state, self.parameters.covariance, self.taper)
-        from masf.denoisers.training import loss, zero_loss
+        from masf.diffusion.denoisers.training import loss, zero_loss
 
         if len(state) < SMALLEST_VALIDATED:
             return self.family(process, state)[0]
@@ -134,14 +135,14 @@ class MASF(Filter):
         return state[order[:count]], state[order[count:]]
 
     def _learned(self, process: ForwardProcess, network: Any, ensemble: Array) -> LearnedDenoiser:
-        from masf.denoisers.learned import LearnedDenoiser
+        from masf.diffusion.denoisers.learned import LearnedDenoiser
 
         assert self.prior is not None
         return LearnedDenoiser(self.family(process, ensemble), network, self.prior.climate, ensemble, self.system)
 
     def _finetuned(self, denoiser: LearnedDenoiser, members: Array) -> Any:
         """The network of ``denoiser`` trained further on noised copies of ``members``."""
-        from masf.denoisers.training import fit
+        from masf.diffusion.denoisers.training import fit
 
         p = self.parameters
         network = copy.deepcopy(denoiser.network)

@@ -1,11 +1,11 @@
-"""MASF with independent posterior draws: the ``exact`` sampler of masf.samplers in place of the coupled one."""
+"""MASF with independent posterior draws: the ``exact`` sampler of masf.diffusion.samplers in place of the coupled one."""
 
 from __future__ import annotations
 
 from masf.arrays import Array
+from masf.diffusion.process import ForwardProcess
+from masf.diffusion.samplers import Denoiser, exact
 from masf.filters.masf import MASF, NetworkParameters
-from masf.process import ForwardProcess
-from masf.samplers import Denoiser, exact
 
 
 class FreshMASF(MASF):

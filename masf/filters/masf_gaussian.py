@@ -1,7 +1,7 @@
 """MASF without a network: the member-coupled sampler (ours) with the Gaussian denoiser alone; needs neither prior nor torch.
 
-The prior is taken for N(m, P), with the forecast ensemble's mean and its covariance P, whole, tapered or diagonal. The
-denoiser is then D = m + P A (A P A + Sigma)^(-1) (x - A m) (masf.denoisers.gaussian), and every sampler step is exact, so that
+The prior is taken for N(m, P), with the forecast ensemble's mean and its covariance P, whole, tapered or diagonal. The denoiser
+is then D = m + P A (A P A + Sigma)^(-1) (x - A m) (masf.diffusion.denoisers.gaussian), and every sampler step is exact, so that
 member by member, at any number of steps,
 
     x_i <- x_i + K (y - y_i)     K = P H^T (H P H^T + R)^(-1)     y_i ~ N(H x_i, R)

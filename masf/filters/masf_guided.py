@@ -1,13 +1,13 @@
-"""MASF with the guided SDE that the authors' public code runs: the ``guided`` sampler of masf.samplers; it is not exact."""
+"""MASF with the guided SDE of the authors' public code: sampler ``guided`` of masf.diffusion.samplers; it is not exact."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from masf.arrays import Array
+from masf.diffusion.process import ForwardProcess
+from masf.diffusion.samplers import Denoiser, guided
 from masf.filters.masf import MASF, NetworkParameters
-from masf.process import ForwardProcess
-from masf.samplers import Denoiser, guided
 
 
 class GuidedMASFParameters(NetworkParameters):

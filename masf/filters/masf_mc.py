@@ -5,13 +5,13 @@ mean so that the mixture keeps mean and covariance (Liu and West 2001):
 
     p_0 = (1 / N) sum_j N(m + sqrt(1 - h^2) (x_j - m), h^2 P)
 
-Its denoiser and covariance are exact (masf.denoisers.mixture). h = 1 is masf_gaussian, an EnKF; h to 0 is a particle filter,
-with its degeneracy: in many dimensions one component of the mixture takes all the weight. Weights from a window of neighbours,
-``weight_radius``, are what makes small h usable on a ring (chosen). The sampler is ``coupled``, or ``exact``: independent draws
-from the posterior of the mixture, exact at any number of steps if weights are not local.
+Its denoiser and covariance are exact (masf.diffusion.denoisers.mixture). h = 1 is masf_gaussian, an EnKF; h to 0 is a particle
+filter, with its degeneracy: in many dimensions one component of the mixture takes all the weight. Weights from a window of
+neighbours, ``weight_radius``, are what makes small h usable on a ring (chosen). The sampler is ``coupled``, or ``exact``:
+independent draws from the posterior of the mixture, exact at any number of steps if weights are not local.
 
 On grids of two axes, and on rings too long for the matrix P, both radii are those of Gaspari-Cohn tapers of what a point sees
-(masf.denoisers.local_mixture), and nothing larger than N x N is formed.
+(masf.diffusion.denoisers.local_mixture), and nothing larger than N x N is formed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, like
-from masf.denoisers.local_mixture import LocalMixtureDenoiser
-from masf.denoisers.mixture import MixtureDenoiser, ring_windows
+from masf.diffusion.denoisers.local_mixture import LocalMixtureDenoiser
+from masf.diffusion.denoisers.mixture import MixtureDenoiser, ring_windows
+from masf.diffusion.process import ForwardProcess
+from masf.diffusion.samplers import Denoiser, exact
+from masf.ensembles.localization import GridTaper, taper_matrix
 from masf.filters.base import Setup
 from masf.filters.masf_gaussian import GaussianMASF, GaussianMASFParameters
-from masf.localization import GridTaper, taper_matrix
-from masf.process import ForwardProcess
-from masf.samplers import Denoiser, exact
 
 MOST_COMPONENTS = 5_000
 """The longest state that the mixture's covariance is formed for."""

@@ -1,11 +1,11 @@
 """Score filter, SF (Bao, Zhang, Zhang, arXiv:2306.09282): the prior's score learned anew in every cycle, the likelihood damped.
 
 In each cycle a network is trained by denoising on the forecast ensemble, from where the last cycle left it, and the analysis is
-drawn by the reverse SDE of masf.diffusion from N(0, I), with the network's score plus (1 - t) grad log p(y | x).
+drawn by the reverse SDE of masf.diffusion.damped from N(0, I), with the network's score plus (1 - t) grad log p(y | x).
 
 From the source: the equations, alpha = 1 - t, beta^2 = t, h(t) = 1 - t, denoising score matching in every cycle,
 Euler-Maruyama. The network and the training budget of the source are not known to us. Chosen: its parametrisation and inputs
-(masf.denoisers.score_network), circular convolutions on a ring, a U-Net of them in a flow and a perceptron elsewhere, a
+(masf.diffusion.denoisers.score_network), circular convolutions on a ring, a U-Net of them in a flow and a perceptron elsewhere, a
 budget of about a second a cycle, standardised coordinates, eps_a and eps_b that keep the SDE regular at both ends,
 ``likelihood_scale``, ``relaxation`` and inflation.
 """
@@ -16,7 +16,7 @@ from array_api_compat import is_torch_array
 from pydantic import Field
 
 from masf.arrays import Array
-from masf.diffusion import Score, Standardised
+from masf.diffusion.damped import Score, Standardised
 from masf.filters.base import Filter, FilterParameters, Setup
 from masf.filters.ensf import DampedParameters, ScoreFilter
 
@@ -46,9 +46,9 @@ class LearnedScoreFilter(Filter):
         super().__init__(parameters, setup)
         if not is_torch_array(setup.initial_mean):
             raise ValueError("a filter that trains a score network computes on torch tensors, not on numpy arrays")
-        from masf.denoisers.score_network import ScoreNetwork
+        from masf.diffusion.denoisers.score_network import ScoreNetwork
 
-        self.network = ScoreNetwork(setup, parameters)
+        self.network = ScoreNetwork(setup.system, setup.initial_mean, setup.stream, parameters)
 
     @classmethod
     def needs_torch(cls, parameters: TrainingParameters) -> bool:

@@ -16,8 +16,8 @@ integrator, the clipping of a member's gradient to a root mean square of 10, and
 epochs at learning rate 1e-3, one annealing level with lambda_0 = 0.001 and 500 steps of 0.001; a Lorenz-96 configuration of the
 same form (d 20, N 500, sigma 0.1, else alike) is in public code of the first author of arXiv:2604.02889. Chosen: Langevin steps
 in standardised coordinates (there: in those of the state), hence the pull to the forecast mean and larger steps, fewer of them;
-the network (masf.denoisers.score_network; there: a U-net) and its budget, about a second a cycle; noise centred over members;
-inflation and relaxation.
+the network (masf.diffusion.denoisers.score_network; there: a U-net) and its budget, about a second a cycle; noise centred over
+members; inflation and relaxation.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, centred_normal
-from masf.diffusion import Standardised
-from masf.filters.base import RelaxedParameters, inflate, relax_spread
+from masf.diffusion.damped import Standardised
+from masf.ensembles.inflation import inflate, relax_spread
+from masf.filters.base import RelaxedParameters
 from masf.filters.sf import LearnedScoreFilter, TrainingParameters
 
 LARGEST_GRADIENT = 10.0

@@ -29,7 +29,7 @@ class System(ABC):
     translation_invariant: ClassVar[bool] = False
     """Whether the components sit on a periodic grid and all obey the same equation."""
     flow: ClassVar[bool] = False
-    """Whether states are velocities (2, n, n) as in masf.flow, which have a vorticity and an energy spectrum."""
+    """Whether states are velocities (2, n, n) as in masf.systems.flow, which have a vorticity and an energy spectrum."""
 
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters

@@ -2,8 +2,8 @@
 
     du/dt + (u . grad) u = -grad p + 1/Re Laplace u - drag u + amplitude sin(k_f y) e_x      div u = 0
 
-Solved for the vorticity w by a pseudo-spectral method (masf.flow for the conventions). The nonlinear term is formed from two
-products (Basdevant 1983, J. Comput. Phys. 50, 209), so that a right-hand side costs two inverse and two forward real FFTs:
+Solved for the vorticity w by a pseudo-spectral method (masf.systems.flow for the conventions). The nonlinear term is formed from
+two products (Basdevant 1983, J. Comput. Phys. 50, 209), so that a right-hand side costs two inverse and two forward real FFTs:
 
     dw/dt = L w + f + N(w)      N = (d_yy - d_xx)(u v) + d_xy (u^2 - v^2)      L = 1/Re Laplace - drag
 
@@ -25,8 +25,8 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from pydantic import Field, ValidationInfo, field_validator
 
-from masf import flow
 from masf.arrays import Array, Stream, to_numpy
+from masf.systems import flow
 from masf.systems.base import System, SystemParameters
 
 COURANT_NUMBER = 2.2

@@ -34,7 +34,7 @@ rule aggregate:
         settings={
             name: experiment_settings(STUDY, name) for name in STUDY.config.experiments
         },
-        version=code_version("tables"),
+        version=code_version("stages.aggregate"),
     shell:
         "masf aggregate --study {input.study:q} --scores {output.scores:q} --costs {output.costs:q}"
         " --tables {params.folder:q} 2> {log:q}"

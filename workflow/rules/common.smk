@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
 
-from masf.captions import experiment_settings, figure_caption, figure_category
-from masf.commands import missing_program
-from masf.costs import (
+from masf.report.captions import experiment_settings, figure_caption, figure_category
+from masf.programs import missing_program
+from masf.study.costs import (
     PLOT_REQUEST,
     aggregate_request,
     assimilate_request,
@@ -22,8 +22,8 @@ from masf.costs import (
     train_prior_request,
     tune_request,
 )
-from masf.files import FileFault, require_writable
-from masf.provenance import (
+from masf.atomic import FileFault, require_writable
+from masf.files.provenance import (
     assimilate_version,
     code_version,
     page_version,
@@ -32,8 +32,9 @@ from masf.provenance import (
     train_prior_version,
     tune_version,
 )
-from masf.search import plain
-from masf.study import ConfigFault, make_study
+from masf.study.search import plain
+from masf.study.messages import ConfigFault
+from masf.study.load import make_study
 
 ROOT = Path(str(workflow.current_basedir)).parent.parent
 

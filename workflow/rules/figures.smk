@@ -26,7 +26,7 @@ rule plot:
         **asked(lambda wildcards: PLOT_REQUEST),
     params:
         caption=lambda wildcards: figure_caption(STUDY, wildcards.figure),
-        version=code_version("figures"),
+        version=code_version("stages.plot"),
     shell:
         "masf plot {wildcards.figure} --study {input.study:q} --scores {input.scores:q}"
         " --output {output.pdf:q} --output {output.png:q} 2> {log:q}"

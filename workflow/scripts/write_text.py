@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from masf.files import replacing
+from masf.atomic import replacing
 
 with replacing(Path(snakemake.output[0])) as temporary:  # noqa: F821
     temporary.write_text(snakemake.params.text + "\n", encoding="utf-8")  # noqa: F821

@@ -1,0 +1,1 @@
+"""Forward processes, denoisers and samplers: the mathematics of score-based filters."""

@@ -1,0 +1,152 @@
+"""The Gaussian denoiser corrected by a network:  D(x, t) = D_G(x, t) + c(t) net(features(x, t)).
+
+c is the Gaussian posterior's standard deviation, so that the network's target (x_0 - D_G) / c has unit variance at every t
+(a loss that is flat in t), and a network of zeros is the Gaussian denoiser.
+
+A forecast ensemble is not stationary: its shape depends on where on the attractor it sits. The features therefore carry the
+ensemble's statistics as context (mean, spread, skewness, correlations between neighbours), which lets one pretrained network
+serve all cycles, seeds and gaps. They also carry the answers of Gaussian denoisers with other localisation radii: which radius
+is best depends on the place and the diffusion time, and the network learns to choose. On grids of two axes, where ensembles are
+small, skewness and correlations are left out, and a pattern of the system tells places apart where its equation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from masf.arrays import Array, Stream, like
+from masf.diffusion.bases import Basis
+from masf.diffusion.denoisers.gaussian import GaussianDenoiser
+from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
+from masf.diffusion.process import ForwardProcess
+from masf.systems.base import System
+
+MOST_NEIGHBOURS = 5
+"""Correlations are taken with neighbours up to this many components away."""
+COMPONENTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
+"""Components, of all states together, that pass through the network at a time: on a CPU as many as its caches hold."""
+
+
+@dataclass(frozen=True)
+class Climate:
+    """Mean and standard deviation of a system's long-run distribution, each (d,), or (1,) where all components are alike."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def feature_count(dimension: int, radii: Sequence[float | None]) -> int:
+    """Channels of the features, for this dimension and these localisation radii, on a ring or without places."""
+    return 7 + _neighbours(dimension) + len(radii)
+
+
+def field_feature_count(pattern: np.ndarray | None, radii: Sequence[float | None]) -> int:
+    """Channels of the features on a grid of two axes, for each field: for this pattern and these localisation radii."""
+    return 6 + (0 if pattern is None else len(pattern)) + len(radii)
+
+
+def _neighbours(dimension: int) -> int:
+    return min(MOST_NEIGHBOURS, dimension // 2)
+
+
+class GaussianFamily:
+    """Gaussian denoisers of one ensemble with several localisation radii; the first is the one that a network corrects."""
+
+    def __init__(self, system: System, radii: Sequence[float | None], basis: Basis, x: Array) -> None:
+        """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no grid."""
+        self.tapers = [denoiser_taper(system, radius, basis, x) for radius in radii]
+
+    def __call__(self, process: ForwardProcess, ensemble: Array) -> list[GaussianDenoiser]:
+        """The denoisers for the mean and covariance of ``ensemble`` (N, d)."""
+        return [ensemble_denoiser(process, ensemble, "localized", taper) for taper in self.tapers]
+
+
+class LearnedDenoiser:
+    """D_G corrected by a network; C is taken from D_G."""
+
+    def __init__(
+        self,
+        gaussians: Sequence[GaussianDenoiser],
+        network: nn.Module,
+        climate: Climate,
+        ensemble: Tensor,
+        system: System | None = None,
+    ) -> None:
+        """D_G and its correction.
+
+        Args:
+            gaussians: D_G, and those whose answers are features; all with the statistics of ``ensemble``.
+            network: from features (n, channels, d) to (n, d).
+            climate: of the system.
+            ensemble: (N, d).
+            system: asked for its geometry; None for components without places, or on a ring.
+        """
+        self.gaussian, self.others = gaussians[0], gaussians[1:]
+        self.network = network
+        self.prior_std = ensemble.std(dim=0)
+        mean = self.gaussian.mean
+        centre, scale = like(climate.mean, mean), like(climate.std, mean)
+        if system is not None and system.flow:
+            pattern = system.pattern()
+            others = [] if pattern is None else list(like(pattern, mean))
+        else:
+            normal = (ensemble - mean) / self.prior_std
+            correlations = [(normal * normal.roll(-k, -1)).mean(dim=0) for k in range(1, _neighbours(len(mean)) + 1)]
+            others = [normal.pow(3).mean(dim=0), *correlations]
+        self._context = torch.stack([
+            (mean - centre) / scale,
+            torch.log(self.prior_std / scale),
+            like(self.gaussian.process.basis.diagonal(self.gaussian.process.s), mean),
+            *others,
+        ])  # fmt: skip
+        self._known: dict[float, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def _at(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """At time t: c (d,), the standard deviation of x_t (d,), and the features that do not depend on x."""
+        if t not in self._known:
+            process, mean = self.gaussian.process, self.gaussian.mean
+            # The floor keeps the target finite where rounding leaves no variance.
+            c = torch.sqrt(torch.clamp(self.gaussian.posterior_variance(t), min=0) + 1e-12 * self.prior_std**2)
+            a, sigma = like(process.basis.diagonal(process.A(t)), mean), like(process.basis.diagonal(process.Sigma(t)), mean)
+            marginal = torch.sqrt((a * self.prior_std) ** 2 + sigma)
+            ratios = torch.stack([c / self.prior_std, a * self.prior_std / marginal])
+            self._known[t] = c, marginal, torch.cat([ratios, self._context])
+        return self._known[t]
+
+    def features(self, x: Tensor, t: float, gaussian_answer: Tensor) -> Tensor:
+        """The network's input (n, channels, d) for states x (n, d) at time t; see feature_count."""
+        process, mean = self.gaussian.process, self.gaussian.mean
+        c, marginal, fixed = self._at(t)
+        innovation = (x - process.apply(process.A(t), mean)) / marginal
+        departure = (gaussian_answer - mean) / self.prior_std
+        others = [(other(x, t) - gaussian_answer) / c for other in self.others]
+        moving = torch.stack([innovation, departure, *others], dim=-2)
+        return torch.cat([moving, fixed.expand(len(x), *fixed.shape)], dim=-2)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, t: float) -> Tensor:
+        answer = self.gaussian(x, t)
+        rows = max(1, COMPONENTS_AT_ONCE[x.device.type] // x.shape[-1])
+        parts = [self.network(part) for part in torch.split(self.features(x, t, answer), rows)]
+        return answer + self._at(t)[0] * torch.cat(parts)
+
+    def residual(self, x: Tensor, t: float, stream: Stream) -> Tensor:
+        return self.gaussian.residual(x, t, stream)
+
+    def variance(self, x: Tensor, t: float) -> None:
+        return None
+
+    def denoising_pairs(self, clean: Tensor, times: Sequence[float], stream: Stream) -> tuple[Tensor, Tensor]:
+        """Noised copies of ``clean`` (n, d), one set a time: features (len(times) n, channels, d), targets (len(times) n, d)."""
+        features, targets = [], []
+        for t in times:
+            x = self.gaussian.process.diffuse(clean, t, stream.normal(tuple(clean.shape), clean))
+            answer = self.gaussian(x, t)
+            features.append(self.features(x, t, answer))
+            targets.append((clean - answer) / self._at(t)[0])
+        return torch.cat(features), torch.cat(targets)

@@ -1,0 +1,123 @@
+"""The denoiser of a mixture of Gaussians that share one covariance, in closed form: a kernel density of an ensemble.
+
+    p_0 = (1 / N) sum_j N(c_j, B)      D(x, t) = sum_j w_j D_j      D_j = c_j + K (x - A c_j)      K = B A (A B A + Sigma)^(-1)
+
+with weights w_j ~ N(x; A c_j, A B A + Sigma) that sum to 1. The covariance depends on x through the spread of the D_j:
+
+    C(x, t) = B - K A B + sum_j w_j (D_j - D) (D_j - D)^T.
+
+In many components the weights degenerate: one component takes all, as one particle does in a particle filter. *Local* weights
+avoid that on a ring (ours): component i of D takes the w_j that the marginal densities of a window around i give.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from masf.arrays import Array, Stream, eye
+from masf.diffusion.denoisers.gaussian import DenseDenoiser
+from masf.diffusion.process import ForwardProcess
+
+
+def ring_windows(points: int, radius: int) -> np.ndarray:
+    """(points, w): for each point of a ring, the points at most ``radius`` away; all of them where the ring is too short."""
+    if 2 * radius + 1 >= points:
+        return np.tile(np.arange(points), (points, 1))
+    return (np.arange(points)[:, None] + np.arange(-radius, radius + 1)) % points
+
+
+class MixtureDenoiser:
+    """D and C of the equal mixture of N(c_j, B)."""
+
+    def __init__(self, process: ForwardProcess, centres: Array, covariance: Array, windows: np.ndarray | None = None) -> None:
+        """``centres`` (N, d), ``covariance`` B (d, d), ``windows`` (d, w) or None for weights from all components."""
+        self.process = process
+        self.centres = centres
+        self.mean = array_namespace(centres).mean(centres, axis=0)
+        # The same for all components of the mixture: D_j = kernel(x - A c_j) + c_j.
+        self.kernel = DenseDenoiser(process, array_namespace(centres).zeros_like(self.mean), covariance)
+        self.windows = windows
+        self._known: dict[float, tuple[Array, Array, Array]] = {}
+        self._last: tuple[Array, float, Array, Array] | None = None
+
+    def _at(self, t: float) -> tuple[Array, Array, Array]:
+        """At time t: whitening (k, w, w) of the windows, the whitened centres (k, N, w), and (I - K A) c_j (N, d)."""
+        if t not in self._known:
+            xp, process = array_namespace(self.centres), self.process
+            a, sigma = process.A(t), process.Sigma(t)
+            ab = process.apply(a, self.kernel.covariance)
+            marginal = process.apply(a, ab.mT) + process.apply(sigma, eye(len(self.mean), ab))
+            if self.windows is None:
+                blocks = marginal[None]
+            else:
+                windows = xp.asarray(self.windows, device=device(marginal))
+                blocks = marginal[windows[:, :, None], windows[:, None, :]]
+            lower = xp.linalg.cholesky(blocks)
+            whitening = xp.linalg.solve(lower, xp.zeros_like(lower) + eye(lower.shape[-1], lower))
+            anomalies = self.centres - self.mean
+            kept = anomalies - self.kernel.gain(process.apply(a, anomalies), t)
+            self._known[t] = whitening, self._whitened(process.apply(a, anomalies), whitening), kept
+        return self._known[t]
+
+    def _whitened(self, x: Array, whitening: Array) -> Array:
+        """Departures x (n, d), window by window, in coordinates where the components are standard normal: (k, n, w)."""
+        if self.windows is None:
+            return x[None] @ whitening.mT
+        xp = array_namespace(x)
+        return xp.permute_dims(x[:, xp.asarray(self.windows, device=device(x))], (1, 0, 2)) @ whitening.mT
+
+    def _log_weights(self, x: Array, t: float) -> Array:
+        """Logarithms of the weights (k, n, N), up to a constant in j, for states (n, d); k is 1, or d with windows."""
+        xp = array_namespace(x)
+        whitening, centres, _ = self._at(t)
+        departures = self._whitened(x - self.process.apply(self.process.A(t), self.mean), whitening)
+        return departures @ centres.mT - xp.sum(centres**2, axis=-1)[:, None, :] / 2
+
+    def _moments(self, x: Array, t: float) -> tuple[Array, Array]:
+        """sum_j w_j kept_j and the variance of kept_j under w_j, each (n, d), where D_j = m + K (x - A m) + kept_j."""
+        # Samplers ask for D and C at the same states, one after the other.
+        if self._last is None or self._last[0] is not x or self._last[1] != t:
+            xp = array_namespace(x)
+            kept = self._at(t)[2]
+            logits = self._log_weights(x, t)
+            self.weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+            # All sums over j in one product: of w_j, w_j kept_j, w_j kept_j^2.
+            columns = kept[None] if self.windows is None else kept.mT[..., None]
+            sums = self.weights @ xp.concat([columns, columns**2, xp.ones_like(columns[..., :1])], axis=-1)
+            half = columns.shape[-1]
+            mean, square = sums[..., :half] / sums[..., -1:], sums[..., half:-1] / sums[..., -1:]
+            if self.windows is None:
+                mean, square = mean[0], square[0]
+            else:
+                mean, square = mean[..., 0].mT, square[..., 0].mT
+            self._last = x, t, mean, xp.clip(square - mean**2, min=0.0)
+        return self._last[2], self._last[3]
+
+    @property
+    def effective_size(self) -> float:
+        """Effective number of components, (sum_j w_j)^2 / sum_j w_j^2, in the last call: mean over states and components."""
+        xp = array_namespace(self.weights)
+        return float(xp.mean(xp.sum(self.weights, axis=-1) ** 2 / xp.sum(self.weights**2, axis=-1)))
+
+    def __call__(self, x: Array, t: float) -> Array:
+        """D(x, t) for states (n, d)."""
+        return self.mean + self.kernel.gain(x - self.process.apply(self.process.A(t), self.mean), t) + self._moments(x, t)[0]
+
+    def variance(self, x: Array, t: float) -> Array:
+        """Diagonal of C (n, d)."""
+        return self.kernel.posterior_variance(t) + self._moments(x, t)[1]
+
+    def residual(self, x: Array, t: float, stream: Stream) -> Array:
+        """Draws from p(x_0 | x_t = x), less D: each state (n, d) draws a component of the mixture, and from that component.
+
+        With windows each component of the state draws its own, but by the same Gumbel variables, so that neighbours mostly agree.
+        """
+        xp = array_namespace(x)
+        kept = self._at(t)[2]
+        # The greater of log w_j + Gumbel is j with probability w_j; -log of half a chi-square of 2 degrees is Gumbel.
+        exponential = xp.sum(stream.normal((len(x), len(kept), 2), x) ** 2, axis=-1) / 2
+        drawn = xp.argmax(self._log_weights(x, t) - xp.log(exponential), axis=-1)
+        columns = xp.arange(kept.shape[1], device=device(kept))
+        choice = kept[drawn[0]] if self.windows is None else kept[drawn.mT, columns]
+        return choice - self._moments(x, t)[0] + self.kernel.residual(x, t, stream)

@@ -1,0 +1,68 @@
+"""Which Gaussian denoiser serves an ensemble: by the covariance that is asked for, the grid and the length of the state."""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from masf.arrays import Array
+from masf.diffusion.bases import Basis, MaskBasis
+from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser, EnsembleDenoiser, GaussianDenoiser
+from masf.diffusion.denoisers.local import LocalDenoiser
+from masf.diffusion.denoisers.ring import RingDenoiser, RingTaper, ring_taper
+from masf.diffusion.process import ForwardProcess
+from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper
+from masf.systems.base import System
+
+
+def denoiser_taper(system: System, radius: float | None, basis: Basis, x: Array) -> Array | RingTaper | GridTaper | None:
+    """The taper of a localised Gaussian denoiser: in blocks for a mask on a long ring, else of make_taper; None tapers nothing.
+
+    Args:
+        system: whose components are tapered.
+        radius: half of the taper's support, in grid points, or None.
+        basis: of the forward process.
+        x: gives namespace, dtype and device.
+
+    Raises:
+        ValueError: if a radius is asked for where components have no place in space.
+    """
+    if radius is not None and system.grid == (system.dimension,) and isinstance(basis, MaskBasis):
+        blocks = ring_taper(system.dimension, radius, x)
+        if blocks is not None:
+            return blocks
+    return make_taper(system, radius, x)
+
+
+def ensemble_denoiser(
+    process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | RingTaper | GridTaper | None = None
+) -> GaussianDenoiser:
+    """The Gaussian denoiser with the mean and covariance of ``ensemble`` (N, d).
+
+    Args:
+        process: the forward process.
+        ensemble: (N, d).
+        covariance: "diagonal", "ensemble", or "localized" (the ensemble's, by ``taper``).
+        taper: of denoiser_taper, for "localized"; None tapers nothing.
+
+    Raises:
+        ValueError: for another ``covariance``.
+    """
+    xp = array_namespace(ensemble)
+    mean = xp.mean(ensemble, axis=0)
+    if covariance == "diagonal":
+        return DiagonalDenoiser(process, mean, xp.var(ensemble, axis=0, correction=1))
+    if covariance not in {"ensemble", "localized"}:
+        raise ValueError(f"covariance {covariance!r}: choose one of diagonal, ensemble, localized")
+
+    n, d = ensemble.shape
+    anomalies = ensemble - mean
+    if covariance == "localized" and isinstance(taper, RingTaper):
+        return RingDenoiser(process, mean, anomalies, taper)
+    if covariance == "localized" and isinstance(taper, GridTaper):
+        return LocalDenoiser(process, mean, anomalies, taper)
+    if covariance == "ensemble":
+        taper = None
+    if taper is None and (d > MAX_DENSE_DIMENSION or (covariance == "ensemble" and n <= d)):
+        return EnsembleDenoiser(process, mean, anomalies)
+    dense = anomalies.mT @ anomalies / (n - 1)
+    return DenseDenoiser(process, mean, dense if taper is None else dense * taper)

@@ -1,0 +1,30 @@
+"""Spread that an analysis is given back: inflation, and relaxation to the forecast's spread."""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from masf.arrays import Array
+
+
+def inflate(ensemble: Array, factor: float) -> Array:
+    """``ensemble`` (N, d) with its anomalies multiplied by ``factor``."""
+    if factor == 1.0:
+        return ensemble
+    mean = array_namespace(ensemble).mean(ensemble, axis=0)
+    return mean + factor * (ensemble - mean)
+
+
+def relax_spread(analysis: Array, forecast: Array, factor: float) -> Array:
+    """``analysis`` (N, d) with its spread moved towards that of ``forecast`` (N, d): (1 - factor) s_a + factor s_f.
+
+    Relaxation to prior spread (Whitaker and Hamill 2012).
+    """
+    if factor == 0.0:
+        return analysis
+    xp = array_namespace(analysis)
+    mean = xp.mean(analysis, axis=0)
+    before, after = xp.std(forecast, axis=0, correction=1), xp.std(analysis, axis=0, correction=1)
+    # A component that lost its spread cannot be given any.
+    ratio = before / xp.where(after > 0, after, xp.ones_like(after))
+    return mean + (1 - factor + factor * ratio) * (analysis - mean)

@@ -1,0 +1,185 @@
+"""Localisation: tapering sample covariances, or the weights of observations, with distance on a periodic grid.
+
+A radius is half of the support of the Gaspari-Cohn taper, in grid points. DAPPER's ``loc_rad`` is radius / 1.82, the Gaussian
+length scale.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from masf.arrays import Array, like
+from masf.observations.operators import Observation
+from masf.systems.base import System
+
+SMALLEST_WEIGHT = 1e-3
+"""Observations with no more weight than this are left out, as in DAPPER: they cost time and tell nothing."""
+LEAST_CONCENTRATION = 2 / np.pi
+"""Mean resultant length of equal weights on half of a ring: a measurement spread wider than that has no place."""
+MAX_DENSE_DIMENSION = 2_000
+"""The longest state whose covariance is formed and tapered as a matrix."""
+DISTANCES_AT_ONCE = 2**22
+"""Distances that are held in memory at a time."""
+
+
+def gaspari_cohn(distances: np.ndarray, radius: float) -> np.ndarray:
+    """The fifth-order compactly supported correlation of Gaspari and Cohn (1999), eq. 4.10.
+
+    Args:
+        distances: any shape, in grid points.
+        radius: half of the support: the taper is 5/24 at ``radius`` and 0 from 2 ``radius`` on.
+    """
+    z = np.abs(distances) / radius
+    inner = (((-z / 4 + 1 / 2) * z + 5 / 8) * z - 5 / 3) * z**2 + 1
+    outer = ((((z / 12 - 1 / 2) * z + 5 / 8) * z + 5 / 3) * z - 5) * z + 4 - 2 / (3 * np.maximum(z, 1.0))
+    return np.where(z <= 1, inner, np.where(z < 2, outer, 0.0))
+
+
+def taper_row(grid: tuple[int, ...], radius: float) -> np.ndarray:
+    """The Gaspari-Cohn taper (*grid) between the first point of a periodic grid and all its points.
+
+    A support longer than the grid would overlap itself and leave negative eigenvalues. The taper is therefore wrapped around
+    the grid (the sum over its periodic images, a correlation at any radius) and scaled to 1 at distance 0; up to a radius of
+    a quarter of the shortest side this changes nothing.
+    """
+    squares = np.zeros(())
+    for n in grid:
+        turns = int(np.ceil(2 * radius / n))
+        images = np.arange(n) + n * np.arange(-turns - 1, turns + 1)[:, None]
+        squares = np.add.outer(squares, images**2)
+    row = gaspari_cohn(np.sqrt(squares), radius).sum(axis=tuple(range(0, squares.ndim, 2)))
+    return row / row.flat[0]
+
+
+def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
+    """The taper (P, P) between the P points of a periodic grid, for the covariance (Houtekamer and Mitchell 2001)."""
+    row = taper_row(grid, radius).ravel()
+    points = np.stack(np.unravel_index(np.arange(len(row)), grid))
+    offsets = points[:, :, None] - points[:, None, :]
+    return row[np.ravel_multi_index(tuple(offsets), grid, mode="wrap")]
+
+
+def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
+    """The taper (d, d) for a system's components; None where there is nothing to localise.
+
+    Raises:
+        ValueError: if a radius is asked for where components have no place in space.
+    """
+    if radius is None:
+        return None
+    if system.grid is None:
+        raise ValueError("localization_radius: this system's components have no distances; set it to null")
+    taper = grid_taper(system.grid, radius)
+    fields = system.dimension // len(taper)
+    return np.tile(taper, (fields, fields))
+
+
+class GridTaper:
+    """The taper of a periodic grid as a convolution, for states too long for a matrix."""
+
+    def __init__(self, grid: tuple[int, ...], radius: float, x: Array) -> None:
+        """``x`` gives namespace, dtype and device."""
+        self.grid, self.radius = grid, radius
+        self._axes = tuple(range(-len(grid), 0))
+        # The row is even, so its spectrum is real.
+        self._spectrum = like(np.fft.rfftn(taper_row(grid, radius)).real, x)
+
+    @property
+    def points(self) -> int:
+        """Points P of the grid."""
+        return math.prod(self.grid)
+
+    def sums(self, x: Array) -> Array:
+        """At each point i of the grid, the sum over all points j of taper(i - j) x_j, for x (..., P)."""
+        fft = array_namespace(x).fft
+        spectrum = fft.rfftn(x.reshape(*x.shape[:-1], *self.grid), axes=self._axes)
+        return fft.irfftn(spectrum * self._spectrum, s=self.grid, axes=self._axes).reshape(x.shape)
+
+
+def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTaper | None:
+    """The taper of a system's Gaussian denoisers, with the namespace, dtype and device of ``x``; None tapers nothing.
+
+    On a ring of up to MAX_DENSE_DIMENSION components it is the matrix (d, d) that tapers a covariance. On longer ones, and on
+    grids of more axes, it is a convolution, which tapers the weights of what is near a point (masf.diffusion.denoisers.local).
+
+    Raises:
+        ValueError: if a radius is asked for where components have no place in space.
+    """
+    grid = system.grid
+    if radius is not None and grid is not None and (len(grid) > 1 or system.dimension > MAX_DENSE_DIMENSION):
+        return GridTaper(grid, radius, x)
+    taper = taper_matrix(system, radius)
+    return None if taper is None else like(taper, x)
+
+
+def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.ndarray:
+    """Where each measurement sits on the grid (m, axes): at its component, or at the centre of its block or of mass of |H|'s row.
+
+    Raises:
+        ValueError: for a row of H that measures nothing, or is spread over more than half of the grid.
+    """
+    points = int(np.prod(grid))
+    if observation.indices is not None:
+        return np.stack(np.unravel_index(observation.indices % points, grid), axis=-1).astype(np.float64)
+    if (pooling := observation.pooling) is not None:
+        corners = np.indices(pooling.blocks).reshape(len(grid), -1).T * pooling.size
+        return np.tile(corners + (pooling.size - 1) / 2, (pooling.fields, 1))
+    weights = np.abs(observation.matrix).reshape(observation.size, -1, *grid).sum(axis=1)
+    weights /= np.maximum(weights.sum(axis=tuple(range(1, weights.ndim)), keepdims=True), np.finfo(float).tiny)
+    places = np.empty((observation.size, len(grid)))
+    for axis, n in enumerate(grid):
+        others = tuple(1 + other for other in range(len(grid)) if other != axis)
+        resultant = weights.sum(axis=others) @ np.exp(2j * np.pi * np.arange(n) / n)
+        if np.any(spread := np.abs(resultant) < LEAST_CONCENTRATION):
+            row = int(np.argmax(spread))
+            raise ValueError(
+                f"observation matrix, row {row + 1}: measures nothing, or more than half of the grid, and so has no place "
+                "to localise by; set localization_radius to null"
+            )
+        places[:, axis] = np.angle(resultant) * n / (2 * np.pi) % n
+    return places
+
+
+def torus_distances(a: np.ndarray, b: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """Distances (m, k), the shorter way round, of places (m, axes) and (k, axes) on a periodic grid of these lengths."""
+    steps = np.abs(a[:, None] - b)
+    return np.sqrt((np.minimum(steps, np.asarray(grid) - steps) ** 2).sum(axis=-1))
+
+
+def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float, block: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """The measurements near each grid point, and their Gaspari-Cohn weights: indices and weights, each (P, k).
+
+    k is the most measurements that a point has; points with fewer have weights 0 at the end. With blocks of more than one
+    point along each axis, it is the centre of each of the P blocks that they are near.
+
+    Args:
+        places: (m, axes) where the measurements sit.
+        grid: its lengths; distances are taken on the torus.
+        radius: half of the taper's support, in grid points.
+        block: points of a block along each axis; it divides every length of the grid.
+    """
+    coarse = tuple(n // block for n in grid)
+    points, found = math.prod(coarse), []
+    chunk = max(1, DISTANCES_AT_ONCE // len(places))
+    for start in range(0, points, chunk):
+        coordinates = np.unravel_index(np.arange(start, min(start + chunk, points)), coarse)
+        squares = np.zeros(())
+        for n, place, coordinate in zip(grid, places.T, coordinates, strict=True):
+            rows, row = np.unique(coordinate, return_inverse=True)
+            steps = np.abs((rows * block + (block - 1) / 2)[:, None] - place) % n
+            squares = squares + (np.minimum(steps, n - steps) ** 2)[row]
+        distances = np.sqrt(squares)
+        point, measurement = np.nonzero(distances < 2 * radius)
+        weights = gaspari_cohn(distances[point, measurement], radius)
+        kept = weights > SMALLEST_WEIGHT
+        found.append((start + point[kept], measurement[kept], weights[kept]))
+    point, measurement, weight = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    counts = np.bincount(point, minlength=points)
+    position = np.arange(len(point)) - np.repeat(np.cumsum(counts) - counts, counts)
+    indices = np.zeros((points, max(1, counts.max())), dtype=np.int64)
+    local_weights = np.zeros(indices.shape)
+    indices[point, position], local_weights[point, position] = measurement, weight
+    return indices, local_weights

@@ -1,0 +1,35 @@
+"""What fixes a cell, apart from the files themselves so that the config is checked without importing xarray."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from masf.observations.operators import Observation, make_observation
+from masf.observations.settings import ObservationSettings
+from masf.systems.base import System
+from masf.systems.registry import make_system
+
+
+@dataclass(frozen=True)
+class CellSettings:
+    """Everything that fixes a cell's truth, measurements and initial ensemble."""
+
+    system: str
+    parameters: dict[str, Any]
+    observation: dict[str, Any]
+    gap: int
+    cycles: int
+    members: int
+    initial_spread: float
+    seed: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def build(settings: CellSettings) -> tuple[System, Observation]:
+    """The system and the observation of a cell. Raises ValueError where the settings do not fit together."""
+    system = make_system(settings.system, settings.parameters)
+    return system, make_observation(ObservationSettings(**settings.observation), system.dimension, system.grid)

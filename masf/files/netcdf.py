@@ -1,0 +1,83 @@
+"""The NetCDF files that pass between stages: truth.nc and {filter}.nc.
+
+Every file is CF-style, in float32, and carries as global attributes all that is needed to make it again. Files of the same
+config, seed, machine and number of threads are identical byte by byte; what is not (seconds, memory) stands beside them in
+{filter}.cost.json.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from masf import __version__
+from masf.atomic import FileFault, replacing
+from masf.systems.base import System
+
+CONVENTIONS = "CF-1.11"
+
+TRUTH_FORMAT = "masf-truth-2"
+
+ESTIMATE_FORMAT = "masf-estimate-3"
+
+MAKER = {TRUTH_FORMAT: "simulate", ESTIMATE_FORMAT: "assimilate"}
+
+
+def variable(dims: tuple[str, ...], values: np.ndarray, long_name: str, units: str = "1") -> xr.Variable:
+    """A variable with what CF wants said of it."""
+    return xr.Variable(dims, values, {"long_name": long_name, "units": units})
+
+
+def coordinates(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
+    """The axes of a run's files: model time, the times of measurements, and places in space where there are some."""
+    times = (np.arange(cycles * gap + 1) * system.dt).astype(np.float32)
+    return {
+        # Not "time", which to CF's readers is a date or in seconds.
+        "model_time": variable(("model_time",), times, "model time since the start"),
+        "cycle_time": variable(("cycle",), times[gap::gap], "model time of each measurement"),
+        **{name: variable((name,), x.astype(np.float32), f"position along {name}") for name, x in system.positions.items()},
+    }
+
+
+def with_conventions(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
+    """The variables as a dataset that says by which conventions, by which stage and with what it was made."""
+    # No time of its making, for the same bytes each time.
+    history = f"masf {__version__}, stage {MAKER[attributes['format']]}"
+    return xr.Dataset(
+        variables, attrs={"Conventions": CONVENTIONS, "history": history, **attributes, "masf_version": __version__}
+    )
+
+
+def write(path: Path, dataset: xr.Dataset) -> None:
+    """Writes the content of truth.nc or {filter}.nc, by way of a temporary name."""
+    # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is. The checksums tell a reader
+    # of bytes that changed on disk.
+    encoding = {name: {"_FillValue": None, "fletcher32": True} for name in dataset.variables}
+    with replacing(path) as temporary:
+        try:
+            dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        except (OSError, RuntimeError) as error:
+            # NetCDF does not say that a disk is full.
+            free = shutil.disk_usage(path.parent).free / 2**20
+            raise FileFault(
+                path, f"cannot be written ({error}); its disk has {free:.1f} MiB free", "make room there and run again"
+            ) from error
+
+
+def read_whole(path: Path, expected: str) -> xr.Dataset:
+    """Reads a whole file of the expected format into memory. Raises FileFault where it is not one."""
+    remedy = f"remove it and run stage {MAKER[expected]} again"
+    if not Path(path).is_file():
+        raise FileFault(path, "does not exist", f"run stage {MAKER[expected]} first")
+    try:
+        with xr.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
+            found = dataset.attrs.get("format")
+            if found != expected:
+                raise FileFault(path, f"has format {found!r}, expected {expected!r}", remedy)
+            return dataset.load()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileFault(path, f"is truncated or no NetCDF file ({error})", remedy) from error

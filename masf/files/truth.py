@@ -1,0 +1,87 @@
+"""truth.nc: the truth of a cell, its measurements and its initial ensemble."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from masf.atomic import FileFault
+from masf.files.cell import CellSettings
+from masf.files.netcdf import TRUTH_FORMAT, coordinates, read_whole, variable, with_conventions, write
+from masf.systems.base import System
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What stage simulate makes: float32, states flattened to (..., d)."""
+
+    settings: CellSettings
+    truth: np.ndarray
+    """(times, d), from time 0 on, one row a model step."""
+    observation: np.ndarray
+    """(cycles, m)"""
+    initial_mean: np.ndarray
+    """(d,)"""
+    initial_ensemble: np.ndarray
+    """(N, d)"""
+
+
+def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> None:
+    """Writes truth.nc."""
+    write(path, truth_dataset(truth, system, code_version))
+
+
+def truth_dataset(truth: Truth, system: System, code_version: str) -> xr.Dataset:
+    """The content of truth.nc."""
+    space, shape = system.space, system.shape
+    variables = coordinates(system, truth.settings.cycles, truth.settings.gap) | {
+        "truth": variable(("model_time", *space), truth.truth.reshape(-1, *shape), "true state"),
+        "observation": variable(("cycle", "obs"), truth.observation, "measurement"),
+        "initial_mean": variable(space, truth.initial_mean.reshape(shape), "mean of the initial distribution"),
+        "initial_ensemble": variable(
+            ("member", *space), truth.initial_ensemble.reshape(-1, *shape), "initial ensemble shared by all filters"
+        ),
+    }
+    return with_conventions(variables, {
+        "title": f"Truth, measurements and initial ensemble: {truth.settings.system}",
+        "format": TRUTH_FORMAT,
+        "settings": truth.settings.to_json(),
+        "seed": truth.settings.seed,
+        "code_version": code_version,
+    })  # fmt: skip
+
+
+def read_truth(path: Path) -> Truth:
+    """Reads truth.nc.
+
+    Raises:
+        FileFault: if it is missing, damaged, foreign, of another format, or not finite.
+    """
+    data = read_whole(path, TRUTH_FORMAT)
+    try:
+        return truth_of(data)
+    except ValueError as error:
+        raise FileFault(path, str(error), "remove it and run stage simulate again") from error
+
+
+def truth_of(data: xr.Dataset) -> Truth:
+    """The content of truth.nc as arrays. Raises ValueError where something is missing or not finite."""
+    try:
+        arrays = {name: data[name].values for name in ("truth", "observation", "initial_mean", "initial_ensemble")}
+        settings = CellSettings(**json.loads(data.attrs["settings"]))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"lacks {error}") from error
+    for name, values in arrays.items():
+        if not np.all(np.isfinite(values)):
+            raise ValueError(f"holds non-finite values of {name}")
+    return Truth(
+        settings,
+        arrays["truth"].reshape(len(arrays["truth"]), -1),
+        arrays["observation"],
+        arrays["initial_mean"].reshape(-1),
+        arrays["initial_ensemble"].reshape(len(arrays["initial_ensemble"]), -1),
+    )

@@ -1,0 +1,1 @@
+"""Measurements: operators H, noise R, and how the config describes them."""

@@ -1,0 +1,1 @@
+"""Tables, figures, captions and the page: results for people."""

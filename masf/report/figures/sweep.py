@@ -1,0 +1,191 @@
+"""A score against an axis of an experiment, one line a filter: over all seeds, or against time for a single run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import ascii_lowercase
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
+
+from masf.files.estimate import read_estimate
+from masf.report.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, label_ends, labels_height, lettered
+from masf.report.rows import axis_column, experiment_rows
+from masf.scores.exactness import EXACTNESS
+from masf.scores.run import FLOW_SCORES, SCORES
+from masf.study.figures import TIME, Panel, SweepFigure
+from masf.study.study import Study
+
+AXIS_LABELS = {
+    "dimension": "dimension $d$",
+    "forcing": "forcing $F$",
+    "gap": "measurement gap (steps)",
+    "members": "ensemble size $N$",
+    "dt": "time step",
+}
+LOGARITHMIC = {"dimension", "members"}
+BESIDE = 0.8
+"""Points from one filter to the next, so that error bars can be told apart."""
+NARROW, WIDE = 5, 1000
+"""Of a score, largest over smallest: where ticks at 1, 2, 5, 10, ... would be too few, and where too many."""
+
+
+def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure:
+    """A score against an axis, mean and standard deviation over seeds, one line a filter and one panel an experiment.
+
+    Lines are named at the right end of each row of panels; of panels over time, beside each, with the score of the run.
+    """
+    columns = min(definition.columns, len(definition.panels))
+    rows = -(-len(definition.panels) // columns)
+    shown = [_rows(study, definition, panel, scores) for panel in definition.panels]
+    look = Look.of(study)
+    most = max(len(set().union(*(r["label"] for r in shown[i : i + columns]))) for i in range(0, len(shown), columns))
+    height = max(2.0, labels_height(most) + 0.6)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(PAGE_WIDTH, height * rows + 0.3), squeeze=False, layout="constrained", sharey=False
+    )
+    drawn: list[dict[str, Line2D]] = []
+    for i, (panel, of_panel, ax) in enumerate(zip(definition.panels, shown, grid.flat, strict=False)):
+        if panel.axis == TIME:
+            drawn.append(_over_time(study, definition, panel, of_panel, look, ax))
+        else:
+            drawn.append(_over_seeds(definition, panel, of_panel, look, ax))
+        _score_axis(ax, definition.score_of(panel))
+        lettered(ax, ascii_lowercase[i], _title(panel))
+    for ax in list(grid.flat)[len(definition.panels) :]:
+        ax.set_axis_off()
+    if any(p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1 for p in definition.panels):
+        figure.supxlabel(
+            "points and bars: mean and standard deviation over seeds", fontsize=LABEL_SIZE, color="0.3", x=0.01, ha="left"
+        )
+    figure.draw_without_rendering()  # panels have their sizes then
+    for i in range(0, len(shown), columns):
+        part = slice(i, i + columns)
+        _label(definition.panels[part], list(grid.flat)[part], drawn[part])
+    return figure
+
+
+def _label(panels: list[Panel], axes: list[Axes], drawn: list[dict[str, Line2D]]) -> None:
+    """Names the lines of a row of panels: those over seeds once, beside the last such panel."""
+    of_row: dict[str, Line2D] = {}
+    last: Axes | None = None
+    for panel, ax, lines in zip(panels, axes, drawn, strict=False):
+        if panel.axis == TIME:
+            label_ends(ax, lines, "time average")
+        else:
+            of_row, last = of_row | lines, ax
+    if last is not None:
+        label_ends(last, of_row)
+
+
+def _rows(study: Study, definition: SweepFigure, panel: Panel, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores that a panel shows, with the filters' labels."""
+    rows = experiment_rows(study, panel.experiment, scores)
+    rows = rows[rows["cell"].isin([cell.path for cell in study.point_cells(panel, panel.seed)])]
+    filters = study.figure_filters(definition, panel.experiment)
+    if definition.score_of(panel) in EXACTNESS:  # the reference has no distance to itself
+        filters = [name for name in filters if name != study.config.experiments[panel.experiment].reference]
+    rows = rows[rows["filter"].isin(filters)]
+    return rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
+
+
+def _title(panel: Panel) -> str:
+    words = [f"{panel.observation.replace('_', ' ')} observed", *(f"{name} {value:g}" for name, value in panel.where.items())]
+    return ", ".join([*words, f"seed {panel.seed}"] if panel.axis == TIME else words)
+
+
+def _score_axis(ax: Axes, score_name: str) -> None:
+    ax.set_ylabel(SCORES[score_name])
+    if score_name in FLOW_SCORES:
+        return
+    # Filters differ by factors, and the free run is far from all others.
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    subs = (1, 2, 5) if high < WIDE * low else (1,)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs) if high > NARROW * low else MaxNLocator(5))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes) -> dict[str, Line2D]:
+    """Means and standard deviations of a score over seeds; the line of each filter. Filters stand a little side by side."""
+    score_name, column = definition.score_of(panel), axis_column(panel.axis)
+    present = [label for label in look.colours if label in set(rows["label"])]
+    lines = {}
+    for i, label in enumerate(present):
+        points = rows[rows["label"] == label].groupby(column)[score_name].agg(["mean", "std"]).dropna(subset="mean")
+        aside = ScaledTranslation((i - (len(present) - 1) / 2) * BESIDE / 72, 0, ax.figure.dpi_scale_trans)
+        drawn = ax.errorbar(
+            points.index, points["mean"], points["std"], color=look.colours[label], dashes=look.pattern(label),
+            marker=look.markers[label], mec="white", mew=0.3, elinewidth=0.8, capsize=1.2,
+        )  # fmt: skip
+        # Afterwards, because Matplotlib scales axes by what is drawn in their own coordinates.
+        for artist in drawn.get_children():
+            artist.set_transform(artist.get_transform() + aside)
+        lines[label] = drawn.lines[0]
+    values = sorted(rows[column].unique())
+    if panel.axis in LOGARITHMIC:
+        ax.set_xscale("log")
+    ax.set_xticks(values, [f"{v:g}" for v in values])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(x=0.08)
+    ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
+    positive = rows.loc[rows[score_name] > 0, score_name]
+    if score_name not in FLOW_SCORES and len(positive):
+        # A deviation above the mean would take a logarithmic axis down without end: it ends below the lowest score.
+        ax.set_ylim(bottom=0.9 * positive.min())
+    if panel.guide is not None:
+        _guide(ax, np.array(values, dtype=float), positive, panel.guide)
+    return lines
+
+
+def _guide(ax: Axes, x: np.ndarray, positive: pd.Series, power: float) -> None:
+    """A grey line through the middle of a panel's positive scores that follows a power of the axis."""
+    if len(positive):
+        y = x**power * np.exp(np.mean(np.log(positive)) - power * np.mean(np.log(x)))
+        ax.plot(x, y, color="0.8", lw=3, zorder=0, solid_capstyle="butt")
+
+
+def _over_time(
+    study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes
+) -> dict[str, Line2D]:
+    """A score of one run at every step, or every measurement; the line of each filter, by its name and the run's score.
+
+    Runs that diverged are cut off where they leave the range of the others.
+    """
+    score_name = definition.score_of(panel)
+    (cell,) = study.point_cells(panel, panel.seed)
+    of_run = dict(zip(rows["filter"].astype(str), rows[score_name], strict=True))
+    gap, finished, lines = cell.settings.gap, [], {}
+    for name in study.figure_filters(definition, panel.experiment):
+        data = read_estimate(Path(study.config.results) / cell.path / f"{name}.nc", score_name)
+        label, average = study.filters[name].label, of_run[name]
+        values = data[score_name].values
+        by_step = data[score_name].dims == ("model_time",)
+        times = data["model_time" if by_step else "cycle_time"].values
+        circles = np.arange(gap, len(times), gap) if by_step else np.arange(len(times))
+        if score_name == "rmse":
+            # A measurement time has two errors: the forecast's, then the analysis'.
+            times, values = (np.insert(x, circles, y) for x, y in ((times, times[circles]), (values, data["rmse_forecast"])))
+            circles += np.arange(1, len(circles) + 1)
+        if np.isfinite(average):
+            finished += [values.min(), values.max()]
+        (lines[f"{label}  {average:.3f}" if np.isfinite(average) else f"{label}  diverged"],) = ax.plot(
+            times, values, color=look.colours[label], dashes=look.pattern(label), lw=0.9, marker="o", mfc="white", mew=0.8, ms=3,
+            markevery=list(circles),
+        )  # fmt: skip
+    if finished:
+        low, high = min(finished), max(finished)
+        pad = 0.05 * (high - low)
+        ax.set_ylim((low - pad, high + pad) if score_name in FLOW_SCORES else (low / 1.1, high * 1.1))
+    ax.set_xlabel("model time")
+    if cell.spin_up_cycles:
+        ax.axvspan(0, float(data["cycle_time"][cell.spin_up_cycles - 1]), color="0.93", lw=0, zorder=0)
+    ax.margins(x=0.01)
+    return lines

@@ -1,0 +1,66 @@
+"""Truth and estimate over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import ascii_lowercase
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from masf.files.estimate import read_estimate
+from masf.files.truth import read_truth
+from masf.report.figures.look import PAGE_HEIGHT, PAGE_WIDTH, Look, legend_below
+from masf.scores.run import score
+from masf.study.figures import TrajectoryFigure
+from masf.study.study import Study
+from masf.systems.registry import make_system
+
+
+def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
+    """Truth and estimate: the attractor and the first three components over time, one row a filter, with its RMSE."""
+    (cell,) = study.trajectory_cells(definition)
+    # Not the cell's filters: another experiment may run more of them there.
+    filters = study.figure_filters(definition, definition.experiment)
+    folder = Path(study.config.results) / cell.path
+    truth = read_truth(folder / "truth.nc")
+    system = make_system(cell.settings.system, cell.settings.parameters)
+    gap = cell.settings.gap
+    first = max(0, len(truth.truth) - 1 - definition.cycles * gap)
+    times = np.arange(len(truth.truth)) * system.dt
+    measured = np.arange(gap, len(truth.truth), gap)
+    measured = measured[measured >= first]
+    look = Look.of(study)
+    height = min(1.25, max(PAGE_HEIGHT / len(filters), 0.7))
+    figure, grid = plt.subplots(
+        len(filters), 4, figsize=(PAGE_WIDTH, height * len(filters) + 0.5), squeeze=False, layout="constrained",
+        width_ratios=[1, 1.3, 1.3, 1.3], sharex="col", sharey="col",
+    )  # fmt: skip
+    observed = study.config.observations[cell.observation_name].operator == "identity"
+    for row, name in enumerate(filters):
+        data = read_estimate(folder / f"{name}.nc")
+        mean = data["mean"].values.reshape(len(truth.truth), -1)
+        label = study.filters[name].label
+        colour = look.colours[label]
+        attractor, *series = grid[row]
+        attractor.plot(truth.truth[first:, 0], truth.truth[first:, 2], color="0.6", lw=0.8)
+        attractor.plot(mean[first:, 0], mean[first:, 2], color=colour, lw=0.8)
+        for component, ax in enumerate(series):
+            ax.plot(times[first:], truth.truth[first:, component], color="0.6", label="truth")
+            ax.plot(times[first:], mean[first:, component], color=colour, label="ensemble mean")
+            if observed:
+                y = truth.observation[measured // gap - 1, component]
+                ax.plot(times[measured], y, "o", mfc="none", color="k", ms=3, mew=0.7, label="measurement")
+        rmse = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
+        title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
+        attractor.set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left").set_in_layout(False)
+        for ax, component in zip(grid[row], (2, 0, 1, 2), strict=True):
+            ax.set_ylabel(f"${system.component_name(component)}$")
+            sns.despine(ax=ax)
+    for ax, text in zip(grid[-1], (f"${system.component_name(0)}$", *["model time"] * 3), strict=True):
+        ax.set_xlabel(text)
+    handles, labels = grid[0][1].get_legend_handles_labels()
+    legend_below(figure, handles, labels)
+    return figure

@@ -1,0 +1,141 @@
+"""Vorticity of a flow: truth, measurement and the mean of each filter, at a few times or from step to step."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from masf.ensembles.localization import observation_places
+from masf.files.cell import build
+from masf.files.estimate import read_estimate
+from masf.files.truth import read_truth
+from masf.report.figures.look import PAGE_WIDTH
+from masf.study.figures import AnimationFigure, VorticityFigure
+from masf.study.study import Study
+from masf.systems import flow
+from masf.systems.base import System
+
+MOST_COLUMNS = 8
+"""Fields side by side; more go below."""
+LETTERS_PER_INCH = 18
+"""Of the titles."""
+MOST_ARROWS = 16
+"""Measured velocities along each side of the box; of more, some are shown."""
+LIMIT_QUANTILE = 0.998
+"""Of the magnitudes of the truth's vorticity: where the colours end."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a figure shows of one cell: states (time, d), measurements, and the similarities of each filter's analyses."""
+
+    system: System
+    gap: int
+    truth: np.ndarray
+    measurements: np.ndarray
+    places: np.ndarray
+    means: dict[str, np.ndarray]
+    similarities: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, study: Study, definition: VorticityFigure | AnimationFigure) -> Run:
+        """The results of the filters that a figure shows, by label."""
+        (cell,) = study.point_cells(definition, definition.seed)
+        folder = Path(study.config.results) / cell.path
+        truth, (system, observation) = read_truth(folder / "truth.nc"), build(cell.settings)
+        assert system.grid is not None
+        means, similarities = {}, {}
+        for name in study.figure_filters(definition, definition.experiment):
+            data, label = read_estimate(folder / f"{name}.nc", "ssim"), study.filters[name].label
+            means[label], similarities[label] = data["mean"].values, data["ssim"].values
+        places = observation_places(observation, system.grid)
+        return cls(system, cell.settings.gap, truth.truth, truth.observation, places, means, similarities)
+
+    def fields(self, steps: np.ndarray) -> dict[str, np.ndarray]:
+        """Vorticity (time, n, n) at some steps: the truth's and that of each filter's mean, by what columns are called."""
+        return {title: self.vorticity(states, steps) for title, states in {"truth": self.truth, **self.means}.items()}
+
+    def vorticity(self, states: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """That of states (time, d) at some steps (steps, n, n)."""
+        return flow.vorticity(states[steps].reshape(-1, *self.system.shape))
+
+
+def vorticity(study: Study, definition: VorticityFigure) -> Figure:
+    """Vorticity at some measurement times: of the truth and of each ensemble mean, with its SSIM; and the measured velocities."""
+    run = Run.read(study, definition)
+    steps = run.gap * np.array(definition.cycles)
+    return _draw(run, steps, _limit(run, steps), MOST_COLUMNS)
+
+
+def animation(study: Study, definition: AnimationFigure) -> Iterator[Figure]:
+    """The same step by step, one figure a step; what is measured is shown from then on, and similarities where there is one."""
+    run = Run.read(study, definition)
+    steps = np.arange(definition.cycles * run.gap + 1)
+    limit = _limit(run, steps)
+    for step in steps:
+        kind = "analysis" if step and step % run.gap == 0 else "forecast"
+        yield _draw(run, steps[[step]], limit, MOST_COLUMNS // 2, f"model time {step * run.system.dt:.2f}: {kind}")
+
+
+def _limit(run: Run, steps: np.ndarray) -> float:
+    """Where the colours end."""
+    return float(np.quantile(np.abs(run.vorticity(run.truth, steps)), LIMIT_QUANTILE))
+
+
+def _draw(run: Run, steps: np.ndarray, limit: float, most_columns: int, title: str | None = None) -> Figure:
+    """Fields at some steps, one row each; their times are beside the rows, where there is no title."""
+    shown = run.fields(steps)
+    fields: dict[str, np.ndarray | None] = {"truth": shown.pop("truth"), "measurement": None, **shown}
+    columns = min(most_columns, len(fields))
+    bands = -(-len(fields) // columns)
+    side = (PAGE_WIDTH - 1.0) / columns
+    size = (PAGE_WIDTH, bands * (len(steps) * (side + 0.04) + 0.25))
+    layout = ConstrainedLayoutEngine(compress=True, w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure, grid = plt.subplots(bands * len(steps), columns, figsize=size, squeeze=False, layout=layout)
+    n = run.system.shape[-1]
+    for ax in grid.flat:
+        ax.set(xticks=[], yticks=[], xlim=(-0.5, n - 0.5), ylim=(-0.5, n - 0.5), aspect="equal")
+        ax.set_visible(False)
+    for j, (name, values) in enumerate(fields.items()):
+        for i, step in enumerate(steps):
+            ax = grid[j // columns * len(steps) + i, j % columns]
+            ax.set_visible(True)
+            cycle = step // run.gap - 1
+            if i == 0:
+                ax.set_title(textwrap.fill(name, round(LETTERS_PER_INCH * side)), fontsize=7)
+            if j % columns == 0 and title is None:
+                ax.set_ylabel(f"$t = {step * run.system.dt:.3g}$", fontsize=7)
+            if values is None:
+                if cycle >= 0:
+                    _arrows(ax, run.measurements[cycle], run.places, n)
+                continue
+            image = ax.imshow(values[i], origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+            if name in run.similarities and cycle >= 0 and step % run.gap == 0:
+                similarity = run.similarities[name][cycle]
+                text = "diverged" if np.isnan(similarity) else f"{similarity:.2f}"
+                box = {"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8}
+                ax.text(0.96, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize=6, bbox=box)
+    bar = figure.colorbar(image, ax=grid, extend="both", aspect=25, pad=0.01, label="vorticity (1 / time unit)")
+    bar.outline.set_linewidth(0.5)
+    if title is not None:
+        figure.suptitle(title, fontsize=8)
+    return figure
+
+
+def _arrows(ax: Axes, measured: np.ndarray, places: np.ndarray, n: int) -> None:
+    """Measured velocities (m,), the first half u and the second v, as arrows at their places (m, 2) on an n x n grid."""
+    velocity, places = measured.reshape(2, -1), places[: len(measured) // 2]
+    boxes = np.floor(places * min(1.0, MOST_ARROWS / n)).astype(int)
+    shown = np.unique(boxes, axis=0, return_index=True)[1]
+    spacing = n / np.sqrt(len(shown))
+    scale = np.quantile(np.hypot(*velocity), 0.95) / spacing
+    y, x = places[shown].T
+    ax.quiver(x, y, *velocity[:, shown], angles="xy", scale_units="xy", scale=scale, width=0.012, pivot="mid")

@@ -1,0 +1,164 @@
+"""The result of a study in a few sentences: who wins where, by how much, and what is not distinguishable.
+
+A *situation* is a point of an experiment. Filters are compared there by RMSE, paired by seed (masf.scores.comparison). An
+experiment's reference is left out of the contest: it is exact, or nearly so, and cannot lose.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from masf.report.rows import axes, experiment_rows
+from masf.scores.comparison import CONFIDENCE, INDISTINGUISHABLE, compare
+from masf.study.study import Study
+
+SCORE = "rmse"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Who wins in one situation; filters are given by their labels."""
+
+    experiment: str
+    system: str
+    situation: str
+    cells: frozenset[str]
+    filters: tuple[str, ...]
+    seeds: int
+    best: str
+    """"" if every filter diverged on some seed."""
+    mean: float
+    """The best filter's mean RMSE over seeds."""
+    next: str
+    """The filter with the second lowest mean; "" if there is none."""
+    difference: float
+    """Its RMSE minus the best one's, paired by seed, with its confidence interval from ``low`` to ``high``."""
+    low: float
+    high: float
+    alike: tuple[str, ...]
+    """Filters that are not distinguishable from the best."""
+    diverged: tuple[str, ...]
+
+    @property
+    def margin(self) -> float:
+        """How far the best filter's RMSE is below that of the next, as a share of the latter."""
+        return self.difference / (self.mean + self.difference)
+
+    @property
+    def clear(self) -> bool:
+        """Whether all filters that did not diverge, and there are others, are distinguishable from the best."""
+        return bool(self.next) and self.seeds > 1 and not self.alike
+
+
+def verdicts(study: Study, scores: pd.DataFrame) -> list[Verdict]:
+    """Who wins in each situation of each experiment.
+
+    Args:
+        study: the study.
+        scores: the content of scores.parquet.
+    """
+    found = []
+    for name, experiment in study.config.experiments.items():
+        heads = axes(study, name)
+        rows = experiment_rows(study, name, scores)
+        rows = rows[rows["filter"] != experiment.reference]
+        points = rows.groupby(list(heads), observed=True, sort=True) if heads else [((), rows)]
+        for values, point in points:
+            situation = ", ".join(_words(head, value) for head, value in zip(heads.values(), values, strict=True))
+            found.append(_verdict(study, name, situation, point))
+    return found
+
+
+def _words(head: str, value: object) -> str:
+    return f"{str(value).replace('_', ' ')} observed" if head == "observed" else f"{head} {value:g}"
+
+
+def _verdict(study: Study, name: str, situation: str, point: pd.DataFrame) -> Verdict:
+    table = compare(point, [])
+    table = table[table["score"] == SCORE].assign(
+        label=[study.filters[f].label for f in table.loc[table["score"] == SCORE, "filter"]]
+    )
+    finished = table[table["diverged"] == 0].sort_values("mean", kind="stable")
+    best = finished.iloc[0] if len(finished) else None
+    other = finished.iloc[1] if len(finished) > 1 else None
+    nan = float("nan")
+    return Verdict(
+        experiment=name,
+        system=study.config.experiments[name].system,
+        situation=situation,
+        cells=frozenset(point["cell"]),
+        filters=tuple(table["label"]),
+        seeds=int(point["seed"].nunique()),
+        best="" if best is None else best["label"],
+        mean=nan if best is None else float(best["mean"]),
+        next="" if other is None else other["label"],
+        difference=nan if other is None else float(other["difference"]),
+        low=nan if other is None else float(other["low"]),
+        high=nan if other is None else float(other["high"]),
+        alike=tuple(finished.loc[finished["verdict"] == INDISTINGUISHABLE, "label"]),
+        diverged=tuple(table.loc[table["diverged"] > 0, "label"]),
+    )
+
+
+def sentences(study: Study, found: Iterable[Verdict]) -> list[str]:
+    """The headline. Situations that experiments share, with the same filters, count once."""
+    once = list({(v.cells, v.filters): v for v in reversed(list(found))}.values())[::-1]
+    seeds = sorted({v.seeds for v in once})
+    said = [_clear_wins(once)] if seeds != [1] else []
+    for system in dict.fromkeys(v.system for v in once):
+        said.append(_lowest(system, [v for v in once if v.system == system]))
+    close = [v for v in once if v.alike]
+    if seeds == [1]:
+        said.append("With one seed there are no intervals, and nothing says whether filters differ.")
+    elif close:
+        over = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        said.append(
+            f"Not decided in {len(close)} of {len(once)}: there the best is not distinguishable from at least one other filter, "
+            f"because the {CONFIDENCE:.0%} confidence interval of their difference, paired over {over} seeds, holds 0."
+        )
+    lost = Counter(label for v in once for label in v.diverged).most_common()
+    if lost:
+        said.append(f"Diverged on some seed, in {_situations(once)}: {', '.join(f'{label} in {n}' for label, n in lost)}.")
+    references = {e.reference: None for e in study.config.experiments.values() if e.reference is not None}
+    if references:
+        labels = " and ".join(study.filters[name].label for name in references)
+        said.append(f"Not counted where they are the reference, exact or nearly so: {labels}.")
+    return said
+
+
+def _situations(found: list[Verdict]) -> str:
+    return f"{len(found)} situation{'s' if len(found) > 1 else ''}"
+
+
+def _clear_wins(once: list[Verdict]) -> str:
+    clear = [v for v in once if v.clear]
+    if not clear:
+        return f"In none of {_situations(once)} is a filter ahead of every other one beyond chance."
+    won = []
+    for label, count in Counter(v.best for v in clear).most_common():
+        own = [v for v in clear if v.best == label]
+        won.append(f"{label} in {count} ({', '.join(dict.fromkeys(v.system for v in own))}){_margins(own)}")
+    return f"Ahead of every other filter beyond chance in {len(clear)} of {_situations(once)}: {'; '.join(won)}."
+
+
+def _lowest(system: str, found: list[Verdict]) -> str:
+    wins = Counter(v.best for v in found if v.best).most_common()
+    if not wins:
+        return f"On {system}, every filter diverged on some seed."
+    if len(found) == 1:
+        return f"On {system}, lowest RMSE: {wins[0][0]}{_margins(found)}."
+    listed = ", ".join(f"{label} in {n}" for label, n in wins)
+    return f"On {system}, lowest RMSE in {_situations(found)}: {listed}{_margins(found)}."
+
+
+def _margins(won: list[Verdict]) -> str:
+    """How far the next filter is behind, over some situations."""
+    shares = sorted(v.margin for v in won if v.next)
+    if not shares:
+        return ""
+    low, high = f"{shares[0]:.0%}", f"{shares[-1]:.0%}"
+    return f", {low if low == high else f'{low} to {high}'} below the next"

@@ -1,0 +1,67 @@
+"""Which rows of the tables of scores and costs belong to an experiment, and what tuning found, as rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from masf.files.tuned import Tuned, tuned_for
+from masf.study.cells import Cell
+from masf.study.parameters import describe
+from masf.study.study import Study
+
+AXES = {"gap": "gap", "members": "N"}
+"""Axes of an experiment that are no parameters of its system, and what tables call them."""
+
+
+def tuned_in(study: Study, name: str, cell: Cell, read: Callable[[str, str, Path], Tuned] = tuned_for) -> Tuned | None:
+    """What tuning found for a filter in a cell, if it is tuned. Raises FileFault where its file is missing or damaged."""
+    path = study.tuning_path(name, cell)
+    return None if path is None else read(name, cell.settings.system, Path(study.config.results) / path)
+
+
+def tuning_rows(study: Study) -> pd.DataFrame:
+    """What tuning found, one row a point and filter; points are numbered from 1 on, in the study's order."""
+    rows = []
+    for number, (point, (cell, *_)) in enumerate(study.points.items(), 1):
+        for name in study.tuned_filters(point):
+            found = tuned_in(study, name, cell)
+            assert found is not None
+            rows.append({
+                "point": number,
+                "situation": describe(cell.situation),
+                "filter": name,
+                "chosen": json.dumps(found.chosen),
+                "default": json.dumps(found.default),
+                "score": found.score,
+                "default_score": float("nan") if found.default_score is None else found.default_score,
+                "tuned_score": float("nan") if found.chosen_score is None else found.chosen_score,
+                "trials": found.trials,
+                "diverged": found.diverged,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def experiment_rows(study: Study, name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one experiment, with its filters only, in the study's order."""
+    experiment = study.config.experiments[name]
+    cells = [c.path for c in study.cells.values() if name in c.experiments]
+    filters = study.experiment_filters(experiment)
+    chosen = rows[rows["cell"].isin(cells) & rows["filter"].isin(filters)].copy()
+    chosen["filter"] = pd.Categorical(chosen["filter"], filters, ordered=True)
+    return chosen
+
+
+def axes(study: Study, name: str) -> dict[str, str]:
+    """The columns in which an experiment's cells differ, seeds apart, and what people call them."""
+    experiment = study.config.experiments[name]
+    found = {"observation": "observed"} if len(experiment.observations) > 1 else {}
+    return found | {axis_column(axis): AXES.get(axis, axis) for axis in experiment.varied}
+
+
+def axis_column(axis: str) -> str:
+    """The column of scores.parquet that holds an axis of an experiment."""
+    return axis if axis in AXES else f"parameter_{axis}"

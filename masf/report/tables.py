@@ -1,0 +1,223 @@
+"""Tables for people: summaries of scores and costs, each as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from masf.atomic import replacing
+from masf.report.rows import axes, experiment_rows, tuning_rows
+from masf.scores.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHABLE, compare
+from masf.scores.exactness import EXACTNESS
+from masf.scores.run import FLOW_SCORES, SCORES, SHOWN
+from masf.study.parameters import describe
+from masf.study.study import Study
+from masf.systems.registry import system_class
+
+log = logging.getLogger(__name__)
+
+SMALL_LATEX = r"{\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"
+
+
+def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of each score, and the number of diverged runs, by axis and filter."""
+    rows = experiment_rows(study, name, scores)
+    by = [*axes(study, name), "filter"]
+    grouped = rows.groupby(by, observed=True, sort=True)
+    table = grouped[list(SCORES)].agg(["mean", "std"])
+    table.columns = pd.Index(["_".join(column) for column in table.columns])
+    table["runs"] = grouped.size()
+    table["diverged"] = grouped["diverged"].sum()
+    table["parameter_source"] = grouped["parameter_source"].first()
+    return table.reset_index()
+
+
+def summarise_costs(study: Study, name: str, costs: pd.DataFrame) -> pd.DataFrame:
+    """Seconds a cycle and peak memory, mean over seeds, by axis and filter."""
+    rows = experiment_rows(study, name, costs)
+    grouped = rows.groupby([*axes(study, name), "filter"], observed=True, sort=True)
+    return grouped[["seconds_per_cycle", "cpu_seconds_per_cycle", "peak_memory_mib"]].mean().reset_index()
+
+
+def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
+    """A summary with labels, mean +- std in one cell, the best in bold and what is not distinguishable from it with a dagger."""
+    out = _points(study, name, table)
+    is_flow = system_class(study.config.experiments[name].system).flow
+    for key in (*SHOWN, *(FLOW_SCORES if is_flow else ())):
+        out[SCORES[key]] = _mean_and_std(table, key)
+        if key in COMPARED:
+            # Both tables are in the order of points, then filters.
+            verdicts = comparison.loc[comparison["score"] == key, "verdict"]
+            out[SCORES[key]] = [_marked(text, verdict) for text, verdict in zip(out[SCORES[key]], verdicts, strict=True)]
+    out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
+    if study.points:
+        numbers = {describe(cell.situation): i for i, (cell, *_) in enumerate(study.points.values(), 1)}
+        out["parameters"] = [_short_source(source, numbers) for source in table["parameter_source"]]
+    return out
+
+
+def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> pd.DataFrame:
+    """For each point and filter, the difference to the best filter in each score, with its interval."""
+    first = comparison[comparison["score"] == COMPARED[0]].reset_index(drop=True)
+    out = _points(study, name, first)
+    for key in COMPARED:
+        rows = comparison[comparison["score"] == key]
+        out[SCORES[key]] = [_difference(row) for row in rows.itertuples()]
+    return out
+
+
+def _difference(row: Any) -> str:
+    if row.verdict == DIVERGED:
+        return f"diverged in {row.diverged} of {row.runs}"
+    if row.verdict == BEST:
+        return f"**{row.mean:.3f}**"
+    text = f"{row.difference:+.3f}"
+    return _marked(text if np.isnan(row.low) else f"{text} [{row.low:+.3f}, {row.high:+.3f}]", row.verdict)
+
+
+def exactness_for_people(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Distances to the reference, mean +- std, of all filters but the reference itself."""
+    rows = table[table["filter"] != study.config.experiments[name].reference]
+    out = _points(study, name, rows)
+    for key in EXACTNESS:
+        out[SCORES[key]] = _mean_and_std(rows, key)
+    return out
+
+
+def _points(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that say which point and filter a row is about, as people read them."""
+    heads = axes(study, name)
+    out = table[list(heads)].rename(columns=heads)
+    for column in out.select_dtypes("number"):
+        out[column] = out[column].map("{:g}".format)
+    out["filter"] = [study.filters[str(f)].label for f in table["filter"]]
+    return out
+
+
+def _short_source(source: str, numbers: dict[str, int]) -> str:
+    """Where parameters come from, with the number of a point in place of its description."""
+    for described, number in numbers.items():
+        source = re.sub(rf"{re.escape(described)}(?=$|;| diverged)", f"point {number}", source)
+    return source
+
+
+def for_people_tuning(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """What tuning found, with labels; parameters that stayed as they were are given as well."""
+
+    def words(values: str) -> str:
+        return ", ".join(f"{k} {_number(v)}" for k, v in json.loads(values).items())
+
+    return pd.DataFrame({
+        "point": rows["point"].astype(str),
+        "situation": rows["situation"],
+        "filter": [study.filters[name].label for name in rows["filter"]],
+        "tuned": rows["chosen"].map(words),
+        "default": rows["default"].map(words),
+        "score of the default": rows["default_score"].map(_score_or_diverged),
+        "tuned score": rows["tuned_score"].map(_score_or_diverged),
+        "trials": rows["trials"].astype(str),
+        "diverged": rows["diverged"].astype(str),
+    })  # fmt: skip
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _score_or_diverged(value: float) -> str:
+    return "diverged" if np.isnan(value) else f"{value:.3f}"
+
+
+def _mean_and_std(table: pd.DataFrame, key: str) -> list[str]:
+    return [
+        "diverged" if np.isnan(m) else f"{m:.3f}" if np.isnan(s) else f"{m:.3f} ± {s:.3f}"
+        for m, s in zip(table[f"{key}_mean"], table[f"{key}_std"], strict=True)
+    ]
+
+
+def _marked(text: str, verdict: str) -> str:
+    return f"**{text}**" if verdict == BEST else f"{text} †" if verdict == INDISTINGUISHABLE else text
+
+
+def write_tables(
+    study: Study, scores: pd.DataFrame, costs: pd.DataFrame, *, scores_path: Path, costs_path: Path, folder: Path
+) -> None:
+    """Writes scores and costs (Parquet, and CSV beside it) and, for each experiment, tables of both (CSV, Markdown, LaTeX)."""
+    for rows, path in ((scores, scores_path), (costs, costs_path)):
+        with replacing(path) as temporary:
+            rows.to_parquet(temporary, index=False)
+        with replacing(path.with_suffix(".csv")) as temporary:
+            rows.to_csv(temporary, index=False)
+    for name, experiment in study.config.experiments.items():
+        summary = summarise(study, name, scores)
+        comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
+        sizes, seeds = ", ".join(map(str, experiment.sizes)), len(study.seeds(experiment))
+        over_seeds = f"Mean ± standard deviation over {seeds} seeds, diverged runs left out"
+        note = (
+            f"{experiment.title}. {'One seed' if seeds == 1 else over_seeds}; "
+            f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
+        )
+        marks = _meaning_of_marks(seeds)
+        _write_table(folder / name, summary, for_people(study, name, summary, comparison), f"{note} {marks}")
+        paired = f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in bold. {marks}"
+        _write_table(folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired)
+        if experiment.reference is not None:
+            exact = f"{note} Distances of the analyses to those of {study.filters[experiment.reference].label}."
+            _write_table(folder / f"{name}_exactness", summary, exactness_for_people(study, name, summary), exact)
+        cost = summarise_costs(study, name, costs)
+        shown = cost.rename(columns=axes(study, name)).assign(filter=[study.filters[str(f)].label for f in cost["filter"]])
+        shown = shown.rename(columns={
+            "seconds_per_cycle": "seconds a cycle",
+            "cpu_seconds_per_cycle": "CPU seconds a cycle",
+            "peak_memory_mib": "peak memory (MiB)",
+        })  # fmt: skip
+        for column in shown.select_dtypes("number"):
+            shown[column] = shown[column].map("{:.3g}".format if "seconds" in str(column) else "{:g}".format)
+        _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
+
+    if (tuning := study.config.tuning) is not None:
+        rows, listed = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
+        note = (
+            f"Parameters tuned on seeds {listed}, which no other table reports on. Scores are the mean {SCORES[tuning.score]} "
+            f"over these seeds; at most {tuning.trials} trials of each filter at each point, the default first; trials that "
+            "diverged on a seed are never chosen."
+        )
+        _write_table(folder / "tuning", rows, for_people_tuning(study, rows), note)
+
+
+def _meaning_of_marks(seeds: int) -> str:
+    best = "Bold: the lowest mean of filters without a diverged run."
+    if seeds < 2:
+        return f"{best} With one seed there is no interval, and nothing says whether others differ from it."
+    return (
+        f"{best} †: not distinguishable from it, because the {CONFIDENCE:.0%} confidence interval of the difference, paired by "
+        f"seed (Student's t, {seeds} seeds, no correction for multiple comparisons), holds 0."
+    )
+
+
+def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: str) -> None:
+    contents = {
+        ".csv": numbers.to_csv(index=False),
+        ".md": f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n",
+        ".tex": _latex(shown, note, label=f"tab:{base.name}"),
+    }
+    for suffix, content in contents.items():
+        with replacing(base.with_name(base.name + suffix)) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def _latex(shown: pd.DataFrame, note: str, label: str) -> str:
+    """A table that goes on over pages, small enough for a page's width; it needs packages booktabs and longtable."""
+    escaped = shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    caption = re.sub(r"([&%$#_])", r"\\\1", note)
+    columns = "l" * len(shown.columns)
+    latex = escaped.to_latex(environment="longtable", hrules=True, caption=caption, label=label, column_format=columns)
+    latex = latex.replace(rf"\caption[]{{{caption}}}", r"\caption[]{(continued)}")
+    latex = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", latex).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
+    return f"{SMALL_LATEX}\n{latex}}}\n"

@@ -1,0 +1,1 @@
+"""Scores of estimates, of fields and of whole runs, and the comparison of filters by them."""

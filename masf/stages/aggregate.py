@@ -1,0 +1,136 @@
+"""Stage aggregate: all results in one table of scores and one of costs, and tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from masf.atomic import FileFault
+from masf.files.cost import read_cost
+from masf.files.estimate import read_estimate
+from masf.files.tuned import tuned_for
+from masf.report.rows import tuned_in
+from masf.report.tables import write_tables
+from masf.scores.exactness import NEEDED, Analyses, Reference
+from masf.scores.run import score
+from masf.study.cells import Cell
+from masf.study.messages import ConfigFault
+from masf.study.parameters import in_force
+from masf.study.study import Study
+
+
+def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
+    """Mean after spin-up of each number that the filter tells of itself; empty if it diverged."""
+    if data.attrs["diverged"]:
+        return {}
+    return {name: float(data[name].values[cell.spin_up_cycles :].mean()) for name in data if name.startswith("diagnostic_")}
+
+
+def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and costs, one row a cell and filter.
+
+    Raises:
+        FileFault: for a result that is missing, damaged, or of another cell than its place says.
+        ConfigFault: where different versions of a filter's code made the results.
+    """
+    scores, costs = [], []
+    versions: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
+    read = cache(tuned_for)  # many cells take what was tuned at one point
+    for cell in study.cells.values():
+        folder = Path(study.config.results) / cell.path
+        needed = NEEDED if cell.reference else ()
+        reference_data = read_estimate(folder / f"{cell.reference}.nc", *needed) if cell.reference else None
+        reference = _reference(cell, reference_data)
+        for name in cell.filters:
+            path = folder / f"{name}.nc"
+            known = reference_data if name == cell.reference else None
+            data = read_estimate(path, *needed) if known is None else known
+            if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
+                raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
+            parameters, source = data.attrs.get("filter_parameters", "{}"), data.attrs.get("parameter_source", "")
+            tuned = tuned_in(study, name, cell, read)
+            expected, expected_source = in_force(study.default_parameters(name, cell), tuned, study.config.pinned.get(name))
+            if json.loads(parameters) != json.loads(json.dumps(expected)):
+                raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
+            if source != expected_source:
+                said = f"says that its parameters are {source!r}, and the study's are {expected_source!r}"
+                raise FileFault(path, said, "run the workflow again")
+            versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
+            keys = _keys(cell, name)
+            made_by = {
+                "filter_parameters": parameters,
+                "parameter_source": source,
+                "code_version": data.attrs["code_version"],
+            }
+            # The reference is not measured against itself.
+            own = score(
+                data,
+                gap=cell.settings.gap,
+                spin_up_cycles=cell.spin_up_cycles,
+                reference=reference if name != cell.reference else None,
+            )
+            scores.append({**keys, **own, "diverged": bool(data.attrs["diverged"]), **diagnostics(cell, data), **made_by})
+            costs.append({**keys, **_cost(folder / f"{name}.cost.json")})
+    for (name, system), found in versions.items():
+        if len(found) > 1 and not study.config.accept_mixed_versions:
+            listed = ", ".join(f"{version} ({path})" for version, path in sorted(found.items()))
+            raise ConfigFault(
+                f"results of filter {name!r} on {system!r} come from different versions of its code: {listed}; "
+                "run the workflow again, or set accept_mixed_versions: true"
+            )
+    return pd.DataFrame(scores), pd.DataFrame(costs)
+
+
+def _reference(cell: Cell, data: Any) -> Reference | None:
+    """What distances are measured to in this cell, whose reference's file holds ``data``; None without one, or if it diverged."""
+    if data is None or data.attrs["diverged"]:
+        return None
+    return Reference(Analyses.of(data, cell.settings.gap, cell.spin_up_cycles))
+
+
+def _keys(cell: Cell, name: str) -> dict[str, Any]:
+    s = cell.settings
+    return {
+        "cell": cell.path,
+        "system": s.system,
+        **{f"parameter_{k}": float(v) for k, v in s.parameters.items()},
+        "observation": cell.observation_name,
+        "gap": s.gap,
+        "seed": s.seed,
+        "members": s.members,
+        "filter": name,
+    }
+
+
+def _cost(path: Path) -> dict[str, Any]:
+    cost = read_cost(path)
+
+    def mean(values: list[float | None]) -> float:
+        # The first cycle pays for warm-up.
+        finite = [v for v in values if v is not None]
+        return float(np.mean(finite[1:] or finite)) if finite else float("nan")
+
+    return {
+        "seconds_per_cycle": mean(cost["wall_seconds"]),
+        "cpu_seconds_per_cycle": mean(cost["cpu_seconds"]),
+        "peak_memory_mib": float(cost["peak_memory_mib"]),
+        "device": cost.get("device", ""),
+        "threads": cost.get("threads", 0),
+    }
+
+
+def aggregate(study: Study, *, scores: Path, costs: Path, tables: Path) -> None:
+    """Gathers the results of a study into scores.parquet, costs.parquet, both also as CSV, and the folder of tables.
+
+    Raises:
+        FileFault: for a result that is missing, damaged, or of another cell than its place says.
+        ConfigFault: where different versions of a filter's code made the results.
+    """
+    score_rows, cost_rows = gather(study)
+    write_tables(study, score_rows, cost_rows, scores_path=scores, costs_path=costs, folder=tables)

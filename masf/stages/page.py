@@ -1,0 +1,78 @@
+"""Stage page: index.html, a study's result for people: the headline, the figures, and a table of scores to sort and filter.
+
+The page needs no network: DataTables is in it, and the figures are files beside it. It holds no date: the same results give the
+same page.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from masf.atomic import FileFault, replacing
+from masf.files.provenance import software
+from masf.report.captions import experiment_settings, figure_alt, figure_caption
+from masf.report.headline import sentences, verdicts
+from masf.report.page import difference_in_words, interactive_table, parameters_in_use, score_rows
+from masf.study.study import Study
+
+
+def write_page(study: Study, scores: Path, costs: Path, figures: Path, tables: Path, output: Path) -> None:
+    """Writes index.html.
+
+    Args:
+        study: the study.
+        scores: scores.parquet.
+        costs: costs.parquet.
+        figures: the folder of the figures; the page refers to them.
+        tables: the folder of the tables; the page links to them.
+        output: the page.
+
+    Raises:
+        FileFault: for scores or costs that cannot be read.
+    """
+    rows, cost_rows = _read(scores), _read(costs)
+    found = verdicts(study, rows)
+    folder = output.parent
+
+    def link(path: Path) -> str:
+        return Path(os.path.relpath(path, folder)).as_posix()
+
+    environment = Environment(
+        loader=PackageLoader("masf.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("page.html").render(
+        study=study,
+        sentences=sentences(study, found),
+        experiments=[(e, [v for v in found if v.experiment == name]) for name, e in study.config.experiments.items()],
+        settings={name: experiment_settings(study, name) for name in study.config.experiments},
+        difference=difference_in_words,
+        figures=[
+            {
+                "title": definition.title,
+                "png": link(figures / f"{name}.png"),
+                "pdf": link(figures / f"{name}.pdf"),
+                "alt": figure_alt(study, name),
+                "caption": figure_caption(study, name),
+            }
+            for name, definition in study.config.figures.items()
+        ],
+        scores=interactive_table(score_rows(study, rows, cost_rows)),
+        scores_files=[link(scores), link(scores.with_suffix(".csv"))],
+        tables=[(name, [(end, link(tables / f"{name}.{end}")) for end in ("md", "csv", "tex")]) for name in study.tables],
+        parameters=parameters_in_use(study, rows),
+        versions=software(),
+        config=link(Path(study.config.results) / "study.json"),
+    )
+    with replacing(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise FileFault(path, f"cannot be read as scores or costs ({error})", "run stage aggregate again") from error

@@ -1,0 +1,49 @@
+"""Stage simulate: the truth, its measurements and the initial ensemble, from a cell's settings and nothing else.
+
+A typical state b of the system is the mean of the initial distribution N(b, initial_spread^2 B), from which the truth and
+all members are drawn alike: at time 0 the ensemble is a fair sample of what is known. B is that of the system's
+``perturbations``: the identity, or for fields that are smooth a covariance with ones on its diagonal. Members have random
+numbers of their own: cells that differ only in their size share truth and measurements, and a small ensemble is the beginning
+of a large one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from masf.arrays import Stream
+from masf.files.cell import CellSettings, build
+from masf.files.truth import Truth
+from masf.observations.operators import Observation
+from masf.systems.base import System
+
+
+def simulate(settings: CellSettings, built: tuple[System, Observation] | None = None) -> Truth:
+    """Truth (times, d), measurements (cycles, m) and initial ensemble (N, d) of a cell, in float32.
+
+    ``built`` are a system and an observation that the settings do not build, such as a user's own.
+
+    Raises:
+        ValueError: for settings out of range, or if the truth is not finite (a step too long for the system).
+    """
+    for name, least in (("gap", 1), ("cycles", 1), ("members", 2)):
+        if getattr(settings, name) < least:
+            raise ValueError(f"{name} is {getattr(settings, name)}: expected at least {least}")
+    if not settings.initial_spread > 0:
+        raise ValueError(f"initial_spread is {settings.initial_spread}: expected a positive number")
+    system, observation = built or build(settings)
+    stream = Stream(settings.seed, "simulate")
+    centre = system.typical_state(stream).astype(np.float32)
+    spread = np.float32(settings.initial_spread)
+    ensemble_stream = Stream(settings.seed, "initial ensemble")
+    ensemble = centre + spread * system.perturbations(settings.members, centre, ensemble_stream)
+    truth = np.empty((settings.cycles * settings.gap + 1, system.dimension), dtype=np.float32)
+    truth[0] = centre + spread * system.perturbations(1, centre, stream)[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i in range(1, len(truth)):
+            truth[i] = system.step(truth[i - 1], stream)
+    if not np.all(np.isfinite(truth)):
+        raise ValueError(f"the truth is not finite: dt {system.dt} is too long for system {settings.system!r}")
+    observed = truth[settings.gap :: settings.gap]
+    measurements = observation.apply(observed) + observation.noise((settings.cycles,), observed, stream)
+    return Truth(settings, truth, measurements.astype(np.float32), centre, ensemble)

@@ -1,0 +1,173 @@
+"""Stage train-prior: one network that denoises the forecast ensembles of one system and observation, for all seeds and gaps.
+
+The training ensembles come from the filter's own cycle, run on truths of a seed stream apart from those of tuning and test:
+first with the Gaussian denoiser, then, in further rounds, with the network trained so far, because what a filter meets
+depends on how good it is. Each ensemble carries extra members that take no part in its mean and covariance. The network
+learns to denoise those and the truth, as it will have to denoise states that the ensemble does not contain.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from masf import __version__
+from masf.arrays import Stream, on_device
+from masf.diffusion.bases import make_basis
+from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
+from masf.diffusion.denoisers.prior import Prior, make_network
+from masf.diffusion.denoisers.training import fit, loss, zero_loss
+from masf.diffusion.prior_settings import PriorSettings
+from masf.diffusion.process import ForwardProcess
+from masf.diffusion.samplers import coupled, time_grid
+from masf.ensembles.inflation import inflate
+from masf.files.prior import FORMAT
+from masf.files.provenance import train_prior_version
+from masf.observations.operators import make_observation
+from masf.observations.settings import ObservationSettings
+from masf.progress import progress_bar
+from masf.systems.base import System
+from masf.systems.registry import make_system, system_class
+
+log = logging.getLogger(__name__)
+
+HELD_OUT_SHARE = 1 / 6
+"""Share of the training worlds kept for validation."""
+
+
+def train(
+    system_name: str,
+    system_parameters: dict,
+    observation_settings: ObservationSettings,
+    settings: PriorSettings,
+    *,
+    seed: int,
+    device: str,
+) -> Prior:
+    """Trains a prior; see the module's docstring. Deterministic for a given seed, device and number of threads."""
+    ring = system_class(system_name).translation_invariant
+    parameters = settings.training_parameters(system_parameters, observation_settings, ring)
+    system = make_system(system_name, parameters)
+    stream = Stream(seed, "train-prior")
+    torch.manual_seed(stream.numpy.integers(2**31))
+    network = make_network(settings, system).to(device)
+    worlds = Worlds(system, observation_settings, settings, stream, device)
+    gathered: list[tuple[Tensor, Tensor]] = []
+    for round_ in range(settings.rounds):
+        pairs = worlds.denoising_pairs(network if round_ else None)
+        gathered.append(pairs)
+        features, targets = (torch.cat(x) for x in zip(*gathered, strict=True))
+        fit(
+            network, features, targets, steps=settings.steps, batch=settings.batch,
+            learning_rate=settings.learning_rate, stream=stream, progress=True,
+        )  # fmt: skip
+        trained, untrained = loss(network, *worlds.held_out), zero_loss(worlds.held_out[1])
+        if not math.isfinite(trained):
+            raise ValueError(f"training of the prior for {system_name} gave no finite network: lower learning_rate or inflation")
+        log.info("round %d: held-out denoising loss %.4f (Gaussian %.4f)", round_ + 1, trained, untrained)
+    metadata = {
+        "format": FORMAT,
+        "masf_version": __version__,
+        "code_version": train_prior_version(system_name),
+        "system": system_name,
+        "system_parameters": json.dumps(system_parameters, sort_keys=True),
+        "observation": observation_settings.model_dump_json(),
+        "settings": settings.model_dump_json(),
+        "seed": str(seed),
+        "held_out_loss": f"{trained:.6g}",
+        "held_out_loss_gaussian": f"{untrained:.6g}",
+    }
+    return Prior(network, worlds.climate, settings, metadata)
+
+
+class Worlds:
+    """Truths with their ensembles, cycled side by side to gather forecast ensembles."""
+
+    def __init__(
+        self, system: System, observation: ObservationSettings, settings: PriorSettings, stream: Stream, device: str
+    ) -> None:
+        self.system, self.settings, self.stream, self.device = system, settings, stream, device
+        self.observation = make_observation(observation, system.dimension, system.grid)
+        self.basis = make_basis(self.observation)
+        self.times = time_grid(settings.sampler_steps)
+        self.climate, self._starts = self._sample_climate()
+        self.family = GaussianFamily(system, settings.localization_radii, self.basis, self._starts)
+        self.held_out: tuple[Tensor, Tensor]
+
+    def _sample_climate(self) -> tuple[Climate, Tensor]:
+        """The climate, from one state of each of many trajectories over time; and states to start from."""
+        x = on_device(np.stack([self.system.typical_state(self.stream) for _ in range(self.settings.worlds)]), self.device)
+        samples = []
+        for i in range(self.settings.climate_steps):
+            x = self.system.step(x, self.stream)
+            if i % 10 == 0:
+                samples.append(x)
+        states = torch.cat(samples).double()
+        # Of fields too: the same numbers for all components, so that they are in proportion.
+        axes = (0, 1) if self.system.translation_invariant or self.system.flow else (0,)
+        mean, std = states.mean(dim=axes), states.std(dim=axes)
+        return Climate(mean.reshape(-1).cpu().numpy(), std.reshape(-1).cpu().numpy()), x
+
+    def denoising_pairs(self, network: nn.Module | None) -> tuple[Tensor, Tensor]:
+        """One round of cycles; the training pairs. The held-out worlds' pairs become ``held_out``."""
+        s, d = self.settings, self.system.dimension
+        gaps = [s.gaps[i % len(s.gaps)] for i in range(s.worlds)]
+        # The last worlds, which take the gaps in turn as the others do; the same in every round.
+        held_out = range(s.worlds - max(1, round(HELD_OUT_SHARE * s.worlds)), s.worlds)
+        pairs: dict[bool, list[tuple[Tensor, Tensor]]] = {False: [], True: []}
+        progress = progress_bar(total=s.worlds * s.cycles, desc="simulate", unit="cycle")
+        for gap in sorted(set(gaps)):
+            chosen = [i for i in range(s.worlds) if gaps[i] == gap]
+            # One row a member: the truth, the members, and the extra members that the statistics do not see.
+            count = 1 + s.members + s.extra_members
+            drawn = self.system.perturbations(len(chosen) * count, self._starts, self.stream)
+            states = self._starts[chosen, None] + s.initial_spread * drawn.reshape(len(chosen), count, d)
+            for cycle in range(s.cycles):
+                for _ in range(gap):
+                    states = self.system.step(states, self.stream)
+                for row, world in enumerate(chosen):
+                    denoiser = self._denoiser(states[row, 1 : 1 + s.members], network)
+                    if cycle >= s.spin_up_cycles:
+                        pairs[world in held_out].append(self._pairs(denoiser, states[row]))
+                    states[row] = self._analyse(denoiser, states[row])
+                    progress.update()
+        progress.close()
+        self.held_out = _joined(pairs[True])
+        return _joined(pairs[False])
+
+    def _denoiser(self, ensemble: Tensor, network: nn.Module | None) -> LearnedDenoiser:
+        process = ForwardProcess.for_ensemble(self.basis, ensemble)
+        return LearnedDenoiser(self.family(process, ensemble), network or _Zero(), self.climate, ensemble, self.system)
+
+    def _pairs(self, denoiser: LearnedDenoiser, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Noised copies of the truth and of extra members, each at times of their own."""
+        s = self.settings
+        out = []
+        for t in 1 - (1 - s.earliest_time) * self.stream.numpy.random(s.times_per_ensemble):
+            extra = self.stream.numpy.integers(s.extra_members, size=s.states_per_time - 1) + 1 + s.members
+            out.append(denoiser.denoising_pairs(states[np.append(0, extra)], [float(t)], self.stream))
+        return _joined(out)
+
+    def _analyse(self, denoiser: LearnedDenoiser, states: Tensor) -> Tensor:
+        y = self.observation.apply(states[0]) + self.observation.noise((), states, self.stream)
+        process = denoiser.gaussian.process
+        plain = denoiser.gaussian if isinstance(denoiser.network, _Zero) else denoiser
+        members = coupled(process, plain, y, states[1:], self.times, self.stream)
+        return torch.cat([states[:1], self.system.project(inflate(members, self.settings.inflation))])
+
+
+class _Zero(nn.Module):
+    """A network of zeros."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.zeros_like(features[..., 0, :])
+
+
+def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    features, targets = zip(*pairs, strict=True)
+    return torch.cat(features), torch.cat(targets)

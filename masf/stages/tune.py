@@ -1,0 +1,326 @@
+"""Stage tune: the parameters with which a filter scores best on tuning seeds, found by Optuna's TPE sampler.
+
+The first trial is the default, what the filter's file says, so that tuning never makes the score on tuning seeds worse. The score
+of a trial is the mean over all tuning seeds; a trial that diverges on one of them scores infinity and is never chosen. No
+combination is tried twice: where the sampler repeats one, an untried one is drawn, and tuning ends when there is none left.
+
+Each trial is a function of those before it and of nothing else. Finished trials are kept in a journal, so that a run which was
+killed, or asked for more trials, goes on from them to the result of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from masf import __version__
+from masf.arrays import Stream
+from masf.atomic import FileFault, replacing
+from masf.files.estimate import estimate
+from masf.files.truth import Truth
+from masf.files.tuned import TUNING_FORMAT
+from masf.filters.registry import filter_class
+from masf.progress import progress_bar
+from masf.scores.run import score as scores_of
+from masf.stages.assimilate import run_filter
+from masf.study.search import Choice, Range, TunableScore, is_number, plain, with_current
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Searched parameters, their score on each tuning seed in order, up to one that diverged, and the mean."""
+
+    parameters: dict[str, Any]
+    scores: list[float]
+    score: float
+
+    @property
+    def diverged(self) -> bool:
+        return math.isinf(self.score)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched, the value in force included, as Optuna and as the filter see it.
+
+    A list is searched by its indices: numbers in their order, anything else without one.
+    """
+
+    choices: dict[str, Choice]
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return {key: _distribution(choice) for key, choice in self.choices.items()}
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """How many values each parameter has; None where one has infinitely many."""
+        counts = [_count(choice) for choice in self.choices.values()]
+        return None if None in counts else tuple(count for count in counts if count is not None)
+
+    def encode(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Parameters as Optuna sees them."""
+        return {k: parameters[k] if isinstance(c, Range) else c.index(parameters[k]) for k, c in self.choices.items()}
+
+    def decode(self, encoded: dict[str, Any]) -> dict[str, Any]:
+        """Parameters as the filter sees them."""
+        return {k: encoded[k] if isinstance(c, Range) else c[encoded[k]] for k, c in self.choices.items()}
+
+    def at(self, index: int) -> dict[str, Any]:
+        """The combination of the given number, where there are finitely many."""
+        assert self.shape is not None
+        places = np.unravel_index(index, self.shape)
+        return {k: _value(c, int(i)) for (k, c), i in zip(self.choices.items(), places, strict=True)}
+
+
+def _distribution(choice: Choice) -> BaseDistribution:
+    if isinstance(choice, Range):
+        if choice.whole:
+            return IntDistribution(int(choice.low), int(choice.high), log=choice.log, step=int(choice.step or 1))
+        return FloatDistribution(choice.low, choice.high, log=choice.log, step=choice.step)
+    if all(map(is_number, choice)):
+        return IntDistribution(0, len(choice) - 1)
+    return CategoricalDistribution(range(len(choice)))
+
+
+def _count(choice: Choice) -> int | None:
+    if not isinstance(choice, Range):
+        return len(choice)
+    step = choice.step or (1 if choice.whole else None)
+    return None if step is None else round((choice.high - choice.low) / step) + 1
+
+
+def _value(choice: Choice, i: int) -> Any:
+    return choice.low + i * (choice.step or 1) if isinstance(choice, Range) else choice[i]
+
+
+def propose(space: Space, finished: list[Trial], default: dict[str, Any], stream: Stream) -> dict[str, Any] | None:
+    """The parameters of the next trial, or None if all have been tried.
+
+    Args:
+        space: what is searched.
+        finished: the trials so far.
+        default: the parameters of the first trial.
+        stream: random numbers of this trial alone.
+    """
+    if not finished:
+        return default
+    if space.shape is not None and len(finished) >= math.prod(space.shape):
+        return None
+    sampler = optuna.samplers.TPESampler(seed=int(stream.numpy.integers(2**32)))
+    study = optuna.create_study(sampler=sampler)
+    study.add_trials([_frozen(trial, space) for trial in finished])
+    suggested = space.decode(study.ask(space.distributions).params)
+    tried = {_key(space, trial.parameters) for trial in finished}
+    if space.shape is None or _key(space, suggested) not in tried:
+        return suggested
+    size = math.prod(space.shape)
+    first = int(stream.numpy.integers(size))
+    around = (space.at((first + i) % size) for i in range(size))
+    return next(parameters for parameters in around if _key(space, parameters) not in tried)
+
+
+def _key(space: Space, parameters: dict[str, Any]) -> str:
+    # Steps of a float are summed up in more than one way.
+    return json.dumps({k: round(v, 9) if isinstance(v, float) else v for k, v in space.encode(parameters).items()})
+
+
+def _frozen(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
+    return optuna.trial.create_trial(
+        value=trial.score,
+        params=space.encode(trial.parameters),
+        distributions=space.distributions,
+        user_attrs=asdict(trial),
+    )
+
+
+class Journal:
+    """The finished trials of one search, in a file that may hold those of other searches as well."""
+
+    def __init__(self, path: Path, name: str, space: Space) -> None:
+        path = Path(path).resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_torn_line(path)
+        backend = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
+        try:
+            self.study = optuna.create_study(storage=JournalStorage(backend), study_name=name, load_if_exists=True)
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileFault(
+                path, f"is no journal of finished trials ({error!r})", "remove it and run stage tune again"
+            ) from error
+        self.space = space
+
+    def add(self, trial: Trial) -> None:
+        self.study.add_trial(_frozen(trial, self.space))
+
+    def trials(self) -> list[Trial]:
+        """In their order; those that a second process has made meanwhile are the same ones, and are left out."""
+        found: dict[str, Trial] = {}
+        for frozen in self.study.get_trials(deepcopy=False):
+            trial = Trial(**frozen.user_attrs)
+            found.setdefault(_key(self.space, trial.parameters), trial)
+        return list(found.values())
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Removes what a process that was killed while it wrote has left at the end, which would spoil the line after it."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("rb+") as f:
+                f.truncate(whole)
+
+
+def evaluate(score: Callable[[dict[str, Any], Truth], float], parameters: dict[str, Any], truths: list[Truth]) -> Trial:
+    """A trial: the score on each truth, up to the first that is not finite, which makes the mean infinite."""
+    scores: list[float] = []
+    for truth in truths:
+        scores.append(score(parameters, truth))
+        if not math.isfinite(scores[-1]):
+            return Trial(parameters, [*scores[:-1], math.inf], math.inf)
+    return Trial(parameters, scores, float(np.mean(scores)))
+
+
+def tune(
+    name: str,
+    module: str,
+    parameters: dict[str, Any],
+    search: dict[str, Choice],
+    truths: list[Truth],
+    *,
+    situation: dict[str, Any],
+    trials: int,
+    score: str,
+    spin_up_cycles: int,
+    storage: Path,
+    made_from: dict[str, Any],
+    prior: Path | None = None,
+    device: str = "auto",
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Searches the parameters of one filter in one situation; what {filter}.json holds.
+
+    Args:
+        name: what tables call the filter.
+        module: its module in masf/filters.
+        parameters: those in force; the searched ones are the first trial, the others stay.
+        search: what is searched.
+        truths: one a tuning seed, alike but for the seed.
+        situation: what the situation is called; recorded.
+        trials: how many to make, those in ``storage`` included.
+        score: which of masf.scores.run, made small.
+        spin_up_cycles: how many of the first cycles the score leaves out.
+        storage: journal of finished trials.
+        made_from: versions and digests that the scores depend on; trials made from others are not taken from ``storage``.
+        prior: the pretrained prior, for filters that use one.
+        device: where to compute.
+        command: what runs a filter that is not ours, in place of the module.
+
+    Raises:
+        ValueError: for truths that differ in more than the seed, too few cycles, or a value in force outside the search.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if score not in get_args(TunableScore):
+        raise ValueError(f"score {score!r}: choose one of {', '.join(get_args(TunableScore))}")
+    if missing := sorted({"system", "observation"} - situation.keys()):
+        raise ValueError(f"situation {json.dumps(situation)}: lacks {', '.join(missing)}")
+    settings = _common_settings(truths)
+    if spin_up_cycles >= settings["cycles"]:
+        raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
+    known = parameters if command is not None else filter_class(module).Parameters(**parameters).model_dump()
+    if unknown := sorted(search.keys() - known.keys()):
+        raise ValueError(f"search: filter {module!r} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+    default = {key: parameters.get(key, known[key]) for key in sorted(search)}
+    space = Space({key: with_current(search[key], default[key]) for key in default})
+    seeds = [truth.settings.seed for truth in truths]
+
+    identity = {
+        "module": module, "parameters": parameters, "search": {k: plain(c) for k, c in space.choices.items()}, "score": score,
+        "spin_up_cycles": spin_up_cycles, "seeds": seeds, **made_from,
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    journal = Journal(storage, f"{name} {digest}", space)
+    finished = journal.trials()[:trials]
+    if finished:
+        log.info("%s: %d finished trials found in %s", name, len(finished), storage)
+    progress = progress_bar(total=trials, initial=len(finished), desc=f"tune {name}", unit="trial")
+
+    def score_of(chosen: dict[str, Any], truth: Truth) -> float:
+        trajectory, system, _ = run_filter(
+            module, parameters | chosen, truth, prior=prior, device=device, saved_members=0, command=command
+        )
+        data = estimate(trajectory, truth, system, {"filter": name})
+        return scores_of(data, gap=truth.settings.gap, spin_up_cycles=spin_up_cycles)[score]
+
+    while len(finished) < trials:
+        chosen = propose(space, finished, default, Stream(seeds[0], f"tune {name}, trial {len(finished)}"))
+        if chosen is None:
+            break
+        trial = evaluate(score_of, chosen, truths)
+        journal.add(trial)
+        finished.append(trial)
+        progress.update()
+        log.info("%s, trial %d of %d: %s: %s %s", name, len(finished), trials, chosen, score, trial.score)
+    progress.close()
+
+    best = min(finished, key=lambda trial: trial.score)
+    return {
+        "format": TUNING_FORMAT,
+        "filter": name,
+        "module": module,
+        "situation": situation,
+        "chosen": default if best.diverged else best.parameters,
+        "default": default,
+        "score": score,
+        "chosen_score": _finite(best.score),
+        "default_score": _finite(finished[0].score),
+        "budget": {"trials": trials, "run": len(finished), "diverged": sum(trial.diverged for trial in finished)},
+        "trials": [
+            {"parameters": t.parameters, "score": _finite(t.score), "scores": list(map(_finite, t.scores))} for t in finished
+        ],
+        "parameters": parameters,
+        "search": identity["search"],
+        "seeds": seeds,
+        "truth_settings": settings,
+        "spin_up_cycles": spin_up_cycles,
+        "versions": {"masf": __version__, "optuna": optuna.__version__, "numpy": np.__version__},
+        **made_from,
+    }
+
+
+def _common_settings(truths: list[Truth]) -> dict[str, Any]:
+    """The settings that all truths share, all but the seed."""
+    first, *others = (asdict(replace(truth.settings, seed=0)) for truth in truths)
+    for truth, other in zip(truths[1:], others, strict=True):
+        if different := sorted(key for key in first if first[key] != other[key]):
+            raise ValueError(f"the truths of seeds {truths[0].settings.seed} and {truth.settings.seed} differ in {different}")
+    if len({truth.settings.seed for truth in truths}) < len(truths):
+        raise ValueError("two truths have the same seed")
+    del first["seed"]
+    return first
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: None for a run that diverged."""
+    return value if math.isfinite(value) else None
+
+
+def write_tuning(path: Path, content: dict[str, Any]) -> None:
+    """Writes {filter}.json."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,333 @@
+"""What is wrong with a study besides the types of its keys: names that nothing bears, and parts that do not fit together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from masf.diffusion.prior_settings import PriorSettings
+from masf.filters.registry import filter_class, filter_names
+from masf.observations.operators import make_observation
+from masf.study.cells import selects
+from masf.study.config import Experiment, StudyConfig, Tuning
+from masf.study.figures import (
+    TIME,
+    AnimationFigure,
+    Distance,
+    Figure,
+    FlowScore,
+    Panel,
+    PointOfExperiment,
+    RankFigure,
+    ScoreOverTime,
+    SpectraFigure,
+    SweepFigure,
+    TrajectoryFigure,
+    VorticityFigure,
+    experiments_of,
+)
+from masf.study.filter_files import FilterDefinition
+from masf.study.messages import describe, unknown
+from masf.study.search import extremes, with_current
+from masf.study.study import Study
+from masf.systems.base import System
+from masf.systems.registry import make_system, system_class, system_names
+
+RESERVED_NAMES = {"truth", "prior"}
+"""Names that files of a cell already have, so that no filter may."""
+
+
+def reference_faults(study: Study) -> Iterator[str]:
+    """Names that nothing bears, and figures that do not fit their experiments."""
+    config = study.config
+    for name, definition in study.filters.items():
+        module = study.filter_module(name)
+        if name in RESERVED_NAMES:
+            yield f"filters = {name!r}: the name is reserved; choose another"
+        if definition.command is not None:
+            yield from _definition_faults(name, definition, None)
+        elif module not in filter_names():
+            yield unknown(f"filter {name!r}: filter", module, "filter", filter_names())
+        else:
+            yield from _definition_faults(name, definition, filter_class(module).Parameters)
+    labels = [definition.label for definition in study.filters.values()]
+    for name, definition in study.filters.items():
+        if labels.count(definition.label) > 1:
+            yield f"filter {name!r}: label = {definition.label!r}: another filter has this label; give each its own"
+    for name in config.pinned:
+        if name not in study.filters:
+            yield unknown("pinned", name, "filter", study.filters)
+    for system in config.priors:
+        if system not in system_names():
+            yield unknown("priors", system, "system", system_names())
+    for key, experiment in config.experiments.items():
+        if experiment.system not in system_names():
+            yield unknown(f"experiments.{key}.system", experiment.system, "system", system_names())
+        for observation in experiment.observations:
+            if observation not in config.observations:
+                yield unknown(f"experiments.{key}.observations", observation, "observation", config.observations)
+        for left_out in experiment.leave_out_filters:
+            if left_out not in config.filters:
+                yield unknown(f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters)
+        if others := sorted(set(experiment.seeds or []) - set(config.seeds.test)):
+            yield f"experiments.{key}.seeds = {experiment.seeds}: {others} are no test seeds; choose from {config.seeds.test}"
+        if experiment.seeds is not None and len(set(experiment.seeds)) < len(experiment.seeds):
+            yield f"experiments.{key}.seeds = {experiment.seeds}: names a seed twice"
+        filters = study.experiment_filters(experiment)
+        if not filters:
+            yield f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves the experiment no filter"
+        if experiment.reference is not None:
+            yield from _exactness_faults(f"experiments.{key}", experiment, filters, config.saved_members)
+    for key, figure in config.figures.items():
+        yield from _figure_faults(study, f"figures.{key}", figure)
+    if config.tuning is not None:
+        yield from _tuning_faults(config, config.tuning)
+
+
+def _tuning_faults(config: StudyConfig, tuning: Tuning) -> Iterator[str]:
+    """Seeds that are missing, points that are nowhere, and runs with nothing to score."""
+    if not config.seeds.tuning:
+        yield "seeds.tuning: this key is missing: section tuning needs seeds that are not test seeds"
+    if "tuning" in config.experiments:
+        yield "experiments.tuning: the name is taken by the table of section tuning; choose another"
+    for i, points in enumerate(tuning.points or []):
+        if points.experiment not in config.experiments:
+            yield unknown(f"tuning.points.{i}.experiment", points.experiment, "experiment", config.experiments)
+        for key in points.when:
+            if key not in _conditions():
+                yield unknown(f"tuning.points.{i}.when", key, "condition", _conditions())
+
+
+def _exactness_faults(key: str, experiment: Experiment, filters: list[str], saved_by_study: int) -> Iterator[str]:
+    """A reference that the experiment does not run, or that has too few members for a distance."""
+    assert experiment.reference is not None
+    if experiment.reference not in filters:
+        yield unknown(f"{key}.reference", experiment.reference, "filter of this experiment", filters)
+    saved = saved_by_study if experiment.saved_members is None else experiment.saved_members
+    if saved < 2:
+        yield f"{key}.saved_members = {saved}: distances to reference {experiment.reference!r} need at least 2"
+
+
+def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel] | None) -> Iterator[str]:
+    """Names in a filter's file that nothing bears; their values are checked cell by cell, those of a command by itself."""
+    known = None if parameters is None else list(parameters.model_fields)
+    conditions = _conditions()
+    for key in definition.search:
+        if known is not None and key not in known:
+            yield unknown(f"filter {name!r}: search", key, "parameter", known)
+    for i, setting in enumerate(definition.settings):
+        for key in setting.parameters:
+            if known is not None and key not in known:
+                yield unknown(f"filter {name!r}: settings.{i}.parameters", key, "parameter", known)
+        for key in setting.search:
+            if known is not None and key not in known:
+                yield unknown(f"filter {name!r}: settings.{i}.search", key, "parameter", known)
+        for key in setting.when:
+            if key not in conditions:
+                yield unknown(f"filter {name!r}: settings.{i}.when", key, "condition", conditions)
+
+
+def _conditions() -> set[str]:
+    """What conditions can name."""
+    of_systems = [k for s in system_names() for k in system_class(s).Parameters.model_fields]
+    return {"system", "observation", "gap", "members", *of_systems}
+
+
+def _figure_faults(study: Study, key: str, figure: Figure) -> Iterator[str]:
+    experiments = study.config.experiments
+    for name in experiments_of(figure):
+        if name not in experiments:
+            yield unknown(f"{key}.experiment", name, "experiment", experiments)
+            return
+        if figure.filters is not None and not study.figure_filters(figure, name):
+            yield f"{key}.filters = {figure.filters}: none of them runs in experiment {name!r}"
+    run = {f for name in experiments_of(figure) for f in study.experiment_filters(experiments[name])}
+    for name in figure.filters or []:
+        if name not in run:
+            yield unknown(f"{key}.filters", name, "filter of its experiments", run)
+    if isinstance(figure, TrajectoryFigure):
+        experiment = experiments[figure.experiment]
+        if experiment.varied or len(experiment.observations) > 1:
+            yield f"{key}.experiment = {figure.experiment!r}: a trajectory figure needs an experiment with one cell for each seed"
+        yield from _seed_faults(study, key, experiment, figure.seed)
+    elif isinstance(figure, SweepFigure):
+        for i, panel in enumerate(figure.panels):
+            yield from _panel_faults(study, f"{key}.panels.{i}", panel, figure.score_of(panel))
+    else:
+        yield from _point_of_figure_faults(key, figure, experiments[figure.experiment])
+        if not isinstance(figure, RankFigure):
+            yield from _flow_figure_faults(study, key, figure, experiments[figure.experiment])
+
+
+def _seed_faults(study: Study, key: str, experiment: Experiment, seed: int) -> Iterator[str]:
+    """A seed that an experiment does not run."""
+    if seed not in study.seeds(experiment):
+        yield f"{key}.seed = {seed}: choose one of the experiment's test seeds {study.seeds(experiment)}"
+
+
+def _point_of_figure_faults(key: str, point: PointOfExperiment, experiment: Experiment, but: str | None = None) -> Iterator[str]:
+    """What does not choose one point of an experiment; the axis ``but`` is not to be chosen."""
+    if point.observation not in experiment.observations:
+        yield unknown(f"{key}.observation", point.observation, "observation", experiment.observations)
+    axes = {name: values for name, values in experiment.axes.items() if name != but}
+    for name, value in point.where.items():
+        if name not in axes:
+            yield unknown(f"{key}.where", name, "axis", axes)
+        elif value not in axes[name]:
+            yield f"{key}.where.{name} = {value}: choose one of {axes[name]}"
+    if missing := [name for name in experiment.varied if name in axes and name not in point.where]:
+        yield f"{key}.where = {point.where}: name one value each of {', '.join(missing)}, which the experiment varies"
+
+
+def _panel_faults(study: Study, key: str, panel: Panel, score: str) -> Iterator[str]:
+    experiment = study.config.experiments[panel.experiment]
+    if panel.axis != TIME and panel.axis not in experiment.axes:
+        yield unknown(f"{key}.axis", panel.axis, "axis", [*experiment.axes, TIME])
+    yield from _point_of_figure_faults(key, panel, experiment, but=panel.axis)
+    if panel.seed is not None:
+        yield from _seed_faults(study, key, experiment, panel.seed)
+    if panel.axis == TIME and score not in get_args(ScoreOverTime):
+        allowed = ", ".join(get_args(ScoreOverTime))
+        yield f"{key}: score {score!r} is one number for a run; for axis 'time' choose one of {allowed}"
+    if score in get_args(Distance) and experiment.reference is None:
+        yield f"{key}: score {score!r} needs a reference, and experiment {panel.experiment!r} names none"
+    if score in get_args(FlowScore) and not _is_flow(experiment):
+        yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
+
+
+def _flow_figure_faults(
+    study: Study, key: str, figure: VorticityFigure | AnimationFigure | SpectraFigure, experiment: Experiment
+) -> Iterator[str]:
+    """A figure of a flow whose experiment is none, or keeps too little."""
+    if not _is_flow(experiment):
+        yield f"{key}.experiment = {figure.experiment!r}: figure {figure.kind!r} is for flows, and {experiment.system!r} is none"
+    if isinstance(figure, SpectraFigure):
+        saved = study.config.saved_members if experiment.saved_members is None else experiment.saved_members
+        if saved < 1:
+            yield f"{key}: spectra of members need saved_members of at least 1 in experiment {figure.experiment!r}"
+        return
+    yield from _seed_faults(study, key, experiment, figure.seed)
+    shown = figure.cycles if isinstance(figure, VorticityFigure) else [figure.cycles]
+    if beyond := [cycle for cycle in shown if cycle > experiment.cycles]:
+        yield f"{key}.cycles = {figure.cycles}: {beyond} are beyond the experiment's {experiment.cycles} cycles"
+    observation = study.config.observations.get(figure.observation)
+    if observation is not None and observation.operator in {"stride", "matrix"}:
+        yield (
+            f"{key}.observation = {figure.observation!r}: operator {observation.operator!r} does not measure whole velocities, "
+            "which the figure shows"
+        )
+
+
+def _is_flow(experiment: Experiment) -> bool:
+    """Whether an experiment's system is a flow; systems that nothing bears are named elsewhere."""
+    return experiment.system not in system_names() or system_class(experiment.system).flow
+
+
+def cell_faults(study: Study) -> Iterator[str]:
+    """Systems, observations and filters whose parameters are wrong or do not fit together."""
+    checked: set[tuple[Any, ...]] = set()
+    for cell in study.cells.values():
+        where = f"experiments.{cell.experiments[0]}"
+        s = cell.settings
+        try:
+            system = make_system(s.system, s.parameters)
+            make_observation(study.config.observations[cell.observation_name], system.dimension, system.grid)
+        except ValidationError as error:
+            yield from (f"{where}.parameters.{line}" for line in describe(error, system_class(s.system).Parameters, s.parameters))
+            continue
+        except ValueError as error:
+            yield f"observations.{cell.observation_name}: {error} (in {where})"
+            continue
+        for title, figure in study.config.figures.items():
+            if figure.kind == "trajectories" and figure.experiment in cell.experiments and system.dimension < 3:
+                yield f"figures.{title}.experiment = {figure.experiment!r}: has {system.dimension} components, not 3"
+        for name in cell.filters:
+            if study.filter_command(name) is not None:
+                continue
+            cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
+            search = study.search(name, cell)
+            key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str), repr(search))
+            if key in checked:
+                continue
+            checked.add(key)
+            faults = list(_parameter_faults(f"filter {name!r}", cls, parameters, s.system, system))
+            if not faults:
+                tried = [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
+                faults = [
+                    fault for p in tried for fault in _parameter_faults(f"filter {name!r}: search", cls, p, s.system, system)
+                ]
+            if faults:
+                yield from faults
+                continue
+            if cls.linear_only and not system.linear:
+                yield f"{where}: filter {name!r} is for linear systems only, and {s.system!r} is not: add it to leave_out_filters"
+            if study.needs_prior(name, cell):
+                yield from _prior_faults(study.config.priors, name, s.system, system)
+
+
+def _parameter_faults(where: str, cls: type[Any], parameters: dict[str, Any], name: str, system: System) -> Iterator[str]:
+    """Parameters of a filter that are out of range, or that do not fit the system."""
+    try:
+        chosen = cls.Parameters(**parameters)
+    except ValidationError as error:
+        yield from (f"{where}: {line}" for line in describe(error, cls.Parameters, parameters))
+        return
+    radius = getattr(chosen, "localization_radius", None)
+    tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
+    if tapered and system.grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
+        yield f"{where}: localization_radius = {radius}: {name!r} has no distances; set it to null"
+    weight_radius = getattr(chosen, "weight_radius", None)
+    if weight_radius is not None and system.grid is None:
+        yield f"{where}: weight_radius = {weight_radius}: {name!r} has no distances; set it to null"
+    elif weight_radius is not None and system.ring is None and not tapered:
+        yield f"{where}: weight_radius = {weight_radius}: on the grid of {name!r} it needs localization_radius; set it to null"
+    elif weight_radius == 0 and system.ring is None:
+        yield f"{where}: weight_radius = 0: on the grid of {name!r} it must be positive, or null"
+    block = getattr(chosen, "block", 1)
+    if tapered and system.grid is not None and any(length % block for length in system.grid):
+        yield f"{where}: block = {block}: does not divide the grid of {name!r}; set it to a divisor"
+
+
+def point_faults(study: Study) -> Iterator[str]:
+    """Points of tuning that select nothing, or at which nothing can be tuned as asked for."""
+    tuning = study.config.tuning
+    if tuning is None:
+        return
+    for i, points in enumerate(tuning.points or []):
+        if not any(selects(points, cell) for cell in study.cells.values()):
+            yield f"tuning.points.{i}.when = {json.dumps(points.when)}: holds in no situation of experiment {points.experiment!r}"
+    for point, (cell, *_) in study.points.items():
+        if cell.spin_up_cycles >= cell.settings.cycles:
+            yield f"tuning: spin_up_cycles {cell.spin_up_cycles} leaves none of {cell.settings.cycles} cycles to score at {point}"
+        for name in study.tuned_filters(point):
+            parameters = study.filter_parameters(name, cell)
+            if study.filter_command(name) is None:
+                try:
+                    parameters = filter_class(study.filter_module(name)).Parameters(**parameters).model_dump()
+                except ValidationError:
+                    continue  # named by cell_faults
+            elif absent := sorted(study.search(name, cell).keys() - parameters.keys()):
+                yield f"filter {name!r}: search: {', '.join(absent)}: tuning starts from a value in parameters (at {point})"
+                continue
+            for key, choice in study.search(name, cell).items():
+                try:
+                    with_current(choice, parameters[key])
+                except ValueError as error:
+                    yield f"filter {name!r}: search: {key}: {error} (at {point})"
+    if study.points and not any(map(study.tuned_filters, study.points)):
+        yield "tuning: no filter of the study declares a search at any point: add one to its file, or leave the section out"
+
+
+def _prior_faults(priors: dict[str, PriorSettings], filter_: str, name: str, system: System) -> Iterator[str]:
+    """A prior that is missing, or that does not fit its system."""
+    if name not in priors:
+        yield f"priors: filter {filter_!r} needs a pretrained prior for system {name!r}: add priors.{name}"
+        return
+    settings = priors[name]
+    if fault := settings.network.fault(system):
+        yield f"priors.{name}.network.kind = {settings.network.kind!r}: {fault} (system {name!r})"
+    if any(radius is not None for radius in settings.localization_radii) and system.grid is None:
+        yield f"priors.{name}.localization_radii = {settings.localization_radii}: {name!r} has no distances; set it to [null]"

@@ -1,0 +1,85 @@
+"""What is said of a config that cannot be used: the key, its value, and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+class ConfigFault(Exception):
+    """A config that cannot be used; the message names every key at fault, its value and what is allowed."""
+
+
+def describe(error: ValidationError, model: type[BaseModel] | None = None, content: Any = None) -> list[str]:
+    """One line for each key at fault: the key, its value, and what is allowed. ``content`` is what was validated."""
+    found: dict[str, list[str]] = {}
+    for fault in error.errors(include_url=False):
+        location, value = _place(fault["loc"], content, fault["input"])
+        key = ".".join(map(str, location)) or "config"
+        if fault["type"] == "extra_forbidden":
+            found[key] = [f"unknown key{_known_keys(model, fault['loc'])}"]
+        elif fault["type"] == "missing":
+            found[key] = ["this key is missing"]
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(value, dict) else f" = {json.dumps(value, default=str)[:120]}"
+            found.setdefault(key + shown, []).append(message[0].lower() + message[1:])
+    return [f"{key}: {', or '.join(dict.fromkeys(messages))}" for key, messages in found.items()]
+
+
+def _place(location: tuple[Any, ...], content: Any, value: Any) -> tuple[list[Any], Any]:
+    """The key that a fault is about and the value there, without pydantic's names for the alternatives that it tried."""
+    if content is None:
+        return list(location), value
+    key: list[Any] = []
+    for part in location:
+        if isinstance(content, dict):
+            if part in content:
+                content = content[part]
+            elif part != location[-1] or part == "[key]":
+                continue  # the name of an alternative, not a key
+        elif isinstance(content, list) and isinstance(part, int):
+            content = content[part]
+        else:
+            break  # an alternative of a value: what follows is about that alternative
+        key.append(part)
+    return key, content
+
+
+def _known_keys(model: Any, location: tuple[Any, ...]) -> str:
+    """The keys allowed where an unknown one stands, as far as the model tells."""
+    schema = model.model_json_schema() if model is not None else {}
+    node = schema
+    for part in location[:-1]:
+        node = _child(_resolve(node, schema), part)
+    keys = sorted(_resolve(node, schema).get("properties", {}))
+    return f"{_suggest(str(location[-1]), keys)}; allowed are {', '.join(keys)}" if keys else ""
+
+
+def _child(node: dict[str, Any], part: Any) -> dict[str, Any]:
+    """What a JSON schema says of one part of a location, as far as it does."""
+    if "discriminator" in node:
+        return {"$ref": node["discriminator"]["mapping"][part]}
+    by_pattern = [*node.get("patternProperties", {}).values(), node.get("items"), {}]
+    child = node.get("properties", {}).get(part, by_pattern[0])
+    return child if isinstance(child, dict) else {}
+
+
+def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return node
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def unknown(key: str, value: str, kind: str, known: Any) -> str:
+    """What to say of a name that nothing of its kind bears."""
+    known = sorted(known)
+    return f"{key} = {value!r}: unknown {kind}{_suggest(value, known)}; choose one of {', '.join(known) or 'none'}"

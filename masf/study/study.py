@@ -1,0 +1,277 @@
+"""The study: a checked config, and what follows from it.
+
+A *cell* is one truth with its measurements and initial ensemble (masf.study.cells). Experiments share cells.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from masf.files.cell import CellSettings
+from masf.files.tuned import Tuned
+from masf.filters.registry import filter_class
+from masf.study.cells import Cell, PriorTraining, holds, path_fragment, selects
+from masf.study.config import Experiment, StudyConfig
+from masf.study.figures import TIME, Figure, PointOfExperiment, RankFigure, SweepFigure, TrajectoryFigure
+from masf.study.filter_files import Setting
+from masf.study.messages import ConfigFault
+from masf.study.parameters import distance, in_force
+from masf.study.search import Choice, extremes, is_number
+from masf.systems.registry import system_class
+
+
+class Study:
+    """A checked config and what follows from it."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+        self.filters = config.filter_definitions
+        self._tuned_at: dict[tuple[str, str], Cell | None] = {}
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """All cells by path, each once. Raises ConfigFault where two experiments describe one differently."""
+        cells: dict[str, Cell] = {}
+        for name, experiment in self.config.experiments.items():
+            for cell in self._expand(name, experiment):
+                known = cells.get(cell.path)
+                if known is not None:
+                    if (known.settings, known.spin_up_cycles) != (cell.settings, cell.spin_up_cycles):
+                        raise ConfigFault(
+                            f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path} but describe it "
+                            "differently: give them the same cycles, spin_up_cycles and initial_spread"
+                        )
+                    if None not in (known.reference, cell.reference) and known.reference != cell.reference:
+                        raise ConfigFault(
+                            f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path}: "
+                            "give them the same reference"
+                        )
+                    cell = replace(
+                        cell,
+                        filters=tuple(dict.fromkeys((*known.filters, *cell.filters))),
+                        experiments=(*known.experiments, name),
+                        saved_members=max(known.saved_members, cell.saved_members),
+                        reference=known.reference or cell.reference,
+                    )
+                cells[cell.path] = cell
+        return cells
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of all tables that stage aggregate writes."""
+        return [
+            name + kind
+            for name, experiment in self.config.experiments.items()
+            for kind in ("", "_paired", "_cost", *(["_exactness"] if experiment.reference else []))
+        ] + (["tuning"] if self.points else [])
+
+    def point_cells(self, point: PointOfExperiment, seed: int | None = None) -> list[Cell]:
+        """The cells of one point of an experiment: of all its seeds, or of one."""
+        wanted = {**point.where, "observation": point.observation}
+        return [
+            cell
+            for cell in self.cells.values()
+            if point.experiment in cell.experiments
+            and holds(wanted, cell.situation)
+            and (seed is None or cell.settings.seed == seed)
+        ]
+
+    def trajectory_cells(self, figure: TrajectoryFigure) -> list[Cell]:
+        """The one cell that a figure of trajectories shows."""
+        cells = [cell for cell in self.cells.values() if figure.experiment in cell.experiments]
+        return [cell for cell in cells if cell.settings.seed == figure.seed]
+
+    def figure_files(self, name: str) -> list[str]:
+        """The files that a figure reads besides scores.parquet, relative to the results."""
+        figure = self.config.figures[name]
+        if isinstance(figure, SweepFigure):
+            shown = [(panel.experiment, self.point_cells(panel, panel.seed)) for panel in figure.panels if panel.axis == TIME]
+        elif isinstance(figure, TrajectoryFigure):
+            shown = [(figure.experiment, self.trajectory_cells(figure))]
+        else:
+            shown = [(figure.experiment, self.point_cells(figure, getattr(figure, "seed", None)))]
+        of_truth = [] if isinstance(figure, SweepFigure | RankFigure) else ["truth.nc"]
+        files = {
+            f"{cell.path}/{file}": None
+            for experiment, cells in shown
+            for cell in cells
+            for file in (*(f"{f}.nc" for f in self.figure_filters(figure, experiment)), *of_truth)
+        }
+        return list(files)
+
+    def figure_filters(self, figure: Figure, experiment: str) -> list[str]:
+        """The filters of an experiment that a figure shows, in the study's order."""
+        filters = self.experiment_filters(self.config.experiments[experiment])
+        return [f for f in filters if figure.filters is None or f in figure.filters]
+
+    def seeds(self, experiment: Experiment) -> list[int]:
+        """The test seeds of an experiment."""
+        return self.config.seeds.test if experiment.seeds is None else experiment.seeds
+
+    def experiment_filters(self, experiment: Experiment) -> list[str]:
+        """The filters that an experiment runs, in the study's order."""
+        listed = [f for f in self.config.filters if f not in experiment.leave_out_filters]
+        return list(dict.fromkeys([*listed, *experiment.add_filters]))
+
+    @property
+    def all_filters(self) -> list[str]:
+        """Every filter that some experiment runs, the study's first."""
+        used = [f for e in self.config.experiments.values() for f in self.experiment_filters(e)]
+        return list(dict.fromkeys([f for f in self.config.filters if f in used] + used))
+
+    def filter_module(self, name: str) -> str:
+        """The module in masf/filters that runs what the study calls ``name``."""
+        return self.filters[name].filter or name
+
+    def filter_command(self, name: str) -> str | None:
+        """The command of a filter that is not ours."""
+        return self.filters[name].command
+
+    def default_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
+        """What the file of a filter says for a cell: general parameters, then the settings that hold there."""
+        definition = self.filters[name]
+        parameters = dict(definition.parameters)
+        for setting in self._settings(name, cell):
+            parameters |= setting.parameters
+        return parameters
+
+    def filter_parameters(self, name: str, cell: Cell, tuned: Tuned | None = None) -> dict[str, Any]:
+        """The parameters of a filter in a cell: its default ones, then tuned ones, then pinned ones."""
+        return in_force(self.default_parameters(name, cell), tuned, self.config.pinned.get(name))[0]
+
+    def _settings(self, name: str, cell: Cell) -> list[Setting]:
+        return [setting for setting in self.filters[name].settings if holds(setting.when, cell.situation)]
+
+    def search(self, name: str, cell: Cell) -> dict[str, Choice]:
+        """What tuning tries of a filter in the situation of a cell, pinned parameters left out; empty if it is not tuned."""
+        search: dict[str, Choice | None] = dict(self.filters[name].search)
+        for setting in self._settings(name, cell):
+            search |= setting.search
+        pinned = self.config.pinned.get(name, {})
+        return {k: choice for k, choice in sorted(search.items()) if choice is not None and k not in pinned}
+
+    @cached_property
+    def points(self) -> dict[str, list[Cell]]:
+        """The situations in which filters are tuned, by path: of each, the cells of the tuning seeds."""
+        tuning = self.config.tuning
+        if tuning is None:
+            return {}
+        points: dict[str, list[Cell]] = {}
+        for cell in self.cells.values():
+            if cell.point in points or not (tuning.points is None or any(selects(p, cell) for p in tuning.points)):
+                continue
+            cycles = cell.settings.cycles if tuning.cycles is None else tuning.cycles
+            spin_up = cell.spin_up_cycles if tuning.spin_up_cycles is None else tuning.spin_up_cycles
+            points[cell.point] = [
+                replace(
+                    cell,
+                    path=f"{cell.point}/seed~{seed}",
+                    settings=replace(cell.settings, cycles=cycles, seed=seed),
+                    spin_up_cycles=spin_up,
+                )
+                for seed in self.config.seeds.tuning
+            ]
+        return points
+
+    def tuned_filters(self, point: str) -> list[str]:
+        """The filters that are tuned at a point."""
+        cell = self.points[point][0]
+        return [name for name in cell.filters if self.search(name, cell)]
+
+    def tuned_at(self, name: str, cell: Cell) -> Cell | None:
+        """The point, as its first cell, whose tuned parameters a filter takes in a cell; None if it takes none.
+
+        Of the points with the same system and observation at which the same parameters of the filter are tuned, it is the one at
+        the least ``masf.study.parameters.distance``, which is 0 at the cell's own; of several, the first in the config's order.
+        """
+        key = (name, cell.point)
+        if key not in self._tuned_at:
+            self._tuned_at[key] = min(
+                self._candidates(name, cell),
+                key=lambda c: distance(self._coordinates(cell), self._coordinates(c)),
+                default=None,
+            )
+        return self._tuned_at[key]
+
+    def _candidates(self, name: str, cell: Cell) -> list[Cell]:
+        search = self.search(name, cell)
+        return [
+            other
+            for other, *_ in self.points.values()
+            if search
+            and name in other.filters
+            and (cell.settings.system, cell.observation_name) == (other.settings.system, other.observation_name)
+            and search.keys() == self.search(name, other).keys()
+        ]
+
+    def _coordinates(self, cell: Cell) -> dict[str, Any]:
+        """The numbers that say where a cell lies among those of its system, defaults of the system filled in."""
+        s = cell.settings
+        filled = system_class(s.system).Parameters(**s.parameters).model_dump()
+        return {k: v for k, v in {**filled, **cell.situation}.items() if is_number(v)}
+
+    def tuning_path(self, name: str, cell: Cell) -> str | None:
+        """The file of the tuned parameters that a filter takes in a cell, relative to the results; None if it takes none."""
+        point = self.tuned_at(name, cell)
+        return None if point is None else f"{point.point}/tuning/{name}.json"
+
+    def needs_prior(self, name: str, cell: Cell) -> bool:
+        """Whether a filter reads a pretrained prior in a cell: if its parameters, or any that tuning tries, ask for a network."""
+        if self.filter_command(name) is not None:
+            return False
+        cls = filter_class(self.filter_module(name))
+        if not cls.uses_prior:
+            return False
+        parameters = self.filter_parameters(name, cell)
+        tried = [parameters]
+        searches = {repr(search): search for search in (self.search(name, point) for point in self._candidates(name, cell))}
+        for search in searches.values():
+            tried += [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
+        return any(cls.needs_torch(cls.Parameters(**p)) for p in tried)
+
+    def prior(self, cell: Cell) -> PriorTraining:
+        """How the prior that this cell's filters use is trained; long rings share the prior of a short one."""
+        s, settings = cell.settings, self.config.priors[cell.settings.system]
+        observation = self.config.observations[cell.observation_name]
+        ring = system_class(s.system).translation_invariant
+        parameters = settings.training_parameters(s.parameters, observation, ring)
+        path = f"{s.system}/{path_fragment(parameters)}/{cell.observation_name}/prior/prior.safetensors"
+        return PriorTraining(path, s.system, parameters, s.observation, settings)
+
+    @cached_property
+    def priors(self) -> dict[str, PriorTraining]:
+        """All priors that the cells' filters may use, by path."""
+        with_prior = (cell for cell in self.cells.values() if cell.settings.system in self.config.priors)
+        return {prior.path: prior for prior in map(self.prior, with_prior)}
+
+    def _expand(self, name: str, experiment: Experiment) -> Iterator[Cell]:
+        axes = {k: experiment.axes[k] for k in sorted(experiment.parameters)}
+        filters = tuple(self.experiment_filters(experiment))
+        saved = self.config.saved_members if experiment.saved_members is None else experiment.saved_members
+        for values in itertools.product(*axes.values()):
+            parameters = dict(zip(axes, values, strict=True))
+            for observation, gap, members, seed in itertools.product(
+                experiment.observations, experiment.gaps, experiment.sizes, self.seeds(experiment)
+            ):
+                settings = CellSettings(
+                    system=experiment.system,
+                    parameters=parameters,
+                    observation=self.config.observations[observation].model_dump(exclude_defaults=True),
+                    gap=gap,
+                    cycles=experiment.cycles,
+                    members=members,
+                    initial_spread=experiment.initial_spread,
+                    seed=seed,
+                )
+                path = f"{experiment.system}/{path_fragment(parameters)}/{observation}/gap~{gap}/members~{members}/seed~{seed}"
+                yield Cell(
+                    path, settings, observation, experiment.spin_up_cycles, filters, (name,), saved, experiment.reference
+                )  # fmt: skip
+
+    def to_json(self) -> str:
+        """The resolved config, filters' files included, as study.json holds it."""
+        return self.config.model_dump_json(indent=1, exclude_defaults=True)

@@ -1,0 +1,22 @@
+"""The systems by name: each is a module of this folder."""
+
+from __future__ import annotations
+
+from masf import plugins
+from masf.systems.base import System
+
+
+def system_names() -> list[str]:
+    """The names of all systems, sorted."""
+    return plugins.names("systems")
+
+
+def system_class(name: str) -> type[System]:
+    """The class of a system. Raises ValueError for an unknown name."""
+    return plugins.load("systems", name)
+
+
+def make_system(name: str, parameters: dict) -> System:
+    """A system from its name and its parameters. Raises ValueError where they are wrong."""
+    cls = system_class(name)
+    return cls(cls.Parameters(**parameters))
