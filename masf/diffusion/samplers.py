@@ -62,18 +62,98 @@ def exact(process: ForwardProcess, denoiser: Denoiser, y: Array, start: Array, t
     return x
 
 
-def prior_share(process: ForwardProcess, members: Array) -> np.ndarray:
-    """k = P / (P + R) of each component of the basis (k,), as if it were measured alone; 0 on null ones."""
+def scalar_gains(process: ForwardProcess, members: Array) -> np.ndarray:
+    """The Kalman gain k = P / (P + R) of each component of the basis (k,), as if it were measured alone; 0 on null ones.
+
+    P is the variance of ``members`` (N, d) along the component, times s^2, and R is r: both in units of the measurement.
+    """
     variance = process.s**2 * process.basis.variance(members)
     return variance / (variance + process.r)
 
 
-def departure(s: float, k: np.ndarray) -> np.ndarray:
-    """b for which x - k (b a + s e) has the posterior's variance where x has anomaly a and a gain of k, and e is noise.
+def anomaly_factor(perturbation: float, gain: np.ndarray) -> np.ndarray:
+    """The factor b on a member's anomaly for which less noise leaves the posterior's variance as it is.
 
-    That is (1 - b k)^2 + s^2 k (1 - k) = 1 - k, so that b k = 1 - q with q^2 = (1 - k) (1 - s^2 k).
+    A scalar with prior variance P is measured with noise of variance R; its gain is k = P / (P + R), so that R = P (1 - k) /
+    k, and its posterior variance is (1 - k) P. A member with anomaly a takes its own measurement's noise e by a share s only,
+    and moves to a - k (b a + s e). Its variance is then (1 - b k)^2 P + k^2 s^2 R = ((1 - b k)^2 + s^2 k (1 - k)) P. That is
+    (1 - k) P if
+
+        (1 - b k)^2 = (1 - k) (1 - s^2 k).
+
+    With q the root of the right-hand side, b = (1 - q) / k; written below without the division by k, which is 0 on null
+    components. s = 1 gives b = 1, the stochastic filter; s = 0 gives the square-root filter of Whitaker and Hamill (2002).
+
+    Args:
+        perturbation: s, between 0 and 1.
+        gain: k of each component, of any shape.
     """
-    return (1 + s**2 * (1 - k)) / (1 + np.sqrt((1 - k) * (1 - s**2 * k)))
+    s2 = perturbation**2
+    return (1 + s2 * (1 - gain)) / (1 + np.sqrt((1 - gain) * (1 - s2 * gain)))
+
+
+def noised_path(process: ForwardProcess, members: Array, times: list[float], stream: Stream) -> list[Array]:
+    """Each member carried forward: x_0, x_t1, ..., x_1, each (N, d), with noise that is centred over members.
+
+    x_u = M x_t + Q^(1/2) w for neighbouring times t < u, so that x_1 is what the measurement of the member could have been.
+    """
+    path = [members]
+    for t, u in itertools.pairwise(times):
+        path.append(process.transition(path[-1], t, u, centred_normal(tuple(members.shape), members, stream)))
+    return path
+
+
+def measured_ends(process: ForwardProcess, y: Array, members: Array, ends: Array, perturbation: float) -> Array:
+    """Where the reverse chains start (N, d): x_1 with its observed components replaced by the measurement.
+
+    With a ``perturbation`` s below 1, the measurement is moved toward each member's own x_1 = A(1) x + e: by 1 - s of the
+    noise e, and by 1 - b of the member's departure from the mean, with b of ``anomaly_factor``.
+
+    Args:
+        process: the forward process.
+        y: the measurement (m,).
+        members: x_0 (N, d).
+        ends: x_1 (N, d), the last of ``noised_path``.
+        perturbation: s.
+    """
+    x = process.end_state(ends, y)
+    if perturbation < 1:
+        noise = ends - process.apply(process.s, members)
+        x = x + process.apply((1 - perturbation) * process.observed, noise)
+        kept = anomaly_factor(perturbation, scalar_gains(process, members))
+        x = x + process.apply((1 - kept) * process.s, members - array_namespace(members).mean(members, axis=0))
+    return x
+
+
+def retraced(process: ForwardProcess, denoiser: Denoiser, path: list[Array], ends: Array, times: list[float]) -> Array:
+    """The ends of reverse chains (N, d) that start at ``ends`` and take the noise that leads back along ``path``.
+
+    A reverse step draws x_t = mu(x_u) + L(x_u) w. Along the path, L w = x_t - mu(x_u) is known; the chain from ``ends`` takes
+    the same w. Where L does not depend on x, the residual itself is added; else it is scaled by the ratio of standard
+    deviations. Both chains go through the denoiser together, as one batch.
+
+    Args:
+        process: the forward process.
+        denoiser: D and C.
+        path: of ``noised_path``.
+        ends: (N, d), see ``measured_ends``.
+        times: the grid 0 = t_0 < ... < 1.
+    """
+    xp = array_namespace(ends)
+    x, n = ends, len(ends)
+    for i in range(len(times) - 2, -1, -1):
+        t, u = times[i], times[i + 1]
+        both = xp.concat([path[i + 1], x], axis=0)
+        mean = reverse_mean(process, denoiser(both, u), both, t, u)
+        residual = path[i] - mean[:n]
+        variance = denoiser.variance(both, u)
+        if variance is not None:
+            on_denoised, _, noise = process.reverse_coefficients(t, u)
+            through = process.basis.variance_through(on_denoised, variance)
+            scale = xp.sqrt(through + like(process.basis.diagonal(noise), both))
+            residual = residual * (scale[n:] / scale[:n])
+        x = mean[n:] + residual
+    return x
 
 
 def coupled(
@@ -86,46 +166,21 @@ def coupled(
     *,
     perturbation: float = 1.0,
 ) -> Array:
-    """Posterior members (N, d), each the prior member of ``members`` carried across.
+    """Posterior members (N, d), each the prior member of ``members`` (N, d) carried across (ours).
 
-    A member is noised forward along the grid; the noise with which the reverse chain would retrace that path is read off;
-    the observed components of x_1 are replaced by y~; and the reverse chain runs again with the same noise. A member whose
-    own x_1 equals y~ comes back unchanged, so that errors of the reverse kernel largely cancel. With the Gaussian denoiser
-    this is the stochastic EnKF, member by member.
-
-    With a ``perturbation`` s below 1, y~ is moved toward each member's own x_1, by 1 - s of its noise e and 1 - b of its
-    departure from the mean, so that a Gaussian denoiser with gain K moves a member with anomaly a by
+    Three steps: noise each member forward along the grid (``noised_path``); replace the observed components of its end by the
+    measurement (``measured_ends``); run the reverse chain with the noise that would have led back to the member
+    (``retraced``). A member whose own x_1 equals the measurement comes back unchanged, so that errors of the reverse kernel
+    largely cancel. With the Gaussian denoiser, of gain K, a member with anomaly a moves by
 
         K (y - H mean(x) - b H a - s e)
 
-    and less noise enters the ensemble. Where measured components are independent, the covariance stays exact (``departure``);
-    s = 0 is then the square-root filter of Whitaker and Hamill (2002). The idea of doing so here is ours.
+    which for ``perturbation`` s = 1, b = 1 is the stochastic EnKF. With s below 1 less noise enters the ensemble, and its
+    covariance stays exact where measured components are independent (``anomaly_factor``); s = 0 is then the square-root filter
+    of Whitaker and Hamill (2002).
     """
-    xp = array_namespace(members)
-    path = [members]
-    for t, u in itertools.pairwise(times):
-        path.append(process.transition(path[-1], t, u, centred_normal(tuple(members.shape), members, stream)))
-    x = process.end_state(path[-1], y)
-    if perturbation < 1:
-        noise = path[-1] - process.apply(process.s, members)
-        x = x + process.apply((1 - perturbation) * process.observed, noise)
-        kept = departure(perturbation, prior_share(process, members))
-        x = x + process.apply((1 - kept) * process.s, members - xp.mean(members, axis=0))
-    n = len(members)
-    for i in range(len(times) - 2, -1, -1):
-        t, u = times[i], times[i + 1]
-        both = xp.concat([path[i + 1], x], axis=0)
-        mean = reverse_mean(process, denoiser(both, u), both, t, u)
-        residual = path[i] - mean[:n]
-        variance = denoiser.variance(both, u)
-        if variance is not None:
-            # The kernel's covariance depends on x: standardise the residual there, and scale it here.
-            on_denoised, _, noise = process.reverse_coefficients(t, u)
-            through = process.basis.variance_through(on_denoised, variance)
-            scale = xp.sqrt(through + like(process.basis.diagonal(noise), both))
-            residual = residual * (scale[n:] / scale[:n])
-        x = mean[n:] + residual
-    return x
+    path = noised_path(process, members, times, stream)
+    return retraced(process, denoiser, path, measured_ends(process, y, members, path[-1], perturbation), times)
 
 
 def guided(
