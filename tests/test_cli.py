@@ -107,6 +107,10 @@ def cheap_stages(folder: Path, **changes: Any) -> list[list[str]]:
     [
         ({"operator": "grid", "stride": 4}, lambda field: field[:, :, ::4, ::4]),
         ({"operator": "centre", "width": 6}, lambda field: field[:, :, 5:11, 5:11]),
+        (
+            {"operator": "hole", "width": 6},
+            lambda field: np.delete(field.reshape(-1, 2, 256), [16 * i + j for i in range(5, 11) for j in range(5, 11)], axis=-1),
+        ),
         ({"operator": "random", "fraction": 0.2}, None),
         ({"operator": "average_pooling", "size": 4}, lambda field: field.reshape(-1, 2, 4, 4, 4, 4).mean(axis=(3, 5))),
     ],

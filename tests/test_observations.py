@@ -71,6 +71,15 @@ def test_masks_of_a_grid_observe_all_fields_at_the_points_that_they_name(setting
     np.testing.assert_array_equal(x.reshape(3, -1) @ observation.matrix.T, expected)
 
 
+@pytest.mark.parametrize("grid", [(8,), (4, 8)], ids=str)
+def test_hole_observes_all_fields_at_the_points_that_centre_leaves_out(grid):
+    fields, points = 2, int(np.prod(grid))
+    centre, hole = (make(fields * points, grid, operator=o, width=3, noise=1.0).indices for o in ("centre", "hole"))
+    assert len(centre) == fields * 3 ** len(grid)
+    np.testing.assert_array_equal(np.sort(np.concatenate([centre, hole])), np.arange(fields * points))
+    np.testing.assert_array_equal(hole, np.sort(hole))
+
+
 def test_grid_is_stride_on_a_ring():
     indices = [make(12, (12,), operator=operator, stride=5, offset=1, noise=1.0).indices for operator in ("grid", "stride")]
     np.testing.assert_array_equal(*indices)
@@ -208,6 +217,9 @@ def test_numpy_and_torch_agree(noise, operator):
         ({"operator": "centre", "width": 2, "noise": 1.0}, "operator 'centre' needs a system whose"),
         ({"operator": "average_pooling", "size": 5, "noise": 1.0}, "operator 'average_pooling' needs a system whose"),
         ({"operator": "centre", "noise": 1.0}, "needs the key 'width'"),
+        ({"operator": "hole", "noise": 1.0}, "needs the key 'width'"),
+        ({"operator": "hole", "width": 2, "noise": 1.0}, "operator 'hole' needs a system whose"),
+        ({"grid": (D,), "operator": "hole", "width": 5, "noise": 1.0}, r"'width' is 5: the hole leaves none of the grid \(5,\)"),
         ({"operator": "random", "noise": 1.0}, "needs the key 'fraction'"),
         ({"operator": "average_pooling", "noise": 1.0}, "needs the key 'size'"),
         ({"operator": "random", "fraction": 0.05, "noise": 1.0}, "leaves none of 5 points"),

@@ -298,4 +298,10 @@ def _observed_components(settings: ObservationSettings, dimension: int, grid: tu
         if settings.width > min(grid):
             raise ValueError(f"observation key 'width' is {settings.width}: at most the lengths of the grid {grid}")
         along = [slice((n - settings.width) // 2, (n + settings.width) // 2) for n in grid]
-    return components.reshape(-1, *grid)[:, *along].ravel()
+    chosen = np.zeros(grid, dtype=bool)
+    chosen[*along] = True
+    if settings.operator == "hole":
+        chosen = ~chosen
+        if not chosen.any():
+            raise ValueError(f"observation key 'width' is {settings.width}: the hole leaves none of the grid {grid}")
+    return components.reshape(-1, *grid)[:, chosen].ravel()
