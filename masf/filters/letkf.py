@@ -10,11 +10,11 @@ a transform (``block``), as in DAPPER's examples, where two do: half of the work
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import numpy as np
 from array_api_compat import array_namespace, device
+from einops import rearrange
 from pydantic import Field
 
 from masf.arrays import Array, like
@@ -32,22 +32,27 @@ class LETKFParameters(RotatedParameters, LocalizedParameters):
     )
 
 
+def block_axes(grid: tuple[int, ...], block: int) -> tuple[str, str, dict[str, int]]:
+    """The axes of a state and of its blocks in einops' words, and the lengths that these need.
+
+    A state is (f b0 p0 b1 p1 ...): fields, and along each axis of the grid b blocks of p = ``block`` points.
+    """
+    axes = range(len(grid))
+    state = "(f " + " ".join(f"b{i} p{i}" for i in axes) + ")"
+    blocks = "(" + " ".join(f"b{i}" for i in axes) + ") n (f " + " ".join(f"p{i}" for i in axes) + ")"
+    return state, blocks, {f"b{i}": grid[i] // block for i in axes} | {f"p{i}": block for i in axes}
+
+
 def to_blocks(x: Array, grid: tuple[int, ...], block: int) -> Array:
     """States (n, d) as (B, n, k): the k components, of all fields, in each of B blocks of ``block`` points along each axis."""
-    xp, axes = array_namespace(x), len(grid)
-    split = [side for length in grid for side in (length // block, block)]
-    x = xp.reshape(x, (len(x), -1, *split))
-    order = [*range(2, 2 + 2 * axes, 2), 0, 1, *range(3, 3 + 2 * axes, 2)]
-    return xp.reshape(xp.permute_dims(x, order), (math.prod(split[::2]), x.shape[0], -1))
+    state, blocks, lengths = block_axes(grid, block)
+    return rearrange(x, f"n {state} -> {blocks}", **lengths)
 
 
 def from_blocks(x: Array, grid: tuple[int, ...], block: int) -> Array:
     """States (n, d) from what ``to_blocks`` made of them."""
-    xp, axes = array_namespace(x), len(grid)
-    n = x.shape[1]
-    x = xp.reshape(x, (*(length // block for length in grid), n, -1, *[block] * axes))
-    order = [axes, axes + 1, *(i for axis in range(axes) for i in (axis, axes + 2 + axis))]
-    return xp.reshape(xp.permute_dims(x, order), (n, -1))
+    state, blocks, lengths = block_axes(grid, block)
+    return rearrange(x, f"{blocks} -> n {state}", **lengths)
 
 
 class LETKF(ETKF):

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from array_api_compat import array_namespace, device
+from einops import reduce, repeat
 
 from masf.arrays import Array, Stream, like
 from masf.observations.settings import KEYS, ObservationSettings
@@ -44,17 +45,22 @@ class Pooling:
 
     def mean(self, x: Array) -> Array:
         """Means of the blocks (..., m) of states (..., d)."""
-        xp, sides = array_namespace(x), [length for n in self.blocks for length in (n, self.size)]
-        within = tuple(-1 - 2 * axis for axis in range(len(self.grid)))
-        return xp.reshape(xp.mean(xp.reshape(x, (*x.shape[:-1], self.fields, *sides)), axis=within), (*x.shape[:-1], -1))
+        state, blocks, lengths = self._axes
+        return reduce(x, f"... {state} -> ... {blocks}", "mean", **lengths)
 
     def spread(self, y: Array) -> Array:
         """The states (..., d) that have, at each point, the value (..., m) of its block: count H^T y."""
-        xp, batch = array_namespace(y), y.shape[:-1]
-        single = [length for n in self.blocks for length in (n, 1)]
-        sides = [length for n in self.blocks for length in (n, self.size)]
-        blocks = xp.reshape(y, (*batch, self.fields, *single))
-        return xp.reshape(xp.broadcast_to(blocks, (*batch, self.fields, *sides)), (*batch, -1))
+        state, blocks, lengths = self._axes
+        return repeat(y, f"... {blocks} -> ... {state}", **lengths)
+
+    @cached_property
+    def _axes(self) -> tuple[str, str, dict[str, int]]:
+        """The axes of a state and of its blocks in einops' words, and their lengths: along each axis b blocks of p points."""
+        axes = range(len(self.grid))
+        state = "(f " + " ".join(f"b{i} p{i}" for i in axes) + ")"
+        blocks = "(f " + " ".join(f"b{i}" for i in axes) + ")"
+        lengths = {f"b{i}": n for i, n in enumerate(self.blocks)} | {f"p{i}": self.size for i in axes}
+        return state, blocks, {"f": self.fields} | lengths
 
 
 class Observation:
