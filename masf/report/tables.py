@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from masf.scores.run import FLOW_SCORES, SCORES, SHOWN
 from masf.study.parameters import describe
 from masf.study.study import Study
 from masf.systems.registry import system_class
-
-log = logging.getLogger(__name__)
 
 SMALL_LATEX = r"{\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"
 
