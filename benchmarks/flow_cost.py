@@ -35,8 +35,8 @@ def main(sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, 
     from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
     from masf.diffusion.denoisers.prior import make_network
     from masf.diffusion.denoisers.training import fit
-    from masf.diffusion.process import ForwardProcess
-    from masf.diffusion.samplers import coupled, time_grid
+    from masf.diffusion.process import ForwardProcess, time_grid
+    from masf.diffusion.samplers import coupled
     from masf.observations.operators import make_observation
     from masf.observations.settings import ObservationSettings
     from masf.stages.cycle import peak_memory_mib

@@ -17,6 +17,7 @@ from masf.filters.enkf import enkf_increments
 from masf.filters.enkf_localized import localized_increments
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.particle import systematic_resampling
+from masf.filters.process import ProcessFilter
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.operators import Observation
 from masf.systems.registry import make_system
@@ -99,6 +100,12 @@ ENKF_LIKE = [
 DIAGONAL = ("masf", {"network": False, "steps": 5, "covariance": "diagonal"})
 
 
+def taper_of(filter_):
+    """What a filter multiplies the ensemble's covariance by: 1 where it does not localise."""
+    taper = filter_.fit.taper if isinstance(filter_, ProcessFilter) else getattr(filter_, "taper", None)
+    return 1.0 if taper is None else taper
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "parameters"),
     [(kind, *f) for kind in ("identity", "mask", "dense") for f in ENKF_LIKE] + [("identity", *DIAGONAL), ("mask", *DIAGONAL)],
@@ -108,7 +115,7 @@ def test_masf_without_a_network_is_the_enkf_in_distribution(kind, name, paramete
     problem = problem(kind, 6)
     observation, ensemble = problem.observation, problem.prior_draws(20_000, seed=1)
     filter_ = make_filter(name, observation, **parameters)
-    taper = 1.0 if getattr(filter_, "taper", None) is None else filter_.taper
+    taper = taper_of(filter_)
     covariance = np.cov(ensemble.T) * (np.eye(6) if parameters.get("covariance") == "diagonal" else taper)
     h = observation.matrix
     gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + observation.covariance)
@@ -130,8 +137,7 @@ def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(n
     observation, ensemble = problem.observation, problem.prior_draws(n, seed=1)
     filter_ = make_filter(name, observation, **parameters)
     h, p = observation.matrix, np.cov(ensemble.T)
-    if getattr(filter_, "taper", None) is not None:
-        p = p * filter_.taper
+    p = p * taper_of(filter_)
     gain = p @ h.T @ np.linalg.inv(h @ p @ h.T + observation.covariance)
     without_noise = ensemble + (problem.y - ensemble @ h.T) @ gain.T
     noise = np.array([filter_.analyse(ensemble, problem.y) for _ in range(repeats)]) - without_noise

@@ -54,7 +54,7 @@ def test_denoiser_is_the_conditional_mean_of_the_joint_normal(kind, form, t, pro
     process, members = problem(kind, D).process, ensemble()
     denoiser = forms(process, members)[form]
     mean, c = conditional(process, members.mean(axis=0), np.cov(members.T), states(), t)
-    np.testing.assert_allclose(denoiser(states(), t), mean, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(denoiser(states(), t).mean, mean, rtol=1e-7, atol=1e-8)
     np.testing.assert_allclose(denoiser.posterior_variance(t), np.diag(c), rtol=1e-7, atol=1e-9)
 
 
@@ -65,7 +65,7 @@ def test_diagonal_form_is_the_conditional_mean(kind, t, problem):
     variance = members.var(axis=0, ddof=1)
     denoiser = DiagonalDenoiser(process, members.mean(axis=0), variance)
     mean, c = conditional(process, members.mean(axis=0), np.diag(variance), states(), t)
-    np.testing.assert_allclose(denoiser(states(), t), mean, rtol=1e-9)
+    np.testing.assert_allclose(denoiser(states(), t).mean, mean, rtol=1e-9)
     np.testing.assert_allclose(denoiser.posterior_variance(t), np.diag(c), rtol=1e-9)
 
 
@@ -74,7 +74,7 @@ def test_diagonal_form_is_the_conditional_mean(kind, t, problem):
 @pytest.mark.parametrize("n", [3, 40])
 def test_woodbury_and_dense_forms_agree_for_few_and_many_members(kind, t, n, problem):
     woodbury, dense = forms(problem(kind, D).process, ensemble(n)).values()
-    np.testing.assert_allclose(woodbury(states(), t), dense(states(), t), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(woodbury(states(), t).mean, dense(states(), t).mean, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(woodbury.posterior_variance(t), dense.posterior_variance(t), rtol=1e-9, atol=1e-9)
 
 
@@ -82,9 +82,9 @@ def test_woodbury_and_dense_forms_agree_for_few_and_many_members(kind, t, n, pro
 def test_denoiser_answers_any_batch_as_it_answers_each_state(form, problem):
     denoiser = forms(problem("dense", D).process, ensemble())[form]
     x = np.random.default_rng(0).standard_normal((2, 3, D))
-    together = denoiser(x, 0.4)
+    together = denoiser(x, 0.4).mean
     for i in np.ndindex(2, 3):
-        np.testing.assert_allclose(denoiser(x[i], 0.4), together[i], rtol=1e-11)
+        np.testing.assert_allclose(denoiser(x[i], 0.4).mean, together[i], rtol=1e-11)
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
@@ -92,7 +92,7 @@ def test_denoiser_knows_nothing_at_the_end_of_what_is_not_observed(kind, problem
     process = problem(kind, D).process
     null = process.apply((~process.observed).astype(float), np.random.default_rng(0).standard_normal((1, D)))
     for denoiser in forms(process, ensemble()).values():
-        np.testing.assert_allclose(denoiser(states() + null, 1.0), denoiser(states(), 1.0), rtol=1e-9)
+        np.testing.assert_allclose(denoiser(states() + null, 1.0).mean, denoiser(states(), 1.0).mean, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
@@ -102,7 +102,7 @@ def test_residual_is_drawn_with_the_posterior_covariance(kind, form, t, problem,
     process, members = problem(kind, D).process, ensemble()
     denoiser = forms(process, members)[form]
     _, c = conditional(process, members.mean(axis=0), np.cov(members.T), states(), t)
-    draws = denoiser.residual(np.zeros((20_000, D)), t, Stream(1, "test"))
+    draws = denoiser(np.zeros((20_000, D)), t).residual(Stream(1, "test"))
     assert_moments(draws, np.zeros(D), c)
 
 
@@ -110,7 +110,7 @@ def test_residual_of_the_diagonal_form(problem, assert_moments):
     process, variance = problem("mask", D).process, np.linspace(0.5, 2, D)
     denoiser = DiagonalDenoiser(process, np.ones(D), variance)
     _, c = conditional(process, np.ones(D), np.diag(variance), states(), 0.6)
-    assert_moments(denoiser.residual(np.zeros((20_000, D)), 0.6, Stream(1, "test")), np.zeros(D), c)
+    assert_moments(denoiser(np.zeros((20_000, D)), 0.6).residual(Stream(1, "test")), np.zeros(D), c)
 
 
 def test_a_tapered_covariance_enters_the_dense_form(problem):
@@ -118,7 +118,7 @@ def test_a_tapered_covariance_enters_the_dense_form(problem):
     taper = np.exp(-0.5 * np.subtract.outer(np.arange(D), np.arange(D)) ** 2)
     denoiser = ensemble_denoiser(process, members, "localized", taper)
     mean, c = conditional(process, members.mean(axis=0), np.cov(members.T) * taper, states(), 0.5)
-    np.testing.assert_allclose(denoiser(states(), 0.5), mean, rtol=1e-9)
+    np.testing.assert_allclose(denoiser(states(), 0.5).mean, mean, rtol=1e-9)
     np.testing.assert_allclose(denoiser.posterior_variance(0.5), np.diag(c), rtol=1e-9)
 
 
@@ -129,7 +129,7 @@ def test_names_give_the_moments_of_the_ensemble(name, n, problem):
     covariance = np.cov(members.T) * (np.eye(D) if name == "diagonal" else 1)
     expected = DenseDenoiser(process, members.mean(axis=0), covariance)
     denoiser = ensemble_denoiser(process, members, name)
-    np.testing.assert_allclose(denoiser(states(), 0.5), expected(states(), 0.5), rtol=1e-9)
+    np.testing.assert_allclose(denoiser(states(), 0.5).mean, expected(states(), 0.5).mean, rtol=1e-9)
     np.testing.assert_allclose(denoiser.posterior_variance(0.5), expected.posterior_variance(0.5), rtol=1e-9)
 
 
@@ -138,7 +138,7 @@ def test_numpy_and_torch_agree(name, problem):
     process, members, x = problem("mask", D).process, ensemble(), states()
     in_numpy = ensemble_denoiser(process, members, name)
     in_torch = ensemble_denoiser(process, torch.as_tensor(members), name)
-    np.testing.assert_allclose(in_torch(torch.as_tensor(x), 0.5), in_numpy(x, 0.5), rtol=1e-9)
+    np.testing.assert_allclose(in_torch(torch.as_tensor(x), 0.5).mean, in_numpy(x, 0.5).mean, rtol=1e-9)
     np.testing.assert_allclose(in_torch.posterior_variance(0.5), in_numpy.posterior_variance(0.5), rtol=1e-9)
 
 
@@ -150,7 +150,7 @@ def test_single_precision_keeps_four_digits(kind, name, n, t, problem):
     """Filters compute in float32: answers must not lose what float32 can hold."""
     basis, members = problem(kind, D).process.basis, ensemble(n)
     answers = [
-        ensemble_denoiser(ForwardProcess.for_ensemble(basis, e), e, name)(states().astype(e.dtype), t)
+        ensemble_denoiser(ForwardProcess.for_ensemble(basis, e), e, name)(states().astype(e.dtype), t).mean
         for e in (members, members.astype(np.float32))
     ]
     np.testing.assert_allclose(answers[1], answers[0], rtol=0, atol=1e-4 * np.abs(members).max())

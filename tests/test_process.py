@@ -207,7 +207,7 @@ def test_prior_and_likelihood_scores_add_to_the_posterior_score(kind, t, problem
     mean = a_t @ problem.mean + gain @ (v.T @ process.basis.lift(problem.y) - a_1 @ problem.mean)
     x = np.random.default_rng(0).standard_normal((4, D))
     expected = -np.linalg.solve(marginal - gain @ cross.T, (x - mean).T).T
-    denoised = DenseDenoiser(process, problem.mean, p)(x, t)
+    denoised = DenseDenoiser(process, problem.mean, p)(x, t).mean
     score = process.prior_score(x, t, denoised) + process.likelihood_score(x, t, problem.y)
     np.testing.assert_allclose(score, expected, rtol=1e-8, atol=1e-8)
 
@@ -231,7 +231,7 @@ def test_mask_and_svd_paths_are_the_same_process(t, problem):
     answers = []
     for basis in (MaskBasis(mask), SVDBasis(Observation(D, matrix=mask.matrix, noise=0.6))):
         process = ForwardProcess(basis, np.full(len(basis.s), 0.7))
-        denoised = DenseDenoiser(process, problem.mean, problem.covariance)(x, t)
+        denoised = DenseDenoiser(process, problem.mean, problem.covariance)(x, t).mean
         answers.append(
             [
                 denoised,

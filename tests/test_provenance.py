@@ -89,10 +89,13 @@ def test_edit_of_a_filter_changes_its_own_version_only(name: str, changed: Calla
     assert changed(f"filters/{name}.py", add_code) == assimilations({name})
 
 
-def test_edit_of_a_filter_that_another_builds_on_changes_both(changed: Callable) -> None:
-    found = changed("filters/masf.py", add_code)
-    assert found >= assimilations(MASF_FAMILY)
-    assert not found & assimilations(OTHERS)
+def test_edit_of_what_filters_share_changes_those_filters_only(changed: Callable) -> None:
+    assert changed("filters/process.py", add_code) == assimilations(MASF_FAMILY)
+
+
+def test_edit_of_the_networks_leaves_filters_without_one_alone(changed: Callable) -> None:
+    found = changed("diffusion/denoisers/validated.py", add_code)
+    assert found == assimilations({"masf", "masf_fresh", "masf_guided"})
 
 
 def test_edit_of_the_forward_process_changes_what_diffuses_and_nothing_else(changed: Callable) -> None:

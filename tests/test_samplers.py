@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ import torch
 from masf.arrays import Stream, centred_normal
 from masf.diffusion.bases import MaskBasis, make_basis
 from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser
-from masf.diffusion.process import ForwardProcess
-from masf.diffusion.samplers import coupled, exact, guided, time_grid
+from masf.diffusion.posterior import Posterior
+from masf.diffusion.process import ForwardProcess, time_grid
+from masf.diffusion.samplers import coupled, exact, guided
 from masf.observations.operators import Observation
 
 KINDS = ["identity", "mask", "mask, correlated noise", "pooling", "dense", "dense, square", "dense, more rows than rank"]
@@ -115,13 +117,8 @@ class Wavy:
         self.spread = spread
 
     def __call__(self, x, t):
-        return np.sin(3 * x) + t * x[..., ::-1] ** 2
-
-    def residual(self, x, t, stream):
-        raise NotImplementedError
-
-    def variance(self, x, t):
-        return None if self.spread is None else self.spread * (1 + np.cos(x) ** 2)
+        variance = None if self.spread is None else self.spread * (1 + np.cos(x) ** 2)
+        return Posterior(np.sin(3 * x) + t * x[..., ::-1] ** 2, variance, residual=None)
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
@@ -148,8 +145,9 @@ def test_coupled_scales_what_is_left_by_a_c_that_depends_on_x(problem):
     # One step from x_1 to x_0, whose covariance is C: x = D(x_1') + sqrt(C(x_1') / C(x_1)) (x_0 - D(x_1)).
     own = forward_end(problem.process, members, time_grid(1))
     end = problem.process.end_state(own, problem.y)
-    ratio = np.sqrt(denoiser.variance(end, 1.0) / denoiser.variance(own, 1.0))
-    np.testing.assert_allclose(found, denoiser(end, 1.0) + ratio * (members - denoiser(own, 1.0)), rtol=1e-10)
+    at_end, at_own = denoiser(end, 1.0), denoiser(own, 1.0)
+    ratio = np.sqrt(at_end.variance / at_own.variance)
+    np.testing.assert_allclose(found, at_end.mean + ratio * (members - at_own.mean), rtol=1e-10)
 
 
 @pytest.mark.parametrize("h", [[[1.0, 0.0]], [[1.0, -1.0]], [[1.0, 1.0]]], ids=["mask", "difference", "sum"])
@@ -272,15 +270,10 @@ class MixtureDenoiser:
         return weights, self.means + gain * (x - a * self.means), self.variances * sigma / marginal
 
     def __call__(self, x, t):
-        weights, means, _ = self.conditional(x, t)
-        return np.sum(weights * means, axis=-1, keepdims=True)
-
-    def variance(self, x, t):
         weights, means, variances = self.conditional(x, t)
-        return np.sum(weights * (variances + (means - self(x, t)) ** 2), axis=-1, keepdims=True)
-
-    def residual(self, x, t, stream):
-        return np.sqrt(self.variance(x, t)) * stream.normal(x.shape, x)
+        mean = np.sum(weights * means, axis=-1, keepdims=True)
+        variance = np.sum(weights * (variances + (means - mean) ** 2), axis=-1, keepdims=True)
+        return Posterior(mean, variance, lambda stream: np.sqrt(variance) * stream.normal(x.shape, x))
 
 
 class WithGaussianC(MixtureDenoiser):
@@ -292,11 +285,8 @@ class WithGaussianC(MixtureDenoiser):
         variance = np.sum(self.weights * (self.variances + (self.means - mean) ** 2))
         self.gaussian = DiagonalDenoiser(process, np.array([mean]), np.array([variance]))
 
-    def variance(self, x, t):
-        return None
-
-    def residual(self, x, t, stream):
-        return self.gaussian.residual(x, t, stream)
+    def __call__(self, x, t):
+        return replace(self.gaussian(x, t), mean=super().__call__(x, t).mean)
 
 
 MIXTURE = ([0.4, 0.6], [-1.5, 1.2], [0.2, 0.1])

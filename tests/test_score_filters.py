@@ -286,12 +286,14 @@ def test_mixture_denoiser_is_the_mean_and_variance_of_the_mixture(kind, t, windo
     centres, x = problem.prior_draws(7, seed=1), problem.prior_draws(5, seed=2)
     weights, means, variance = brute_force(problem.process, centres, 0.3 * problem.covariance, x, t)
     denoiser = MixtureDenoiser(problem.process, centres, 0.3 * problem.covariance, windows)
-    np.testing.assert_allclose(denoiser(x, t), np.einsum("nj,njd->nd", weights, means), rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(denoiser.variance(x, t), variance, rtol=1e-6, atol=1e-9)
+    posterior = denoiser(x, t)
+    np.testing.assert_allclose(posterior.mean, np.einsum("nj,njd->nd", weights, means), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(posterior.variance, variance, rtol=1e-6, atol=1e-9)
     assert denoiser.effective_size == pytest.approx(np.mean(1 / np.sum(weights**2, axis=-1)), rel=1e-6)
     in_torch = MixtureDenoiser(problem.process, torch.as_tensor(centres), torch.as_tensor(0.3 * problem.covariance), windows)
-    np.testing.assert_allclose(in_torch(torch.as_tensor(x), t), denoiser(x, t), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(in_torch.variance(torch.as_tensor(x), t), denoiser.variance(x, t), rtol=1e-7, atol=1e-9)
+    found = in_torch(torch.as_tensor(x), t)
+    np.testing.assert_allclose(found.mean, posterior.mean, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.variance, posterior.variance, rtol=1e-7, atol=1e-9)
 
 
 def test_local_weights_are_those_of_the_windows_marginal_densities(problem):
@@ -300,7 +302,7 @@ def test_local_weights_are_those_of_the_windows_marginal_densities(problem):
     covariance, process = 0.3 * problem.covariance, problem.process
     _, means, _ = brute_force(process, centres, covariance, x, t)
     a, marginal = process.A(t), process.A(t)[:, None] * covariance * process.A(t) + np.diag(process.Sigma(t))
-    found = MixtureDenoiser(process, centres, covariance, ring_windows(D, radius))(x, t)
+    found = MixtureDenoiser(process, centres, covariance, ring_windows(D, radius))(x, t).mean
     for i in range(D):
         w = np.arange(i - radius, i + radius + 1) % D
         densities = [scipy.stats.multivariate_normal((a * c)[w], marginal[np.ix_(w, w)]).pdf(x[:, w]) for c in centres]
@@ -314,8 +316,8 @@ def test_mixture_draws_have_the_mixture_s_moments(kind, problem, bonferroni):
     centres = problem.prior_draws(7, seed=1)
     x = np.tile(problem.prior_draws(1, seed=2), (n, 1))
     denoiser = MixtureDenoiser(problem.process, centres, 0.1 * problem.covariance)
-    draws = denoiser.residual(x, t, Stream(0, "test"))
-    variance = denoiser.variance(x[:1], t)[0]
+    posterior = denoiser(x, t)
+    draws, variance = posterior.residual(Stream(0, "test")), posterior.variance[0]
     errors = [
         draws.mean(axis=0) / np.sqrt(variance / n),
         (np.mean(draws**2, axis=0) - variance) / ((draws**2).std(axis=0) / math.sqrt(n)),

@@ -50,6 +50,11 @@ def da_dt(t: float) -> float:
     return -scale * math.cos((1 - t) * scale) / math.cos(_THETA_0)
 
 
+def time_grid(steps: int) -> list[float]:
+    """0 = t_0 < ... < t_steps = 1, evenly spaced."""
+    return [i / steps for i in range(steps + 1)]
+
+
 class ForwardProcess:
     """X_t = A(t) x + Sigma(t)^(1/2) eps, with the equations of the module's docstring, one method each.
 

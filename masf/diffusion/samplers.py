@@ -13,31 +13,13 @@ runs the guided SDE of the authors' public code, which is not exact.
 from __future__ import annotations
 
 import itertools
-from typing import Protocol
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, centred_normal, like
+from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
-
-
-class Denoiser(Protocol):
-    """D(x, t) ~ E[X_0 | X_t = x] and its uncertainty C = Cov(X_0 | X_t = x)."""
-
-    def __call__(self, x: Array, t: float) -> Array:
-        """D(x, t) for states (..., d)."""
-
-    def residual(self, x: Array, t: float, stream: Stream) -> Array:
-        """Draws from N(0, C), one for each state (..., d)."""
-
-    def variance(self, x: Array, t: float) -> Array | None:
-        """Diagonal of C (..., d) where C depends on x; None where it does not."""
-
-
-def time_grid(steps: int) -> list[float]:
-    """0 = t_0 < ... < t_steps = 1, evenly spaced."""
-    return [i / steps for i in range(steps + 1)]
 
 
 def reverse_mean(process: ForwardProcess, denoised: Array, x: Array, t: float, u: float) -> Array:
@@ -56,9 +38,10 @@ def exact(process: ForwardProcess, denoiser: Denoiser, y: Array, start: Array, t
     x = process.end_state(process.apply(np.sqrt(process.r), stream.normal(shape, start)), y)
     for t, u in reversed(list(itertools.pairwise(times))):
         on_denoised, _, variance = process.reverse_coefficients(t, u)
-        spread = process.apply(on_denoised, denoiser.residual(x, u, stream))
+        posterior = denoiser(x, u)
+        spread = process.apply(on_denoised, posterior.residual(stream))
         noise = process.apply(np.sqrt(variance), stream.normal(shape, x))
-        x = reverse_mean(process, denoiser(x, u), x, t, u) + spread + noise
+        x = reverse_mean(process, posterior.mean, x, t, u) + spread + noise
     return x
 
 
@@ -144,12 +127,12 @@ def retraced(process: ForwardProcess, denoiser: Denoiser, path: list[Array], end
     for i in range(len(times) - 2, -1, -1):
         t, u = times[i], times[i + 1]
         both = xp.concat([path[i + 1], x], axis=0)
-        mean = reverse_mean(process, denoiser(both, u), both, t, u)
+        posterior = denoiser(both, u)
+        mean = reverse_mean(process, posterior.mean, both, t, u)
         residual = path[i] - mean[:n]
-        variance = denoiser.variance(both, u)
-        if variance is not None:
+        if posterior.variance is not None:
             on_denoised, _, noise = process.reverse_coefficients(t, u)
-            through = process.basis.variance_through(on_denoised, variance)
+            through = process.basis.variance_through(on_denoised, posterior.variance)
             scale = xp.sqrt(through + like(process.basis.diagonal(noise), both))
             residual = residual * (scale[n:] / scale[:n])
         x = mean[n:] + residual
@@ -203,7 +186,7 @@ def guided(
     x = process.diffuse(members, times[-2], stream.normal(shape, members))
     for t, u in reversed(list(itertools.pairwise(times[:-1]))):
         h = u - t
-        score = prior_scale * process.prior_score(x, u, denoiser(x, u))
+        score = prior_scale * process.prior_score(x, u, denoiser(x, u).mean)
         score = score + likelihood_scale * process.likelihood_score(x, u, y)
         drift = process.apply(process.F(u), x) - process.apply(process.GG(u), score)
         x = x - h * drift + process.apply(np.sqrt(h * process.GG(u)), stream.normal(shape, x))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from masf.arrays import Array
+from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
-from masf.diffusion.samplers import Denoiser, exact
-from masf.filters.masf import MASF, NetworkParameters
+from masf.diffusion.samplers import exact
+from masf.filters.learned import LearnedFilter, NetworkParameters
 
 
-class FreshMASF(MASF):
+class FreshMASF(LearnedFilter):
     Parameters = NetworkParameters
 
-    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, state: Array) -> Array:
-        return exact(process, denoiser, y, state, self.times, self.stream)
+    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array) -> Array:
+        return exact(process, denoiser, y, ensemble, self.times, self.stream)
 
 
 filter = FreshMASF

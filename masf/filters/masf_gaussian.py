@@ -12,11 +12,12 @@ where y_i is what the forward process made of the member. That is the stochastic
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from masf.filters.masf import MASF, CoupledParameters
+from masf.diffusion.denoisers.select import GaussianFit
+from masf.filters.process import CoupledFilter, CoupledParameters
 
 
 class GaussianMASFParameters(CoupledParameters):
@@ -28,13 +29,13 @@ class GaussianMASFParameters(CoupledParameters):
         12.0, gt=0, description="For covariance localized: half of the taper's support, in grid points; null tapers nothing."
     )
 
-    network: ClassVar[bool] = False
-    """What MASF asks its parameters for."""
 
-
-class GaussianMASF(MASF):
+class GaussianMASF(CoupledFilter):
     Parameters = GaussianMASFParameters
-    uses_prior = False
+
+    def make_fit(self) -> GaussianFit:
+        p = self.parameters
+        return GaussianFit(self.system, self.basis, p.covariance, p.localization_radius, self.setup.initial_mean)
 
 
 filter = GaussianMASF

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from masf.arrays import Array
+from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
-from masf.diffusion.samplers import Denoiser, guided
-from masf.filters.masf import MASF, NetworkParameters
+from masf.diffusion.samplers import guided
+from masf.filters.learned import LearnedFilter, NetworkParameters
 
 
 class GuidedMASFParameters(NetworkParameters):
@@ -18,13 +19,13 @@ class GuidedMASFParameters(NetworkParameters):
     likelihood_scale: float = Field(1.0, ge=0, le=10, description="Scale g_l of the likelihood score.")
 
 
-class GuidedMASF(MASF):
+class GuidedMASF(LearnedFilter):
     Parameters = GuidedMASFParameters
 
-    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, state: Array) -> Array:
+    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array) -> Array:
         p = self.parameters
         return guided(
-            process, denoiser, y, state, self.times, self.stream,
+            process, denoiser, y, ensemble, self.times, self.stream,
             prior_scale=p.prior_scale, likelihood_scale=p.likelihood_scale,
         )  # fmt: skip
 

@@ -16,29 +16,30 @@ On grids of two axes, and on rings too long for the matrix P, both radii are tho
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import Literal
 
-from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, like
-from masf.diffusion.denoisers.local_mixture import LocalMixtureDenoiser
-from masf.diffusion.denoisers.mixture import MixtureDenoiser, ring_windows
+from masf.diffusion.denoisers.local_mixture import LocalMixtureFit
+from masf.diffusion.denoisers.mixture import MixtureFit, ring_windows
+from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
-from masf.diffusion.samplers import Denoiser, exact
+from masf.diffusion.samplers import exact
 from masf.ensembles.localization import GridTaper, taper_matrix
-from masf.filters.base import Setup
-from masf.filters.masf_gaussian import GaussianMASF, GaussianMASFParameters
+from masf.filters.process import CoupledFilter, CoupledParameters
 
 MOST_COMPONENTS = 5_000
 """The longest state that the mixture's covariance is formed for."""
 
 
-class MixtureMASFParameters(GaussianMASFParameters):
+class MixtureMASFParameters(CoupledParameters):
     steps: int = Field(16, ge=1, le=2000, description="Reverse steps of the sampler.")
     covariance: Literal["ensemble", "localized"] = Field(
         "localized", description="The kernels' covariance: the ensemble's, whole or tapered."
+    )
+    localization_radius: float | None = Field(
+        12.0, gt=0, description="For covariance localized: half of the taper's support, in grid points; null tapers nothing."
     )
     sampler: Literal["coupled", "exact"] = Field(
         "coupled", description="coupled carries each member across; exact draws afresh from the posterior."
@@ -52,57 +53,36 @@ class MixtureMASFParameters(GaussianMASFParameters):
     )
 
 
-class MixtureMASF(GaussianMASF):
+class MixtureMASF(CoupledFilter):
     Parameters = MixtureMASFParameters
 
-    def __init__(self, parameters: Any, setup: Setup) -> None:
+    def make_fit(self) -> MixtureFit | LocalMixtureFit:
         """Raises ValueError for states too long for a covariance, or radii where components have no distances."""
-        super().__init__(parameters, setup)
-        p, grid, d = parameters, setup.system.grid, setup.system.dimension
+        p, grid, d, x = self.parameters, self.system.grid, self.system.dimension, self.setup.initial_mean
         radius = p.localization_radius if p.covariance == "localized" else None
-        self.weight_taper, self.windows = None, None
         if radius is not None and grid is not None and (len(grid) > 1 or d > MOST_COMPONENTS):
-            self.taper = GridTaper(grid, radius, setup.initial_mean)
-            if p.weight_radius is not None:
-                if p.weight_radius == 0:
-                    raise ValueError("weight_radius 0: on this grid it is a radius in grid points, and must be positive, or null")
-                self.weight_taper = GridTaper(grid, p.weight_radius, setup.initial_mean)
-            return
+            if p.weight_radius == 0:
+                raise ValueError("weight_radius 0: on this grid it is a radius in grid points, and must be positive, or null")
+            taper = GridTaper(grid, radius, x)
+            return LocalMixtureFit(p.bandwidth, taper, GridTaper(grid, p.weight_radius, x) if p.weight_radius else taper)
         if d > MOST_COMPONENTS:
             raise ValueError(
                 f"filter 'masf_mc' forms matrices of {d} x {d} unless it localises: the most is {MOST_COMPONENTS}; set "
                 "covariance to localized, and localization_radius"
             )
         # The mixture's covariance is a matrix, on long rings too.
-        taper = taper_matrix(setup.system, radius)
-        self.taper = None if taper is None else like(taper, setup.initial_mean)
+        matrix = taper_matrix(self.system, radius)
+        windows = None
         if p.weight_radius is not None:
-            if setup.system.ring is None:
+            if self.system.ring is None:
                 raise ValueError("weight_radius: it needs a ring, or a grid with localization_radius; set it to null")
-            self.windows = ring_windows(setup.system.ring, p.weight_radius)
+            windows = ring_windows(self.system.ring, p.weight_radius)
+        return MixtureFit(p.bandwidth, None if matrix is None else like(matrix, x), windows)
 
-    def denoiser(self, process: ForwardProcess, state: Array) -> Denoiser:
-        h = self.parameters.bandwidth
-        self.mixture: MixtureDenoiser | LocalMixtureDenoiser
-        if isinstance(self.taper, GridTaper):
-            self.mixture = LocalMixtureDenoiser(process, state, h, self.taper, self.weight_taper)
-            return self.mixture
-        mean = array_namespace(state).mean(state, axis=0)
-        anomalies = state - mean
-        covariance = anomalies.mT @ anomalies / (len(state) - 1)
-        if self.taper is not None:
-            covariance = covariance * self.taper
-        self.mixture = MixtureDenoiser(process, mean + math.sqrt(1 - h**2) * anomalies, h**2 * covariance, self.windows)
-        return self.mixture
-
-    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, state: Array) -> Array:
+    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array) -> Array:
         if self.parameters.sampler == "exact":
-            return exact(process, denoiser, y, state, self.times, self.stream)
-        return super().sample(process, denoiser, y, state)
-
-    def diagnostics(self) -> dict[str, float]:
-        """How many components of the mixture share the weight in the last reverse step."""
-        return {"effective_size": self.mixture.effective_size}
+            return exact(process, denoiser, y, ensemble, self.times, self.stream)
+        return super().sample(process, denoiser, y, ensemble)
 
 
 filter = MixtureMASF

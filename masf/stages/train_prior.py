@@ -23,8 +23,8 @@ from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDen
 from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
 from masf.diffusion.prior_settings import PriorSettings
-from masf.diffusion.process import ForwardProcess
-from masf.diffusion.samplers import coupled, time_grid
+from masf.diffusion.process import ForwardProcess, time_grid
+from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.files.prior import FORMAT
 from masf.files.provenance import train_prior_version

@@ -11,35 +11,35 @@ way.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, eye, like
 from masf.diffusion.bases import MaskBasis
+from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
 
 
 class GaussianDenoiser(ABC):
-    """D and C of a Gaussian prior with mean ``mean`` (d,); C does not depend on x."""
+    """The posteriors of a Gaussian prior with mean ``mean`` (d,); their covariance C does not depend on x."""
 
     def __init__(self, process: ForwardProcess, mean: Array) -> None:
         self.process = process
         self.mean = mean
 
-    def __call__(self, x: Array, t: float) -> Array:
-        """D(x, t) for states (..., d)."""
-        return self.mean + self.gain(x - self.process.apply(self.process.A(t), self.mean), t)
+    def __call__(self, x: Array, t: float) -> Posterior:
+        """N(D(x, t), C) for states (n, d)."""
+        process = self.process
+        mean = self.mean + self.gain(x - process.apply(process.A(t), self.mean), t)
+        return Posterior(mean, None, partial(self.deviations, x, t))
 
-    def residual(self, x: Array, t: float, stream: Stream) -> Array:
-        """Draws from N(0, C), one for each row of x (N, d): prior draw less its own regression on its noised self."""
+    def deviations(self, x: Array, t: float, stream: Stream) -> Array:
+        """Draws from N(0, C), one for each row of x (n, d): a prior draw less its own regression on its noised self."""
         prior = self.prior_draws(len(x), x, stream)
         noised = self.process.diffuse(prior, t, stream.normal(tuple(x.shape), x))
         return prior - self.gain(noised, t)
-
-    def variance(self, x: Array, t: float) -> None:
-        """C does not depend on x."""
-        return
 
     @abstractmethod
     def gain(self, x: Array, t: float) -> Array:

@@ -13,7 +13,7 @@ small, skewness and correlations are left out, and a pattern of the system tells
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from masf.arrays import Array, Stream, like
 from masf.diffusion.bases import Basis
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
 from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
+from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
 from masf.systems.base import System
 
@@ -124,29 +125,24 @@ class LearnedDenoiser:
         c, marginal, fixed = self._at(t)
         innovation = (x - process.apply(process.A(t), mean)) / marginal
         departure = (gaussian_answer - mean) / self.prior_std
-        others = [(other(x, t) - gaussian_answer) / c for other in self.others]
+        others = [(other(x, t).mean - gaussian_answer) / c for other in self.others]
         moving = torch.stack([innovation, departure, *others], dim=-2)
         return torch.cat([moving, fixed.expand(len(x), *fixed.shape)], dim=-2)
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, t: float) -> Tensor:
-        answer = self.gaussian(x, t)
+    def __call__(self, x: Tensor, t: float) -> Posterior:
+        """For states (n, d)."""
+        gaussian = self.gaussian(x, t)
         rows = max(1, COMPONENTS_AT_ONCE[x.device.type] // x.shape[-1])
-        parts = [self.network(part) for part in torch.split(self.features(x, t, answer), rows)]
-        return answer + self._at(t)[0] * torch.cat(parts)
-
-    def residual(self, x: Tensor, t: float, stream: Stream) -> Tensor:
-        return self.gaussian.residual(x, t, stream)
-
-    def variance(self, x: Tensor, t: float) -> None:
-        return None
+        parts = [self.network(part) for part in torch.split(self.features(x, t, gaussian.mean), rows)]
+        return replace(gaussian, mean=gaussian.mean + self._at(t)[0] * torch.cat(parts))
 
     def denoising_pairs(self, clean: Tensor, times: Sequence[float], stream: Stream) -> tuple[Tensor, Tensor]:
         """Noised copies of ``clean`` (n, d), one set a time: features (len(times) n, channels, d), targets (len(times) n, d)."""
         features, targets = [], []
         for t in times:
             x = self.gaussian.process.diffuse(clean, t, stream.normal(tuple(clean.shape), clean))
-            answer = self.gaussian(x, t)
+            answer = self.gaussian(x, t).mean
             features.append(self.features(x, t, answer))
             targets.append((clean - answer) / self._at(t)[0])
         return torch.cat(features), torch.cat(targets)

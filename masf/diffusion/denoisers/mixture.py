@@ -12,11 +12,15 @@ avoid that on a ring (ours): component i of D takes the w_j that the marginal de
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import numpy as np
 from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, Stream, eye
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
+from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
 
 
@@ -28,7 +32,7 @@ def ring_windows(points: int, radius: int) -> np.ndarray:
 
 
 class MixtureDenoiser:
-    """D and C of the equal mixture of N(c_j, B)."""
+    """The posteriors of the equal mixture of N(c_j, B)."""
 
     def __init__(self, process: ForwardProcess, centres: Array, covariance: Array, windows: np.ndarray | None = None) -> None:
         """``centres`` (N, d), ``covariance`` B (d, d), ``windows`` (d, w) or None for weights from all components."""
@@ -39,7 +43,6 @@ class MixtureDenoiser:
         self.kernel = DenseDenoiser(process, array_namespace(centres).zeros_like(self.mean), covariance)
         self.windows = windows
         self._known: dict[float, tuple[Array, Array, Array]] = {}
-        self._last: tuple[Array, float, Array, Array] | None = None
 
     def _at(self, t: float) -> tuple[Array, Array, Array]:
         """At time t: whitening (k, w, w) of the windows, the whitened centres (k, N, w), and (I - K A) c_j (N, d)."""
@@ -74,41 +77,37 @@ class MixtureDenoiser:
         departures = self._whitened(x - self.process.apply(self.process.A(t), self.mean), whitening)
         return departures @ centres.mT - xp.sum(centres**2, axis=-1)[:, None, :] / 2
 
-    def _moments(self, x: Array, t: float) -> tuple[Array, Array]:
-        """sum_j w_j kept_j and the variance of kept_j under w_j, each (n, d), where D_j = m + K (x - A m) + kept_j."""
-        # Samplers ask for D and C at the same states, one after the other.
-        if self._last is None or self._last[0] is not x or self._last[1] != t:
-            xp = array_namespace(x)
-            kept = self._at(t)[2]
-            logits = self._log_weights(x, t)
-            self.weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
-            # All sums over j in one product: of w_j, w_j kept_j, w_j kept_j^2.
-            columns = kept[None] if self.windows is None else kept.mT[..., None]
-            sums = self.weights @ xp.concat([columns, columns**2, xp.ones_like(columns[..., :1])], axis=-1)
-            half = columns.shape[-1]
-            mean, square = sums[..., :half] / sums[..., -1:], sums[..., half:-1] / sums[..., -1:]
-            if self.windows is None:
-                mean, square = mean[0], square[0]
-            else:
-                mean, square = mean[..., 0].mT, square[..., 0].mT
-            self._last = x, t, mean, xp.clip(square - mean**2, min=0.0)
-        return self._last[2], self._last[3]
+    def _moments(self, logits: Array, kept: Array) -> tuple[Array, Array]:
+        """Mean and variance of kept_j (N, d) under the weights that ``logits`` (k, n, N) give, each (n, d)."""
+        xp = array_namespace(logits)
+        weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+        self._weights = weights
+        # All sums over j in one product: of w_j, w_j kept_j, w_j kept_j^2.
+        columns = kept[None] if self.windows is None else kept.mT[..., None]
+        sums = weights @ xp.concat([columns, columns**2, xp.ones_like(columns[..., :1])], axis=-1)
+        half = columns.shape[-1]
+        mean, square = sums[..., :half] / sums[..., -1:], sums[..., half:-1] / sums[..., -1:]
+        if self.windows is None:
+            mean, square = mean[0], square[0]
+        else:
+            mean, square = mean[..., 0].mT, square[..., 0].mT
+        return mean, xp.clip(square - mean**2, min=0.0)
+
+    def __call__(self, x: Array, t: float) -> Posterior:
+        """For states (n, d): D_j = m + K (x - A m) + kept_j, of which kept_j alone differs from component to component."""
+        logits = self._log_weights(x, t)
+        kept, spread = self._moments(logits, self._at(t)[2])
+        gain = self.kernel.gain(x - self.process.apply(self.process.A(t), self.mean), t)
+        variance = self.kernel.posterior_variance(t) + spread
+        return Posterior(self.mean + gain + kept, variance, partial(self._residual, x, t, logits, kept))
 
     @property
     def effective_size(self) -> float:
-        """Effective number of components, (sum_j w_j)^2 / sum_j w_j^2, in the last call: mean over states and components."""
-        xp = array_namespace(self.weights)
-        return float(xp.mean(xp.sum(self.weights, axis=-1) ** 2 / xp.sum(self.weights**2, axis=-1)))
+        """Effective number of components, (sum_j w_j)^2 / sum_j w_j^2, in the last answer: mean over states and components."""
+        xp, weights = array_namespace(self._weights), self._weights
+        return float(xp.mean(xp.sum(weights, axis=-1) ** 2 / xp.sum(weights**2, axis=-1)))
 
-    def __call__(self, x: Array, t: float) -> Array:
-        """D(x, t) for states (n, d)."""
-        return self.mean + self.kernel.gain(x - self.process.apply(self.process.A(t), self.mean), t) + self._moments(x, t)[0]
-
-    def variance(self, x: Array, t: float) -> Array:
-        """Diagonal of C (n, d)."""
-        return self.kernel.posterior_variance(t) + self._moments(x, t)[1]
-
-    def residual(self, x: Array, t: float, stream: Stream) -> Array:
+    def _residual(self, x: Array, t: float, logits: Array, mean_kept: Array, stream: Stream) -> Array:
         """Draws from p(x_0 | x_t = x), less D: each state (n, d) draws a component of the mixture, and from that component.
 
         With windows each component of the state draws its own, but by the same Gumbel variables, so that neighbours mostly agree.
@@ -117,7 +116,35 @@ class MixtureDenoiser:
         kept = self._at(t)[2]
         # The greater of log w_j + Gumbel is j with probability w_j; -log of half a chi-square of 2 degrees is Gumbel.
         exponential = xp.sum(stream.normal((len(x), len(kept), 2), x) ** 2, axis=-1) / 2
-        drawn = xp.argmax(self._log_weights(x, t) - xp.log(exponential), axis=-1)
+        drawn = xp.argmax(logits - xp.log(exponential), axis=-1)
         columns = xp.arange(kept.shape[1], device=device(kept))
         choice = kept[drawn[0]] if self.windows is None else kept[drawn.mT, columns]
-        return choice - self._moments(x, t)[0] + self.kernel.residual(x, t, stream)
+        return choice - mean_kept + self.kernel.deviations(x, t, stream)
+
+
+class MixtureFit:
+    """Takes an ensemble for a kernel density (filter masf_mc): a ``Fit`` of masf.diffusion.posterior."""
+
+    def __init__(self, bandwidth: float, taper: Array | None, windows: np.ndarray | None) -> None:
+        """Kernels of width h = ``bandwidth``.
+
+        Args:
+            bandwidth: h, in units of the ensemble's spread.
+            taper: (d, d) of the kernels' covariance, or None.
+            windows: (d, w) as for MixtureDenoiser.
+        """
+        self.bandwidth, self.taper, self.windows = bandwidth, taper, windows
+
+    def __call__(self, process: ForwardProcess, ensemble: Array) -> MixtureDenoiser:
+        h = self.bandwidth
+        mean = array_namespace(ensemble).mean(ensemble, axis=0)
+        anomalies = ensemble - mean
+        covariance = anomalies.mT @ anomalies / (len(ensemble) - 1)
+        if self.taper is not None:
+            covariance = covariance * self.taper
+        self._last = MixtureDenoiser(process, mean + math.sqrt(1 - h**2) * anomalies, h**2 * covariance, self.windows)
+        return self._last
+
+    def diagnostics(self) -> dict[str, float]:
+        """How many components of the mixture shared the weight in the last answer."""
+        return {"effective_size": self._last.effective_size}

@@ -66,3 +66,18 @@ def ensemble_denoiser(
         return EnsembleDenoiser(process, mean, anomalies)
     dense = anomalies.mT @ anomalies / (n - 1)
     return DenseDenoiser(process, mean, dense if taper is None else dense * taper)
+
+
+class GaussianFit:
+    """Takes an ensemble for the Gaussian of its mean and covariance: a ``Fit`` of masf.diffusion.posterior."""
+
+    def __init__(self, system: System, basis: Basis, covariance: str, radius: float | None, x: Array) -> None:
+        """``covariance`` as in ``ensemble_denoiser``; ``radius`` tapers a localised one; ``x`` as in ``denoiser_taper``."""
+        self.covariance = covariance
+        self.taper = denoiser_taper(system, radius if covariance == "localized" else None, basis, x)
+
+    def __call__(self, process: ForwardProcess, ensemble: Array) -> GaussianDenoiser:
+        return ensemble_denoiser(process, ensemble, self.covariance, self.taper)
+
+    def diagnostics(self) -> dict[str, float]:
+        return {}
