@@ -57,7 +57,7 @@ test: $(INSTALLED) ## Run the tests, file beside file; one worker more than core
 	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(INSTALLED) ## Run a study, the quick one without CONFIG=, on a SLURM of one node, started for it (as root; installs SLURM with apt)
-	PYTHONPATH=tests $(BIN)/python tests/slurm/cluster.py snakemake --profile slurm --configfile $(or $(CONFIG),config/quick.yaml) \
+	MASF_TEST_INSTALL=1 PYTHONPATH=tests $(BIN)/python tests/slurm/cluster.py snakemake --profile slurm --configfile $(or $(CONFIG),config/quick.yaml) \
 		--config gpu=false results=results/slurm --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5
 
 lint: $(INSTALLED) ## Check style and types

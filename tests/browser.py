@@ -3,7 +3,7 @@
     with headless(width=1280) as browser:
         browser.get(path.as_uri())
 
-Debian's packages chromium and chromium-driver are installed with apt where they are missing, as root. The browser seeks no
+Debian's packages chromium and chromium-driver are installed for it where that is allowed (tests/debian.py). The browser seeks no
 network of its own, and keeps its profile in a folder that is removed.
 
     python tests/browser.py PAGE.html PICTURE.png [WIDTH]     # a picture of a whole page, to look at

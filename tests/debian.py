@@ -1,4 +1,8 @@
-"""Programs that tests take from Debian's packages: installed with apt, as root, where they are missing."""
+"""Programs that tests take from Debian's packages, and that may be installed for them.
+
+A test run changes nothing on the machine unless it is asked to: with MASF_TEST_INSTALL=1 in the environment, as CI has it,
+what is missing is installed with apt, as root. Without it, tests that need such a program are skipped.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+ALLOWED = "MASF_TEST_INSTALL"
+"""The variable of the environment that allows tests to install packages, by the value 1."""
 
 APT_LOCK = Path(tempfile.gettempdir()) / "masf-apt.lock"
 """Tests run side by side, and apt-get does not wait for another."""
@@ -21,6 +28,8 @@ def install(packages: Sequence[str], missing: Callable[[], list[str]]) -> None:
     """Installs ``packages`` where programs are ``missing``. Raises CannotRun where that cannot be."""
     if not missing():
         return
+    if os.environ.get(ALLOWED) != "1":
+        raise CannotRun(f"{', '.join(missing())} are not installed; {ALLOWED}=1 lets the tests install {' '.join(packages)}")
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise CannotRun(f"{', '.join(missing())} are not installed, and without root and apt-get they cannot be")
     quiet = {"DEBIAN_FRONTEND": "noninteractive", **os.environ}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from problems import KINDS, make_problem
 
 from masf.arrays import Stream
 from masf.ensembles.inflation import inflate
@@ -22,7 +23,6 @@ from masf.filters.registry import filter_class, filter_names
 from masf.observations.operators import Observation
 from masf.systems.registry import make_system
 
-KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
 NETWORKS = {"masf", "masf_fresh", "masf_guided"}
 """Filters that run here without their network."""
 LINEAR = {"dimension": 4, "speed": 0.6, "diffusion": 0.3, "persistence": 0.95, "model_noise": 0.5}
@@ -46,8 +46,8 @@ def textbook_increments(ensemble, innovations, observation, taper=1.0):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [3, 30], ids=["fewer members than measurements", "more"])
-def test_enkf_increments_are_the_textbook_formula(kind, n, problem):
-    problem = problem(kind, 8)
+def test_enkf_increments_are_the_textbook_formula(kind, n):
+    problem = make_problem(kind, 8)
     assert n < problem.observation.size or n == 30
     ensemble = problem.prior_draws(n, seed=1)
     innovations = np.random.default_rng(2).standard_normal((n, problem.observation.size))
@@ -61,8 +61,8 @@ def test_enkf_increments_are_the_textbook_formula(kind, n, problem):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_localized_increments_taper_the_covariance(kind, problem):
-    problem = problem(kind, 8)
+def test_localized_increments_taper_the_covariance(kind):
+    problem = make_problem(kind, 8)
     taper = np.exp(-np.abs(np.subtract.outer(np.arange(8), np.arange(8))) / 2)
     ensemble = problem.prior_draws(5, seed=1)
     innovations = np.random.default_rng(2).standard_normal((5, problem.observation.size))
@@ -73,8 +73,8 @@ def test_localized_increments_taper_the_covariance(kind, problem):
     np.testing.assert_allclose(in_torch, increments, rtol=1e-9, atol=1e-11)
 
 
-def test_perturbations_have_covariance_r_and_do_not_move_the_mean(problem, assert_moments):
-    problem = problem("dense", 6)
+def test_perturbations_have_covariance_r_and_do_not_move_the_mean(assert_moments):
+    problem = make_problem("dense", 6)
     ensemble = problem.prior_draws(20_000, seed=1)
     innovations = perturbed_innovations(ensemble, problem.y, problem.observation, Stream(0, "test"))
     expected_mean = problem.y - problem.observation.apply(ensemble.mean(axis=0))
@@ -110,9 +110,9 @@ def taper_of(filter_):
     ("kind", "name", "parameters"),
     [(kind, *f) for kind in ("identity", "mask", "dense") for f in ENKF_LIKE] + [("identity", *DIAGONAL), ("mask", *DIAGONAL)],
 )
-def test_masf_without_a_network_is_the_enkf_in_distribution(kind, name, parameters, problem, assert_moments):
+def test_masf_without_a_network_is_the_enkf_in_distribution(kind, name, parameters, assert_moments):
     """Member i goes to x_i + K (y - H x_i) + K eta with eta ~ N(0, R): the increments' noise is the same for all filters."""
-    problem = problem(kind, 6)
+    problem = make_problem(kind, 6)
     observation, ensemble = problem.observation, problem.prior_draws(20_000, seed=1)
     filter_ = make_filter(name, observation, **parameters)
     taper = taper_of(filter_)
@@ -128,12 +128,12 @@ def test_masf_without_a_network_is_the_enkf_in_distribution(kind, name, paramete
 
 
 @pytest.mark.parametrize(("name", "parameters"), ENKF_LIKE)
-def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(name, parameters, problem, bonferroni):
+def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(name, parameters, bonferroni):
     """Member i goes to x_i + K (y - H x_i) + e_i: the e_i have mean 0, and sample covariance K R K^T in expectation.
 
     Else the analysis covariance is not (I - K H) P in expectation, as the EnKF's is.
     """
-    problem, n, repeats = problem("dense", 4), 5, 400
+    problem, n, repeats = make_problem("dense", 4), 5, 400
     observation, ensemble = problem.observation, problem.prior_draws(n, seed=1)
     filter_ = make_filter(name, observation, **parameters)
     h, p = observation.matrix, np.cov(ensemble.T)
@@ -153,8 +153,8 @@ def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(n
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kalman_update_is_the_information_form(kind, problem):
-    problem = problem(kind, 6)
+def test_kalman_update_is_the_information_form(kind):
+    problem = make_problem(kind, 6)
     prior = Gaussian(problem.mean, problem.covariance)
     posterior = kalman_update(prior, problem.y, problem.observation.matrix, problem.observation.covariance)
     mean, covariance = problem.posterior
@@ -162,8 +162,8 @@ def test_kalman_update_is_the_information_form(kind, problem):
     np.testing.assert_allclose(posterior.covariance, covariance, rtol=1e-10, atol=1e-12)
 
 
-def test_kalman_cycle_conditions_the_joint_normal_of_all_states(problem):
-    observation, cycles, gap, d = problem("dense", 4).observation, 3, 2, 4
+def test_kalman_cycle_conditions_the_joint_normal_of_all_states():
+    observation, cycles, gap, d = make_problem("dense", 4).observation, 3, 2, 4
     filter_ = make_filter("kalman", observation, spread=0.7)
     m, times = filter_.system.matrix, cycles * gap + 1
     # All states at once: x = G (x_0, xi_1, ..., xi_T), with G lower triangular in blocks of powers of M.
@@ -194,8 +194,8 @@ def test_kalman_cycle_conditions_the_joint_normal_of_all_states(problem):
         np.testing.assert_allclose(spread, np.sqrt(np.diag(expected_covariance)), rtol=1e-9)
 
 
-def test_kalman_members_are_draws_from_the_posterior(problem, assert_moments):
-    problem = problem("dense", 4)
+def test_kalman_members_are_draws_from_the_posterior(assert_moments):
+    problem = make_problem("dense", 4)
     filter_ = make_filter("kalman", problem.observation, draws=20_000)
     assert_moments(filter_.members(Gaussian(problem.mean, problem.covariance)), problem.mean, problem.covariance)
 
@@ -235,8 +235,8 @@ def test_every_filter_is_held_against_the_kalman_filter_or_known_to_differ():
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
 @pytest.mark.parametrize(("name", "parameters"), CONSISTENT)
-def test_a_large_ensemble_comes_near_the_kalman_posterior(name, parameters, kind, problem):
-    observation, y, n, repeats = problem(kind, 3).observation, problem(kind, 3).y, 2000, 20
+def test_a_large_ensemble_comes_near_the_kalman_posterior(name, parameters, kind):
+    observation, y, n, repeats = make_problem(kind, 3).observation, make_problem(kind, 3).y, 2000, 20
     kalman = make_filter("kalman", observation)
     posterior = kalman.analyse(kalman.forecast(kalman.start(np.empty((2, 3)))), y)
     found = []
@@ -295,8 +295,8 @@ def test_systematic_resampling_never_leaves_the_ensemble():
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, 1.0])
-def test_kernel_moves_particles_but_keeps_mean_and_covariance(bandwidth, problem, bonferroni):
-    n, problem = 2000, problem("mask", 2)
+def test_kernel_moves_particles_but_keeps_mean_and_covariance(bandwidth, bonferroni):
+    n, problem = 2000, make_problem("mask", 2)
     blind = Observation(2, indices=[0], noise=1e9)
     state = problem.prior_draws(n, seed=1)
     moved = make_filter("particle", blind, bandwidth=bandwidth).analyse(state, np.zeros(1))
@@ -323,8 +323,8 @@ def test_first_particles_are_a_fair_sample_of_all():
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
-def test_particle_filter_meets_the_kalman_posterior(kind, problem, bonferroni):
-    observation, y, n = problem(kind, 2).observation, problem(kind, 2).y, 50_000
+def test_particle_filter_meets_the_kalman_posterior(kind, bonferroni):
+    observation, y, n = make_problem(kind, 2).observation, make_problem(kind, 2).y, 50_000
     kalman = make_filter("kalman", observation)
     prior = kalman.forecast(kalman.start(np.empty((2, 2))))
     posterior = kalman.analyse(prior, y)
@@ -363,8 +363,8 @@ def test_inflate_scales_anomalies_and_keeps_the_mean():
 @pytest.mark.parametrize(
     "name", ["enkf", "enkf_localized", "etkf", "letkf", "masf", "masf_fresh", "masf_gaussian", "masf_guided"]
 )
-def test_filters_inflate_their_analysis(name, problem):
-    problem = problem("mask", 6)
+def test_filters_inflate_their_analysis(name):
+    problem = make_problem("mask", 6)
     ensemble = problem.prior_draws(10, seed=1)
     parameters = {"network": False, "steps": 3} if name in NETWORKS else {}
     filters = (make_filter(name, problem.observation, inflation=factor, **parameters) for factor in (1.0, 1.5))
@@ -372,22 +372,22 @@ def test_filters_inflate_their_analysis(name, problem):
     np.testing.assert_allclose(inflated, inflate(plain, 1.5), rtol=1e-12, atol=1e-12)
 
 
-def test_free_run_does_not_look_at_the_measurement(problem):
-    problem = problem("mask", 4)
+def test_free_run_does_not_look_at_the_measurement():
+    problem = make_problem("mask", 4)
     ensemble = problem.prior_draws(5, seed=1)
     np.testing.assert_array_equal(make_filter("free_run", problem.observation).analyse(ensemble, problem.y), ensemble)
 
 
-def test_moments_are_the_mean_and_the_unbiased_spread(problem):
-    problem = problem("mask", 4)
+def test_moments_are_the_mean_and_the_unbiased_spread():
+    problem = make_problem("mask", 4)
     ensemble = problem.prior_draws(5, seed=1)
     mean, spread = make_filter("free_run", problem.observation).moments(ensemble)
     np.testing.assert_allclose(mean, ensemble.mean(axis=0))
     np.testing.assert_allclose(spread, ensemble.std(axis=0, ddof=1))
 
 
-def test_particles_start_from_the_initial_distribution(problem, assert_moments):
-    filter_ = make_filter("particle", problem("mask", 4).observation, particles=20_000, spread=0.4)
+def test_particles_start_from_the_initial_distribution(assert_moments):
+    filter_ = make_filter("particle", make_problem("mask", 4).observation, particles=20_000, spread=0.4)
     assert_moments(filter_.start(np.empty((2, 4))), filter_.setup.initial_mean, 0.16 * np.eye(4))
 
 
@@ -399,8 +399,8 @@ SMALL = {name: {"network": False} for name in NETWORKS} | {
 
 
 @pytest.mark.parametrize("name", [n for n in filter_names() if n != "kalman"])
-def test_filters_run_on_torch_tensors(name, problem):
-    problem, cls = problem("mask", 4), filter_class(name)
+def test_filters_run_on_torch_tensors(name):
+    problem, cls = make_problem("mask", 4), filter_class(name)
     parameters = SMALL.get(name, {})
     mean = torch.zeros(4, dtype=torch.float32)
     system = make_system("linear_gaussian", LINEAR)
@@ -414,11 +414,11 @@ def test_filters_run_on_torch_tensors(name, problem):
     assert torch.all(torch.isfinite(analysis))
 
 
-def test_faults_of_a_setup_are_named(problem):
-    observation = problem("mask", 4).observation
+def test_faults_of_a_setup_are_named():
+    observation = make_problem("mask", 4).observation
     with pytest.raises(ValueError, match="needs a pretrained prior"):
         make_filter("masf", observation)
-    dense = problem("dense", 4)
+    dense = make_problem("dense", 4)
     diagonal = make_filter("masf", dense.observation, network=False, covariance="diagonal")
     with pytest.raises(ValueError, match="needs an observation that is a mask"):
         diagonal.analyse(dense.prior_draws(5, 1), dense.y)

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from problems import make_problem
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -75,8 +76,8 @@ def test_untrained_networks_answer_zero():
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
 @pytest.mark.parametrize("network", [lambda f: CircularConvNet(f, 4, 1, 3), lambda f: MLP(f, 6, 4, 1)], ids=["conv1d", "mlp"])
-def test_a_network_of_zeros_is_the_gaussian_denoiser_exactly(kind, network, problem):
-    problem = problem(kind, 6)
+def test_a_network_of_zeros_is_the_gaussian_denoiser_exactly(kind, network):
+    problem = make_problem(kind, 6)
     ensemble, x = tensor(problem.prior_draws(9, seed=1)), tensor(problem.prior_draws(5, seed=2))
     gaussian = ensemble_denoiser(problem.process, ensemble, "localized")
     learned = LearnedDenoiser([gaussian, gaussian], network(feature_count(6, [None, None])).double(), CLIMATE, ensemble)
@@ -87,12 +88,12 @@ def test_a_network_of_zeros_is_the_gaussian_denoiser_exactly(kind, network, prob
         assert found.variance is None
 
 
-def test_the_network_moves_the_answer_by_posterior_standard_deviations(problem):
+def test_the_network_moves_the_answer_by_posterior_standard_deviations():
     class One(torch.nn.Module):
         def forward(self, features):
             return torch.ones_like(features[..., 0, :])
 
-    problem = problem("mask", 6)
+    problem = make_problem("mask", 6)
     ensemble, x = tensor(problem.prior_draws(9, seed=1)), tensor(problem.prior_draws(5, seed=2))
     gaussian = ensemble_denoiser(problem.process, ensemble, "localized")
     moved = LearnedDenoiser([gaussian], One(), CLIMATE, ensemble)(x, 0.5).mean - gaussian(x, 0.5).mean
@@ -100,8 +101,8 @@ def test_the_network_moves_the_answer_by_posterior_standard_deviations(problem):
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
-def test_targets_have_unit_variance_for_gaussian_data_at_every_time(kind, problem, bonferroni):
-    problem, n, times = problem(kind, 6), 5000, [0.02, 0.3, 0.7, 1.0]
+def test_targets_have_unit_variance_for_gaussian_data_at_every_time(kind, bonferroni):
+    problem, n, times = make_problem(kind, 6), 5000, [0.02, 0.3, 0.7, 1.0]
     gaussian = DenseDenoiser(problem.process, tensor(problem.mean), tensor(problem.covariance))
     ensemble = tensor(problem.prior_draws(50, seed=1))
     learned = LearnedDenoiser([gaussian], MLP(feature_count(6, [None]), 6, 4, 1).double(), CLIMATE, ensemble)
@@ -120,8 +121,8 @@ def test_targets_have_unit_variance_for_gaussian_data_at_every_time(kind, proble
     assert correlation.abs().max() < bonferroni(correlation.numel())
 
 
-def test_one_family_of_gaussian_denoisers_has_one_member_a_radius(problem):
-    problem = problem("mask", 8)
+def test_one_family_of_gaussian_denoisers_has_one_member_a_radius():
+    problem = make_problem("mask", 8)
     ensemble, x = tensor(problem.prior_draws(5, seed=1)), tensor(problem.prior_draws(3, seed=2))
     system = make_system("lorenz96", {"dt": 0.01, "dimension": 8, "forcing": 8.0})
     free, narrow = GaussianFamily(system, [None, 0.4], problem.process.basis, ensemble)(problem.process, ensemble)

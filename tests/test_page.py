@@ -1,6 +1,6 @@
 """The page of a study: what its headline says; and in a real browser, that it sorts, filters and fits a narrow screen.
 
-The tests in a browser need Chromium and its driver, or root and apt to install them; elsewhere they are skipped.
+The tests in a browser need Chromium and its driver, or leave to install them (tests/debian.py); elsewhere they are skipped.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 import torch
+from problems import KINDS, make_problem
 
 from masf.diffusion.bases import MaskBasis, PoolingBasis, SVDBasis, make_basis
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
 from masf.diffusion.process import ForwardProcess, a, da_dt, one_minus_a_squared
 from masf.observations.operators import Observation, Pooling
 
-KINDS = ["identity", "mask", "mask, correlated noise", "pooling", "dense", "dense, square", "dense, more rows than rank"]
 D = 6
 TIMES = [(0.0, 0.3), (0.2, 0.7), (0.4, 1.0), (0.0, 1.0), (0.98, 0.99)]
 
@@ -75,8 +75,8 @@ def test_schedule_decreases_at_the_stated_rate(t):
 @pytest.mark.parametrize(
     ("kind", "basis"), list(zip(KINDS, [MaskBasis, MaskBasis, SVDBasis, PoolingBasis] + 3 * [SVDBasis], strict=True))
 )
-def test_masks_with_independent_noise_need_no_svd(kind, basis, problem):
-    assert type(problem(kind, D).process.basis) is basis
+def test_masks_with_independent_noise_need_no_svd(kind, basis):
+    assert type(make_problem(kind, D).process.basis) is basis
 
 
 def test_a_component_observed_twice_takes_the_svd():
@@ -85,15 +85,15 @@ def test_a_component_observed_twice_takes_the_svd():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_singular_values_are_scaled_to_at_most_one(kind, problem):
-    process = problem(kind, D).process
+def test_singular_values_are_scaled_to_at_most_one(kind):
+    process = make_problem(kind, D).process
     assert np.all((process.s >= 0) & (process.s <= 1))
     assert process.s.max() == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_basis_operators_compose_and_have_the_stated_diagonal(kind, problem):
-    process = problem(kind, D).process
+def test_basis_operators_compose_and_have_the_stated_diagonal(kind):
+    process = make_problem(kind, D).process
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((2, len(process.s)))
     np.testing.assert_allclose(dense(process, first) @ dense(process, second), dense(process, first * second), atol=1e-13)
@@ -105,8 +105,8 @@ def test_basis_operators_compose_and_have_the_stated_diagonal(kind, problem):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_end_is_distributed_exactly_as_the_measurement(kind, problem):
-    problem = problem(kind, D)
+def test_the_end_is_distributed_exactly_as_the_measurement(kind):
+    problem = make_problem(kind, D)
     process, observation = problem.process, problem.observation
     v = observed_directions(process)
     lift = process.basis.lift(np.eye(observation.size)).T
@@ -122,16 +122,16 @@ def test_the_end_is_distributed_exactly_as_the_measurement(kind, problem):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_start_is_the_state_itself(kind, problem):
-    process = problem(kind, D).process
+def test_the_start_is_the_state_itself(kind):
+    process = make_problem(kind, D).process
     x, noise = np.random.default_rng(0).standard_normal((2, 3, D))
     np.testing.assert_allclose(process.diffuse(x, 0.0, noise), x, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("t", "v"), TIMES)
-def test_transitions_compose(kind, t, v, problem):
-    process = problem(kind, D).process
+def test_transitions_compose(kind, t, v):
+    process = make_problem(kind, D).process
     u = 0.4 * t + 0.6 * v
     np.testing.assert_allclose(process.M(u, v) * process.M(t, u), process.M(t, v), rtol=1e-13, atol=1e-15)
     composed = process.M(u, v) ** 2 * process.Q(t, u) + process.Q(u, v)
@@ -140,8 +140,8 @@ def test_transitions_compose(kind, t, v, problem):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("t", "u"), TIMES)
-def test_transitions_carry_one_marginal_to_the_next(kind, t, u, problem):
-    process = problem(kind, D).process
+def test_transitions_carry_one_marginal_to_the_next(kind, t, u):
+    process = make_problem(kind, D).process
     np.testing.assert_allclose(process.M(t, u) * process.A(t), process.A(u), atol=1e-14)
     np.testing.assert_allclose(process.M(t, u) ** 2 * process.Sigma(t) + process.Q(t, u), process.Sigma(u), atol=1e-14)
     assert np.all(process.Q(t, u) > 0)
@@ -152,8 +152,8 @@ def test_transitions_carry_one_marginal_to_the_next(kind, t, u, problem):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("t", [0.01, 0.3, 0.6, 0.9, 0.99])
-def test_sde_has_these_marginals(kind, t, problem):
-    process, h = problem(kind, D).process, 1e-6
+def test_sde_has_these_marginals(kind, t):
+    process, h = make_problem(kind, D).process, 1e-6
     rate_a = (process.A(t + h) - process.A(t - h)) / (2 * h)
     rate_sigma = (process.Sigma(t + h) - process.Sigma(t - h)) / (2 * h)
     np.testing.assert_allclose(process.F(t), rate_a / process.A(t), rtol=1e-6, atol=1e-8)
@@ -164,14 +164,14 @@ def test_sde_has_these_marginals(kind, t, problem):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_squared_diffusion_is_never_negative(kind, problem):
-    process = problem(kind, D).process
+def test_squared_diffusion_is_never_negative(kind):
+    process = make_problem(kind, D).process
     assert min(np.min(process.GG(t)) for t in np.linspace(0, 1, 101)[:-1]) >= 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_reverse_step_is_bayes_rule(kind, problem):
-    process, t, u = problem(kind, D).process, 0.3, 0.6
+def test_reverse_step_is_bayes_rule(kind):
+    process, t, u = make_problem(kind, D).process, 0.3, 0.6
     on_denoised, on_state, variance = process.reverse_coefficients(t, u)
     # p(x_t | x_u, x_0) elementwise: the normal N(A_t x_0, Sigma_t) updated by x_u = M x_t + noise of variance Q.
     precision = 1 / process.Sigma(t) + process.M(t, u) ** 2 / process.Q(t, u)
@@ -182,8 +182,8 @@ def test_reverse_step_is_bayes_rule(kind, problem):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
-def test_likelihood_score_is_the_gradient_of_the_exact_density(kind, t, problem):
-    problem = problem(kind, D)
+def test_likelihood_score_is_the_gradient_of_the_exact_density(kind, t):
+    problem = make_problem(kind, D)
     process, v = problem.process, observed_directions(problem.process)
     m, q = dense(process, process.M(t, 1.0)), v.T @ dense(process, process.Q(t, 1.0)) @ v
     y = torch.as_tensor(v.T @ process.basis.lift(problem.y))
@@ -195,8 +195,8 @@ def test_likelihood_score_is_the_gradient_of_the_exact_density(kind, t, problem)
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
-def test_prior_and_likelihood_scores_add_to_the_posterior_score(kind, t, problem):
-    problem = problem(kind, D)
+def test_prior_and_likelihood_scores_add_to_the_posterior_score(kind, t):
+    problem = make_problem(kind, D)
     process, v, p = problem.process, observed_directions(problem.process), problem.covariance
     a_t, a_1 = dense(process, process.A(t)), v.T @ dense(process, process.A(1.0))
     sigma_t, sigma_1 = dense(process, process.Sigma(t)), v.T @ dense(process, process.Sigma(1.0)) @ v
@@ -213,8 +213,8 @@ def test_prior_and_likelihood_scores_add_to_the_posterior_score(kind, t, problem
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_end_state_takes_the_measurement_and_keeps_what_it_does_not_say(kind, problem):
-    problem = problem(kind, D)
+def test_end_state_takes_the_measurement_and_keeps_what_it_does_not_say(kind):
+    problem = make_problem(kind, D)
     process, v = problem.process, observed_directions(problem.process)
     x = np.random.default_rng(0).standard_normal((4, D))
     end = process.end_state(x, problem.y)
@@ -224,9 +224,9 @@ def test_end_state_takes_the_measurement_and_keeps_what_it_does_not_say(kind, pr
 
 
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
-def test_mask_and_svd_paths_are_the_same_process(t, problem):
+def test_mask_and_svd_paths_are_the_same_process(t):
     mask = Observation(D, indices=np.arange(0, D, 2), noise=0.6)
-    problem = problem("mask", D)
+    problem = make_problem("mask", D)
     x, y = np.random.default_rng(0).standard_normal((4, D)), np.array([1.0, -2.0, 0.5])
     answers = []
     for basis in (MaskBasis(mask), SVDBasis(Observation(D, matrix=mask.matrix, noise=0.6))):
@@ -244,16 +244,16 @@ def test_mask_and_svd_paths_are_the_same_process(t, problem):
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-11, atol=1e-12)
 
 
-def test_null_components_end_with_the_variance_of_the_ensemble(problem):
+def test_null_components_end_with_the_variance_of_the_ensemble():
     ensemble = np.random.default_rng(0).standard_normal((9, D)) * np.arange(1, D + 1)
-    mask = ForwardProcess.for_ensemble(problem("mask", D).process.basis, ensemble)
+    mask = ForwardProcess.for_ensemble(make_problem("mask", D).process.basis, ensemble)
     np.testing.assert_allclose(mask.r[~mask.observed], ensemble.var(axis=0, ddof=1)[~mask.observed])
-    np.testing.assert_array_equal(mask.r[mask.observed], problem("mask", D).observation.variance)
-    svd = ForwardProcess.for_ensemble(problem("dense", D).process.basis, ensemble)
+    np.testing.assert_array_equal(mask.r[mask.observed], make_problem("mask", D).observation.variance)
+    svd = ForwardProcess.for_ensemble(make_problem("dense", D).process.basis, ensemble)
     null = np.eye(D) - svd.basis.v @ svd.basis.v.T
     # One variance for the whole null space: the mean over its three dimensions.
     assert svd.r[-1] == pytest.approx(np.trace(null @ np.cov(ensemble.T)) / 3)
-    np.testing.assert_allclose(svd.r[:-1], problem("dense", D).process.r[:-1])
+    np.testing.assert_allclose(svd.r[:-1], make_problem("dense", D).process.r[:-1])
 
 
 @pytest.mark.parametrize("grid", [(12,), (4, 8), (4, 4, 2)])
@@ -278,8 +278,8 @@ def test_pooling_basis_is_that_of_the_svd(grid, array):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_collapsed_ensemble_leaves_the_process_finite(kind, problem):
-    process = ForwardProcess.for_ensemble(problem(kind, D).process.basis, np.ones((5, D)))
+def test_a_collapsed_ensemble_leaves_the_process_finite(kind):
+    process = ForwardProcess.for_ensemble(make_problem(kind, D).process.basis, np.ones((5, D)))
     assert np.all(process.r > 0)
     x = np.ones((2, D))
     assert np.all(np.isfinite(process.prior_score(x, 0.5, x)))
@@ -287,8 +287,8 @@ def test_a_collapsed_ensemble_leaves_the_process_finite(kind, problem):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_numpy_and_torch_agree(kind, problem):
-    problem = problem(kind, D)
+def test_numpy_and_torch_agree(kind):
+    problem = make_problem(kind, D)
     process, t = problem.process, 0.6
     x, noise = np.random.default_rng(0).standard_normal((2, 4, D))
 

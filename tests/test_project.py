@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import tomllib
@@ -178,10 +179,12 @@ def test_no_file_holds_a_path_of_one_machine_or_the_address_of_a_registry() -> N
         assert str(ROOT) + "/" not in text, name
 
 
-def test_ci_runs_tests_and_lint_and_is_executable() -> None:
-    path = ROOT / ".ci" / "run"
-    text = path.read_text(encoding="utf-8")
-    assert path.stat().st_mode & 0o111
-    assert text.startswith("#!")
-    for words in ("set -euo pipefail", "make test", "make lint"):
-        assert words in text
+@pytest.mark.parametrize("failing", ["", "lint", "test"])
+def test_ci_runs_lint_and_tests_and_fails_where_either_does(failing: str, tmp_path: Path) -> None:
+    """By a make that only says what it was asked for, and fails at one target."""
+    (tmp_path / "make").write_text(f'#!/bin/sh\necho "$1"\n[ "$1" != "{failing}" ]\n', encoding="utf-8")
+    (tmp_path / "make").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.stdout.split() == ["lint", "test"]
+    assert (done.returncode == 0) == (failing == "")

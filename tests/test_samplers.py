@@ -11,6 +11,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
+from problems import KINDS, make_problem
 
 from masf.arrays import Stream, centred_normal
 from masf.diffusion.bases import MaskBasis, make_basis
@@ -20,7 +21,6 @@ from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled, exact, guided
 from masf.observations.operators import Observation
 
-KINDS = ["identity", "mask", "mask, correlated noise", "pooling", "dense", "dense, square", "dense, more rows than rank"]
 N = 20_000
 
 
@@ -43,8 +43,8 @@ def test_time_grid_runs_from_the_state_to_the_measurement():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [1, 4, 8])
 @pytest.mark.parametrize("sampler", [exact, coupled])
-def test_gaussian_posterior_is_exact_at_any_number_of_steps(sampler, kind, steps, problem, assert_moments):
-    problem = problem(kind, 10)
+def test_gaussian_posterior_is_exact_at_any_number_of_steps(sampler, kind, steps, assert_moments):
+    problem = make_problem(kind, 10)
     members = problem.prior_draws(N, seed=1)
     denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
     draws = sampler(problem.process, denoiser, problem.y, members, time_grid(steps), stream())
@@ -53,16 +53,16 @@ def test_gaussian_posterior_is_exact_at_any_number_of_steps(sampler, kind, steps
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
 @pytest.mark.parametrize("sampler", [exact, coupled])
-def test_gaussian_posterior_is_exact_in_fifty_components(sampler, kind, problem, assert_moments):
-    problem = problem(kind, 50)
+def test_gaussian_posterior_is_exact_in_fifty_components(sampler, kind, assert_moments):
+    problem = make_problem(kind, 50)
     members = problem.prior_draws(N, seed=2)
     denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
     assert_moments(sampler(problem.process, denoiser, problem.y, members, time_grid(2), stream()), *problem.posterior)
 
 
 @pytest.mark.parametrize("sampler", [exact, coupled])
-def test_gaussian_posterior_on_an_uneven_time_grid(sampler, problem, assert_moments):
-    problem = problem("dense", 4)
+def test_gaussian_posterior_on_an_uneven_time_grid(sampler, assert_moments):
+    problem = make_problem("dense", 4)
     members = problem.prior_draws(N, seed=3)
     denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
     draws = sampler(problem.process, denoiser, problem.y, members, [0.0, 0.01, 0.7, 1.0], stream())
@@ -71,8 +71,8 @@ def test_gaussian_posterior_on_an_uneven_time_grid(sampler, problem, assert_mome
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [1, 3, 16])
-def test_coupled_is_the_stochastic_enkf_member_by_member(kind, steps, problem):
-    problem = problem(kind, 6)
+def test_coupled_is_the_stochastic_enkf_member_by_member(kind, steps):
+    problem = make_problem(kind, 6)
     process, observation = problem.process, problem.observation
     members = problem.prior_draws(7, seed=4)
     denoiser = DenseDenoiser(process, problem.mean, problem.covariance)
@@ -96,8 +96,8 @@ def test_less_perturbation_is_exact_for_independent_components(perturbation, ass
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_perturbation_members_move_by_their_departure_alone(kind, problem):
-    problem = problem(kind, 6)
+def test_without_perturbation_members_move_by_their_departure_alone(kind):
+    problem = make_problem(kind, 6)
     process, members = problem.process, problem.prior_draws(20, seed=4)
     denoiser = DenseDenoiser(process, problem.mean, problem.covariance)
     found = coupled(process, denoiser, problem.y, members, time_grid(3), stream(), perturbation=0.0)
@@ -124,9 +124,9 @@ class Wavy:
 @pytest.mark.parametrize("kind", ["mask", "dense"])
 @pytest.mark.parametrize("steps", [1, 5])
 @pytest.mark.parametrize("spread", [None, 0.3])
-def test_coupled_returns_a_member_unchanged_at_its_own_measurement(kind, steps, spread, problem):
-    process = problem(kind, 6).process
-    member = problem(kind, 6).prior_draws(1, seed=5)
+def test_coupled_returns_a_member_unchanged_at_its_own_measurement(kind, steps, spread):
+    process = make_problem(kind, 6).process
+    member = make_problem(kind, 6).prior_draws(1, seed=5)
     end = forward_end(process, member, time_grid(steps))
     y = (end @ np.linalg.pinv(process.basis.lift(np.eye(3)).T).T)[0]
     np.testing.assert_allclose(process.end_state(end, y), end, atol=1e-12)
@@ -138,8 +138,8 @@ def test_coupled_returns_a_member_unchanged_at_its_own_measurement(kind, steps, 
     assert np.max(np.abs(moved - member)) > 0.01
 
 
-def test_coupled_scales_what_is_left_by_a_c_that_depends_on_x(problem):
-    problem = problem("mask", 6)
+def test_coupled_scales_what_is_left_by_a_c_that_depends_on_x():
+    problem = make_problem("mask", 6)
     members, denoiser = problem.prior_draws(7, seed=4), Wavy(0.3)
     found = coupled(problem.process, denoiser, problem.y, members, time_grid(1), stream())
     # One step from x_1 to x_0, whose covariance is C: x = D(x_1') + sqrt(C(x_1') / C(x_1)) (x_0 - D(x_1)).
@@ -166,8 +166,8 @@ def test_coupled_takes_a_constant_variance_for_what_it_is(h):
     np.testing.assert_allclose(stating, silent, rtol=1e-12)
 
 
-def test_coupled_noise_does_not_move_the_mean_of_the_ensemble(problem):
-    problem = problem("dense", 6)
+def test_coupled_noise_does_not_move_the_mean_of_the_ensemble():
+    problem = make_problem("dense", 6)
     members = problem.prior_draws(7, seed=4)
     denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
     analysis = coupled(problem.process, denoiser, problem.y, members, time_grid(3), stream())
@@ -177,8 +177,8 @@ def test_coupled_noise_does_not_move_the_mean_of_the_ensemble(problem):
 
 
 @pytest.mark.parametrize("sampler", [exact, coupled, guided])
-def test_samplers_repeat_themselves_with_the_same_stream(sampler, problem):
-    problem = problem("mask", 4)
+def test_samplers_repeat_themselves_with_the_same_stream(sampler):
+    problem = make_problem("mask", 4)
     members = problem.prior_draws(5, seed=1)
     denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
     first, again = (sampler(problem.process, denoiser, problem.y, members, time_grid(6), stream()) for _ in range(2))
@@ -187,8 +187,8 @@ def test_samplers_repeat_themselves_with_the_same_stream(sampler, problem):
 
 @pytest.mark.parametrize("sampler", [exact, coupled, guided])
 @pytest.mark.parametrize("kind", ["mask", "dense"])
-def test_numpy_and_torch_agree(sampler, kind, problem):
-    problem = problem(kind, 4)
+def test_numpy_and_torch_agree(sampler, kind):
+    problem = make_problem(kind, 4)
     members = problem.prior_draws(5, seed=1)
     in_numpy = DenseDenoiser(problem.process, problem.mean, problem.covariance)
     in_torch = DenseDenoiser(problem.process, torch.as_tensor(problem.mean), torch.as_tensor(problem.covariance))

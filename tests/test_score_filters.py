@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
+from problems import make_problem
 from scipy.integrate import solve_ivp
 
 from masf.arrays import Stream, softmax
@@ -281,8 +282,8 @@ def brute_force(process, centres, covariance, x, t):
 @pytest.mark.parametrize("kind", ["identity", "mask", "mask, correlated noise", "dense"])
 @pytest.mark.parametrize("t", [0.1, 0.6, 1.0])
 @pytest.mark.parametrize("windows", [None, ring_windows(D, 3)], ids=["global", "windows of all"])
-def test_mixture_denoiser_is_the_mean_and_variance_of_the_mixture(kind, t, windows, problem):
-    problem = problem(kind, D)
+def test_mixture_denoiser_is_the_mean_and_variance_of_the_mixture(kind, t, windows):
+    problem = make_problem(kind, D)
     centres, x = problem.prior_draws(7, seed=1), problem.prior_draws(5, seed=2)
     weights, means, variance = brute_force(problem.process, centres, 0.3 * problem.covariance, x, t)
     denoiser = MixtureDenoiser(problem.process, centres, 0.3 * problem.covariance, windows)
@@ -296,8 +297,8 @@ def test_mixture_denoiser_is_the_mean_and_variance_of_the_mixture(kind, t, windo
     np.testing.assert_allclose(found.variance, posterior.variance, rtol=1e-7, atol=1e-9)
 
 
-def test_local_weights_are_those_of_the_windows_marginal_densities(problem):
-    problem, t, radius = problem("mask", D), 0.4, 1
+def test_local_weights_are_those_of_the_windows_marginal_densities():
+    problem, t, radius = make_problem("mask", D), 0.4, 1
     centres, x = problem.prior_draws(7, seed=1), problem.prior_draws(5, seed=2)
     covariance, process = 0.3 * problem.covariance, problem.process
     _, means, _ = brute_force(process, centres, covariance, x, t)
@@ -311,8 +312,8 @@ def test_local_weights_are_those_of_the_windows_marginal_densities(problem):
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
-def test_mixture_draws_have_the_mixture_s_moments(kind, problem, bonferroni):
-    problem, t, n = problem(kind, D), 0.5, 20_000
+def test_mixture_draws_have_the_mixture_s_moments(kind, bonferroni):
+    problem, t, n = make_problem(kind, D), 0.5, 20_000
     centres = problem.prior_draws(7, seed=1)
     x = np.tile(problem.prior_draws(1, seed=2), (n, 1))
     denoiser = MixtureDenoiser(problem.process, centres, 0.1 * problem.covariance)
@@ -325,8 +326,8 @@ def test_mixture_draws_have_the_mixture_s_moments(kind, problem, bonferroni):
     assert np.max(np.abs(errors)) < bonferroni(2 * D)
 
 
-def test_one_wide_kernel_is_the_gaussian_filter(problem):
-    problem = problem("mask", 6)
+def test_one_wide_kernel_is_the_gaussian_filter():
+    problem = make_problem("mask", 6)
     ensemble, kw = problem.prior_draws(9, seed=1), {"steps": 4, "localization_radius": 2.0, "purpose": "same numbers"}
     gaussian = make("masf_gaussian", problem.observation, **kw)
     mixture = make("masf_mc", problem.observation, bandwidth=1.0, weight_radius=1, **kw)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from problems import KINDS, make_problem
 
 from masf.arrays import Stream
 from masf.ensembles.localization import SMALLEST_WEIGHT, gaspari_cohn, torus_distances
@@ -19,7 +20,6 @@ from masf.filters.registry import filter_class
 from masf.observations.operators import Observation
 from masf.systems.registry import make_system
 
-KINDS = ["identity", "mask", "mask, correlated noise", "dense", "dense, square", "dense, more rows than rank"]
 REFERENCE = Path(__file__).parent / "data" / "dapper_analyses.npz"
 CASES = range(11)
 
@@ -55,8 +55,8 @@ def by_definition(ensemble: np.ndarray, y: np.ndarray, h: np.ndarray, precision:
 @pytest.mark.parametrize("rotation", [False, True])
 @pytest.mark.parametrize("n", [3, 30], ids=["fewer members than measurements", "more"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_etkf_has_the_mean_and_covariance_of_the_kalman_update(kind, n, rotation, problem):
-    problem = problem(kind, 8)
+def test_etkf_has_the_mean_and_covariance_of_the_kalman_update(kind, n, rotation):
+    problem = make_problem(kind, 8)
     ensemble = problem.prior_draws(n, seed=1)
     h, r = problem.observation.matrix, problem.observation.covariance
     posterior = kalman_update(Gaussian(ensemble.mean(axis=0), np.cov(ensemble.T)), problem.y, h, r)
@@ -104,8 +104,8 @@ def test_rotations_favour_no_direction(bonferroni):
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("masf_gaussian", {}), ("masf_mc", {"weight_radius": None})])
-def test_rotation_of_masf_mixes_members_and_keeps_mean_and_covariance(name, parameters, problem):
-    problem = problem("mask", 8)
+def test_rotation_of_masf_mixes_members_and_keeps_mean_and_covariance(name, parameters):
+    problem = make_problem("mask", 8)
     ensemble = problem.prior_draws(20, seed=1)
     settings = {"perturbation": 0.3, "localization_radius": 2.0, **parameters}
     plain, rotated = (
@@ -123,23 +123,23 @@ def test_rotation_of_masf_mixes_members_and_keeps_mean_and_covariance(name, para
 @pytest.mark.parametrize("radius", [None, 1e7], ids=["no radius", "a radius without end"])
 @pytest.mark.parametrize("n", [3, 30], ids=["fewer members than measurements", "more"])
 @pytest.mark.parametrize("kind", ["identity", "mask", "mask, correlated noise"])
-def test_letkf_without_localisation_is_the_etkf(kind, n, radius, problem):
-    problem = problem(kind, 8)
+def test_letkf_without_localisation_is_the_etkf(kind, n, radius):
+    problem = make_problem(kind, 8)
     ensemble = problem.prior_draws(n, seed=1)
     expected = make_filter("etkf", problem.observation, inflation=1.2).analyse(ensemble, problem.y)
     found = make_filter("letkf", problem.observation, inflation=1.2, localization_radius=radius)
     np.testing.assert_allclose(found.analyse(ensemble, problem.y), expected, rtol=1e-9, atol=1e-11)
 
 
-def test_letkf_where_components_have_no_place_is_the_etkf(problem):
-    problem = problem("mask", 3)
+def test_letkf_where_components_have_no_place_is_the_etkf():
+    problem = make_problem("mask", 3)
     lorenz63, ensemble = make_system("lorenz63", {"dt": 0.01}), problem.prior_draws(10, seed=1)
     found = make_filter("letkf", problem.observation, lorenz63, localization_radius=None).analyse(ensemble, problem.y)
     np.testing.assert_array_equal(found, make_filter("etkf", problem.observation).analyse(ensemble, problem.y))
 
 
-def test_letkf_with_the_least_radius_is_one_scalar_update_at_each_component(problem):
-    problem = problem("mask", 8)
+def test_letkf_with_the_least_radius_is_one_scalar_update_at_each_component():
+    problem = make_problem("mask", 8)
     observation, ensemble = problem.observation, problem.prior_draws(5, seed=1)
     analysis = make_filter("letkf", observation, localization_radius=0.5).analyse(ensemble, problem.y)
     expected = ensemble.copy()

@@ -3,8 +3,9 @@
     with Cluster(folder) as cluster:
         subprocess.run(["sbatch", ...], env=cluster.environment)
 
-Debian's packages slurm-wlm and munge are installed with apt where they are missing. What was started is stopped at the end, also
-after a failure. There is no accounting and no cgroup: a poll each second kills a step that holds more memory than it asked for.
+Debian's packages slurm-wlm and munge are installed where they are missing, if that is allowed
+(tests/debian.py). What was started is stopped at the end, also after a failure. There is no
+accounting and no cgroup: a poll each second kills a step that holds more memory than it asked for.
 
     PYTHONPATH=tests python tests/slurm/cluster.py COMMAND ...     # runs a command, such as snakemake --profile slurm
 """
