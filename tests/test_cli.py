@@ -254,7 +254,7 @@ def test_tuned_settings_are_printed_as_yaml(
     masf: Callable, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused(masf(f"tuned-settings {tmp_path}"), "holds no tuning/*.json")
-    folder = tmp_path / "lorenz63" / "tuning"
+    folder = tmp_path / "lorenz63" / "dt~0.01" / "all" / "gap~5" / "members~10" / "tuning"
     situation = {"system": "lorenz63", "observation": "all", "gap": 5}
     files = {"storage": folder / "enkf.journal", "output": folder / "enkf.json"}
     assert masf("tune", filter="enkf", search={"inflation": [1.5]}, situation=situation, trials=2, truth=truth, **files)[0] == 0

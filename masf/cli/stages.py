@@ -269,12 +269,13 @@ def tuned_settings(results: Path) -> None:
     RESULTS is the folder of a study with a section tuning.
     """
     from masf.files.tuned import read_tuned
+    from masf.study import paths
     from masf.study.parameters import settings_blocks
 
-    paths = sorted(results.rglob("tuning/*.json"))
-    if not paths:
+    found = sorted(results.glob(paths.glob(paths.TUNED)))
+    if not found:
         raise ValueError(f"{results}: holds no tuning/*.json; run a study with a section tuning first")
-    click.echo(settings_blocks([read_tuned(path) for path in paths]))
+    click.echo(settings_blocks([read_tuned(path) for path in found]))
 
 
 @click.command()

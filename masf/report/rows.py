@@ -20,7 +20,7 @@ AXES = {"gap": "gap", "members": "N"}
 def tuned_in(study: Study, name: str, cell: Cell, read: Callable[[str, str, Path], Tuned] = tuned_for) -> Tuned | None:
     """What tuning found for a filter in a cell, if it is tuned. Raises FileFault where its file is missing or damaged."""
     path = study.tuning_path(name, cell)
-    return None if path is None else read(name, cell.settings.system, Path(study.config.results) / path)
+    return None if path is None else read(name, cell.settings.system, study.results / path)
 
 
 def tuning_rows(study: Study) -> pd.DataFrame:

@@ -43,12 +43,13 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     versions: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
     read = cache(tuned_for)  # many cells take what was tuned at one point
     for cell in study.cells.values():
-        folder = Path(study.config.results) / cell.path
         needed = NEEDED if cell.reference else ()
-        reference_data = read_estimate(folder / f"{cell.reference}.nc", *needed) if cell.reference else None
+        reference_data = None
+        if cell.reference is not None:
+            reference_data = read_estimate(study.results / cell.estimate(cell.reference), *needed)
         reference = _reference(cell, reference_data)
         for name in cell.filters:
-            path = folder / f"{name}.nc"
+            path = study.results / cell.estimate(name)
             known = reference_data if name == cell.reference else None
             data = read_estimate(path, *needed) if known is None else known
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
@@ -76,7 +77,7 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 reference=reference if name != cell.reference else None,
             )
             scores.append({**keys, **own, "diverged": bool(data.attrs["diverged"]), **diagnostics(cell, data), **made_by})
-            costs.append({**keys, **_cost(folder / f"{name}.cost.json")})
+            costs.append({**keys, **_cost(study.results / cell.cost(name))})
     for (name, system), found in versions.items():
         if len(found) > 1 and not study.config.accept_mixed_versions:
             listed = ", ".join(f"{version} ({path})" for version, path in sorted(found.items()))

@@ -17,6 +17,7 @@ from masf.files.provenance import software
 from masf.report.captions import experiment_settings, figure_alt, figure_caption
 from masf.report.headline import sentences, verdicts
 from masf.report.page import difference_in_words, interactive_table, parameters_in_use, score_rows
+from masf.study import paths
 from masf.study.study import Study
 
 
@@ -65,7 +66,7 @@ def write_page(study: Study, scores: Path, costs: Path, figures: Path, tables: P
         tables=[(name, [(end, link(tables / f"{name}.{end}")) for end in ("md", "csv", "tex")]) for name in study.tables],
         parameters=parameters_in_use(study, rows),
         versions=software(),
-        config=link(Path(study.config.results) / "study.json"),
+        config=link(study.results / paths.STUDY),
     )
     with replacing(output) as temporary:
         temporary.write_text(page, encoding="utf-8")

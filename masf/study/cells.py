@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
+from masf.study import paths
 from masf.study.config import TuningPoints
 
 
@@ -14,8 +16,6 @@ from masf.study.config import TuningPoints
 class Cell:
     """One truth with its measurements, and the experiments that use it."""
 
-    path: str
-    """Its folder, relative to the results: {system}/{parameters}/{observation}/gap~{gap}/members~{N}/seed~{seed}."""
     settings: CellSettings
     observation_name: str
     spin_up_cycles: int
@@ -25,10 +25,44 @@ class Cell:
     reference: str | None = None
     """The filter whose posterior the others' distance is measured to."""
 
-    @property
+    @cached_property
+    def wildcards(self) -> dict[str, Any]:
+        """What the names in patterns of masf.study.paths stand for in this cell."""
+        s = self.settings
+        return {
+            "system": s.system,
+            "parameters": paths.path_fragment(s.parameters),
+            "observation": self.observation_name,
+            "gap": s.gap,
+            "members": s.members,
+            "seed": s.seed,
+        }
+
+    @cached_property
+    def path(self) -> str:
+        """Its folder; this and all paths below are relative to the results."""
+        return paths.CELL.format_map(self.wildcards)
+
+    @cached_property
     def point(self) -> str:
-        """The part of its path that cells of other seeds share."""
-        return self.path.rsplit("/", 1)[0]
+        """The folder that it shares with cells of other seeds."""
+        return paths.POINT.format_map(self.wildcards)
+
+    @property
+    def truth(self) -> str:
+        return paths.TRUTH.format_map(self.wildcards)
+
+    def estimate(self, filter_name: str) -> str:
+        """What a filter made of its measurements."""
+        return paths.ESTIMATE.format_map(self.wildcards | {"filter": filter_name})
+
+    def cost(self, filter_name: str) -> str:
+        """What that cost."""
+        return paths.COST.format_map(self.wildcards | {"filter": filter_name})
+
+    def tuned(self, filter_name: str) -> str:
+        """What tuning found for a filter at its point."""
+        return paths.TUNED.format_map(self.wildcards | {"filter": filter_name})
 
     @property
     def situation(self) -> dict[str, Any]:
@@ -41,17 +75,20 @@ class Cell:
 class PriorTraining:
     """What stage train-prior is told."""
 
-    path: str
-    """Of the prior, relative to the results."""
     system: str
     parameters: dict[str, Any]
     observation: dict[str, Any]
+    observation_name: str
     settings: PriorSettings
 
-
-def path_fragment(parameters: dict[str, Any]) -> str:
-    """A system's parameters as a part of a path."""
-    return "+".join(f"{k}~{v:.12g}" for k, v in parameters.items())
+    @property
+    def path(self) -> str:
+        """Of the prior, relative to the results."""
+        return paths.PRIOR.format(
+            system=self.system,
+            parameters=paths.path_fragment(self.parameters),
+            observation=self.observation_name,
+        )
 
 
 def holds(when: dict[str, Any], situation: dict[str, Any]) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tabulate import tabulate
 
+from masf.study import paths
+from masf.study.cells import Cell
 from masf.study.costs import START_SECONDS, Measured, assimilate_seconds, simulate_seconds, train_prior_seconds
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
@@ -81,30 +84,46 @@ def _job(rule: str, lines: str) -> Job:
 
 def expected(study: Study, jobs: Sequence[Job], measured: Measured) -> list[Cost]:
     """What each job is expected to take; jobs of unknown cost count with the time that they ask for."""
-    cells = study.cells | {cell.path: cell for at_point in study.points.values() for cell in at_point}
+    expectations = _expectations(study, measured)
+
+    def cost(job: Job) -> Cost:
+        if job.output not in expectations and not job.runtime:
+            return Cost(job, START_SECONDS, measured=True)
+        seconds = expectations.get(job.output, _unknown)()
+        return Cost(job, 60.0 * job.runtime, measured=False) if seconds is None else Cost(job, seconds, measured=True)
+
+    return [cost(job) for job in jobs]
+
+
+def _expectations(study: Study, measured: Measured) -> dict[str, Callable[[], float | None]]:
+    """Functions that tell the seconds of each job of a study, or None where nothing is measured; by the job's first output."""
     estimates = sum(len(cell.filters) for cell in study.cells.values())
+    drawn = [paths.PAGE, *(paths.figure(name, "pdf") for name in study.config.figures)]
+    found: dict[str, Callable[[], float | None]] = {
+        paths.SCORES: lambda: START_SECONDS + READ_SECONDS * estimates,
+        **dict.fromkeys(drawn, lambda: START_SECONDS),
+        **{path: partial(train_prior_seconds, prior) for path, prior in study.priors.items()},
+        **{cell.truth: partial(simulate_seconds, cell, measured) for cell in study.all_cells.values()},
+    }
+    for cell in study.cells.values():
+        for name in cell.filters:
+            found[cell.estimate(name)] = partial(assimilate_seconds, study, name, cell, measured)
+    for point, at_point in study.points.items():
+        for name in study.tuned_filters(point):
+            found[at_point[0].tuned(name)] = partial(_tune_seconds, study, name, at_point, measured)
+    return {paths.below(study.config.results, path): expectation for path, expectation in found.items()}
 
-    def seconds(job: Job) -> float | None:
-        place = Path(job.output).relative_to(study.config.results).parent if job.output else Path()
-        if job.rule == "aggregate":
-            return START_SECONDS + READ_SECONDS * estimates
-        if job.rule in {"plot", "page"} or not job.runtime:
-            return float(START_SECONDS)
-        if job.rule == "train_prior":
-            return train_prior_seconds(study.priors[str(place / Path(job.output).name)])
-        if job.rule in {"tune", "tune_gpu"} and study.config.tuning is not None:
-            runs = [assimilate_seconds(study, Path(job.output).stem, cell, measured) for cell in study.points[str(place.parent)]]
-            known_runs = [seconds for seconds in runs if seconds is not None]
-            return study.config.tuning.trials * sum(known_runs) if len(known_runs) == len(runs) else None
-        cell = cells.get(str(place))
-        if cell is None:
-            return None
-        if job.rule == "simulate":
-            return simulate_seconds(cell, measured)
-        return assimilate_seconds(study, Path(job.output).stem, cell, measured)
 
-    known = [seconds(job) for job in jobs]
-    return [Cost(j, 60.0 * j.runtime if s is None else s, s is not None) for j, s in zip(jobs, known, strict=True)]
+def _unknown() -> None:
+    """The expectation of a job that masf does not know."""
+
+
+def _tune_seconds(study: Study, name: str, cells: Sequence[Cell], measured: Measured) -> float | None:
+    """Seconds of tuning a filter at a point, whose cells are given: each trial runs on all of them."""
+    assert study.config.tuning is not None
+    runs = [assimilate_seconds(study, name, cell, measured) for cell in cells]
+    known = [seconds for seconds in runs if seconds is not None]
+    return study.config.tuning.trials * sum(known) if len(known) == len(runs) else None
 
 
 def report(costs: Sequence[Cost], measured: Measured) -> str:

@@ -9,12 +9,13 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from masf.files.cell import CellSettings
 from masf.files.tuned import Tuned
 from masf.filters.registry import filter_class
-from masf.study.cells import Cell, PriorTraining, holds, path_fragment, selects
+from masf.study.cells import Cell, PriorTraining, holds, selects
 from masf.study.config import Experiment, StudyConfig
 from masf.study.figures import TIME, Figure, PointOfExperiment, RankFigure, SweepFigure, TrajectoryFigure
 from masf.study.filter_files import Setting
@@ -31,6 +32,11 @@ class Study:
         self.config = config
         self.filters = config.filter_definitions
         self._tuned_at: dict[tuple[str, str], Cell | None] = {}
+
+    @property
+    def results(self) -> Path:
+        """The folder of all outputs, as seen from the working directory; see masf.study.paths for what lies there."""
+        return Path(self.config.results)
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -59,6 +65,11 @@ class Study:
                     )
                 cells[cell.path] = cell
         return cells
+
+    @cached_property
+    def all_cells(self) -> dict[str, Cell]:
+        """The cells of test seeds and those of tuning seeds, by path."""
+        return self.cells | {cell.path: cell for cells in self.points.values() for cell in cells}
 
     @property
     def tables(self) -> list[str]:
@@ -94,12 +105,15 @@ class Study:
             shown = [(figure.experiment, self.trajectory_cells(figure))]
         else:
             shown = [(figure.experiment, self.point_cells(figure, getattr(figure, "seed", None)))]
-        of_truth = [] if isinstance(figure, SweepFigure | RankFigure) else ["truth.nc"]
+        shows_truth = not isinstance(figure, SweepFigure | RankFigure)
         files = {
-            f"{cell.path}/{file}": None
+            file: None
             for experiment, cells in shown
             for cell in cells
-            for file in (*(f"{f}.nc" for f in self.figure_filters(figure, experiment)), *of_truth)
+            for file in (
+                *(cell.estimate(f) for f in self.figure_filters(figure, experiment)),
+                *([cell.truth] if shows_truth else []),
+            )
         }
         return list(files)
 
@@ -169,7 +183,6 @@ class Study:
             points[cell.point] = [
                 replace(
                     cell,
-                    path=f"{cell.point}/seed~{seed}",
                     settings=replace(cell.settings, cycles=cycles, seed=seed),
                     spin_up_cycles=spin_up,
                 )
@@ -217,7 +230,7 @@ class Study:
     def tuning_path(self, name: str, cell: Cell) -> str | None:
         """The file of the tuned parameters that a filter takes in a cell, relative to the results; None if it takes none."""
         point = self.tuned_at(name, cell)
-        return None if point is None else f"{point.point}/tuning/{name}.json"
+        return None if point is None else point.tuned(name)
 
     def needs_prior(self, name: str, cell: Cell) -> bool:
         """Whether a filter reads a pretrained prior in a cell: if its parameters, or any that tuning tries, ask for a network."""
@@ -239,8 +252,7 @@ class Study:
         observation = self.config.observations[cell.observation_name]
         ring = system_class(s.system).translation_invariant
         parameters = settings.training_parameters(s.parameters, observation, ring)
-        path = f"{s.system}/{path_fragment(parameters)}/{cell.observation_name}/prior/prior.safetensors"
-        return PriorTraining(path, s.system, parameters, s.observation, settings)
+        return PriorTraining(s.system, parameters, s.observation, cell.observation_name, settings)
 
     @cached_property
     def priors(self) -> dict[str, PriorTraining]:
@@ -267,10 +279,7 @@ class Study:
                     initial_spread=experiment.initial_spread,
                     seed=seed,
                 )
-                path = f"{experiment.system}/{path_fragment(parameters)}/{observation}/gap~{gap}/members~{members}/seed~{seed}"
-                yield Cell(
-                    path, settings, observation, experiment.spin_up_cycles, filters, (name,), saved, experiment.reference
-                )  # fmt: skip
+                yield Cell(settings, observation, experiment.spin_up_cycles, filters, (name,), saved, experiment.reference)
 
     def to_json(self) -> str:
         """The resolved config, filters' files included, as study.json holds it."""

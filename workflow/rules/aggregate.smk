@@ -3,23 +3,24 @@
 
 rule aggregate:
     input:
-        study=result("study.json"),
+        study=result(paths.STUDY),
         estimates=[
-            result(f"{cell.path}/{name}.{suffix}")
+            result(path)
             for cell in STUDY.cells.values()
             for name in cell.filters
-            for suffix in ("nc", "cost.json")
+            for path in (cell.estimate(name), cell.cost(name))
         ],
         tuned=TUNED,
     output:
-        scores=result("scores.parquet"),
-        costs=result("costs.parquet"),
-        csv=[result("scores.csv"), result("costs.csv")],
+        scores=result(paths.SCORES),
+        costs=result(paths.COSTS),
+        csv=[result(paths.csv(path)) for path in (paths.SCORES, paths.COSTS)],
         tables=[in_report(name) for name in STUDY.tables],
         others=[
-            result(f"tables/{name}.{end}")
+            result(paths.table(name, suffix))
             for name in STUDY.tables
-            for end in ("md", "tex")
+            for suffix in paths.TABLE_SUFFIXES
+            if suffix != "csv"
         ],
     log:
         log_path("aggregate"),

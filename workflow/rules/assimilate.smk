@@ -4,16 +4,16 @@
 
 rule assimilate:
     input:
-        truth=result(f"{CELL}/truth.nc"),
+        truth=result(paths.TRUTH),
         prior=prior_input(cell_of),
         tuned=tuned_input,
     output:
-        estimate=result(f"{CELL}/{{filter}}.nc"),
-        cost=result(f"{CELL}/{{filter}}.cost.json"),
+        estimate=result(paths.ESTIMATE),
+        cost=result(paths.COST),
     log:
-        log_path(f"{CELL}/{{filter}}"),
+        log_path("assimilate"),
     benchmark:
-        benchmark_path(f"{CELL}/{{filter}}")
+        benchmark_path("assimilate")
     wildcard_constraints:
         filter="(?!)",
     conda:

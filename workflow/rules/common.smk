@@ -14,6 +14,7 @@ from snakemake.exceptions import WorkflowError
 
 from masf.report.captions import experiment_settings, figure_caption, figure_category
 from masf.programs import missing_program
+from masf.study import paths
 from masf.study.costs import (
     PLOT_REQUEST,
     aggregate_request,
@@ -61,56 +62,41 @@ try:
 except FileFault as fault:
     raise WorkflowError(f"config: results = {RESULTS!r}: {fault}") from None
 
-SETTING = "{system}/{parameters}/{observation}"
-PRIOR = f"{SETTING}/prior/prior.safetensors"
-CELL = f"{SETTING}/gap~{{gap}}/members~{{members}}/seed~{{seed}}"
-POINT = CELL.rpartition("/")[0]
 # Absolute, because an inherited rule would look beside its own file.
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 LONGEST_OPTION = 2**15
-OBSERVATION = f"{RESULTS}/observations/{{observation}}.json"
 
 
 wildcard_constraints:
-    system="[a-z0-9_]+",
-    parameters="[^/]+",
-    observation="[a-z0-9_]+",
-    gap="[0-9]+",
-    members="[0-9]+",
-    seed="[0-9]+",
+    **paths.WILDCARDS,
 
 
 def result(pattern):
     """A path below the results."""
-    return f"{RESULTS}/{pattern}"
+    return paths.below(RESULTS, pattern)
 
 
-def log_path(pattern):
-    return f"{RESULTS}/logs/{pattern}.log"
+def log_path(rule):
+    return result(paths.log(rule))
 
 
-def benchmark_path(pattern):
-    return f"{RESULTS}/benchmarks/{pattern}.tsv"
-
-
-CELLS = STUDY.cells | {
-    cell.path: cell for cells in STUDY.points.values() for cell in cells
-}
+def benchmark_path(rule):
+    return result(paths.benchmark(rule))
 
 
 def cell_of(wildcards):
     """The cell that the wildcards name; those of tuning seeds are cells too."""
-    return CELLS[CELL.format_map(dict(wildcards))]
+    return STUDY.all_cells[paths.CELL.format_map(dict(wildcards))]
 
 
 def point_of(wildcards):
     """The cells of the tuning seeds at the point that the wildcards name."""
-    return STUDY.points[POINT.format_map(dict(wildcards))]
+    return STUDY.points[paths.POINT.format_map(dict(wildcards))]
 
 
 def prior_of(wildcards):
     """The training of the prior that the wildcards name."""
-    return STUDY.priors[PRIOR.format_map(dict(wildcards))]
+    return STUDY.priors[paths.PRIOR.format_map(dict(wildcards))]
 
 
 def gpus(count):
@@ -156,7 +142,7 @@ def observation_input(wildcards):
     """The file of an observation that is too long for a command line, which may have 128 KiB; none for others."""
     if len(observation_json(wildcards)) <= LONGEST_OPTION:
         return []
-    return OBSERVATION.format_map(dict(wildcards))
+    return result(paths.OBSERVATION.format_map(dict(wildcards)))
 
 
 def observation_option(wildcards):
@@ -324,7 +310,7 @@ def in_report(table):
             title, (category, caption) = experiment.title, kind
     # One label, because with several the report fails where a combination has no entry.
     return report(
-        result(f"tables/{table}.csv"),
+        result(paths.table(table, "csv")),
         caption=f"../report/{caption}.rst",
         category=category,
         labels={"table": f"{title} ({table})"},

@@ -3,21 +3,21 @@
 
 rule plot:
     input:
-        study=result("study.json"),
-        scores=result("scores.parquet"),
+        study=result(paths.STUDY),
+        scores=result(paths.SCORES),
         files=figure_files,
     output:
-        pdf=result("figures/{figure}.pdf"),
+        pdf=result(paths.figure("{figure}", "pdf")),
         png=report(
-            result("figures/{figure}.png"),
+            result(paths.figure("{figure}", "png")),
             caption="../report/figure.rst",
             category=lambda wildcards: figure_category(STUDY, wildcards.figure),
             labels=lambda wildcards: {"figure": figure_of(wildcards).title},
         ),
     log:
-        log_path("figures/{figure}"),
+        log_path("plot"),
     benchmark:
-        benchmark_path("figures/{figure}")
+        benchmark_path("plot")
     wildcard_constraints:
         figure=alternatives(STUDY.config.figures),
     conda:
@@ -34,9 +34,9 @@ rule plot:
 
 rule figures:
     input:
-        expand(
-            result("figures/{figure}.{suffix}"),
-            figure=STUDY.config.figures,
-            suffix=["pdf", "png"],
-        ),
+        [
+            result(paths.figure(name, suffix))
+            for name in STUDY.config.figures
+            for suffix in paths.FIGURE_SUFFIXES
+        ],
     localrule: True

@@ -3,12 +3,12 @@
 
 rule page:
     input:
-        study=result("study.json"),
-        scores=result("scores.parquet"),
-        costs=result("costs.parquet"),
-        figures=expand(result("figures/{figure}.png"), figure=STUDY.config.figures),
+        study=result(paths.STUDY),
+        scores=result(paths.SCORES),
+        costs=result(paths.COSTS),
+        figures=[result(paths.figure(name, "png")) for name in STUDY.config.figures],
     output:
-        result("index.html"),
+        result(paths.PAGE),
     log:
         log_path("page"),
     benchmark:

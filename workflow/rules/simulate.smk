@@ -3,11 +3,11 @@
 
 rule observation:
     output:
-        OBSERVATION,
+        result(paths.OBSERVATION),
     log:
-        log_path("observations/{observation}"),
+        log_path("observation"),
     benchmark:
-        benchmark_path("observations/{observation}")
+        benchmark_path("observation")
     localrule: True
     conda:
         ENVIRONMENT
@@ -21,11 +21,11 @@ rule simulate:
     input:
         observation=observation_input,
     output:
-        result(f"{CELL}/truth.nc"),
+        result(paths.TRUTH),
     log:
-        log_path(f"{CELL}/truth"),
+        log_path("simulate"),
     benchmark:
-        benchmark_path(f"{CELL}/truth")
+        benchmark_path("simulate")
     conda:
         ENVIRONMENT
     threads: 1

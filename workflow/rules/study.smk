@@ -4,7 +4,7 @@
 rule study:
     output:
         report(
-            result("study.json"),
+            result(paths.STUDY),
             caption="../report/study.rst",
             category="Provenance",
             labels={"file": "study.json: the config as it was used"},

@@ -5,11 +5,11 @@ rule train_prior:
     input:
         observation=observation_input,
     output:
-        result(PRIOR),
+        result(paths.PRIOR),
     log:
-        log_path(f"{SETTING}/prior"),
+        log_path("train_prior"),
     benchmark:
-        benchmark_path(f"{SETTING}/prior")
+        benchmark_path("train_prior")
     conda:
         ENVIRONMENT
     threads: 1

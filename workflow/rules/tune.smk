@@ -4,16 +4,14 @@
 
 rule tune:
     input:
-        truths=lambda wildcards: [
-            result(f"{cell.path}/truth.nc") for cell in point_of(wildcards)
-        ],
+        truths=lambda wildcards: [result(cell.truth) for cell in point_of(wildcards)],
         prior=prior_input(lambda wildcards: point_of(wildcards)[0]),
     output:
-        result(f"{POINT}/tuning/{{filter}}.json"),
+        result(paths.TUNED),
     log:
-        log_path(f"{POINT}/tuning/{{filter}}"),
+        log_path("tune"),
     benchmark:
-        benchmark_path(f"{POINT}/tuning/{{filter}}")
+        benchmark_path("tune")
     wildcard_constraints:
         filter=alternatives(f for f in STUDY.all_filters if not wants_gpu(f)),
     conda:
@@ -33,7 +31,7 @@ rule tune:
         ),
         prior=input_option("prior"),
         # No output: it outlives jobs that fail, and tells the next one which trials are done.
-        journal=lambda wildcards, output: str(Path(output[0]).with_suffix(".journal")),
+        journal=lambda wildcards: result(paths.JOURNAL.format_map(dict(wildcards))),
     shell:
         "{params.command} {params.truths} {params.prior} --storage {params.journal:q} --device {params.device}"
         " --threads {threads} --output {output:q} 2> {log:q}"
@@ -45,8 +43,8 @@ use rule tune as tune_gpu with:
 
 
 TUNED = [
-    result(f"{point}/tuning/{name}.json")
-    for point in STUDY.points
+    result(cells[0].tuned(name))
+    for point, cells in STUDY.points.items()
     for name in STUDY.tuned_filters(point)
 ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from string import ascii_lowercase
 
 import matplotlib.pyplot as plt
@@ -34,7 +33,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
         label = study.filters[name].label
         histograms = []
         for cell in cells:
-            data = read_estimate(Path(study.config.results) / cell.path / f"{name}.nc")
+            data = read_estimate(study.results / cell.estimate(name))
             if not data.attrs["diverged"]:
                 counts = data[variable].values[cell.spin_up_cycles :].astype(np.float64).sum(axis=0)
                 histograms.append(counts / counts.mean())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,14 +22,15 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
     """Energy against the wavenumber, mean over analyses after spin-up and over seeds: of ensemble means, and of members."""
     cells = study.point_cells(definition)
     system = make_system(cells[0].settings.system, cells[0].settings.parameters)
-    results, look = Path(study.config.results), Look.of(study)
+    results, look = study.results, Look.of(study)
 
     def energy(states: np.ndarray) -> np.ndarray:
         """The spectrum (shells,) of states (..., 2, n, n), mean over all."""
         return flow.energy_spectrum(states.reshape(-1, *system.shape)).mean(axis=0)
 
     at = [slice((cell.spin_up_cycles + 1) * cell.settings.gap, None, cell.settings.gap) for cell in cells]
-    truth = np.mean([energy(read_truth(results / c.path / "truth.nc").truth[s]) for c, s in zip(cells, at, strict=True)], axis=0)
+    truths = [read_truth(results / cell.truth).truth for cell in cells]
+    truth = np.mean([energy(states[s]) for states, s in zip(truths, at, strict=True)], axis=0)
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8), sharey=True, layout="constrained")
     # Beyond the last shell that the model resolves all lines would fall to zero.
     shells = np.flatnonzero(truth > RESOLVED * truth.max())
@@ -43,7 +42,7 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
     for name in study.figure_filters(definition, definition.experiment):
         label, found = study.filters[name].label, []
         for cell, analyses in zip(cells, at, strict=True):
-            data = read_estimate(results / cell.path / f"{name}.nc", "member")
+            data = read_estimate(results / cell.estimate(name), "member")
             if not data.attrs["diverged"]:
                 found.append([energy(data["mean"].values[analyses]), energy(data["member"].values[:, cell.spin_up_cycles :])])
         if found:

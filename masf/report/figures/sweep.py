@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from string import ascii_lowercase
 
 import matplotlib.pyplot as plt
@@ -164,7 +163,7 @@ def _over_time(
     of_run = dict(zip(rows["filter"].astype(str), rows[score_name], strict=True))
     gap, finished, lines = cell.settings.gap, [], {}
     for name in study.figure_filters(definition, panel.experiment):
-        data = read_estimate(Path(study.config.results) / cell.path / f"{name}.nc", score_name)
+        data = read_estimate(study.results / cell.estimate(name), score_name)
         label, average = study.filters[name].label, of_run[name]
         values = data[score_name].values
         by_step = data[score_name].dims == ("model_time",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from string import ascii_lowercase
 
 import matplotlib.pyplot as plt
@@ -24,8 +23,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     (cell,) = study.trajectory_cells(definition)
     # Not the cell's filters: another experiment may run more of them there.
     filters = study.figure_filters(definition, definition.experiment)
-    folder = Path(study.config.results) / cell.path
-    truth = read_truth(folder / "truth.nc")
+    truth = read_truth(study.results / cell.truth)
     system = make_system(cell.settings.system, cell.settings.parameters)
     gap = cell.settings.gap
     first = max(0, len(truth.truth) - 1 - definition.cycles * gap)
@@ -40,7 +38,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     )  # fmt: skip
     observed = study.config.observations[cell.observation_name].operator == "identity"
     for row, name in enumerate(filters):
-        data = read_estimate(folder / f"{name}.nc")
+        data = read_estimate(study.results / cell.estimate(name))
         mean = data["mean"].values.reshape(len(truth.truth), -1)
         label = study.filters[name].label
         colour = look.colours[label]

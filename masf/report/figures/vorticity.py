@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,12 +48,12 @@ class Run:
     def read(cls, study: Study, definition: VorticityFigure | AnimationFigure) -> Run:
         """The results of the filters that a figure shows, by label."""
         (cell,) = study.point_cells(definition, definition.seed)
-        folder = Path(study.config.results) / cell.path
-        truth, (system, observation) = read_truth(folder / "truth.nc"), build(cell.settings)
+        truth, (system, observation) = read_truth(study.results / cell.truth), build(cell.settings)
         assert system.grid is not None
         means, similarities = {}, {}
         for name in study.figure_filters(definition, definition.experiment):
-            data, label = read_estimate(folder / f"{name}.nc", "ssim"), study.filters[name].label
+            data = read_estimate(study.results / cell.estimate(name), "ssim")
+            label = study.filters[name].label
             means[label], similarities[label] = data["mean"].values, data["ssim"].values
         places = observation_places(observation, system.grid)
         return cls(system, cell.settings.gap, truth.truth, truth.observation, places, means, similarities)
