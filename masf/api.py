@@ -24,6 +24,7 @@ from masf.atomic import sha256
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
 from masf.files.estimate import SCORED, estimate
+from masf.files.parameters import in_force
 from masf.files.provenance import assimilate_version, simulate_version, train_prior_version
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, truth_dataset, truth_of
@@ -212,6 +213,7 @@ def run(
     else:
         found = defaults.filter_in_cell(name, cell.settings, chosen, has_prior=prior is not None)
         chosen, module, command = found.parameters, found.module, found.command
+    chosen, source = in_force(chosen, given=parameters or ())
     trajectory, model, where = run_filter(
         module, chosen, cell, prior=prior, device=device, saved_members=saved_members, covariance=covariance, command=command,
         cls=cls, built=built,
@@ -221,7 +223,7 @@ def run(
         "filter": name,
         **({"filter_module": module} if command is None else {"filter_command": command}),
         "filter_parameters": json.dumps(chosen, sort_keys=True),
-        "parameter_source": "default" if not parameters else f"default; given {', '.join(sorted(parameters))}",
+        "parameter_source": source.model_dump_json(),
         "code_version": assimilate_version(module, cell.settings.system, command) if ours else "",
         "prior_sha256": sha256(prior) if prior is not None else "",
         "device": where,

@@ -11,12 +11,12 @@ import numpy as np
 
 from masf.files.cost import write_cost
 from masf.files.estimate import write_estimate
+from masf.files.parameters import in_force
 from masf.files.trajectory import Trajectory
 from masf.files.truth import write_truth
 from masf.report.rows import tuned_in
 from masf.stages.simulate import simulate
 from masf.study.load import make_study
-from masf.study.parameters import in_force
 from masf.study.study import Study
 from masf.systems.registry import make_system
 
@@ -136,7 +136,7 @@ def write_results(
                 "filter": name,
                 "code_version": (versions or {}).get(key, "v1"),
                 "filter_parameters": json.dumps(parameters),
-                "parameter_source": source,
+                "parameter_source": source.model_dump_json(),
             }
             write_estimate(folder / f"{name}.nc", trajectory, truth, system, attributes)
             write_cost(

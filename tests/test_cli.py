@@ -22,8 +22,10 @@ from masf.cli.options import THREAD_VARIABLES
 from masf.files.cell import CellSettings, build
 from masf.files.cost import read_cost
 from masf.files.estimate import read_estimate
+from masf.files.parameters import ParameterSource
 from masf.files.truth import Truth, read_truth, write_truth
 from masf.filters.base import Filter
+from masf.report.words import source_in_words
 from masf.study.load import json_schemas, load_study
 from masf.systems.registry import make_system
 
@@ -217,7 +219,8 @@ def test_tuned_parameters_are_used_and_recorded(masf: Callable, truth: Path, tmp
         assert masf("assimilate", **options, **more, output=tmp_path / "calm.nc")[0] == 0
         attributes = read_estimate(tmp_path / "calm.nc").attrs
         assert json.loads(attributes["filter_parameters"]) == {"inflation": inflation}
-        assert attributes["parameter_source"] == source
+        recorded = ParameterSource.model_validate_json(attributes["parameter_source"])
+        assert source_in_words(recorded) == source
 
 
 @pytest.mark.parametrize(

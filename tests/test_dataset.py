@@ -37,7 +37,9 @@ SETTINGS = CellSettings(
     seed=2,
 )
 SYSTEM: System = make_system(SETTINGS.system, SETTINGS.parameters)
-ATTRIBUTES = {"filter": "enkf", "filter_module": "enkf", "filter_parameters": "{}", "code_version": "abc"}
+ATTRIBUTES = {
+    "filter": "enkf", "filter_module": "enkf", "filter_parameters": "{}", "parameter_source": "{}", "code_version": "abc",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +199,7 @@ def test_estimate_without_a_score_is_named(name: str, folder: Path, tmp_path: Pa
 
 
 def test_truth_is_no_estimate(folder: Path) -> None:
-    with pytest.raises(FileFault, match="has format 'masf-truth-2', expected 'masf-estimate-3'"):
+    with pytest.raises(FileFault, match="has format 'masf-truth-2', expected 'masf-estimate-4'"):
         read_estimate(folder / "truth.nc")
 
 

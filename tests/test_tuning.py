@@ -18,16 +18,18 @@ import masf.stages.tune
 from masf.arrays import Stream
 from masf.atomic import FileFault
 from masf.files.cell import CellSettings
+from masf.files.parameters import ParameterSource, TunedAt, in_force
 from masf.files.truth import Truth
 from masf.files.tuned import read_tuned, tuned_for
 from masf.filters.base import Filter, FilterParameters
 from masf.report.tables import write_tables
+from masf.report.words import source_in_words
 from masf.stages.aggregate import gather
 from masf.stages.simulate import simulate
 from masf.stages.tune import Space, Trial, propose, tune, write_tuning
 from masf.study.cells import Cell
 from masf.study.messages import ConfigFault
-from masf.study.parameters import describe, distance, in_force, settings_blocks
+from masf.study.parameters import describe, distance, settings_blocks
 from masf.study.search import Range, with_current
 from masf.study.study import Study
 
@@ -174,7 +176,9 @@ def test_trial_that_diverges_scores_infinity_and_is_never_chosen(search: Callabl
     write_tuning(tmp_path / "free_run.json", outcome)
     parameters, source = in_force({"factor": 2.0}, read_tuned(tmp_path / "free_run.json"), {"other": "b"})
     assert parameters == {"factor": 1.0, "other": "b"}
-    assert source == "tuned at lorenz63, observation all, dt 0.01, gap 5; pinned other"
+    assert source == ParameterSource(tuned=TunedAt(situation=SITUATION, trials=3, all_diverged=False), pinned=("other",))
+    assert ParameterSource.model_validate_json(source.model_dump_json()) == source
+    assert source_in_words(source) == "tuned at lorenz63, observation all, dt 0.01, gap 5; pinned other"
 
 
 def test_default_stands_where_every_trial_diverged(search: Callable, tmp_path: Path) -> None:
@@ -184,7 +188,8 @@ def test_default_stands_where_every_trial_diverged(search: Callable, tmp_path: P
     write_tuning(tmp_path / "free_run.json", outcome)
     parameters, source = in_force({"factor": 2.0}, read_tuned(tmp_path / "free_run.json"))
     assert parameters == {"factor": 2.0}
-    assert source == "default (all 3 trials at lorenz63, observation all, dt 0.01, gap 5 diverged)"
+    assert source.tuned == TunedAt(situation=SITUATION, trials=3, all_diverged=True)
+    assert source_in_words(source) == "default (all 3 trials at lorenz63, observation all, dt 0.01, gap 5 diverged)"
 
 
 def test_values_of_all_kinds_are_searched(search: Callable) -> None:
@@ -409,7 +414,8 @@ def test_tables_say_where_parameters_come_from(tuned_results: Study) -> None:
     study, folder = tuned_results, Path(tuned_results.config.results)
     write_results(study)
     scores, costs = gather(study)
-    sources = scores.groupby("filter")["parameter_source"].unique().map(list).to_dict()
+    recorded = scores["parameter_source"].map(ParameterSource.model_validate_json)
+    sources = recorded.map(source_in_words).groupby(scores["filter"]).unique().map(list).to_dict()
     point = "lorenz63, observation every_one, dt 0.01, gap 2, members 4"
     assert sources == {"enkf": [f"tuned at {point}"], "particle": [f"tuned at {point}"], "free_run": ["default"]}
     found = read_tuned(folder / study.tuning_path("enkf", cell_at(study, 20)))

@@ -30,6 +30,8 @@ from selenium.webdriver.chrome.webdriver import WebDriver as Browser
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from masf.files.parameters import ParameterSource
+from masf.report.words import source_in_words
 from masf.study.load import load_study
 from masf.study.plan import parse
 
@@ -455,7 +457,8 @@ def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_
     scores = pd.read_parquet(results / "scores.parquet").set_index(["filter", "gap"])
     for gap in (5, 10):  # the second takes it from the first
         assert json.loads(scores.loc[("enkf", gap), "filter_parameters"]) == outcome["chosen"]
-        assert scores.loc[("enkf", gap), "parameter_source"] == "tuned at lorenz63, observation all, dt 0.01, gap 5, members 10"
+        source = ParameterSource.model_validate_json(scores.loc[("enkf", gap), "parameter_source"])
+        assert source_in_words(source) == "tuned at lorenz63, observation all, dt 0.01, gap 5, members 10"
     assert "| tuned at point 1 |" in (results / "tables" / "gaps.md").read_text(encoding="utf-8")
     assert project.planned(TUNED) == {}
 

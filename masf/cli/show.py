@@ -77,13 +77,16 @@ def _settings(settings: dict[str, Any]) -> Iterator[Row]:
 
 
 def _estimate(data: Any, spin_up_cycles: int) -> Iterator[Row]:
+    from masf.files.parameters import ParameterSource
+    from masf.report.words import source_in_words
     from masf.scores.run import SCORES, score
 
     settings = json.loads(data.attrs["settings"])
     if spin_up_cycles >= settings["cycles"]:
         raise click.UsageError(f"--spin-up-cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
     yield "filter", data.attrs.get("filter_command") or data.attrs.get("filter_module", data.attrs["filter"])
-    yield "parameters", f"{data.attrs.get('filter_parameters', '{}')} ({data.attrs.get('parameter_source', 'source unknown')})"
+    source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
+    yield "parameters", f"{data.attrs['filter_parameters']} ({source_in_words(source)})"
     yield "computed on", f"{data.attrs.get('device', 'unknown')}"
     if data.attrs["diverged"]:
         yield "diverged", f"at cycle {data.attrs['diverged_at_cycle']}: no scores"

@@ -172,12 +172,12 @@ def assimilate(
     from masf.atomic import sha256
     from masf.files.cost import write_cost
     from masf.files.estimate import write_estimate
+    from masf.files.parameters import in_force
     from masf.files.provenance import assimilate_version
     from masf.files.truth import read_truth
     from masf.files.tuned import tuned_for
     from masf.stages.assimilate import run_filter
     from masf.stages.cycle import peak_memory_mib
-    from masf.study.parameters import in_force
 
     cell = read_truth(truth)
     outcome = tuned_for(name, cell.settings.system, tuned) if tuned is not None else None
@@ -197,7 +197,7 @@ def assimilate(
         "filter": name,
         **runs,
         "filter_parameters": json.dumps(parameters, sort_keys=True),
-        "parameter_source": source,
+        "parameter_source": source.model_dump_json(),
         "code_version": assimilate_version(module or name, cell.settings.system, command),
         "truth_sha256": sha256(truth),
         "prior_sha256": sha256(prior) if prior is not None else "",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SCORED = ("mean", "spread", "rmse", "rmse_forecast", "spread_forecast", "crps", "crps_forecast", "ranks", "ranks_forecast")
 """Variables of {filter}.nc that every estimate has."""
 
+ATTRIBUTES = ("settings", "filter", "filter_parameters", "parameter_source", "code_version", "diverged")
+"""Attributes that every estimate has."""
+
 
 def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> None:
     """Writes {filter}.nc: estimates and scores over time. ``attributes`` say which filter made it, and how."""
@@ -95,7 +98,7 @@ def read_estimate(path: Path, *needed: str) -> xr.Dataset:
     """
     data = read_whole(path, ESTIMATE_FORMAT)
     missing = [name for name in (*SCORED, *needed) if name not in data]
-    missing += [name for name in ("settings", "filter", "code_version", "diverged") if name not in data.attrs]
+    missing += [name for name in ATTRIBUTES if name not in data.attrs]
     if missing:
         raise FileFault(path, f"lacks {', '.join(missing)}", "remove it and run stage assimilate again")
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from masf.atomic import replacing
+from masf.files.parameters import ParameterSource
 from masf.report.rows import axes, experiment_rows, tuning_rows
+from masf.report.words import source_in_words
 from masf.scores.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHABLE, compare
 from masf.scores.exactness import EXACTNESS
 from masf.scores.run import FLOW_SCORES, SCORES, SHOWN
@@ -54,8 +57,8 @@ def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.Data
             out[SCORES[key]] = [_marked(text, verdict) for text, verdict in zip(out[SCORES[key]], verdicts, strict=True)]
     out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
     if study.points:
-        numbers = {describe(cell.situation): i for i, (cell, *_) in enumerate(study.points.values(), 1)}
-        out["parameters"] = [_short_source(source, numbers) for source in table["parameter_source"]]
+        sources = map(ParameterSource.model_validate_json, table["parameter_source"])
+        out["parameters"] = [source_in_words(source, point_number(study)) for source in sources]
     return out
 
 
@@ -97,11 +100,14 @@ def _points(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def _short_source(source: str, numbers: dict[str, int]) -> str:
-    """Where parameters come from, with the number of a point in place of its description."""
-    for described, number in numbers.items():
-        source = re.sub(rf"{re.escape(described)}(?=$|;| diverged)", f"point {number}", source)
-    return source
+def point_number(study: Study) -> Callable[[Mapping[str, Any]], str]:
+    """What tables call a situation in which filters were tuned: a point of the study by its number in the table of tuning."""
+    points: list[Mapping[str, Any]] = [cell.situation for cell, *_ in study.points.values()]
+
+    def name(situation: Mapping[str, Any]) -> str:
+        return f"point {points.index(situation) + 1}" if situation in points else describe(situation)
+
+    return name
 
 
 def for_people_tuning(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
@@ -161,7 +167,9 @@ def write_tables(
             f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
         )
         marks = _meaning_of_marks(seeds)
-        _write_table(folder / name, summary, for_people(study, name, summary, comparison), f"{note} {marks}")
+        sources = [source_in_words(ParameterSource.model_validate_json(text)) for text in summary["parameter_source"]]
+        shown = for_people(study, name, summary, comparison)
+        _write_table(folder / name, summary.assign(parameter_source=sources), shown, f"{note} {marks}")
         paired = f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in bold. {marks}"
         _write_table(folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired)
         if experiment.reference is not None:

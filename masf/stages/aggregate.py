@@ -14,14 +14,15 @@ import pandas as pd
 from masf.atomic import FileFault
 from masf.files.cost import read_cost
 from masf.files.estimate import read_estimate
+from masf.files.parameters import ParameterSource, in_force
 from masf.files.tuned import tuned_for
 from masf.report.rows import tuned_in
 from masf.report.tables import write_tables
+from masf.report.words import source_in_words
 from masf.scores.exactness import NEEDED, Analyses, Reference
 from masf.scores.run import score
 from masf.study.cells import Cell
 from masf.study.messages import ConfigFault
-from masf.study.parameters import in_force
 from masf.study.study import Study
 
 
@@ -54,19 +55,21 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             data = read_estimate(path, *needed) if known is None else known
             if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
                 raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
-            parameters, source = data.attrs.get("filter_parameters", "{}"), data.attrs.get("parameter_source", "")
+            parameters = data.attrs["filter_parameters"]
+            source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
             tuned = tuned_in(study, name, cell, read)
             expected, expected_source = in_force(study.default_parameters(name, cell), tuned, study.config.pinned.get(name))
             if json.loads(parameters) != json.loads(json.dumps(expected)):
                 raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
             if source != expected_source:
-                said = f"says that its parameters are {source!r}, and the study's are {expected_source!r}"
+                said, wanted = source_in_words(source), source_in_words(expected_source)
+                said = f"says that its parameters are {said!r}, and the study's are {wanted!r}"
                 raise FileFault(path, said, "run the workflow again")
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             keys = _keys(cell, name)
             made_by = {
                 "filter_parameters": parameters,
-                "parameter_source": source,
+                "parameter_source": source.model_dump_json(),
                 "code_version": data.attrs["code_version"],
             }
             # The reference is not measured against itself.

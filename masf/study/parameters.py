@@ -1,4 +1,4 @@
-"""Which parameters a filter runs with: what its file says, what tuning found, and what the config pins."""
+"""Situations in which filters are tuned: in words, how far they are from each other, and what was found in them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,6 @@ import yaml
 
 from masf.files.tuned import Tuned
 from masf.study.search import is_number
-
-
-def in_force(
-    parameters: Mapping[str, Any], tuned: Tuned | None = None, pinned: Mapping[str, Any] | None = None
-) -> tuple[dict[str, Any], str]:
-    """The parameters of a run, and where they come from: default < tuned < pinned."""
-    source = "default"
-    if tuned is not None:
-        point = describe(tuned.situation)
-        source = f"default (all {tuned.trials} trials at {point} diverged)" if tuned.all_diverged else f"tuned at {point}"
-    if pinned:
-        source += f"; pinned {', '.join(sorted(pinned))}"
-    return {**parameters, **(tuned.chosen if tuned is not None else {}), **(pinned or {})}, source
 
 
 def describe(situation: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from masf.files.cell import CellSettings
+from masf.files.parameters import in_force
 from masf.files.tuned import Tuned
 from masf.filters.registry import filter_class
 from masf.study.cells import Cell, PriorTraining, holds, selects
@@ -20,7 +21,7 @@ from masf.study.config import Experiment, StudyConfig
 from masf.study.figures import TIME, Figure, PointOfExperiment, RankFigure, SweepFigure, TrajectoryFigure
 from masf.study.filter_files import Setting
 from masf.study.messages import ConfigFault
-from masf.study.parameters import distance, in_force
+from masf.study.parameters import distance
 from masf.study.search import Choice, extremes, is_number
 from masf.systems.registry import system_class
 

@@ -1,0 +1,27 @@
+"""Records that go from stage to stage as data, in words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from masf.files.parameters import ParameterSource
+from masf.study.parameters import describe
+
+
+def source_in_words(source: ParameterSource, point_in_words: Callable[[Mapping[str, Any]], str] = describe) -> str:
+    """Where parameters came from: ``tuned at lorenz96, observation all, gap 20; pinned inflation``.
+
+    Args:
+        source: what a run recorded.
+        point_in_words: how the situation in which a filter was tuned is called.
+    """
+    words = ["default"]
+    if source.tuned is not None:
+        point = point_in_words(source.tuned.situation)
+        diverged = f"default (all {source.tuned.trials} trials at {point} diverged)"
+        words = [diverged if source.tuned.all_diverged else f"tuned at {point}"]
+    for how, names in (("pinned", source.pinned), ("given", source.given)):
+        if names:
+            words.append(f"{how} {', '.join(names)}")
+    return "; ".join(words)
