@@ -146,10 +146,8 @@ def save_untrained(path: Path, settings: PriorSettings, system: System) -> None:
     from masf.diffusion.denoisers.learned import Climate
     from masf.diffusion.denoisers.prior import Prior, make_network
     from masf.files.trained_prior import save
-    from masf.stages.train_prior import FORMAT
 
     metadata = {
-        "format": FORMAT,
         "system": "kolmogorov",
         "system_parameters": system.parameters.model_dump_json(),
         "settings": settings.model_dump_json(),

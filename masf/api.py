@@ -19,28 +19,26 @@ import xarray as xr
 from platformdirs import user_cache_path
 
 from masf import __version__
-from masf.arrays import Stream, resolve_device
-from masf.atomic import sha256
+from masf.arrays import Stream
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
-from masf.files.estimate import SCORED, estimate
+from masf.files.estimate import SCORED
 from masf.files.parameters import in_force
-from masf.files.provenance import assimilate_version, simulate_version, train_prior_version
+from masf.files.provenance import train_prior_version
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, truth_dataset, truth_of
 from masf.filters.base import Filter, FilterParameters
-from masf.filters.registry import filter_class
 from masf.observations.operators import Observation
 from masf.observations.operators import make_observation as build_observation
 from masf.observations.settings import ObservationSettings
 from masf.scores.exactness import NEEDED, Analyses, Reference
 from masf.scores.run import SCORES
 from masf.scores.run import score as score_of
-from masf.stages.assimilate import run_filter
-from masf.stages.simulate import simulate as draw
+from masf.stages.assimilate import assimilate_in_memory
+from masf.stages.simulate import simulate_in_memory
 from masf.study import defaults
 from masf.systems.base import System, SystemParameters
-from masf.systems.registry import system_class, system_names
+from masf.systems.registry import is_ours, system_class, system_names
 
 __all__ = [
     "Filter", "FilterParameters", "Observation", "Stream", "System", "SystemParameters", "assimilate", "make_observation",
@@ -110,8 +108,7 @@ def simulate(
         ValueError: for settings out of range, or if the truth is not finite.
     """
     settings = _settings(system, observation, gap, cycles, members, initial_spread, seed)
-    truth = draw(settings, (system, observation))
-    return truth_dataset(truth, system, simulate_version(settings.system) if _is_ours(system) else "")
+    return simulate_in_memory(settings, (system, observation))
 
 
 def make_problem(
@@ -198,37 +195,23 @@ def run(
 ) -> tuple[xr.Dataset, Trajectory]:
     """As ``assimilate``; with it the trajectory, which has the seconds of each cycle."""
     cell, known = _cell(problem)
-    own = None if system is None or _is_ours(system) else system
+    own = None if system is None or is_ours(system) else system
     if own is None and cell.settings.system not in system_names():
         raise ValueError(f"system {cell.settings.system!r} is none of masf's: pass it to assimilate, as system=...")
     built = None if own is None else (own, _observation(cell.settings, own))
     prior = None if prior is None else Path(prior)
     chosen = dict(parameters or {})
     name = filter if isinstance(filter, str) else filter.__name__
-    module, cls, command = name, None, None
-    if not isinstance(filter, str):
-        cls = filter
-    elif own is not None:
-        cls = filter_class(name)
-    else:
+    module, command = name, None
+    cls = None if isinstance(filter, str) else filter
+    if cls is None and own is None:
         found = defaults.filter_in_cell(name, cell.settings, chosen, has_prior=prior is not None)
         chosen, module, command = found.parameters, found.module, found.command
     chosen, source = in_force(chosen, given=parameters or ())
-    trajectory, model, where = run_filter(
-        module, chosen, cell, prior=prior, device=device, saved_members=saved_members, covariance=covariance, command=command,
-        cls=cls, built=built,
+    result, trajectory = assimilate_in_memory(
+        cell, name, chosen, source, module=module, command=command, cls=cls, built=built, prior=prior, device=device,
+        saved_members=saved_members, covariance=covariance,
     )  # fmt: skip
-    ours = cls is None
-    attributes = {
-        "filter": name,
-        **({"filter_module": module} if command is None else {"filter_command": command}),
-        "filter_parameters": json.dumps(chosen, sort_keys=True),
-        "parameter_source": source.model_dump_json(),
-        "code_version": assimilate_version(module, cell.settings.system, command) if ours else "",
-        "prior_sha256": sha256(prior) if prior is not None else "",
-        "device": where,
-    }
-    result = estimate(trajectory, cell, model, attributes)
     return (result if known else result.drop_vars(sorted(_NEED_TRUTH))), trajectory
 
 
@@ -312,12 +295,11 @@ def train_prior(
             log.info("takes the prior trained before: %s", path)
             return path
     log.info("trains a small prior for %s, gap %s: about half a minute", system, ", ".join(map(str, training.gaps)))
-    from masf.files.trained_prior import save
-    from masf.stages.train_prior import train
+    from masf.stages.train_prior import train_prior_to_file
 
-    torch_device = resolve_device(device, needs_torch=True)
-    assert torch_device is not None
-    save(train(system, parameters, observation, training, seed=seed, device=torch_device), Path(path))
+    train_prior_to_file(
+        Path(path), system=system, parameters=parameters, observation=observation, settings=training, seed=seed, device=device
+    )
     log.info("keeps it for the next time: %s", path)
     return Path(path)
 
@@ -339,17 +321,13 @@ def _cached_prior(
     return user_cache_path("masf") / "priors" / f"{system}-{digest}.safetensors"
 
 
-def _is_ours(system: System) -> bool:
-    return type(system).__module__.startswith("masf.systems.")
-
-
 def _settings(
     system: System, observation: Observation, gap: int, cycles: int, members: int, initial_spread: float, seed: int
 ) -> CellSettings:
     if observation.dimension != system.dimension:
         raise ValueError(f"the observation is of {observation.dimension} components, and the system has {system.dimension}")
     return CellSettings(
-        system=type(system).__module__.rpartition(".")[2] if _is_ours(system) else type(system).__name__,
+        system=type(system).__module__.rpartition(".")[2] if is_ours(system) else type(system).__name__,
         parameters=system.parameters.model_dump(),
         observation=observation.settings.model_dump(exclude_defaults=True),
         gap=gap,

@@ -15,12 +15,15 @@ import xarray as xr
 
 import masf
 from masf import api
+from masf.atomic import sha256
 from masf.cli import commands
 from masf.files.cell import build
 from masf.observations.operators import Pooling
 from masf.study.messages import ConfigFault
 
 CYCLES = 6
+OF_FILES_ALONE = {"truth_sha256", "threads"}
+"""Attributes of {filter}.nc that an estimate in memory lacks."""
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +63,20 @@ def test_datasets_are_what_the_stages_write(truth: xr.Dataset, tmp_path: Path) -
     commands([*words, "-o", str(tmp_path / "letkf.nc")], standalone_mode=False)
     by_stage = xr.load_dataset(tmp_path / "letkf.nc")
     xr.testing.assert_equal(estimate, by_stage)
-    assert {k: v for k, v in by_stage.attrs.items() if estimate.attrs.get(k) != v}.keys() == {
-        "parameter_source", "truth_sha256", "threads",
-    }  # fmt: skip
+    changed = {k: v for k, v in by_stage.attrs.items() if estimate.attrs.get(k) != v}
+    assert changed.keys() == {"parameter_source", *OF_FILES_ALONE}
+
+
+def test_stage_and_api_record_the_same_of_what_made_an_estimate(truth: xr.Dataset, tmp_path: Path) -> None:
+    truth.to_netcdf(path := tmp_path / "truth.nc")
+    estimate = masf.assimilate(xr.load_dataset(path), "letkf")
+    words = ["assimilate", "--filter", "letkf", "--parameters", estimate.attrs["filter_parameters"], "--truth", str(path)]
+    commands([*words, "-o", str(tmp_path / "letkf.nc")], standalone_mode=False)
+    by_stage = xr.load_dataset(tmp_path / "letkf.nc")
+    assert by_stage.attrs.keys() - estimate.attrs.keys() == OF_FILES_ALONE
+    alone = {name: by_stage.attrs.pop(name) for name in OF_FILES_ALONE}
+    assert alone == {"truth_sha256": sha256(path), "threads": 1}
+    xr.testing.assert_identical(estimate, by_stage)
 
 
 class Rotation(masf.System):

@@ -59,14 +59,10 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
 def simulate(output: Path, **settings: Any) -> None:
     """Simulate truth, measurements and initial ensemble."""
     use_threads(1)
-    from masf.files.cell import CellSettings, build
-    from masf.files.provenance import simulate_version
-    from masf.files.truth import write_truth
-    from masf.stages.simulate import simulate as run
+    from masf.files.cell import CellSettings
+    from masf.stages.simulate import simulate_to_file
 
-    cell = CellSettings(**settings)
-    truth = run(cell)
-    write_truth(output, truth, build(cell)[0], simulate_version(cell.system))
+    simulate_to_file(CellSettings(**settings), output)
 
 
 @click.command("train-prior")
@@ -87,14 +83,13 @@ def train_prior(
     from masf.diffusion.prior_settings import PriorSettings
     from masf.observations.settings import ObservationSettings
 
-    observation_settings, prior_settings = ObservationSettings(**observation), PriorSettings(**settings)
-    from masf.arrays import resolve_device
-    from masf.files.trained_prior import save
-    from masf.stages.train_prior import train
+    of_observation, of_training = ObservationSettings(**observation), PriorSettings(**settings)
+    # Late, for settings that are out of range to be refused without torch.
+    from masf.stages.train_prior import train_prior_to_file
 
-    torch_device = resolve_device(device, needs_torch=True)
-    assert torch_device is not None
-    save(train(system, parameters, observation_settings, prior_settings, seed=seed, device=torch_device), output)
+    train_prior_to_file(
+        output, system=system, parameters=parameters, observation=of_observation, settings=of_training, seed=seed, device=device
+    )
 
 
 @click.command()
@@ -113,36 +108,16 @@ def train_prior(
 @device_option
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.json")
-def tune(
-    name: str, module: str | None, command: str | None, parameters: dict, search: dict, situation: dict, trials: int, score: str,
-    spin_up_cycles: int, truths: tuple[Path, ...], prior: Path | None, storage: Path, device: str, threads: int, output: Path,
-) -> None:  # fmt: skip
+def tune(truths: tuple[Path, ...], search: dict, threads: int, output: Path, **options: Any) -> None:
     """Find one filter's best parameters on tuning seeds."""
     use_threads(threads)
     from pydantic import TypeAdapter
 
-    from masf.atomic import sha256
-    from masf.files.provenance import tune_version
-    from masf.files.truth import read_truth
-    from masf.stages.tune import tune as run
-    from masf.stages.tune import write_tuning
+    from masf.stages.tune import tune_to_file
     from masf.study.search import Choice
 
-    cells = [read_truth(path) for path in truths]
-    module = module or name
-    made_from = {
-        "code_version": tune_version(module, cells[0].settings.system, command),
-        "truth_sha256": [sha256(path) for path in truths],
-        "prior_sha256": sha256(prior) if prior is not None else "",
-        "device": device,
-        "threads": threads,
-    }
-    outcome = run(
-        name, module, parameters, TypeAdapter(dict[str, Choice]).validate_python(search), cells, situation=situation,
-        trials=trials, score=score, spin_up_cycles=spin_up_cycles, storage=storage, made_from=made_from, prior=prior,
-        device=device, command=command,
-    )  # fmt: skip
-    write_tuning(output, outcome)
+    choices = TypeAdapter(dict[str, Choice]).validate_python(search)
+    tune_to_file(list(truths), output, search=choices, threads=threads, **options)
 
 
 @click.command()
@@ -161,53 +136,17 @@ def tune(
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
 @click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
 def assimilate(
-    name: str, module: str | None, command: str | None, parameters: dict, tuned: Path | None, pinned: dict, truth: Path,
-    prior: Path | None, saved_members: int, covariance: bool, device: str, threads: int, output: Path, cost: Path | None,
+    truth: Path, output: Path, command: str | None, module: str | None, prior: Path | None, device: str, threads: int,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Run one filter on one truth's measurements."""
     if command is not None and (module is not None or prior is not None):
         raise click.UsageError("--command runs a filter that is not ours: it takes neither --module nor --prior")
     use_threads(threads)
     use_device(device)
-    from masf.atomic import sha256
-    from masf.files.cost import write_cost
-    from masf.files.estimate import write_estimate
-    from masf.files.parameters import in_force
-    from masf.files.provenance import assimilate_version
-    from masf.files.truth import read_truth
-    from masf.files.tuned import tuned_for
-    from masf.stages.assimilate import run_filter
-    from masf.stages.cycle import peak_memory_mib
+    from masf.stages.assimilate import assimilate_to_file
 
-    cell = read_truth(truth)
-    outcome = tuned_for(name, cell.settings.system, tuned) if tuned is not None else None
-    parameters, source = in_force(parameters, outcome, pinned)
-    runs = {"filter_module": module or name} if command is None else {"filter_command": command}
-    trajectory, system, where = run_filter(
-        module or name,
-        parameters,
-        cell,
-        prior=prior,
-        device=device,
-        saved_members=saved_members,
-        covariance=covariance,
-        command=command,
-    )
-    attributes = {
-        "filter": name,
-        **runs,
-        "filter_parameters": json.dumps(parameters, sort_keys=True),
-        "parameter_source": source.model_dump_json(),
-        "code_version": assimilate_version(module or name, cell.settings.system, command),
-        "truth_sha256": sha256(truth),
-        "prior_sha256": sha256(prior) if prior is not None else "",
-        "device": where,
-        "threads": threads,
-    }
-    write_estimate(output, trajectory, cell, system, attributes)
-    if cost is not None:
-        memory = peak_memory_mib() if trajectory.peak_memory_mib is None else trajectory.peak_memory_mib
-        write_cost(cost, trajectory, {"peak_memory_mib": round(memory, 1), "device": where, "threads": threads})
+    assimilate_to_file(truth, output, command=command, module=module, prior=prior, device=device, threads=threads, **options)
 
 
 @click.command()

@@ -2,7 +2,8 @@
 
 Snakemake does not see edits in this package. The workflow therefore puts :func:`code_version` of a stage into its rule's
 parameters: an edit to a filter reruns that filter's cells and nothing else. The fingerprint covers the stage's module and
-all modules of this package that it imports, directly or not, and ignores comments, docstrings and layout.
+all modules of this package that it imports, directly or not, and ignores comments, docstrings and layout. This module is left
+out: it says what made a file, and has no part in the rest of it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def code_version(*modules: str, without: tuple[str, ...] = ()) -> str:
 
 def _reached(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
     """``modules`` and all that they import from this package, directly or not, but for those ``without`` and what they import."""
-    left_out = {f"masf.{m}" for m in without}
+    left_out = {__name__, *(f"masf.{m}" for m in without)}
     seen: set[str] = set()
     waiting = [f"masf.{m}" for m in modules]
     while waiting:

@@ -14,7 +14,7 @@ from masf.atomic import FileFault, replacing
 from masf.diffusion.denoisers.learned import Climate
 from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.prior_settings import PriorSettings
-from masf.files.prior import read_prior
+from masf.files.prior import FORMAT, read_prior
 from masf.systems.base import System
 
 
@@ -23,7 +23,8 @@ def save(prior: Prior, path: Path) -> None:
     tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in prior.network.state_dict().items()}
     tensors["climate.mean"] = torch.as_tensor(prior.climate.mean)
     tensors["climate.std"] = torch.as_tensor(prior.climate.std)
-    metadata = prior.metadata | {"sha256": _digest(tensors, prior.metadata)}
+    metadata = prior.metadata | {"format": FORMAT}
+    metadata |= {"sha256": _digest(tensors, metadata)}
     with replacing(path) as temporary:
         # One entry, because safetensors writes several in no fixed order.
         save_file(tensors, temporary, metadata={"masf": json.dumps(metadata, sort_keys=True)})
@@ -46,6 +47,7 @@ def load(path: Path, system: System, device: str) -> Prior:
     metadata, tensors = read_prior(path, "pt")
     if metadata.pop("sha256", None) != _digest(tensors, metadata):
         raise FileFault(path, "is damaged: its checksum is that of other content", "run stage train-prior again")
+    del metadata["format"]
     try:
         settings = PriorSettings.model_validate_json(metadata["settings"])
     except (KeyError, ValueError) as error:

@@ -1,22 +1,131 @@
-"""Stage assimilate: one filter, ours or a command, on one cell's measurements."""
+"""Stage assimilate: one filter, ours or a command, on one cell's measurements, from truth.nc to {filter}.nc."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import xarray as xr
+
 from masf.arrays import Stream, on_device, resolve_device
+from masf.atomic import sha256
 from masf.files.cell import build
+from masf.files.cost import write_cost
+from masf.files.estimate import estimate
+from masf.files.netcdf import write
+from masf.files.parameters import ParameterSource, in_force
+from masf.files.records import estimate_record
 from masf.files.trajectory import Trajectory
-from masf.files.truth import Truth
+from masf.files.truth import Truth, read_truth
+from masf.files.tuned import tuned_for
 from masf.filters.base import Filter, Setup, ensemble_needs_members
 from masf.filters.registry import filter_class
 from masf.observations.operators import Observation
-from masf.stages.cycle import assimilate
+from masf.stages.cycle import assimilate, peak_memory_mib
 from masf.systems.base import System
 
 if TYPE_CHECKING:
     from masf.diffusion.denoisers.prior import Prior
+
+
+def assimilate_to_file(
+    truth: Path,
+    output: Path,
+    *,
+    name: str,
+    parameters: Mapping[str, Any],
+    module: str | None = None,
+    command: str | None = None,
+    tuned: Path | None = None,
+    pinned: Mapping[str, Any] | None = None,
+    prior: Path | None = None,
+    saved_members: int = 3,
+    covariance: bool = False,
+    device: str = "auto",
+    threads: int = 1,
+    cost: Path | None = None,
+) -> None:
+    """Writes {filter}.nc, and {filter}.cost.json where that is asked for.
+
+    Args:
+        truth: truth.nc.
+        output: {filter}.nc.
+        name: what tables call the filter.
+        parameters: its default parameters.
+        module: its module in masf/filters; its name without this.
+        command: instead of a module, what runs a filter that is not ours.
+        tuned: {filter}.json of stage tune, whose choice overrides the default.
+        pinned: parameters that override both.
+        prior: prior.safetensors, for filters that use one.
+        saved_members: how many analysis members to keep.
+        covariance: whether to keep the covariance of each analysis.
+        device: where to compute.
+        threads: processor cores that numerical libraries are limited to, for the record.
+        cost: {filter}.cost.json.
+
+    Raises:
+        ValueError: as ``run_filter``.
+        FileFault: for a file that is missing or damaged, or does not fit the cell.
+    """
+    cell = read_truth(truth)
+    found = None if tuned is None else tuned_for(name, cell.settings.system, tuned)
+    chosen, source = in_force(parameters, found, pinned)
+    data, trajectory = assimilate_in_memory(
+        cell, name, chosen, source, module=module, command=command, prior=prior,
+        device=device, saved_members=saved_members, covariance=covariance,
+    )  # fmt: skip
+    write(output, data.assign_attrs(truth_sha256=sha256(truth), threads=threads))
+    if cost is not None:
+        memory = peak_memory_mib() if trajectory.peak_memory_mib is None else trajectory.peak_memory_mib
+        used = {"peak_memory_mib": round(memory, 1), "device": data.attrs["device"], "threads": threads}
+        write_cost(cost, trajectory, used)
+
+
+def assimilate_in_memory(
+    truth: Truth,
+    name: str,
+    parameters: dict[str, Any],
+    source: ParameterSource,
+    *,
+    module: str | None = None,
+    command: str | None = None,
+    cls: type[Filter] | None = None,
+    built: tuple[System, Observation] | None = None,
+    prior: Path | None = None,
+    device: str = "auto",
+    saved_members: int = 3,
+    covariance: bool = False,
+) -> tuple[xr.Dataset, Trajectory]:
+    """The content of {filter}.nc but for what only files have, and the trajectory, which has the seconds of each cycle.
+
+    Args:
+        truth: the cell.
+        name: what tables call the filter.
+        parameters: of the filter.
+        source: where these came from.
+        module: the filter's module in masf/filters; its name without this.
+        command: instead of a module, what runs a filter that is not ours.
+        cls: instead of both, a user's own class.
+        built: a user's own system, and the observation of it; without them the cell's settings build both.
+        prior: file of the pretrained prior, for filters that use one.
+        device: where to compute.
+        saved_members: how many analysis members to keep.
+        covariance: whether to keep the covariance of each analysis.
+
+    Raises:
+        ValueError, FileFault: as ``run_filter``.
+    """
+    module = module or name
+    trajectory, system, where = run_filter(
+        module, parameters, truth, prior=prior, device=device, saved_members=saved_members, covariance=covariance,
+        command=command, cls=cls, built=built,
+    )  # fmt: skip
+    record = estimate_record(
+        name, module, command, truth.settings.system, parameters=parameters, source=source, prior=prior, device=where,
+        of_masf=cls is None and built is None,
+    )  # fmt: skip
+    return estimate(trajectory, truth, system, record), trajectory
 
 
 def run_filter(

@@ -1,4 +1,4 @@
-"""Stage simulate: the truth, its measurements and the initial ensemble, from a cell's settings and nothing else.
+"""Stage simulate: the truth, its measurements and the initial ensemble, from a cell's settings to truth.nc.
 
 A typical state b of the system is the mean of the initial distribution N(b, initial_spread^2 B), from which the truth and
 all members are drawn alike: at time 0 the ensemble is a fair sample of what is known. B is that of the system's
@@ -9,13 +9,36 @@ of a large one.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import xarray as xr
 
 from masf.arrays import Stream
 from masf.files.cell import CellSettings, build
-from masf.files.truth import Truth
+from masf.files.netcdf import write
+from masf.files.records import truth_code
+from masf.files.truth import Truth, truth_dataset
 from masf.observations.operators import Observation
 from masf.systems.base import System
+
+
+def simulate_to_file(settings: CellSettings, output: Path) -> None:
+    """Writes truth.nc of a cell. Raises ValueError as ``simulate``."""
+    write(output, simulate_in_memory(settings, build(settings)))
+
+
+def simulate_in_memory(settings: CellSettings, built: tuple[System, Observation]) -> xr.Dataset:
+    """The content of truth.nc.
+
+    Args:
+        settings: of the cell.
+        built: its system and observation, a user's own or what ``build`` makes of the settings.
+
+    Raises:
+        ValueError: as ``simulate``.
+    """
+    return truth_dataset(simulate(settings, built), built[0], truth_code(built[0], settings.system))
 
 
 def simulate(settings: CellSettings, built: tuple[System, Observation] | None = None) -> Truth:

@@ -8,16 +8,15 @@ learns to denoise those and the truth, as it will have to denoise states that th
 
 from __future__ import annotations
 
-import json
 import logging
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from masf import __version__
-from masf.arrays import Stream, on_device
+from masf.arrays import Stream, on_device, resolve_device
 from masf.diffusion.bases import make_basis
 from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior, make_network
@@ -26,8 +25,8 @@ from masf.diffusion.prior_settings import PriorSettings
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
-from masf.files.prior import FORMAT
-from masf.files.provenance import train_prior_version
+from masf.files.records import prior_record
+from masf.files.trained_prior import save
 from masf.observations.operators import make_observation
 from masf.observations.settings import ObservationSettings
 from masf.progress import progress_bar
@@ -38,6 +37,35 @@ log = logging.getLogger(__name__)
 
 HELD_OUT_SHARE = 1 / 6
 """Share of the training worlds kept for validation."""
+
+
+def train_prior_to_file(
+    output: Path,
+    *,
+    system: str,
+    parameters: dict,
+    observation: ObservationSettings,
+    settings: PriorSettings,
+    seed: int,
+    device: str,
+) -> None:
+    """Writes prior.safetensors.
+
+    Args:
+        output: the file.
+        system: the name of the system.
+        parameters: of the system.
+        observation: what is measured.
+        settings: of the training.
+        seed: fixes simulation and training.
+        device: where to compute: "auto", "cpu" or "cuda".
+
+    Raises:
+        ValueError: for settings that do not fit the system, or a training that gives no finite network.
+    """
+    torch_device = resolve_device(device, needs_torch=True)
+    assert torch_device is not None
+    save(train(system, parameters, observation, settings, seed=seed, device=torch_device), output)
 
 
 def train(
@@ -70,19 +98,11 @@ def train(
         if not math.isfinite(trained):
             raise ValueError(f"training of the prior for {system_name} gave no finite network: lower learning_rate or inflation")
         log.info("round %d: held-out denoising loss %.4f (Gaussian %.4f)", round_ + 1, trained, untrained)
-    metadata = {
-        "format": FORMAT,
-        "masf_version": __version__,
-        "code_version": train_prior_version(system_name),
-        "system": system_name,
-        "system_parameters": json.dumps(system_parameters, sort_keys=True),
-        "observation": observation_settings.model_dump_json(),
-        "settings": settings.model_dump_json(),
-        "seed": str(seed),
-        "held_out_loss": f"{trained:.6g}",
-        "held_out_loss_gaussian": f"{untrained:.6g}",
-    }
-    return Prior(network, worlds.climate, settings, metadata)
+    record = prior_record(
+        system_name, system_parameters, observation_settings, settings,
+        seed=seed, held_out_loss=trained, held_out_loss_gaussian=untrained,
+    )  # fmt: skip
+    return Prior(network, worlds.climate, settings, record)
 
 
 class Worlds:

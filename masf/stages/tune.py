@@ -1,5 +1,6 @@
-"""Stage tune: the parameters with which a filter scores best on tuning seeds, found by Optuna's TPE sampler.
+"""Stage tune: the parameters with which a filter scores best on tuning seeds, from each seed's truth.nc to {filter}.json.
 
+They are found by Optuna's TPE sampler.
 The first trial is the default, what the filter's file says, so that tuning never makes the score on tuning seeds worse. The score
 of a trial is the mean over all tuning seeds; a trial that diverges on one of them scores infinity and is never chosen. No
 combination is tried twice: where the sampler repeats one, an untried one is drawn, and tuning ends when there is none left.
@@ -29,7 +30,8 @@ from masf import __version__
 from masf.arrays import Stream
 from masf.atomic import FileFault, replacing
 from masf.files.estimate import estimate
-from masf.files.truth import Truth
+from masf.files.records import tuning_record
+from masf.files.truth import Truth, read_truth
 from masf.files.tuned import TUNING_FORMAT
 from masf.filters.registry import filter_class
 from masf.progress import progress_bar
@@ -152,6 +154,7 @@ class Journal:
     """The finished trials of one search, in a file that may hold those of other searches as well."""
 
     def __init__(self, path: Path, name: str, space: Space) -> None:
+        self.path = path
         path = Path(path).resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(path)
@@ -194,6 +197,134 @@ def evaluate(score: Callable[[dict[str, Any], Truth], float], parameters: dict[s
         if not math.isfinite(scores[-1]):
             return Trial(parameters, [*scores[:-1], math.inf], math.inf)
     return Trial(parameters, scores, float(np.mean(scores)))
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: the trials of a filter on the truths of the tuning seeds, each a function of those before it.
+
+    Attributes:
+        name: what tables call the filter.
+        module: its module in masf/filters.
+        command: what runs a filter that is not ours, in place of the module.
+        parameters: those in force, of which the searched ones are varied and the others stay.
+        default: the searched parameters of the first trial.
+        space: what is searched.
+        truths: one a tuning seed.
+        score: which score is made small.
+        spin_up_cycles: how many of the first cycles it leaves out.
+        prior: the pretrained prior, for filters that use one.
+        device: where to compute.
+    """
+
+    name: str
+    module: str
+    command: str | None
+    parameters: dict[str, Any]
+    default: dict[str, Any]
+    space: Space
+    truths: list[Truth]
+    score: str
+    spin_up_cycles: int
+    prior: Path | None
+    device: str
+
+    @property
+    def seeds(self) -> list[int]:
+        return [truth.settings.seed for truth in self.truths]
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What is searched, as a filter's file would say it."""
+        return {key: plain(choice) for key, choice in self.space.choices.items()}
+
+    def digest(self, made_from: dict[str, Any]) -> str:
+        """Twelve digits that differ where trials of another search would score differently, or stand in another order."""
+        identity = {
+            "module": self.module, "parameters": self.parameters, "search": self.choices, "score": self.score,
+            "spin_up_cycles": self.spin_up_cycles, "seeds": self.seeds, **made_from,
+        }  # fmt: skip
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    def score_of(self, chosen: dict[str, Any], truth: Truth) -> float:
+        """The score of one run with the ``chosen`` parameters; NaN where it diverges."""
+        trajectory, system, _ = run_filter(
+            self.module, self.parameters | chosen, truth,
+            prior=self.prior, device=self.device, saved_members=0, command=self.command,
+        )  # fmt: skip
+        data = estimate(trajectory, truth, system, {"filter": self.name})
+        return scores_of(data, gap=truth.settings.gap, spin_up_cycles=self.spin_up_cycles)[self.score]
+
+    def run(self, journal: Journal, trials: int) -> list[Trial]:
+        """All trials up to their number, those in the journal first; fewer, where no combination is left to try."""
+        finished = journal.trials()[:trials]
+        if finished:
+            log.info("%s: %d finished trials found in %s", self.name, len(finished), journal.path)
+        progress = progress_bar(total=trials, initial=len(finished), desc=f"tune {self.name}", unit="trial")
+        while len(finished) < trials:
+            stream = Stream(self.seeds[0], f"tune {self.name}, trial {len(finished)}")
+            chosen = propose(self.space, finished, self.default, stream)
+            if chosen is None:
+                break
+            trial = evaluate(self.score_of, chosen, self.truths)
+            journal.add(trial)
+            finished.append(trial)
+            progress.update()
+            log.info("%s, trial %d of %d: %s: %s %s", self.name, len(finished), trials, chosen, self.score, trial.score)
+        progress.close()
+        return finished
+
+
+def tune_to_file(
+    truths: list[Path],
+    output: Path,
+    *,
+    name: str,
+    module: str | None,
+    command: str | None,
+    parameters: dict[str, Any],
+    search: dict[str, Choice],
+    situation: dict[str, Any],
+    trials: int,
+    score: str,
+    spin_up_cycles: int,
+    storage: Path,
+    prior: Path | None,
+    device: str,
+    threads: int,
+) -> None:
+    """Writes {filter}.json of one filter in one situation.
+
+    Args:
+        truths: truth.nc of each tuning seed.
+        output: {filter}.json.
+        name: what tables call the filter.
+        module: its module in masf/filters; its name without this.
+        command: instead of a module, what runs a filter that is not ours.
+        parameters: as in ``tune``, and so on to ``storage``.
+        search: what is searched.
+        situation: what the situation is called.
+        trials: how many to make.
+        score: what is made small.
+        spin_up_cycles: how many of the first cycles the score leaves out.
+        storage: journal of finished trials.
+        prior: prior.safetensors, for filters that use one.
+        device: where to compute.
+        threads: processor cores that numerical libraries are limited to, for the record.
+
+    Raises:
+        ValueError: as ``tune``.
+        FileFault: for a file that is missing or damaged.
+    """
+    cells, module = [read_truth(path) for path in truths], module or name
+    made_from = tuning_record(
+        module, cells[0].settings.system, command, truths=truths, prior=prior, device=device, threads=threads
+    )
+    outcome = tune(
+        name, module, parameters, search, cells, situation=situation, trials=trials, score=score,
+        spin_up_cycles=spin_up_cycles, storage=storage, made_from=made_from, prior=prior, device=device, command=command,
+    )  # fmt: skip
+    write_tuning(output, outcome)
 
 
 def tune(
@@ -242,42 +373,10 @@ def tune(
     settings = _common_settings(truths)
     if spin_up_cycles >= settings["cycles"]:
         raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
-    known = parameters if command is not None else filter_class(module).Parameters(**parameters).model_dump()
-    if unknown := sorted(search.keys() - known.keys()):
-        raise ValueError(f"search: filter {module!r} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
-    default = {key: parameters.get(key, known[key]) for key in sorted(search)}
+    default = _searched_default(module, command, parameters, search)
     space = Space({key: with_current(search[key], default[key]) for key in default})
-    seeds = [truth.settings.seed for truth in truths]
-
-    identity = {
-        "module": module, "parameters": parameters, "search": {k: plain(c) for k, c in space.choices.items()}, "score": score,
-        "spin_up_cycles": spin_up_cycles, "seeds": seeds, **made_from,
-    }  # fmt: skip
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    journal = Journal(storage, f"{name} {digest}", space)
-    finished = journal.trials()[:trials]
-    if finished:
-        log.info("%s: %d finished trials found in %s", name, len(finished), storage)
-    progress = progress_bar(total=trials, initial=len(finished), desc=f"tune {name}", unit="trial")
-
-    def score_of(chosen: dict[str, Any], truth: Truth) -> float:
-        trajectory, system, _ = run_filter(
-            module, parameters | chosen, truth, prior=prior, device=device, saved_members=0, command=command
-        )
-        data = estimate(trajectory, truth, system, {"filter": name})
-        return scores_of(data, gap=truth.settings.gap, spin_up_cycles=spin_up_cycles)[score]
-
-    while len(finished) < trials:
-        chosen = propose(space, finished, default, Stream(seeds[0], f"tune {name}, trial {len(finished)}"))
-        if chosen is None:
-            break
-        trial = evaluate(score_of, chosen, truths)
-        journal.add(trial)
-        finished.append(trial)
-        progress.update()
-        log.info("%s, trial %d of %d: %s: %s %s", name, len(finished), trials, chosen, score, trial.score)
-    progress.close()
-
+    searching = Search(name, module, command, parameters, default, space, truths, score, spin_up_cycles, prior, device)
+    finished = searching.run(Journal(storage, f"{name} {searching.digest(made_from)}", space), trials)
     best = min(finished, key=lambda trial: trial.score)
     return {
         "format": TUNING_FORMAT,
@@ -294,13 +393,21 @@ def tune(
             {"parameters": t.parameters, "score": _finite(t.score), "scores": list(map(_finite, t.scores))} for t in finished
         ],
         "parameters": parameters,
-        "search": identity["search"],
-        "seeds": seeds,
+        "search": searching.choices,
+        "seeds": searching.seeds,
         "truth_settings": settings,
         "spin_up_cycles": spin_up_cycles,
         "versions": {"masf": __version__, "optuna": optuna.__version__, "numpy": np.__version__},
         **made_from,
     }
+
+
+def _searched_default(module: str, command: str | None, parameters: dict[str, Any], search: dict[str, Choice]) -> dict[str, Any]:
+    """The searched parameters that are in force. Raises ValueError where the filter has no such parameter."""
+    known = parameters if command is not None else filter_class(module).Parameters(**parameters).model_dump()
+    if unknown := sorted(search.keys() - known.keys()):
+        raise ValueError(f"search: filter {module!r} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+    return {key: parameters.get(key, known[key]) for key in sorted(search)}
 
 
 def _common_settings(truths: list[Truth]) -> dict[str, Any]:

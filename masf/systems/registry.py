@@ -16,6 +16,11 @@ def system_class(name: str) -> type[System]:
     return plugins.load("systems", name)
 
 
+def is_ours(system: System) -> bool:
+    """Whether a system is one of those here, and not a user's own."""
+    return type(system).__module__.startswith("masf.systems.")
+
+
 def make_system(name: str, parameters: dict) -> System:
     """A system from its name and its parameters. Raises ValueError where they are wrong."""
     cls = system_class(name)

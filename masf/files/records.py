@@ -1,0 +1,125 @@
+"""What each file records of what made it: one function a kind of file, for stages and for the API in memory alike.
+
+What only files have is recorded of files alone: ``truth_sha256``, the digest of truth.nc, and ``threads``, the number of
+threads that the command was given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masf import __version__
+from masf.atomic import sha256
+from masf.files.parameters import ParameterSource
+from masf.files.provenance import assimilate_version, simulate_version, train_prior_version, tune_version
+from masf.systems.base import System
+from masf.systems.registry import is_ours
+
+if TYPE_CHECKING:
+    from masf.diffusion.prior_settings import PriorSettings
+    from masf.observations.settings import ObservationSettings
+
+
+def truth_code(system: System, name: str) -> str:
+    """The code version in truth.nc; empty where the system is a user's own."""
+    return simulate_version(name) if is_ours(system) else ""
+
+
+def prior_record(
+    system: str,
+    parameters: Mapping[str, Any],
+    observation: ObservationSettings,
+    settings: PriorSettings,
+    *,
+    seed: int,
+    held_out_loss: float,
+    held_out_loss_gaussian: float,
+) -> dict[str, str]:
+    """The metadata of prior.safetensors, which are text, but for its format.
+
+    Args:
+        system: the name of the system that it was trained for.
+        parameters: of the system.
+        observation: what is measured.
+        settings: of the training.
+        seed: of the training.
+        held_out_loss: the trained network's denoising loss.
+        held_out_loss_gaussian: that of the Gaussian denoiser alone.
+    """
+    return {
+        "masf_version": __version__,
+        "code_version": train_prior_version(system),
+        "system": system,
+        "system_parameters": json.dumps(parameters, sort_keys=True),
+        "observation": observation.model_dump_json(),
+        "settings": settings.model_dump_json(),
+        "seed": str(seed),
+        "held_out_loss": f"{held_out_loss:.6g}",
+        "held_out_loss_gaussian": f"{held_out_loss_gaussian:.6g}",
+    }
+
+
+def tuning_record(
+    module: str, system: str, command: str | None, *, truths: Iterable[Path], prior: Path | None, device: str, threads: int
+) -> dict[str, Any]:
+    """What the trials in {filter}.json depend on besides their settings.
+
+    Args:
+        module: the filter's module in masf/filters.
+        system: the name of the cells' system.
+        command: what runs the filter, where it is not ours.
+        truths: the files of the tuning seeds.
+        prior: the file of the pretrained prior, where one was given.
+        device: as it was asked for.
+        threads: as they were asked for.
+    """
+    return {
+        "code_version": tune_version(module, system, command),
+        "truth_sha256": [sha256(path) for path in truths],
+        "prior_sha256": _digest(prior),
+        "device": device,
+        "threads": threads,
+    }
+
+
+def estimate_record(
+    name: str,
+    module: str,
+    command: str | None,
+    system: str,
+    *,
+    parameters: Mapping[str, Any],
+    source: ParameterSource,
+    prior: Path | None,
+    device: str,
+    of_masf: bool = True,
+) -> dict[str, Any]:
+    """The attributes of {filter}.nc that say what made it.
+
+    Args:
+        name: what tables call the filter.
+        module: its module in masf/filters.
+        command: what runs it, where it is not ours.
+        system: the name of the cell's system.
+        parameters: of the filter.
+        source: where these came from.
+        prior: the file of the pretrained prior, where one was given.
+        device: where it was computed.
+        of_masf: whether filter and system are masf's; of a user's own, no code version is known.
+    """
+    return {
+        "filter": name,
+        **({"filter_module": module} if command is None else {"filter_command": command}),
+        "filter_parameters": json.dumps(parameters, sort_keys=True),
+        "parameter_source": source.model_dump_json(),
+        "code_version": assimilate_version(module, system, command) if of_masf else "",
+        "prior_sha256": _digest(prior),
+        "device": device,
+    }
+
+
+def _digest(path: Path | None) -> str:
+    return "" if path is None else sha256(path)
