@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,39 @@ from masf.study.parameters import describe
 from masf.study.study import Study
 from masf.systems.registry import system_class
 
+COST_HEADS = {
+    "seconds_per_cycle": "seconds a cycle",
+    "cpu_seconds_per_cycle": "CPU seconds a cycle",
+    "peak_memory_mib": "peak memory (MiB)",
+}
+"""What tables call the columns of costs."""
+
 SMALL_LATEX = r"{\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table as people read it.
+
+    Attributes:
+        cells: the text of its cells, without marks.
+        verdicts: of the same shape: the verdict of masf.scores.comparison on a cell, "" where there is none. The best
+            is shown in bold, and what is not distinguishable from it with a dagger.
+    """
+
+    cells: pd.DataFrame
+    verdicts: pd.DataFrame
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame, verdicts: Mapping[str, list[str]] | None = None) -> Shown:
+        """A table with ``verdicts`` in some columns."""
+        blank = pd.DataFrame("", index=cells.index, columns=cells.columns)
+        return cls(cells, blank.assign(**(verdicts or {})))
+
+    @property
+    def with_daggers(self) -> pd.DataFrame:
+        """The cells, what is not distinguishable from the best marked."""
+        return self.cells.where(self.verdicts != INDISTINGUISHABLE, self.cells + " †")
 
 
 def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
@@ -45,49 +78,58 @@ def summarise_costs(study: Study, name: str, costs: pd.DataFrame) -> pd.DataFram
     return grouped[["seconds_per_cycle", "cpu_seconds_per_cycle", "peak_memory_mib"]].mean().reset_index()
 
 
-def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
-    """A summary with labels, mean +- std in one cell, the best in bold and what is not distinguishable from it with a dagger."""
-    out = _points(study, name, table)
+def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.DataFrame) -> Shown:
+    """A summary with labels, mean +- std in one cell, and the verdicts on the scores that are compared."""
+    out, verdicts = _points(study, name, table), {}
     is_flow = system_class(study.config.experiments[name].system).flow
     for key in (*SHOWN, *(FLOW_SCORES if is_flow else ())):
         out[SCORES[key]] = _mean_and_std(table, key)
         if key in COMPARED:
             # Both tables are in the order of points, then filters.
-            verdicts = comparison.loc[comparison["score"] == key, "verdict"]
-            out[SCORES[key]] = [_marked(text, verdict) for text, verdict in zip(out[SCORES[key]], verdicts, strict=True)]
+            verdicts[SCORES[key]] = comparison.loc[comparison["score"] == key, "verdict"].tolist()
     out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
     if study.points:
         sources = map(ParameterSource.model_validate_json, table["parameter_source"])
         out["parameters"] = [source_in_words(source, point_number(study)) for source in sources]
-    return out
+    return Shown.of(out, verdicts)
 
 
-def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> pd.DataFrame:
+def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> Shown:
     """For each point and filter, the difference to the best filter in each score, with its interval."""
     first = comparison[comparison["score"] == COMPARED[0]].reset_index(drop=True)
-    out = _points(study, name, first)
+    out, verdicts = _points(study, name, first), {}
     for key in COMPARED:
         rows = comparison[comparison["score"] == key]
         out[SCORES[key]] = [_difference(row) for row in rows.itertuples()]
-    return out
+        verdicts[SCORES[key]] = rows["verdict"].tolist()
+    return Shown.of(out, verdicts)
 
 
 def _difference(row: Any) -> str:
     if row.verdict == DIVERGED:
         return f"diverged in {row.diverged} of {row.runs}"
     if row.verdict == BEST:
-        return f"**{row.mean:.3f}**"
+        return f"{row.mean:.3f}"
     text = f"{row.difference:+.3f}"
-    return _marked(text if np.isnan(row.low) else f"{text} [{row.low:+.3f}, {row.high:+.3f}]", row.verdict)
+    return text if np.isnan(row.low) else f"{text} [{row.low:+.3f}, {row.high:+.3f}]"
 
 
-def exactness_for_people(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+def exactness_for_people(study: Study, name: str, table: pd.DataFrame) -> Shown:
     """Distances to the reference, mean +- std, of all filters but the reference itself."""
     rows = table[table["filter"] != study.config.experiments[name].reference]
     out = _points(study, name, rows)
     for key in EXACTNESS:
         out[SCORES[key]] = _mean_and_std(rows, key)
-    return out
+    return Shown.of(out)
+
+
+def costs_for_people(study: Study, name: str, table: pd.DataFrame) -> Shown:
+    """Costs with labels, seconds with three digits."""
+    labels = [study.filters[str(f)].label for f in table["filter"]]
+    shown = table.rename(columns=axes(study, name) | COST_HEADS).assign(filter=labels)
+    for column in shown.select_dtypes("number"):
+        shown[column] = shown[column].map("{:.3g}".format if "seconds" in str(column) else "{:g}".format)
+    return Shown.of(shown)
 
 
 def _points(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -110,13 +152,13 @@ def point_number(study: Study) -> Callable[[Mapping[str, Any]], str]:
     return name
 
 
-def for_people_tuning(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+def for_people_tuning(study: Study, rows: pd.DataFrame) -> Shown:
     """What tuning found, with labels; parameters that stayed as they were are given as well."""
 
     def words(values: str) -> str:
         return ", ".join(f"{k} {_number(v)}" for k, v in json.loads(values).items())
 
-    return pd.DataFrame({
+    return Shown.of(pd.DataFrame({
         "point": rows["point"].astype(str),
         "situation": rows["situation"],
         "filter": [study.filters[name].label for name in rows["filter"]],
@@ -126,7 +168,7 @@ def for_people_tuning(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
         "tuned score": rows["tuned_score"].map(_score_or_diverged),
         "trials": rows["trials"].astype(str),
         "diverged": rows["diverged"].astype(str),
-    })  # fmt: skip
+    }))  # fmt: skip
 
 
 def _number(value: Any) -> str:
@@ -144,10 +186,6 @@ def _mean_and_std(table: pd.DataFrame, key: str) -> list[str]:
     ]
 
 
-def _marked(text: str, verdict: str) -> str:
-    return f"**{text}**" if verdict == BEST else f"{text} †" if verdict == INDISTINGUISHABLE else text
-
-
 def write_tables(
     study: Study, scores: pd.DataFrame, costs: pd.DataFrame, *, scores_path: Path, costs_path: Path, folder: Path
 ) -> None:
@@ -157,35 +195,8 @@ def write_tables(
             rows.to_parquet(temporary, index=False)
         with replacing(path.with_suffix(".csv")) as temporary:
             rows.to_csv(temporary, index=False)
-    for name, experiment in study.config.experiments.items():
-        summary = summarise(study, name, scores)
-        comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
-        sizes, seeds = ", ".join(map(str, experiment.sizes)), len(study.seeds(experiment))
-        over_seeds = f"Mean ± standard deviation over {seeds} seeds, diverged runs left out"
-        note = (
-            f"{experiment.title}. {'One seed' if seeds == 1 else over_seeds}; "
-            f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
-        )
-        marks = _meaning_of_marks(seeds)
-        sources = [source_in_words(ParameterSource.model_validate_json(text)) for text in summary["parameter_source"]]
-        shown = for_people(study, name, summary, comparison)
-        _write_table(folder / name, summary.assign(parameter_source=sources), shown, f"{note} {marks}")
-        paired = f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in bold. {marks}"
-        _write_table(folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired)
-        if experiment.reference is not None:
-            exact = f"{note} Distances of the analyses to those of {study.filters[experiment.reference].label}."
-            _write_table(folder / f"{name}_exactness", summary, exactness_for_people(study, name, summary), exact)
-        cost = summarise_costs(study, name, costs)
-        shown = cost.rename(columns=axes(study, name)).assign(filter=[study.filters[str(f)].label for f in cost["filter"]])
-        shown = shown.rename(columns={
-            "seconds_per_cycle": "seconds a cycle",
-            "cpu_seconds_per_cycle": "CPU seconds a cycle",
-            "peak_memory_mib": "peak memory (MiB)",
-        })  # fmt: skip
-        for column in shown.select_dtypes("number"):
-            shown[column] = shown[column].map("{:.3g}".format if "seconds" in str(column) else "{:g}".format)
-        _write_table(folder / f"{name}_cost", cost, shown, f"{experiment.title}: cost of a cycle, mean over seeds.")
-
+    for name in study.config.experiments:
+        _write_experiment(study, name, scores, costs, folder)
     if (tuning := study.config.tuning) is not None:
         rows, listed = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
         note = (
@@ -194,6 +205,31 @@ def write_tables(
             "diverged on a seed are never chosen."
         )
         _write_table(folder / "tuning", rows, for_people_tuning(study, rows), note)
+
+
+def _write_experiment(study: Study, name: str, scores: pd.DataFrame, costs: pd.DataFrame, folder: Path) -> None:
+    """The tables of one experiment: scores, their paired comparison, distances to its reference, and costs."""
+    experiment = study.config.experiments[name]
+    summary = summarise(study, name, scores)
+    comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
+    sizes, seeds = ", ".join(map(str, experiment.sizes)), len(study.seeds(experiment))
+    over_seeds = f"Mean ± standard deviation over {seeds} seeds, diverged runs left out"
+    note = (
+        f"{experiment.title}. {'One seed' if seeds == 1 else over_seeds}; "
+        f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
+    )
+    marks = _meaning_of_marks(seeds)
+    sources = [source_in_words(ParameterSource.model_validate_json(text)) for text in summary["parameter_source"]]
+    shown = for_people(study, name, summary, comparison)
+    _write_table(folder / name, summary.assign(parameter_source=sources), shown, f"{note} {marks}")
+    paired = f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in bold. {marks}"
+    _write_table(folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired)
+    if experiment.reference is not None:
+        exact = f"{note} Distances of the analyses to those of {study.filters[experiment.reference].label}."
+        _write_table(folder / f"{name}_exactness", summary, exactness_for_people(study, name, summary), exact)
+    cost = summarise_costs(study, name, costs)
+    said = f"{experiment.title}: cost of a cycle, mean over seeds."
+    _write_table(folder / f"{name}_cost", cost, costs_for_people(study, name, cost), said)
 
 
 def _meaning_of_marks(seeds: int) -> str:
@@ -206,10 +242,10 @@ def _meaning_of_marks(seeds: int) -> str:
     )
 
 
-def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: str) -> None:
+def _write_table(base: Path, numbers: pd.DataFrame, shown: Shown, note: str) -> None:
     contents = {
         ".csv": numbers.to_csv(index=False),
-        ".md": f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n",
+        ".md": f"{note}\n\n{_markdown(shown)}\n",
         ".tex": _latex(shown, note, label=f"tab:{base.name}"),
     }
     for suffix, content in contents.items():
@@ -217,12 +253,19 @@ def _write_table(base: Path, numbers: pd.DataFrame, shown: pd.DataFrame, note: s
             temporary.write_text(content, encoding="utf-8")
 
 
-def _latex(shown: pd.DataFrame, note: str, label: str) -> str:
+def _markdown(shown: Shown) -> str:
+    cells = shown.with_daggers
+    return cells.where(shown.verdicts != BEST, "**" + cells + "**").to_markdown(index=False, disable_numparse=True)
+
+
+def _latex(shown: Shown, note: str, label: str) -> str:
     """A table that goes on over pages, small enough for a page's width; it needs packages booktabs and longtable."""
-    escaped = shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    style = shown.with_daggers.style.hide(axis="index")
+    style = style.format(escape="latex").format_index(escape="latex", axis="columns")
+    style = style.apply(lambda _: np.where(shown.verdicts == BEST, "textbf: --rwrap", ""), axis=None)
     caption = re.sub(r"([&%$#_])", r"\\\1", note)
-    columns = "l" * len(shown.columns)
-    latex = escaped.to_latex(environment="longtable", hrules=True, caption=caption, label=label, column_format=columns)
+    columns = "l" * len(shown.cells.columns)
+    latex = style.to_latex(environment="longtable", hrules=True, caption=caption, label=label, column_format=columns)
     latex = latex.replace(rf"\caption[]{{{caption}}}", r"\caption[]{(continued)}")
-    latex = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", latex).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
+    latex = latex.replace("±", r"$\pm$").replace("†", r"$^\dagger$")
     return f"{SMALL_LATEX}\n{latex}}}\n"
