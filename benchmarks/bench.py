@@ -62,13 +62,16 @@ def train_small_prior(path: Path) -> None:
     """A prior with the network of config/config.yaml, hardly trained: that costs the filter the same."""
     from masf.diffusion.prior_settings import PriorSettings
     from masf.files.trained_prior import save
-    from masf.observations.settings import ObservationSettings
+    from masf.observations.settings import observation_settings
     from masf.stages.train_prior import train
 
     network = {"kind": "conv1d", "width": 24, "blocks": 3, "kernel": 5}
     settings = PriorSettings(gaps=[20], network=network, worlds=4, cycles=12, spin_up_cycles=4, rounds=1, steps=120)
     system = {"dimension": 40, "forcing": 8.0, "dt": 0.01}
-    save(train("lorenz96", system, ObservationSettings(operator="identity", noise=1.0), settings, seed=0, device="cpu"), path)
+    save(
+        train("lorenz96", system, observation_settings({"operator": "identity", "noise": 1.0}), settings, seed=0, device="cpu"),
+        path,
+    )
 
 
 def matches(prior: Path) -> list[Match]:

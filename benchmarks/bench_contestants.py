@@ -32,7 +32,7 @@ def masf(task: str, ensemble: np.ndarray, y: np.ndarray, settings: dict) -> Run:
     from masf.arrays import Stream, on_device
     from masf.filters.base import Setup
     from masf.filters.registry import filter_class
-    from masf.observations.operators import Observation
+    from masf.observations.mask import Mask
     from masf.systems.registry import make_system
 
     d = ensemble.shape[1]
@@ -53,7 +53,7 @@ def masf(task: str, ensemble: np.ndarray, y: np.ndarray, settings: dict) -> Run:
     where = "cpu" if cls.needs_torch(parameters) else None
     state, measured = on_device(ensemble, where), on_device(y, where)
     prior = Path(settings["prior"]) if "prior" in settings else None
-    observation = Observation(d, indices=np.arange(d), noise=1.0)
+    observation = Mask(d, np.arange(d), noise=1.0)
     filter_ = cls(parameters, Setup(system, observation, state.mean(0), 1.0, stream, prior))
     return lambda: filter_.analyse(state, measured)
 

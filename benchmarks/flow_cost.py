@@ -31,14 +31,12 @@ def main(sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, 
     import torch
 
     from masf.arrays import Stream
-    from masf.diffusion.bases import make_basis
     from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
     from masf.diffusion.denoisers.prior import make_network
     from masf.diffusion.denoisers.training import fit
     from masf.diffusion.process import ForwardProcess, time_grid
     from masf.diffusion.samplers import coupled
-    from masf.observations.operators import make_observation
-    from masf.observations.settings import ObservationSettings
+    from masf.observations.settings import observation_settings
     from masf.stages.cycle import peak_memory_mib
     from masf.study.load import load_study
     from masf.systems.registry import make_system
@@ -46,8 +44,8 @@ def main(sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, 
     settings = load_study(ROOT / "benchmarks" / "kolmogorov.yaml").config.priors["kolmogorov"]
     for size in sizes:
         system, stream = make_system("kolmogorov", {"size": size}), Stream(0, "flow cost")
-        observation = make_observation(ObservationSettings(operator="grid", stride=10, noise=0.1), system.dimension, system.grid)
-        basis, ensemble = make_basis(observation), system.perturbations(members, torch.zeros(1), stream)
+        observation = observation_settings({"operator": "grid", "stride": 10, "noise": 0.1}).build(system.dimension, system.grid)
+        basis, ensemble = observation.basis(), system.perturbations(members, torch.zeros(1), stream)
         y = observation.apply(system.perturbations(1, ensemble, stream))[0]
         family = GaussianFamily(system, settings.localization_radii, basis, ensemble)
         times = time_grid(steps)

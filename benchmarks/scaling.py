@@ -101,8 +101,7 @@ def cell(name: str, system_name: str, size: int, members: int, prior: Path, limi
     from masf.arrays import Stream, on_device
     from masf.filters.base import Setup
     from masf.filters.registry import filter_class
-    from masf.observations.operators import make_observation
-    from masf.observations.settings import ObservationSettings
+    from masf.observations.settings import observation_settings
     from masf.stages.cycle import peak_memory_mib
     from masf.study.load import load_study
     from masf.systems.registry import make_system
@@ -117,7 +116,7 @@ def cell(name: str, system_name: str, size: int, members: int, prior: Path, limi
     where = "cpu" if cls.needs_torch(parameters) else None
     truth = system.typical_state(stream)
     state = on_device(truth + 0.5 * system.perturbations(members, truth, stream), where)
-    observation = make_observation(ObservationSettings(**OBSERVATIONS[system_name]), system.dimension, system.grid)
+    observation = observation_settings(OBSERVATIONS[system_name]).build(system.dimension, system.grid)
     with tempfile.TemporaryDirectory() as folder:
         if flow:
             prior = Path(folder) / "prior.safetensors"
@@ -128,7 +127,7 @@ def cell(name: str, system_name: str, size: int, members: int, prior: Path, limi
         for _ in range(gap):
             truth = system.step(truth, stream)
         noise = stream.numpy.standard_normal(observation.size)
-        y = on_device(observation.apply(truth) + np.sqrt(observation.variance) * noise, where)
+        y = on_device(observation.apply(truth) + np.sqrt(observation.noise.variance) * noise, where)
         start = time.process_time()
         for _ in range(gap):
             state = filter_.forecast(state)

@@ -28,9 +28,8 @@ from masf.files.provenance import train_prior_version
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, truth_dataset, truth_of
 from masf.filters.base import Filter, FilterParameters
-from masf.observations.operators import Observation
-from masf.observations.operators import make_observation as build_observation
-from masf.observations.settings import ObservationSettings
+from masf.observations.base import Observation, ObservationSettings
+from masf.observations.settings import observation_settings
 from masf.scores.exactness import NEEDED, Analyses, Reference
 from masf.scores.run import SCORES
 from masf.scores.run import score as score_of
@@ -77,7 +76,9 @@ def make_observation(system: System, operator: str, /, **keys: Any) -> Observati
     Raises:
         ValueError: for keys that are unknown, out of range, or do not fit the system.
     """
-    return build_observation(ObservationSettings(**{"operator": operator, **keys}), system.dimension, system.grid)
+    # As a config would say them.
+    said = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in keys.items()}
+    return observation_settings({"operator": operator, **said}).build(system.dimension, system.grid)
 
 
 def simulate(
@@ -286,7 +287,7 @@ def train_prior(
         raise ValueError(f"no prior is trained for system {system!r} without settings: there are some for {', '.join(known)}")
     usual = known[system].model_dump(exclude_unset=True) if system in known else {}
     training = PriorSettings(**{**usual, "gaps": [cell.settings.gap], **(settings or {})})
-    observation = ObservationSettings(**cell.settings.observation)
+    observation = observation_settings(cell.settings.observation)
     ring = system_class(system).translation_invariant
     parameters = training.training_parameters(cell.settings.parameters, observation, ring)
     if path is None:
@@ -306,7 +307,7 @@ def train_prior(
 
 def _observation(settings: CellSettings, system: System) -> Observation:
     """The observation of a cell, for a system that the settings do not build."""
-    return build_observation(ObservationSettings(**settings.observation), system.dimension, system.grid)
+    return observation_settings(settings.observation).build(system.dimension, system.grid)
 
 
 def _cached_prior(
@@ -314,7 +315,7 @@ def _cached_prior(
 ) -> Path:
     """A path that says all that the prior depends on."""
     fixed = [
-        __version__, train_prior_version(system), parameters, observation.model_dump(exclude_defaults=True),
+        __version__, train_prior_version(system), parameters, observation.written(),
         training.model_dump(), seed,
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
@@ -329,7 +330,7 @@ def _settings(
     return CellSettings(
         system=type(system).__module__.rpartition(".")[2] if is_ours(system) else type(system).__name__,
         parameters=system.parameters.model_dump(),
-        observation=observation.settings.model_dump(exclude_defaults=True),
+        observation=dict(observation.settings),
         gap=gap,
         cycles=cycles,
         members=members,

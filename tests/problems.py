@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from masf.diffusion.bases import make_basis
+from masf.blocks import Blocks
 from masf.diffusion.process import ForwardProcess
-from masf.observations.operators import Observation, Pooling
+from masf.observations.base import Observation
+from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
+from masf.observations.pooling import Pooling
 
 
 @dataclass
@@ -22,17 +25,17 @@ class Problem:
 
     @property
     def process(self) -> ForwardProcess:
-        basis = make_basis(self.observation)
+        basis = self.observation.basis()
         return ForwardProcess(basis, np.full(len(basis.s), 0.7))
 
     @property
     def gain(self) -> np.ndarray:
         h = self.observation.matrix
-        return self.covariance @ h.T @ np.linalg.inv(h @ self.covariance @ h.T + self.observation.covariance)
+        return self.covariance @ h.T @ np.linalg.inv(h @ self.covariance @ h.T + self.observation.noise.covariance)
 
     @property
     def posterior(self) -> tuple[np.ndarray, np.ndarray]:
-        h, precision = self.observation.matrix, np.linalg.inv(self.observation.covariance)
+        h, precision = self.observation.matrix, np.linalg.inv(self.observation.noise.covariance)
         covariance = np.linalg.inv(np.linalg.inv(self.covariance) + h.T @ precision @ h)
         information = np.linalg.solve(self.covariance, self.mean) + h.T @ precision @ self.y
         return covariance @ information, covariance
@@ -57,20 +60,20 @@ def make_problem(kind: str, d: int) -> Problem:
     m = -(-d // 2)
     h = rng.standard_normal((m, d)) / np.sqrt(d)
     if kind == "identity":
-        observation = Observation(d, indices=np.arange(d), noise=0.8)
+        observation = Mask(d, np.arange(d), noise=0.8)
     elif kind == "mask":
-        observation = Observation(d, indices=np.arange(0, d, 2), noise=np.linspace(0.5, 1.5, m))
+        observation = Mask(d, np.arange(0, d, 2), noise=np.linspace(0.5, 1.5, m))
     elif kind == "mask, correlated noise":
-        observation = Observation(d, indices=np.arange(0, d, 2), noise=0.5 * covariance_matrix(m, rng))
+        observation = Mask(d, np.arange(0, d, 2), noise=0.5 * covariance_matrix(m, rng))
     elif kind == "pooling":
-        observation = Observation(d, pooling=Pooling(1, (d,), 2), noise=np.linspace(0.5, 1.5, d // 2))
+        observation = Pooling(Blocks((d,), 2), 1, noise=np.linspace(0.5, 1.5, d // 2))
     elif kind == "dense":
-        observation = Observation(d, matrix=h, noise=0.5 * covariance_matrix(m, rng))
+        observation = Matrix(h, noise=0.5 * covariance_matrix(m, rng))
     elif kind == "dense, square":
-        observation = Observation(d, matrix=rng.standard_normal((d, d)) / np.sqrt(d), noise=0.8)
+        observation = Matrix(rng.standard_normal((d, d)) / np.sqrt(d), noise=0.8)
     elif kind == "dense, more rows than rank":
         rows = np.concatenate([h, h[:1] + h[1:2], 2 * h[:1]])
-        observation = Observation(d, matrix=rows, noise=0.5 * covariance_matrix(m + 2, rng))
+        observation = Matrix(rows, noise=0.5 * covariance_matrix(m + 2, rng))
     else:
         raise ValueError(kind)
     y = 1.0 + rng.standard_normal(observation.size)

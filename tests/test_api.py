@@ -16,9 +16,12 @@ import xarray as xr
 import masf
 from masf import api
 from masf.atomic import sha256
+from masf.blocks import Blocks
 from masf.cli import commands
 from masf.files.cell import build
-from masf.observations.operators import Pooling
+from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
+from masf.observations.pooling import Pooling
 from masf.study.messages import ConfigFault
 
 CYCLES = 6
@@ -100,13 +103,14 @@ class Replacement(masf.Filter):
     """The members are put where the measurement is, with its noise."""
 
     def analyse(self, state: Any, y: Any) -> Any:
-        perturbed = y + self.observation.noise((len(state),), state, self.stream)
+        perturbed = y + self.observation.noise.draw((len(state),), state, self.stream)
         return perturbed @ np.linalg.inv(self.observation.matrix.T).astype("f4")
 
 
 def test_own_system_observation_and_filter() -> None:
     system = Rotation(masf.SystemParameters(dt=0.1))
-    observation = masf.Observation(2, matrix=np.array([[2.0, 1.0], [0.0, 1.0]]), noise=np.array([[0.2, 0.1], [0.1, 0.2]]))
+    h, r = np.array([[2.0, 1.0], [0.0, 1.0]]), np.array([[0.2, 0.1], [0.1, 0.2]])
+    observation = masf.make_observation(system, "matrix", matrix=h, noise=r)
     truth = masf.simulate(system, observation, gap=3, cycles=40, members=200)
     with pytest.raises(ValueError, match="'Rotation' is none of masf's"):
         masf.assimilate(truth, Replacement)
@@ -114,7 +118,7 @@ def test_own_system_observation_and_filter() -> None:
     scores = masf.score({"mine": replaced, "theirs": enkf}, spin_up_cycles=10)
     # The covariance of H^(-1) y is H^(-1) R H^(-T), half its trace the mean square error of y alone; a filter remembers.
     inverse = np.linalg.inv(observation.matrix)
-    alone = np.sqrt(np.trace(inverse @ observation.covariance @ inverse.T) / 2)
+    alone = np.sqrt(np.trace(inverse @ observation.noise.covariance @ inverse.T) / 2)
     assert scores.loc["mine", "rmse_analysis"] == pytest.approx(alone, rel=0.3)
     assert scores.loc["theirs", "rmse_analysis"] < 0.6 * scores.loc["mine", "rmse_analysis"]
     # Without the truth: the same estimate, and nothing that would need it.
@@ -130,9 +134,9 @@ def test_own_system_observation_and_filter() -> None:
 @pytest.mark.parametrize(
     "own",
     [
-        masf.Observation(6, indices=np.array([4, 0, 0]), noise=[0.1, 0.2, 0.3]),
-        masf.Observation(6, pooling=Pooling(1, (6,), 3), noise=0.5),
-        masf.Observation(6, matrix=np.arange(12.0).reshape(2, 6), noise=[[1.0, 0.5], [0.5, 1.0]]),
+        Mask(6, np.array([4, 0, 0]), noise=[0.1, 0.2, 0.3]),
+        Pooling(Blocks((6,), 3), 1, noise=0.5),
+        Matrix(np.arange(12.0).reshape(2, 6), noise=[[1.0, 0.5], [0.5, 1.0]]),
     ],
     ids=["mask", "pooling", "matrix"],
 )
@@ -140,9 +144,9 @@ def test_settings_of_an_own_observation_build_it_again(own: masf.Observation) ->
     system = masf.make_system("lorenz96", dimension=6)
     truth = masf.simulate(system, own, gap=1, cycles=1, members=2)
     _, again = build(api._cell(truth)[0].settings)
-    for name in ("matrix", "covariance"):
-        np.testing.assert_allclose(getattr(again, name), getattr(own, name), rtol=1e-12)
-    assert (again.indices is None, again.pooling is None) == (own.indices is None, own.pooling is None)
+    assert type(again) is type(own)
+    np.testing.assert_array_equal(again.matrix, own.matrix)
+    np.testing.assert_allclose(again.noise.covariance, own.noise.covariance, rtol=1e-12)
 
 
 def test_distance_to_a_reference() -> None:

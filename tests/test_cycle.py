@@ -11,7 +11,7 @@ from masf.arrays import Stream
 from masf.files.trajectory import Trajectory
 from masf.filters.base import Filter, Setup
 from masf.filters.registry import filter_class
-from masf.observations.operators import Observation
+from masf.observations.mask import Mask
 from masf.stages.cycle import assimilate
 from masf.systems.registry import make_system
 
@@ -24,7 +24,7 @@ class Scripted(Filter):
 
     def __init__(self, at_fatal=lambda state: state + 1) -> None:
         system = make_system("linear_gaussian", {"dimension": D})
-        observation = Observation(D, indices=np.arange(D), noise=1.0)
+        observation = Mask(D, np.arange(D), noise=1.0)
         super().__init__(None, Setup(system, observation, np.zeros(D), 1.0, Stream(0, "test cycle")))
         self.at_fatal = at_fatal
         self.cycle = 0
@@ -217,8 +217,8 @@ def test_a_filter_in_the_cycle_follows_the_truth(name):
     for _ in range(30):
         truth.append(system.step(truth[-1], stream))
     at_cycles = np.array(truth[3::3])
-    observation = Observation(D, indices=np.arange(D), noise=0.1)
-    measured = observation.apply(at_cycles) + observation.noise((10,), at_cycles, stream)
+    observation = Mask(D, np.arange(D), noise=0.1)
+    measured = observation.apply(at_cycles) + observation.noise.draw((10,), at_cycles, stream)
     cls = filter_class(name)
     setup = Setup(system, observation, np.zeros(D, dtype=np.float32), 1.0, Stream(0, "filter"))
     ensemble = np.random.default_rng(0).standard_normal((50, D))

@@ -62,7 +62,7 @@ def test_linear_system_gets_the_kalman_filter_of_the_initial_ensemble(method: st
     truth = simulate(LINEAR)
     system, observation = build(LINEAR)
     mean, covariance = truth.initial_ensemble.mean(axis=0), np.cov(truth.initial_ensemble.T)
-    h, r = observation.matrix, observation.covariance
+    h, r = observation.matrix, observation.noise.covariance
     for i in range(1, len(truth.truth)):
         mean, covariance = system.matrix @ mean, system.matrix @ covariance @ system.matrix.T
         if i % LINEAR.gap == 0:

@@ -82,7 +82,7 @@ ALL = [block for document in DOCUMENTS for block in blocks(document)]
 def test_every_block_has_a_language_that_is_checked() -> None:
     assert len(DOCUMENTS) > 10
     assert {block.document for block in ALL} >= {"README.md", "config/README.md", "docs/tutorial.md", "docs/python.md"}
-    assert [f"{b.document}:{b.line}" for b in ALL if b.language not in {"sh", "python", "yaml"} | NO_CODE] == []
+    assert [f"{b.document}:{b.line}" for b in ALL if b.language not in {"sh", "python", "yaml", "diff"} | NO_CODE] == []
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.not_run], ids=lambda b: f"{b.document}:{b.line}")
@@ -150,6 +150,17 @@ class Reader:
         for path in options.configfile or []:
             assert (self.root / path).is_file()
 
+    def edit(self, block: Block, file: str) -> None:
+        """Makes the changes of a diff, whose parts begin with @@: what a part says was there is found once."""
+        path = self.root / file
+        text = path.read_text(encoding="utf-8")
+        for part in block.text.split("@@\n")[1:]:
+            lines = part.splitlines(keepends=True)
+            before, after = ("".join(line[1:] for line in lines if line[0] != other) for other in "+-")
+            assert text.count(before) == 1, before
+            text = text.replace(before, after)
+        path.write_text(text, encoding="utf-8")
+
     def add(self, block: Block, file: str, section: str) -> None:
         """Adds a mapping to a section of a YAML file."""
         path = self.root / file
@@ -202,6 +213,8 @@ def test_blocks_do_what_the_document_says(document: str, reader: Reader, monkeyp
             assert labels(block.text.splitlines()) == labels(printed.splitlines()), where
         elif block.file is not None:
             (reader.root / block.file).write_text(block.text, encoding="utf-8")
+        elif edited := re.search(r"<!-- edits: (\S+) -->", block.before):
+            reader.edit(block, edited[1])
         elif block.language == "python":
             monkeypatch.chdir(reader.root)
             exec(compile("\n" * block.line + block.text, where, "exec"), namespace)  # noqa: S102

@@ -20,7 +20,8 @@ from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.particle import systematic_resampling
 from masf.filters.process import ProcessFilter
 from masf.filters.registry import filter_class, filter_names
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
+from masf.observations.mask import Mask
 from masf.systems.registry import make_system
 
 NETWORKS = {"masf", "masf_fresh", "masf_guided"}
@@ -41,7 +42,7 @@ def make_filter(name: str, observation: Observation, *, seed: int = 0, spread: f
 
 def textbook_increments(ensemble, innovations, observation, taper=1.0):
     h, p = observation.matrix, np.cov(ensemble.T) * taper
-    return innovations @ (p @ h.T @ np.linalg.inv(h @ p @ h.T + observation.covariance)).T
+    return innovations @ (p @ h.T @ np.linalg.inv(h @ p @ h.T + observation.noise.covariance)).T
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,7 +81,7 @@ def test_perturbations_have_covariance_r_and_do_not_move_the_mean(assert_moments
     expected_mean = problem.y - problem.observation.apply(ensemble.mean(axis=0))
     np.testing.assert_allclose(innovations.mean(axis=0), expected_mean, atol=1e-12)
     perturbations = innovations - problem.y + problem.observation.apply(ensemble)
-    assert_moments(perturbations, np.zeros(3), problem.observation.covariance)
+    assert_moments(perturbations, np.zeros(3), problem.observation.noise.covariance)
 
 
 # --- the laws of single members, given the forecast ensemble
@@ -118,10 +119,10 @@ def test_masf_without_a_network_is_the_enkf_in_distribution(kind, name, paramete
     taper = taper_of(filter_)
     covariance = np.cov(ensemble.T) * (np.eye(6) if parameters.get("covariance") == "diagonal" else taper)
     h = observation.matrix
-    gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + observation.covariance)
+    gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + observation.noise.covariance)
     noise = filter_.analyse(ensemble, problem.y) - ensemble - (problem.y - ensemble @ h.T) @ gain.T
     # Components that the gain does not reach have no noise; the others have K R K^T.
-    expected = gain @ observation.covariance @ gain.T
+    expected = gain @ observation.noise.covariance @ gain.T
     reached = np.diag(expected) > 1e-12
     np.testing.assert_allclose(noise[:, ~reached], 0, atol=1e-9)
     assert_moments(noise[:, reached], np.zeros(reached.sum()), expected[np.ix_(reached, reached)])
@@ -138,13 +139,13 @@ def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(n
     filter_ = make_filter(name, observation, **parameters)
     h, p = observation.matrix, np.cov(ensemble.T)
     p = p * taper_of(filter_)
-    gain = p @ h.T @ np.linalg.inv(h @ p @ h.T + observation.covariance)
+    gain = p @ h.T @ np.linalg.inv(h @ p @ h.T + observation.noise.covariance)
     without_noise = ensemble + (problem.y - ensemble @ h.T) @ gain.T
     noise = np.array([filter_.analyse(ensemble, problem.y) for _ in range(repeats)]) - without_noise
     np.testing.assert_allclose(noise.mean(axis=1), 0, atol=1e-9)
     entries = np.triu_indices(4)
     covariances = np.array([np.cov(e.T)[entries] for e in noise])
-    expected = (gain @ observation.covariance @ gain.T)[entries]
+    expected = (gain @ observation.noise.covariance @ gain.T)[entries]
     errors = (covariances.mean(axis=0) - expected) / (covariances.std(axis=0, ddof=1) / math.sqrt(repeats))
     assert np.max(np.abs(errors)) < bonferroni(len(errors))
 
@@ -156,7 +157,7 @@ def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(n
 def test_kalman_update_is_the_information_form(kind):
     problem = make_problem(kind, 6)
     prior = Gaussian(problem.mean, problem.covariance)
-    posterior = kalman_update(prior, problem.y, problem.observation.matrix, problem.observation.covariance)
+    posterior = kalman_update(prior, problem.y, problem.observation.matrix, problem.observation.noise.covariance)
     mean, covariance = problem.posterior
     np.testing.assert_allclose(posterior.mean, mean, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(posterior.covariance, covariance, rtol=1e-10, atol=1e-12)
@@ -182,7 +183,7 @@ def test_kalman_cycle_conditions_the_joint_normal_of_all_states():
         h = np.zeros((k * observation.size, times * d))
         for j in range(1, k + 1):
             h[(j - 1) * observation.size : j * observation.size, j * gap * d : (j * gap + 1) * d] = observation.matrix
-        r = np.kron(np.eye(k), observation.covariance)
+        r = np.kron(np.eye(k), observation.noise.covariance)
         gain = joint_covariance @ h.T @ np.linalg.inv(h @ joint_covariance @ h.T + r)
         now = slice(k * gap * d, (k * gap + 1) * d)
         expected_mean = (joint_mean + gain @ (ys[:k].ravel() - h @ joint_mean))[now]
@@ -203,7 +204,7 @@ def test_kalman_members_are_draws_from_the_posterior(assert_moments):
 @pytest.mark.parametrize("name", ["lorenz63", "lorenz96"])
 def test_kalman_refuses_a_nonlinear_system(name):
     system = make_system(name, {"dt": 0.01} | ({} if name == "lorenz63" else {"dimension": 8, "forcing": 8.0}))
-    observation = Observation(system.dimension, indices=[0], noise=1.0)
+    observation = Mask(system.dimension, [0], noise=1.0)
     cls = filter_class("kalman")
     assert cls.linear_only
     with pytest.raises(ValueError, match="exact for linear systems only"):
@@ -256,7 +257,7 @@ def test_guided_filter_has_the_gain_of_theory_and_not_the_kalman_gain(bonferroni
     n = 10_000
     ensemble = np.random.default_rng(0).standard_normal((n, 1))
     ensemble = (ensemble - ensemble.mean()) / ensemble.std(ddof=1)
-    filter_ = make_filter("masf_guided", Observation(1, indices=[0], noise=1.0), network=False, steps=400, covariance="diagonal")
+    filter_ = make_filter("masf_guided", Mask(1, [0], noise=1.0), network=False, steps=400, covariance="diagonal")
     analysis = filter_.analyse(ensemble, np.array([2.0]))
     # Variance 3 - 4 log 2, and a step error below 0.005: see test_samplers.py.
     bound = 0.005 + bonferroni(1) * math.sqrt((3 - 4 * math.log(2)) / n)
@@ -297,7 +298,7 @@ def test_systematic_resampling_never_leaves_the_ensemble():
 @pytest.mark.parametrize("bandwidth", [0.0, 1.0])
 def test_kernel_moves_particles_but_keeps_mean_and_covariance(bandwidth, bonferroni):
     n, problem = 2000, make_problem("mask", 2)
-    blind = Observation(2, indices=[0], noise=1e9)
+    blind = Mask(2, [0], noise=1e9)
     state = problem.prior_draws(n, seed=1)
     moved = make_filter("particle", blind, bandwidth=bandwidth).analyse(state, np.zeros(1))
     if bandwidth == 0:
@@ -315,7 +316,7 @@ def test_kernel_moves_particles_but_keeps_mean_and_covariance(bandwidth, bonferr
 
 
 def test_first_particles_are_a_fair_sample_of_all():
-    n, observation = 2000, Observation(1, indices=np.arange(1), noise=0.5)
+    n, observation = 2000, Mask(1, np.arange(1), noise=0.5)
     state = np.linspace(-2, 2, n)[:, None]
     analysis = make_filter("particle", observation, particles=n, bandwidth=0.0).analyse(state, np.ones(1))
     first, rest = analysis[:100, 0], analysis[100:, 0]
@@ -425,7 +426,7 @@ def test_faults_of_a_setup_are_named():
     with pytest.raises(ValueError, match="at least 2"):
         ensemble_needs_members(np.zeros((1, 4)))
     lorenz63 = make_system("lorenz63", {"dt": 0.01})
-    setup = Setup(lorenz63, Observation(3, indices=[0], noise=1.0), np.zeros(3), 1.0, Stream(0, "test"))
+    setup = Setup(lorenz63, Mask(3, [0], noise=1.0), np.zeros(3), 1.0, Stream(0, "test"))
     for name in ("masf", "masf_gaussian", "enkf_localized", "letkf"):
         cls = filter_class(name)
         parameters = {"network": False} if name in NETWORKS else {}

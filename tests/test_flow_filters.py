@@ -16,7 +16,7 @@ from masf.files.trained_prior import load, save
 from masf.filters.base import Setup
 from masf.filters.enkf_localized import LocalizedEnKF, localized_increments
 from masf.filters.registry import filter_class
-from masf.observations.settings import ObservationSettings
+from masf.observations.settings import observation_settings
 from masf.stages.assimilate import run_filter
 from masf.stages.simulate import simulate
 from masf.stages.train_prior import train
@@ -140,7 +140,7 @@ def prior(tmp_path_factory):
         states_per_time=2, steps=20, batch=4, earliest_time=0.25, climate_steps=2,
     )  # fmt: skip
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
-    save(train("kolmogorov", FLOW, ObservationSettings(**GRID), settings, seed=0, device="cpu"), path)
+    save(train("kolmogorov", FLOW, observation_settings(GRID), settings, seed=0, device="cpu"), path)
     return path
 
 

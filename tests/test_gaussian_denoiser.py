@@ -8,12 +8,11 @@ import torch
 from problems import KINDS, make_problem
 
 from masf.arrays import Stream
-from masf.diffusion.bases import make_basis
 from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser, EnsembleDenoiser, GaussianDenoiser
 from masf.diffusion.denoisers.select import ensemble_denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import MAX_DENSE_DIMENSION
-from masf.observations.operators import Observation
+from masf.observations.mask import Mask
 
 D = 6
 TIMES = [0.02, 0.5, 1.0]
@@ -165,7 +164,7 @@ def test_what_a_form_cannot_do_is_refused():
 
 def large_process() -> ForwardProcess:
     d = MAX_DENSE_DIMENSION + 1
-    return ForwardProcess(make_basis(Observation(d, indices=np.arange(d), noise=1.0)))
+    return ForwardProcess(Mask(d, np.arange(d), noise=1.0).basis())
 
 
 @pytest.mark.parametrize("excess", [-1000, 1], ids=["fewer members than components", "more"])

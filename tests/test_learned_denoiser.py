@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from masf.arrays import Stream
 from masf.atomic import FileFault
-from masf.diffusion.bases import make_basis
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
 from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser, feature_count
 from masf.diffusion.denoisers.networks import MLP, CircularConvNet
@@ -27,8 +26,7 @@ from masf.diffusion.process import ForwardProcess
 from masf.files.trained_prior import load, save
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class
-from masf.observations.operators import make_observation
-from masf.observations.settings import ObservationSettings
+from masf.observations.settings import observation_settings
 from masf.stages.train_prior import train
 from masf.systems.registry import make_system
 
@@ -140,7 +138,7 @@ def bimodal():
     rng = np.random.default_rng(0)
     draws = rng.choice([-1.5, 1.5], size=(3000, 1)) + 0.3 * rng.standard_normal((3000, 2))
     draws = torch.as_tensor(draws, dtype=torch.float32)
-    process = ForwardProcess(make_basis(make_observation(ObservationSettings(operator="identity", noise=1.0), 2)))
+    process = ForwardProcess(observation_settings({"operator": "identity", "noise": 1.0}).build(2, None).basis())
     gaussian = ensemble_denoiser(process, draws[:500], "localized")
     learned = LearnedDenoiser([gaussian], MLP(feature_count(2, [None]), 2, 4, 1), CLIMATE, draws[:500])
     times = [0.3, 0.6, 0.9]
@@ -194,7 +192,7 @@ def test_loss_does_not_depend_on_the_chunk(chunk, bimodal):
 
 # --- priors
 
-OBSERVED = ObservationSettings(operator="identity", noise=1.0)
+OBSERVED = observation_settings({"operator": "identity", "noise": 1.0})
 SYSTEMS = {"lorenz96": {"dt": 0.01, "dimension": 8, "forcing": 8.0}, "lorenz63": {"dt": 0.01}}
 RADII = {"lorenz96": [3.0, 1.0], "lorenz63": [None]}
 
@@ -344,8 +342,8 @@ def test_a_prior_of_another_system_is_refused(system, kind, priors, tmp_path):
     ("network", "observation"),
     [
         ({"kind": "conv1d"}, OBSERVED),
-        ({"kind": "conv1d"}, ObservationSettings(operator="stride", stride=2, offset=1, noise=1.0)),
-        ({"kind": "conv1d"}, ObservationSettings(operator="identity", noise=[1.0] * 12)),
+        ({"kind": "conv1d"}, observation_settings({"operator": "stride", "stride": 2, "offset": 1, "noise": 1.0})),
+        ({"kind": "conv1d"}, observation_settings({"operator": "identity", "noise": [1.0] * 12})),
         ({"kind": "mlp"}, OBSERVED),
     ],
     ids=["all observed", "every second observed", "one noise for each", "mlp"],
@@ -372,9 +370,7 @@ def masf_filter(priors, name: str = "masf", *, prior_of: str = "lorenz96", **par
     system = make_system(prior_of, SYSTEMS[prior_of])
     cls = filter_class(name)
     mean = torch.zeros(system.dimension)
-    setup = Setup(
-        system, make_observation(OBSERVED, system.dimension), mean, 1.0, stream(), load(priors[prior_of][1], system, "cpu")
-    )
+    setup = Setup(system, OBSERVED.build(system.dimension, None), mean, 1.0, stream(), load(priors[prior_of][1], system, "cpu"))
     return cls(cls.Parameters(steps=3, **parameters), setup)
 
 
@@ -422,6 +418,6 @@ def test_the_network_of_a_prior_cannot_run_on_numpy(priors):
     cls = filter_class("masf")
     assert cls.needs_torch(cls.Parameters())
     assert not cls.needs_torch(cls.Parameters(network=False))
-    setup = Setup(system, make_observation(OBSERVED, 8), np.zeros(8), 1.0, stream(), priors["lorenz96"][1])
+    setup = Setup(system, OBSERVED.build(8, None), np.zeros(8), 1.0, stream(), priors["lorenz96"][1])
     with pytest.raises(ValueError, match="torch"):
         cls(cls.Parameters(), setup)

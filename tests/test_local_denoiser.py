@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from masf.arrays import Stream
-from masf.diffusion.bases import make_basis
 from masf.diffusion.denoisers.gaussian import EnsembleDenoiser
 from masf.diffusion.denoisers.local import LocalDenoiser
 from masf.diffusion.denoisers.select import ensemble_denoiser
@@ -15,8 +14,8 @@ from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import GridTaper, grid_taper
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class
-from masf.observations.operators import Observation, make_observation
-from masf.observations.settings import ObservationSettings
+from masf.observations.base import Observation
+from masf.observations.settings import observation_settings
 from masf.systems.registry import make_system
 
 SIZE, MEMBERS, RADIUS = 8, 6, 2.0
@@ -26,7 +25,7 @@ TIMES = [0.05, 0.5, 1.0]
 
 
 def observed(kind: str) -> Observation:
-    return make_observation(ObservationSettings(**OPERATORS[kind], noise=0.3), D, (SIZE, SIZE))
+    return observation_settings({**OPERATORS[kind], "noise": 0.3}).build(D, (SIZE, SIZE))
 
 
 def ensemble(n: int = MEMBERS) -> np.ndarray:
@@ -35,7 +34,7 @@ def ensemble(n: int = MEMBERS) -> np.ndarray:
 
 def local(kind: str, radius: float = RADIUS) -> LocalDenoiser:
     members = ensemble()
-    process = ForwardProcess.for_ensemble(make_basis(observed(kind)), members)
+    process = ForwardProcess.for_ensemble(observed(kind).basis(), members)
     denoiser = ensemble_denoiser(process, members, "localized", GridTaper((SIZE, SIZE), radius, members))
     assert isinstance(denoiser, LocalDenoiser)
     return denoiser

@@ -10,14 +10,12 @@ import scipy.special
 import torch
 
 from masf.arrays import Stream
-from masf.diffusion.bases import make_basis
 from masf.diffusion.denoisers.local import LocalDenoiser
 from masf.diffusion.denoisers.local_mixture import LocalMixtureDenoiser
 from masf.diffusion.denoisers.mixture import MixtureDenoiser
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import GridTaper, grid_taper
-from masf.observations.operators import make_observation
-from masf.observations.settings import ObservationSettings
+from masf.observations.settings import observation_settings
 
 SIZE, MEMBERS, RADIUS, NEAR, H = 8, 6, 2.0, 1.0, 0.6
 D, POINTS = 2 * SIZE**2, SIZE**2
@@ -38,8 +36,8 @@ def states() -> np.ndarray:
 
 
 def process(kind: str) -> ForwardProcess:
-    observation = make_observation(ObservationSettings(**OPERATORS[kind], noise=0.3), D, (SIZE, SIZE))
-    return ForwardProcess.for_ensemble(make_basis(observation), ensemble())
+    observation = observation_settings({**OPERATORS[kind], "noise": 0.3}).build(D, (SIZE, SIZE))
+    return ForwardProcess.for_ensemble(observation.basis(), ensemble())
 
 
 def mixture(kind: str, radius: float = RADIUS, near: float = NEAR, h: float = H) -> LocalMixtureDenoiser:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from masf.ensembles.localization import gaspari_cohn, grid_taper, local_observations, observation_places, taper_matrix
-from masf.observations.operators import Observation
+from masf.ensembles.localization import gaspari_cohn, grid_taper, local_observations, taper_matrix
+from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
 from masf.systems.registry import make_system
 
 
@@ -85,7 +86,7 @@ def test_no_radius_tapers_nothing_and_no_geometry_cannot_be_tapered():
 def test_local_observations_are_those_with_weight(radius, chunk, monkeypatch):
     monkeypatch.setattr("masf.ensembles.localization.DISTANCES_AT_ONCE", chunk)
     observed = np.array([0, 3, 17, 40, 47, 48 + 3, 95])
-    places = observation_places(Observation(96, indices=observed, noise=1.0), (6, 8))
+    places = Mask(96, observed, noise=1.0).places((6, 8))
     indices, weights = local_observations(places, (6, 8), radius)
     found = np.zeros((48, len(observed)))
     np.add.at(found, (np.arange(48)[:, None], indices), weights)
@@ -100,14 +101,14 @@ def test_rows_of_a_matrix_sit_at_their_centre_of_mass_on_the_torus():
     pooling[1, 0, [5, 0, 5, 0], [7, 7, 0, 0]] = -1.0  # across both edges, around (5.5, 7.5)
     pooling[2, 1, 3, 2] = 2.0
     pooling[3, 0, 0, 1:4] = [1, 2, 1]
-    places = observation_places(Observation(96, matrix=pooling.reshape(4, 96), noise=1.0), (6, 8))
+    places = Matrix(pooling.reshape(4, 96), noise=1.0).places((6, 8))
     np.testing.assert_allclose(places, [[1.5, 4.5], [5.5, 7.5], [3, 2], [0, 2]], atol=1e-12)
-    mask = Observation(96, indices=[48 + 10, 10], noise=1.0)
-    np.testing.assert_allclose(observation_places(mask, (6, 8)), [[1, 2], [1, 2]])
+    mask = Mask(96, [48 + 10, 10], noise=1.0)
+    np.testing.assert_allclose(mask.places((6, 8)), [[1, 2], [1, 2]])
 
 
 @pytest.mark.parametrize("row", [np.ones(8), np.zeros(8), np.eye(8)[0] + np.eye(8)[4]], ids=["all", "nothing", "opposite"])
 def test_rows_without_a_place_are_refused(row):
-    observation = Observation(8, matrix=np.stack([np.eye(8)[2], row]), noise=1.0)
+    observation = Matrix(np.stack([np.eye(8)[2], row]), noise=1.0)
     with pytest.raises(ValueError, match=r"row 2: measures nothing, or more than half of the grid.*null"):
-        observation_places(observation, (8,))
+        observation.places((8,))

@@ -9,10 +9,13 @@ import pytest
 import torch
 from problems import KINDS, make_problem
 
-from masf.diffusion.bases import MaskBasis, PoolingBasis, SVDBasis, make_basis
+from masf.blocks import Blocks
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
 from masf.diffusion.process import ForwardProcess, a, da_dt, one_minus_a_squared
-from masf.observations.operators import Observation, Pooling
+from masf.observations.bases import SVDBasis
+from masf.observations.mask import Mask, MaskBasis
+from masf.observations.matrix import Matrix
+from masf.observations.pooling import Pooling, PoolingBasis
 
 D = 6
 TIMES = [(0.0, 0.3), (0.2, 0.7), (0.4, 1.0), (0.0, 1.0), (0.98, 0.99)]
@@ -28,8 +31,8 @@ def observed_directions(process: ForwardProcess) -> np.ndarray:
     if isinstance(process.basis, SVDBasis):
         return process.basis.v
     if isinstance(process.basis, PoolingBasis):
-        pooling = process.basis.pooling
-        return pooling.spread(np.eye(process.basis.blocks)).T / np.sqrt(pooling.count)
+        blocks = process.basis.blocks
+        return blocks.spread(np.eye(process.basis.size)).T / np.sqrt(blocks.count)
     return np.eye(process.basis.dimension)[:, process.observed]
 
 
@@ -80,7 +83,7 @@ def test_masks_with_independent_noise_need_no_svd(kind, basis):
 
 
 def test_a_component_observed_twice_takes_the_svd():
-    basis = make_basis(Observation(3, indices=np.array([0, 0, 2]), noise=1.0))
+    basis = Mask(3, np.array([0, 0, 2]), noise=1.0).basis()
     np.testing.assert_allclose(sorted(basis.s), [0, np.sqrt(0.5), 1], atol=1e-12)
 
 
@@ -113,7 +116,7 @@ def test_the_end_is_distributed_exactly_as_the_measurement(kind):
     # y = H x + eta, lifted, against X_1 = A(1) x + Sigma(1)^(1/2) eps, on observed components: mean, then covariance.
     np.testing.assert_allclose(v.T @ lift @ observation.matrix, v.T @ dense(process, process.A(1.0)), atol=1e-12)
     np.testing.assert_allclose(
-        v.T @ lift @ observation.covariance @ lift.T @ v, v.T @ dense(process, process.Sigma(1.0)) @ v, atol=1e-12
+        v.T @ lift @ observation.noise.covariance @ lift.T @ v, v.T @ dense(process, process.Sigma(1.0)) @ v, atol=1e-12
     )
     # Null components forget x, and the measurement says nothing of them.
     null = np.eye(D) - v @ v.T
@@ -225,11 +228,11 @@ def test_end_state_takes_the_measurement_and_keeps_what_it_does_not_say(kind):
 
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
 def test_mask_and_svd_paths_are_the_same_process(t):
-    mask = Observation(D, indices=np.arange(0, D, 2), noise=0.6)
+    mask = Mask(D, np.arange(0, D, 2), noise=0.6)
     problem = make_problem("mask", D)
     x, y = np.random.default_rng(0).standard_normal((4, D)), np.array([1.0, -2.0, 0.5])
     answers = []
-    for basis in (MaskBasis(mask), SVDBasis(Observation(D, matrix=mask.matrix, noise=0.6))):
+    for basis in (MaskBasis(mask), Matrix(mask.matrix, noise=0.6).basis()):
         process = ForwardProcess(basis, np.full(len(basis.s), 0.7))
         denoised = DenseDenoiser(process, problem.mean, problem.covariance)(x, t).mean
         answers.append(
@@ -248,7 +251,7 @@ def test_null_components_end_with_the_variance_of_the_ensemble():
     ensemble = np.random.default_rng(0).standard_normal((9, D)) * np.arange(1, D + 1)
     mask = ForwardProcess.for_ensemble(make_problem("mask", D).process.basis, ensemble)
     np.testing.assert_allclose(mask.r[~mask.observed], ensemble.var(axis=0, ddof=1)[~mask.observed])
-    np.testing.assert_array_equal(mask.r[mask.observed], make_problem("mask", D).observation.variance)
+    np.testing.assert_array_equal(mask.r[mask.observed], make_problem("mask", D).observation.noise.variance)
     svd = ForwardProcess.for_ensemble(make_problem("dense", D).process.basis, ensemble)
     null = np.eye(D) - svd.basis.v @ svd.basis.v.T
     # One variance for the whole null space: the mean over its three dimensions.
@@ -260,9 +263,9 @@ def test_null_components_end_with_the_variance_of_the_ensemble():
 @pytest.mark.parametrize("array", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
 def test_pooling_basis_is_that_of_the_svd(grid, array):
     d = 2 * int(np.prod(grid))
-    pooled = Observation(d, pooling=Pooling(2, grid, 2), noise=0.6)
+    pooled = Pooling(Blocks(grid, 2), 2, noise=0.6)
     ensemble, y = array(np.random.default_rng(0).standard_normal((7, d))), array(np.arange(pooled.size) / 3.0)
-    bases = PoolingBasis(pooled), SVDBasis(Observation(d, matrix=pooled.matrix, noise=0.6))
+    bases = PoolingBasis(pooled), Matrix(pooled.matrix, noise=0.6).basis()
     blocks, svd = (ForwardProcess.for_ensemble(basis, ensemble) for basis in bases)
     for coefficient in (
         lambda p: p.A(0.3),

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from masf.arrays import Stream
-from masf.diffusion.bases import make_basis
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
 from masf.diffusion.denoisers.ring import SHORTEST_RING, RingDenoiser, RingTaper
 from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import taper_matrix
-from masf.observations.operators import Observation
+from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
 from masf.systems.registry import make_system
 
 D = 301  # in blocks of two lengths
@@ -22,7 +22,7 @@ D = 301  # in blocks of two lengths
 def process_of(stride: int, ensemble: np.ndarray) -> ForwardProcess:
     d = ensemble.shape[-1]
     noise = np.linspace(0.5, 2.0, len(range(0, d, stride)))
-    return ForwardProcess.for_ensemble(make_basis(Observation(d, indices=np.arange(0, d, stride), noise=list(noise))), ensemble)
+    return ForwardProcess.for_ensemble(Mask(d, np.arange(0, d, stride), noise=list(noise)).basis(), ensemble)
 
 
 def ensemble_on_ring(d: int = D, n: int = 12) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_short_rings_wide_tapers_and_other_observations_stay_dense():
     system = make_system("lorenz96", {"dt": 0.01, "dimension": D, "forcing": 8.0})
     short = make_system("lorenz96", {"dt": 0.01, "dimension": SHORTEST_RING - 1, "forcing": 8.0})
     mask = process_of(1, ensemble_on_ring()).basis
-    pairs = make_basis(Observation(D, matrix=np.eye(D) + np.roll(np.eye(D), 1, axis=1), noise=1.0))
+    pairs = Matrix(np.eye(D) + np.roll(np.eye(D), 1, axis=1), noise=1.0).basis()
     x = np.zeros(D)
     assert isinstance(denoiser_taper(system, 6.0, mask, x), RingTaper)
     for case in ((system, 30.0, mask), (short, 6.0, mask), (system, 6.0, pairs)):

@@ -14,12 +14,12 @@ import torch
 from problems import KINDS, make_problem
 
 from masf.arrays import Stream, centred_normal
-from masf.diffusion.bases import MaskBasis, make_basis
 from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled, exact, guided
-from masf.observations.operators import Observation
+from masf.observations.mask import Mask, MaskBasis
+from masf.observations.matrix import Matrix
 
 N = 20_000
 
@@ -86,9 +86,9 @@ def test_coupled_is_the_stochastic_enkf_member_by_member(kind, steps):
 @pytest.mark.parametrize("perturbation", [0.0, 0.5])
 def test_less_perturbation_is_exact_for_independent_components(perturbation, assert_moments):
     variance, noise = np.array([0.01, 1.0, 30.0]), np.array([1.0, 0.5])
-    observation = Observation(3, indices=[1, 2], noise=noise)
+    observation = Mask(3, [1, 2], noise=noise)
     members = np.random.default_rng(1).standard_normal((N, 3)) * np.sqrt(variance)
-    process = ForwardProcess.for_ensemble(make_basis(observation), members)
+    process = ForwardProcess.for_ensemble(observation.basis(), members)
     denoiser, y = DenseDenoiser(process, np.zeros(3), np.diag(variance)), np.array([1.0, -2.0])
     found = coupled(process, denoiser, y, members, time_grid(3), stream(), perturbation=perturbation)
     gain = variance[1:] / (variance[1:] + noise**2)
@@ -153,7 +153,7 @@ def test_coupled_scales_what_is_left_by_a_c_that_depends_on_x():
 @pytest.mark.parametrize("h", [[[1.0, 0.0]], [[1.0, -1.0]], [[1.0, 1.0]]], ids=["mask", "difference", "sum"])
 def test_coupled_takes_a_constant_variance_for_what_it_is(h):
     """Where C does not depend on x, saying so and giving its diagonal, however uneven, are the same."""
-    process = ForwardProcess(make_basis(Observation(2, matrix=h, noise=0.5)))
+    process = ForwardProcess(Matrix(h, noise=0.5).basis())
     members = np.random.default_rng(4).standard_normal((7, 2))
 
     class Stating(Wavy):
@@ -210,7 +210,7 @@ def test_numpy_and_torch_agree(sampler, kind):
 
 def scalar_guided(p: float, y: float, steps: int, n: int = 1, mean: float = 0.0) -> np.ndarray:
     """Members of the guided sampler for the prior N(mean, p), H = 1, R = 1."""
-    process = ForwardProcess(make_basis(Observation(1, indices=np.array([0]), noise=1.0)))
+    process = ForwardProcess(Mask(1, np.array([0]), noise=1.0).basis())
     denoiser = DiagonalDenoiser(process, np.array([mean]), np.array([p]))
     members = mean + np.sqrt(p) * np.random.default_rng(6).standard_normal((n, 1))
     return guided(process, denoiser, np.array([y]), members, time_grid(steps), stream())
@@ -240,7 +240,7 @@ def test_guided_draws_have_the_mean_and_variance_that_theory_gives_them(bonferro
 
 
 def test_guided_without_scores_only_undoes_the_drift():
-    process = ForwardProcess(make_basis(Observation(2, indices=np.array([0]), noise=1.0)))
+    process = ForwardProcess(Mask(2, np.array([0]), noise=1.0).basis())
     denoiser = DiagonalDenoiser(process, np.zeros(2), np.ones(2))
     members = np.ones((N, 2))
     times = time_grid(20)
@@ -303,7 +303,7 @@ def posterior_cdf(x: np.ndarray) -> np.ndarray:
 
 def bimodal_distance(sampler, denoiser_class, steps: int, n: int = N) -> float:
     """Kolmogorov-Smirnov distance of n draws from the posterior."""
-    process = ForwardProcess(MaskBasis(Observation(1, indices=np.array([0]), noise=NOISE)))
+    process = ForwardProcess(MaskBasis(Mask(1, np.array([0]), noise=NOISE)))
     rng = np.random.default_rng(7)
     which = rng.choice(2, size=n, p=MIXTURE[0])
     members = (np.take(MIXTURE[1], which) + np.sqrt(np.take(MIXTURE[2], which)) * rng.standard_normal(n))[:, None]

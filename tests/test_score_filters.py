@@ -20,7 +20,9 @@ from masf.filters.base import Filter, Setup
 from masf.filters.ensf import mixture_score
 from masf.filters.registry import filter_class
 from masf.filters.ssls import LARGEST_GRADIENT, clipped
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
+from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
 from masf.stages.cycle import assimilate
 from masf.systems.registry import make_system
 
@@ -135,7 +137,7 @@ def test_ensf_of_own_members_ends_where_its_sde_does(eps_a, eps_b, noise, y):
         1 / noise**2,
         y,
     )
-    n, observation = 20_000, Observation(1, indices=[0], noise=noise)
+    n, observation = 20_000, Mask(1, [0], noise=noise)
 
     def found(steps: int) -> np.ndarray:
         return analyse(make("ensf", observation, steps=steps, eps_a=eps_a, eps_b=eps_b), standard(n), np.array([y]))
@@ -157,7 +159,7 @@ def test_score_of_a_gaussian_ends_where_its_sde_does_and_not_at_the_posterior(na
         schedule, lambda t: 1 / (schedule.alpha(t) ** 2 + schedule.beta_squared(t)), lambda _: 0.0, 1 / noise**2, y
     )
     n = 800
-    filter_ = make(name, Observation(1, indices=[0], noise=noise), steps=150, eps_a=eps_a, eps_b=eps_b, **parameters)
+    filter_ = make(name, Mask(1, [0], noise=noise), steps=150, eps_a=eps_a, eps_b=eps_b, **parameters)
     found = analyse(filter_, standard(n), np.array([y]))
     # Step error, and the error of a density estimated from n members, of order n^(-1/2).
     assert found.mean() == pytest.approx(mean, abs=0.02 + 4 / math.sqrt(n))
@@ -168,7 +170,7 @@ def test_score_of_a_gaussian_ends_where_its_sde_does_and_not_at_the_posterior(na
 @pytest.mark.parametrize("batch", [1, 20, None])
 def test_ensf_far_from_informative_measurements_keeps_the_prior(batch):
     """With useless measurements the reverse SDE gives the prior, widened by its kernels of variance eps_b."""
-    n, filter_ = 400, make("ensf", Observation(1, indices=[0], noise=1e4), steps=200, eps_a=0.05, eps_b=0.1, batch=batch)
+    n, filter_ = 400, make("ensf", Mask(1, [0], noise=1e4), steps=200, eps_a=0.05, eps_b=0.1, batch=batch)
     found = analyse(filter_, 3 + 2 * standard(n), np.zeros(1))
     assert found.mean() == pytest.approx(3, abs=0.05 + 4 * 2 / math.sqrt(n))
     assert found.var() == pytest.approx(4 * 1.1, rel=0.05 + 4 * math.sqrt(2 / n))
@@ -181,7 +183,7 @@ def test_network_learns_the_score_of_a_correlated_gaussian():
     rng, d = np.random.default_rng(0), 3
     correlation = np.full((d, d), 0.8) + 0.2 * np.eye(d)
     ensemble = rng.multivariate_normal(np.zeros(d), correlation, 4000)
-    observation = Observation(d, indices=[0], noise=1.0)
+    observation = Mask(d, [0], noise=1.0)
     filter_ = make("sf", observation, system="lorenz63", training_steps=800, network_width=32)
     members = torch.as_tensor(ensemble / ensemble.std(axis=0))
     analyse(filter_, members.numpy(), np.zeros(1))
@@ -197,7 +199,7 @@ def test_network_learns_the_score_of_a_correlated_gaussian():
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_training_goes_on_from_cycle_to_cycle_and_is_reported(name):
-    observation = Observation(6, indices=np.arange(6), noise=1.0)
+    observation = Mask(6, np.arange(6), noise=1.0)
     quick = {"sf": {"steps": 5}, "ssls": {"langevin_steps": 2, "sigma": 1.0}}[name]
     ensemble = np.random.default_rng(0).multivariate_normal(np.zeros(6), np.full((6, 6), 0.9) + 0.1 * np.eye(6), 200)
 
@@ -216,9 +218,7 @@ def test_training_goes_on_from_cycle_to_cycle_and_is_reported(name):
 @pytest.mark.parametrize("name", LEARNED)
 def test_learned_scores_need_torch(name):
     cls = filter_class(name)
-    setup = Setup(
-        make_system("lorenz63", {"dt": 0.01}), Observation(3, indices=[0], noise=1.0), np.zeros(3), 1.0, Stream(0, "test")
-    )
+    setup = Setup(make_system("lorenz63", {"dt": 0.01}), Mask(3, [0], noise=1.0), np.zeros(3), 1.0, Stream(0, "test"))
     with pytest.raises(ValueError, match="torch"):
         cls(cls.Parameters(), setup)
 
@@ -239,7 +239,7 @@ def test_ssls_members_follow_the_autoregression(levels, pull):
             mean, variance = factor * mean + phi * q * y, factor**2 * variance + 2 * phi2
     # A prior of mean 2 and spread 3, with everything in units of that.
     filter_ = make(
-        "ssls", Observation(1, indices=[0], noise=3 * noise), sigma=sigma, step_size=h, langevin_steps=steps,
+        "ssls", Mask(1, [0], noise=3 * noise), sigma=sigma, step_size=h, langevin_steps=steps,
         anneal_levels=levels, anneal_start=pull, anneal_decay=decay, **UNTRAINED,
     )  # fmt: skip
     found = (analyse(filter_, 2 + 3 * standard(n), np.array([2 + 3 * y])) - 2) / 3
@@ -346,7 +346,7 @@ def bimodal_case(sampler: str, steps: int, n: int, bandwidth: float, seed: int =
     which = (rng.random(n) > BIMODAL[0]).astype(int)
     ensemble = np.take(BIMODAL[1], which) + np.take(BIMODAL[2], which) * rng.standard_normal(n)
     filter_ = make(
-        "masf_mc", Observation(1, indices=[0], noise=1.0), seed=seed, sampler=sampler, steps=steps, bandwidth=bandwidth,
+        "masf_mc", Mask(1, [0], noise=1.0), seed=seed, sampler=sampler, steps=steps, bandwidth=bandwidth,
         weight_radius=None, covariance="ensemble",
     )  # fmt: skip
     draws = analyse(filter_, ensemble[:, None], np.array([0.3]))[:, 0]
@@ -392,7 +392,7 @@ def test_weights_of_many_components_degenerate_unless_they_are_local():
     ensemble = np.random.default_rng(0).standard_normal((100, d))
     sizes = {}
     for radius in (None, 1):
-        filter_ = make("masf_mc", Observation(d, indices=np.arange(d), noise=1.0), bandwidth=0.4, weight_radius=radius)
+        filter_ = make("masf_mc", Mask(d, np.arange(d), noise=1.0), bandwidth=0.4, weight_radius=radius)
         analyse(filter_, ensemble, np.zeros(d))
         sizes[radius] = filter_.diagnostics()["effective_size"]
     assert sizes[None] < 3
@@ -401,7 +401,7 @@ def test_weights_of_many_components_degenerate_unless_they_are_local():
 
 def test_weights_of_a_window_need_a_ring():
     with pytest.raises(ValueError, match="weight_radius: it needs a ring, or a grid with localization_radius; set it to null"):
-        make("masf_mc", Observation(3, indices=[0], noise=1.0), system="lorenz63", localization_radius=None)
+        make("masf_mc", Mask(3, [0], noise=1.0), system="lorenz63", localization_radius=None)
 
 
 @pytest.mark.parametrize(("points", "radius", "expected"), [(5, 1, [4, 0, 1]), (5, 2, range(5)), (4, 9, range(4)), (3, 0, [0])])
@@ -421,9 +421,9 @@ RUNS = {
     "ssls": {"langevin_steps": 60, "step_size": 0.02, **CHEAP},
 }
 MEASURED = {
-    "all": {"indices": np.arange(3), "noise": 0.5},
-    "mask": {"indices": np.array([0, 2]), "noise": [0.4, 0.6]},
-    "dense": {"matrix": [[1.0, 0.5, 0.0], [0.0, 1.0, -0.5]], "noise": [[0.3, 0.1], [0.1, 0.3]]},
+    "all": Mask(3, np.arange(3), noise=0.5),
+    "mask": Mask(3, np.array([0, 2]), noise=[0.4, 0.6]),
+    "dense": Matrix([[1.0, 0.5, 0.0], [0.0, 1.0, -0.5]], noise=[[0.3, 0.1], [0.1, 0.3]]),
 }
 
 
@@ -432,14 +432,14 @@ MEASURED = {
 @pytest.mark.parametrize("name", RUNS)
 def test_five_cycles_stay_finite_repeat_themselves_and_beat_no_assimilation(name, system, measured):
     d, n, gap, cycles = 3, 40, 5, 5
-    observation = Observation(d, **MEASURED[measured])
+    observation = MEASURED[measured]
     model = make_system(system, {"dt": 0.02} if system == "lorenz63" else {"dimension": d})
     numbers = Stream(4, "truth")
     truth = [model.typical_state(numbers)]
     for _ in range(gap * cycles):
         truth.append(model.step(truth[-1], numbers))
     at_cycles = np.array(truth[gap::gap])
-    ys = observation.apply(at_cycles) + observation.noise((cycles,), at_cycles, numbers)
+    ys = observation.apply(at_cycles) + observation.noise.draw((cycles,), at_cycles, numbers)
     start = truth[0] + 2 * numbers.normal((1, d), at_cycles)  # the initial mean is off
     ensemble = start + 2 * numbers.normal((n, d), at_cycles)
 

@@ -17,7 +17,9 @@ from masf.filters import letkf
 from masf.filters.base import Filter, Setup
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.registry import filter_class
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
+from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
 from masf.systems.registry import make_system
 
 REFERENCE = Path(__file__).parent / "data" / "dapper_analyses.npz"
@@ -58,7 +60,7 @@ def by_definition(ensemble: np.ndarray, y: np.ndarray, h: np.ndarray, precision:
 def test_etkf_has_the_mean_and_covariance_of_the_kalman_update(kind, n, rotation):
     problem = make_problem(kind, 8)
     ensemble = problem.prior_draws(n, seed=1)
-    h, r = problem.observation.matrix, problem.observation.covariance
+    h, r = problem.observation.matrix, problem.observation.noise.covariance
     posterior = kalman_update(Gaussian(ensemble.mean(axis=0), np.cov(ensemble.T)), problem.y, h, r)
     analysis = make_filter("etkf", problem.observation, rotation=rotation).analyse(ensemble, problem.y)
     np.testing.assert_allclose(analysis.mean(axis=0), posterior.mean, rtol=1e-9, atol=1e-11)
@@ -74,7 +76,7 @@ def test_accurate_measurements_cost_no_digits_in_float32(d):
     directions = np.linalg.qr(np.random.default_rng(0).standard_normal((d, 3)))[0]
     modes = np.sqrt(n - 1) * zero_sum_basis(n)[:, :3]
     ensemble = modes * spread @ directions.T
-    observation = Observation(d, indices=np.arange(d), noise=noise)
+    observation = Mask(d, np.arange(d), noise=noise)
     analysis = make_filter("etkf", observation).analyse(ensemble.astype(np.float32), np.zeros(d, np.float32))
     assert analysis.dtype == np.float32
     expected = modes * spread / np.sqrt(1 + (spread / noise) ** 2)
@@ -143,7 +145,7 @@ def test_letkf_with_the_least_radius_is_one_scalar_update_at_each_component():
     observation, ensemble = problem.observation, problem.prior_draws(5, seed=1)
     analysis = make_filter("letkf", observation, localization_radius=0.5).analyse(ensemble, problem.y)
     expected = ensemble.copy()
-    for i, y, r in zip(observation.indices, problem.y, observation.variance, strict=True):
+    for i, y, r in zip(observation.indices, problem.y, observation.noise.variance, strict=True):
         x = ensemble[:, i]
         p = x.var(ddof=1)
         mean = x.mean() + p / (p + r) * (y - x.mean())
@@ -159,7 +161,7 @@ def test_letkf_is_an_etkf_at_each_point_for_all_its_fields(n, chunk, monkeypatch
     ensemble = rng.standard_normal((n, 60)) @ rng.standard_normal((60, 60)) / 5
     # The first field everywhere, and the second at two points.
     observed = np.array([*range(30), 33, 59])
-    observation = Observation(60, indices=observed, noise=np.linspace(0.5, 1.5, 32))
+    observation = Mask(60, observed, noise=np.linspace(0.5, 1.5, 32))
     y = rng.standard_normal(32)
     filter_ = make_filter("letkf", observation, system, localization_radius=1.6)
     analysis = filter_.analyse(ensemble, y)
@@ -169,7 +171,7 @@ def test_letkf_is_an_etkf_at_each_point_for_all_its_fields(n, chunk, monkeypatch
     for point in range(30):
         components = [point, 30 + point]
         h = np.eye(60)[observed]
-        full = by_definition(ensemble, y, h, np.diag(weights[point] / observation.variance))
+        full = by_definition(ensemble, y, h, np.diag(weights[point] / observation.noise.variance))
         np.testing.assert_allclose(analysis[:, components], full[:, components], rtol=1e-9, atol=1e-11)
 
 
@@ -178,26 +180,26 @@ def test_a_block_shares_the_transform_of_its_centre(shape, block):
     rng, system = np.random.default_rng(0), Grid(2, *shape)
     points = int(np.prod(shape))
     ensemble, y = rng.standard_normal((8, 2 * points)), rng.standard_normal(points)
-    observation = Observation(2 * points, indices=np.arange(points), noise=0.5)
+    observation = Mask(2 * points, np.arange(points), noise=0.5)
     analysis = make_filter("letkf", observation, system, localization_radius=1.5, block=block).analyse(ensemble, y)
     places = np.indices(shape).reshape(len(shape), -1).T
     for place in places:
         centre = place - place % block + (block - 1) / 2
         weights = gaspari_cohn(torus_distances(centre[None], places, shape)[0], 1.5)
         point = np.ravel_multi_index(tuple(place), shape)
-        kept = np.where(weights > SMALLEST_WEIGHT, weights, 0) / observation.variance
+        kept = np.where(weights > SMALLEST_WEIGHT, weights, 0) / observation.noise.variance
         full = by_definition(ensemble, y, np.eye(2 * points)[:points], np.diag(kept))
         np.testing.assert_allclose(analysis[:, [point, points + point]], full[:, [point, points + point]], rtol=1e-9, atol=1e-11)
 
 
 def test_blocks_that_do_not_fill_the_grid_are_refused():
-    observation = Observation(24, indices=[0], noise=1.0)
+    observation = Mask(24, [0], noise=1.0)
     with pytest.raises(ValueError, match="block: 3 points do not divide a grid of 4 x 6"):
         make_filter("letkf", observation, Grid(1, 4, 6), block=3)
 
 
 def test_components_without_measurements_near_them_keep_their_members():
-    observation = Observation(40, indices=[5], noise=1.0)
+    observation = Mask(40, [5], noise=1.0)
     ensemble = np.random.default_rng(0).standard_normal((6, 40))
     analysis = make_filter("letkf", observation, localization_radius=2.0).analyse(ensemble, np.ones(1))
     far = np.abs(np.arange(40) - 5) > 3
@@ -208,7 +210,7 @@ def test_components_without_measurements_near_them_keep_their_members():
 def test_rows_that_measure_a_neighbourhood_localise_and_wide_ones_are_refused():
     means = np.kron(np.eye(4), np.full((1, 3), 1 / 3))
     ensemble, y = np.random.default_rng(0).standard_normal((6, 12)), np.ones(4)
-    observation = Observation(12, matrix=means, noise=0.5)
+    observation = Matrix(means, noise=0.5)
     analysis = make_filter("letkf", observation, localization_radius=1.0).analyse(ensemble, y)
     # The middle of three has full weight from its own row, and from no other.
     for row in range(4):
@@ -216,7 +218,7 @@ def test_rows_that_measure_a_neighbourhood_localise_and_wide_ones_are_refused():
         alone = by_definition(ensemble, y[[row]], means[[row]], np.full((1, 1), 4.0))
         np.testing.assert_allclose(analysis[:, middle], alone[:, middle], rtol=1e-10)
     with pytest.raises(ValueError, match="row 1: measures nothing, or more than half"):
-        make_filter("letkf", Observation(12, matrix=np.ones((1, 12)), noise=0.5), localization_radius=1.0)
+        make_filter("letkf", Matrix(np.ones((1, 12)), noise=0.5), localization_radius=1.0)
 
 
 # --- DAPPER
@@ -241,7 +243,7 @@ def test_analyses_are_dappers(case, library, reference):
     ensemble, y, noise = (reference[f"{name}_{case}"] for name in ("ensemble", "y", "noise"))
     d = ensemble.shape[1]
     std = np.sqrt(noise) if noise.ndim == 1 else noise
-    observation = Observation(d, indices=np.arange(0, d, settings["stride"]), noise=std)
+    observation = Mask(d, np.arange(0, d, settings["stride"]), noise=std)
     name, parameters = "etkf", {"inflation": settings["inflation"]}
     if settings["loc_rad"] is not None:
         name, parameters["localization_radius"] = "letkf", 1.82 * settings["loc_rad"]

@@ -465,6 +465,36 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             id="unknown operator",
         ),
         pytest.param(
+            lambda c: c["observations"]["all"].update(operator="strid"),
+            ['observations.all.operator = "strid": choose one of', "did you mean 'stride'?"],
+            id="misspelt operator",
+        ),
+        pytest.param(
+            lambda c: c["observations"]["all"].pop("operator"),
+            ["observations.all.operator: this key is missing"],
+            id="no operator",
+        ),
+        pytest.param(
+            lambda c: c["observations"].update(all={"operator": "hole", "noise": 1}),
+            ["observations.all.width: this key is missing"],
+            id="operator without its key",
+        ),
+        pytest.param(
+            lambda c: c["observations"].update(all={"operator": "hole", "noise": 1, "stride": 2}),
+            ["observations.all: observation operator 'hole' takes no key 'stride'; did you mean operator 'stride', 'grid'?"],
+            id="key of another operator",
+        ),
+        pytest.param(
+            lambda c: c["observations"].update(all={"operator": "stride", "noise": 1, "strid": 2}),
+            ["observations.all.strid: unknown key (did you mean 'stride'?); allowed are noise, offset, operator, stride"],
+            id="misspelt key of an operator",
+        ),
+        pytest.param(
+            lambda c: c["observations"].update(all={"operator": "stride", "noise": 1, "stride": 0}),
+            ["observations.all.stride = 0: ", "greater than or equal to 1"],
+            id="key that its operator is named by",
+        ),
+        pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(observations=["al"]),
             ["experiments.lorenz63.observations = 'al'", "did you mean 'all'?", "every_second"],
             id="unknown observation",
@@ -491,7 +521,7 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["figures"]["figure3"].update(kind="pie"),
-            ["figures.figure3", "'pie'", "'trajectories', 'sweep', 'rank_histograms'"],
+            ['figures.figure3.kind = "pie": choose one of', "'trajectories', 'sweep', 'rank_histograms'"],
             id="unknown kind of figure",
         ),
         pytest.param(

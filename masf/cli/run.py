@@ -172,11 +172,11 @@ def _chosen(usual: Experiment, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _observation(said: str | dict[str, Any]) -> dict[str, Any]:
-    from masf.observations.settings import ObservationSettings
+    from masf.observations.settings import observation_settings
     from masf.study import defaults
 
-    found = defaults.observation(said) if isinstance(said, str) else ObservationSettings(**said)
-    return found.model_dump(exclude_defaults=True)
+    found = defaults.observation(said) if isinstance(said, str) else observation_settings(said)
+    return found.written()
 
 
 def _describe(settings: CellSettings, spin_up_cycles: int) -> str:

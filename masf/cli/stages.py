@@ -81,9 +81,9 @@ def train_prior(
     use_threads(threads)
     use_device(device)
     from masf.diffusion.prior_settings import PriorSettings
-    from masf.observations.settings import ObservationSettings
+    from masf.observations.settings import observation_settings
 
-    of_observation, of_training = ObservationSettings(**observation), PriorSettings(**settings)
+    of_observation, of_training = observation_settings(observation), PriorSettings(**settings)
     # Late, for settings that are out of range to be refused without torch.
     from masf.stages.train_prior import train_prior_to_file
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, centred_normal
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
 
 Score = Callable[[Array, float], Array]
 """s(x, t) for states (N, d)."""

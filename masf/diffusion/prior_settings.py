@@ -6,11 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from masf.observations.settings import ObservationSettings
+from masf.observations.base import ObservationSettings
 from masf.systems.base import System
-
-PERIODIC_OPERATORS = ("identity", "stride", "grid", "average_pooling")
-"""Operators that look the same all along a ring."""
 
 
 class NetworkSettings(BaseModel):
@@ -97,10 +94,10 @@ class PriorSettings(BaseModel):
 
         A network of local convolutions learns from a short ring what it needs on a long one, if all of its components are alike.
         """
-        alike = observation.operator in PERIODIC_OPERATORS and isinstance(observation.noise, float)
-        if not (translation_invariant and alike and self.network.kind in ("auto", "conv1d")):
+        period, same_noise = observation.period, isinstance(observation.noise, float)
+        local = translation_invariant and self.network.kind in ("auto", "conv1d")
+        if period is None or not (same_noise and local):
             return system
-        period = observation.size or observation.stride
         longest = -(-self.training_dimension // period) * period
         return {**system, "dimension": min(system["dimension"], longest)}
 

@@ -26,7 +26,7 @@ import math
 import numpy as np
 
 from masf.arrays import Array
-from masf.diffusion.bases import NULL_THRESHOLD, Basis, Coefficient
+from masf.observations.bases import NULL_THRESHOLD, Basis, Coefficient
 
 _K = 0.008
 

@@ -12,13 +12,10 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, like
-from masf.observations.operators import Observation
 from masf.systems.base import System
 
 SMALLEST_WEIGHT = 1e-3
 """Observations with no more weight than this are left out, as in DAPPER: they cost time and tell nothing."""
-LEAST_CONCENTRATION = 2 / np.pi
-"""Mean resultant length of equal weights on half of a ring: a measurement spread wider than that has no place."""
 MAX_DENSE_DIMENSION = 2_000
 """The longest state whose covariance is formed and tapered as a matrix."""
 DISTANCES_AT_ONCE = 2**22
@@ -113,34 +110,6 @@ def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTa
         return GridTaper(grid, radius, x)
     taper = taper_matrix(system, radius)
     return None if taper is None else like(taper, x)
-
-
-def observation_places(observation: Observation, grid: tuple[int, ...]) -> np.ndarray:
-    """Where each measurement sits on the grid (m, axes): at its component, or at the centre of its block or of mass of |H|'s row.
-
-    Raises:
-        ValueError: for a row of H that measures nothing, or is spread over more than half of the grid.
-    """
-    points = int(np.prod(grid))
-    if observation.indices is not None:
-        return np.stack(np.unravel_index(observation.indices % points, grid), axis=-1).astype(np.float64)
-    if (pooling := observation.pooling) is not None:
-        corners = np.indices(pooling.blocks).reshape(len(grid), -1).T * pooling.size
-        return np.tile(corners + (pooling.size - 1) / 2, (pooling.fields, 1))
-    weights = np.abs(observation.matrix).reshape(observation.size, -1, *grid).sum(axis=1)
-    weights /= np.maximum(weights.sum(axis=tuple(range(1, weights.ndim)), keepdims=True), np.finfo(float).tiny)
-    places = np.empty((observation.size, len(grid)))
-    for axis, n in enumerate(grid):
-        others = tuple(1 + other for other in range(len(grid)) if other != axis)
-        resultant = weights.sum(axis=others) @ np.exp(2j * np.pi * np.arange(n) / n)
-        if np.any(spread := np.abs(resultant) < LEAST_CONCENTRATION):
-            row = int(np.argmax(spread))
-            raise ValueError(
-                f"observation matrix, row {row + 1}: measures nothing, or more than half of the grid, and so has no place "
-                "to localise by; set localization_radius to null"
-            )
-        places[:, axis] = np.angle(resultant) * n / (2 * np.pi) % n
-    return places
 
 
 def torus_distances(a: np.ndarray, b: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from masf.observations.operators import Observation, make_observation
-from masf.observations.settings import ObservationSettings
+from masf.observations.base import Observation
+from masf.observations.settings import observation_settings
 from masf.systems.base import System
 from masf.systems.registry import make_system
 
@@ -32,4 +32,4 @@ class CellSettings:
 def build(settings: CellSettings) -> tuple[System, Observation]:
     """The system and the observation of a cell. Raises ValueError where the settings do not fit together."""
     system = make_system(settings.system, settings.parameters)
-    return system, make_observation(ObservationSettings(**settings.observation), system.dimension, system.grid)
+    return system, observation_settings(settings.observation).build(system.dimension, system.grid)

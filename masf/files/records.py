@@ -20,7 +20,7 @@ from masf.systems.registry import is_ours
 
 if TYPE_CHECKING:
     from masf.diffusion.prior_settings import PriorSettings
-    from masf.observations.settings import ObservationSettings
+    from masf.observations.base import ObservationSettings
 
 
 def truth_code(system: System, name: str) -> str:

@@ -15,7 +15,7 @@ from array_api_compat import array_namespace
 from pydantic import BaseModel, ConfigDict, Field
 
 from masf.arrays import Array, Stream
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
 from masf.systems.base import System
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from masf.arrays import Array, eye, like
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.filters.base import EnsembleParameters, Filter
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
 
 
 def enkf_increments(ensemble: Array, innovations: Array, observation: Observation) -> Array:
@@ -25,10 +25,10 @@ def enkf_increments(ensemble: Array, innovations: Array, observation: Observatio
     anomalies = ensemble - xp.mean(ensemble, axis=0)
     observed = observation.apply(anomalies)
     if m <= n:
-        covariance = observed.mT @ observed / (n - 1) + like(observation.covariance, ensemble)
+        covariance = observed.mT @ observed / (n - 1) + like(observation.noise.covariance, ensemble)
         weights = xp.linalg.solve(covariance, innovations.mT)
         return weights.mT @ (observed.mT @ anomalies) / (n - 1)
-    observed, innovations = observation.whiten(observed), observation.whiten(innovations)
+    observed, innovations = observation.noise.whiten(observed), observation.noise.whiten(innovations)
     weights = xp.linalg.solve((n - 1) * eye(n, ensemble) + observed @ observed.mT, observed @ innovations.mT)
     return weights.mT @ anomalies
 

@@ -22,11 +22,10 @@ from masf.ensembles.localization import (
     gaspari_cohn,
     local_observations,
     make_taper,
-    observation_places,
     torus_distances,
 )
 from masf.filters.base import Filter, LocalizedParameters, Setup
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
 
 MOST_MEASUREMENTS = 6_000
 """The most measurements whose covariance is formed."""
@@ -42,7 +41,7 @@ def localized_increments(ensemble: Array, innovations: Array, observation: Obser
     if taper is not None:
         covariance = covariance * taper
     cross = observation.apply(covariance)
-    innovation_covariance = observation.apply(cross.mT) + like(observation.covariance, ensemble)
+    innovation_covariance = observation.apply(cross.mT) + like(observation.noise.covariance, ensemble)
     return xp.linalg.solve(innovation_covariance, innovations.mT).mT @ cross.mT
 
 
@@ -62,7 +61,7 @@ class MeasurementTaper:
                 f"filter 'enkf_localized' forms the covariance of {observation.size} measurements: the most is "
                 f"{MOST_MEASUREMENTS}; use 'letkf', or observe fewer"
             )
-        places = observation_places(observation, grid)
+        places = observation.places(grid)
         near, weights = local_observations(places, grid, radius)
         self.near, self.weights = array_namespace(x).asarray(near, device=device(x)), like(weights, x)
         self.between = like(gaspari_cohn(torus_distances(places, places, grid), radius), x)
@@ -73,7 +72,7 @@ class MeasurementTaper:
         n, points = len(ensemble), len(self.near)
         anomalies = ensemble - xp.mean(ensemble, axis=0)
         observed = observation.apply(anomalies)
-        covariance = self.between * (observed.mT @ observed) / (n - 1) + like(observation.covariance, ensemble)
+        covariance = self.between * (observed.mT @ observed) / (n - 1) + like(observation.noise.covariance, ensemble)
         solved = xp.linalg.solve(covariance, innovations.mT)
         at_points = xp.permute_dims(anomalies.reshape(n, -1, points), (2, 1, 0))
         parts = []

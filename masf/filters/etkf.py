@@ -62,7 +62,8 @@ class ETKF(Filter):
         xp = array_namespace(state)
         mean, measured = xp.mean(state, axis=0), self.observation.apply(state)
         measured_mean = xp.mean(measured, axis=0)
-        observed, innovation = self.observation.whiten(measured - measured_mean), self.observation.whiten(y - measured_mean)
+        whiten = self.observation.noise.whiten
+        observed, innovation = whiten(measured - measured_mean), whiten(y - measured_mean)
         increment, anomalies = self.update(state - mean, observed, innovation)
         if self.parameters.rotation:
             anomalies = random_rotation(len(state), state, self.stream) @ anomalies

@@ -58,7 +58,7 @@ class Kalman(Filter):
         return Gaussian(self.model @ state.mean, covariance)
 
     def analyse(self, state: Gaussian, y: Array) -> Gaussian:
-        return kalman_update(state, to_numpy(y).astype(np.float64), self.observation.matrix, self.observation.covariance)
+        return kalman_update(state, to_numpy(y).astype(np.float64), self.observation.matrix, self.observation.noise.covariance)
 
     def moments(self, state: Gaussian) -> tuple[Array, Array]:
         x = self.setup.initial_mean

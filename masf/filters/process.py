@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import Field
 
 from masf.arrays import Array
-from masf.diffusion.bases import make_basis
 from masf.diffusion.posterior import Denoiser, Fit
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
@@ -40,7 +39,7 @@ class ProcessFilter(Filter):
     def __init__(self, parameters: Any, setup: Setup) -> None:
         """``parameters`` have ``steps``, of the sampler, and ``inflation``."""
         super().__init__(parameters, setup)
-        self.basis = make_basis(setup.observation)
+        self.basis = setup.observation.basis()
         self.times = time_grid(parameters.steps)
         self.fit = self.make_fit()
 

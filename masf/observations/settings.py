@@ -1,50 +1,76 @@
-"""How an observation is written in the config."""
+"""All observations that a config can name, by the key ``operator``."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-Positive = Annotated[float, Field(gt=0)]
+from masf.observations.base import ObservationSettings
+from masf.observations.mask import (
+    CentreSettings,
+    ComponentsSettings,
+    GridSettings,
+    HoleSettings,
+    IdentitySettings,
+    RandomSettings,
+    StrideSettings,
+)
+from masf.observations.matrix import MatrixSettings
+from masf.observations.pooling import AveragePoolingSettings
+from masf.plugins import suggestion
 
+Operator = (
+    IdentitySettings
+    | StrideSettings
+    | ComponentsSettings
+    | GridSettings
+    | CentreSettings
+    | HoleSettings
+    | RandomSettings
+    | AveragePoolingSettings
+    | MatrixSettings
+)
 
-class ObservationSettings(BaseModel):
-    """How an observation is written in the config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    operator: Literal[
-        "identity", "stride", "components", "grid", "centre", "hole", "random", "average_pooling", "matrix"
-    ] = Field(
-        description="identity: every component; stride: every k-th component; components: those that are listed; grid: every "
-        "k-th point along each axis of the grid; centre: a square in its middle; hole: all points but such a square; random: "
-        "points drawn at random; average_pooling: means of its blocks; matrix: H given in full."
-    )  # fmt: skip
-    stride: int = Field(1, ge=1, description="For stride and grid: observe offset, offset + stride, ...")
-    offset: int = Field(0, ge=0, description="For stride and grid: the first observed component, or point along each axis.")
-    components: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, min_length=1, description="For components: the observed ones, from 0 on."
-    )
-    width: int | None = Field(None, ge=1, description="For centre and hole: points along each side of the square.")
-    fraction: float | None = Field(None, gt=0, le=1, description="For random: the share of points that are observed.")
-    seed: int = Field(0, ge=0, lt=2**31, description="For random: which points; the same in all cells.")
-    size: int | None = Field(None, ge=2, description="For average_pooling: points along each side of a block.")
-    matrix: list[list[float]] | None = Field(None, description="For operator matrix: H, one row a measurement.")
-    noise: Positive | list[Positive] | list[list[float]] = Field(
-        description="Standard deviation of the noise; or one for each measurement; or the covariance matrix R."
-    )
-
-
-KEYS = {
-    "identity": (),
-    "stride": ("stride", "offset"),
-    "components": ("components",),
-    "grid": ("stride", "offset"),
-    "centre": ("width",),
-    "hole": ("width",),
-    "random": ("fraction", "seed"),
-    "average_pooling": ("size",),
-    "matrix": ("matrix",),
+OPERATORS: dict[str, type[ObservationSettings]] = {
+    get_args(cls.model_fields["operator"].annotation)[0]: cls for cls in get_args(Operator)
 }
-"""The keys of each operator, besides ``noise``."""
+"""The settings of each operator, by its name."""
+
+
+def _keys_of_its_own(content: Any) -> Any:
+    """What was given. Raises ValueError where it has a key that is another operator's."""
+    if not isinstance(content, Mapping) or content.get("operator") not in [*OPERATORS]:
+        return content  # pydantic says what is wrong
+    operator = content["operator"]
+    for key in sorted(content.keys() - OPERATORS[operator].model_fields.keys(), key=str):
+        others = [repr(name) for name, cls in OPERATORS.items() if key in cls.model_fields]
+        if others:
+            hint = f"did you mean operator {', '.join(others)}?"
+            raise ValueError(f"observation operator {operator!r} takes no key {key!r}; {hint}")
+    return content
+
+
+AnyObservation = Annotated[
+    Operator,
+    Field(discriminator="operator"),
+    BeforeValidator(_keys_of_its_own),
+]
+"""An observation in a config."""
+
+
+def observation_settings(keys: Mapping[str, Any]) -> ObservationSettings:
+    """The settings that a config would write as ``keys``.
+
+    Raises:
+        ValueError: for an unknown operator, or keys that are unknown, missing or out of range.
+    """
+    if "operator" not in keys:
+        raise ValueError(f"an observation needs the key 'operator'{suggestion('', OPERATORS)}")
+    operator = keys["operator"]
+    if operator not in [*OPERATORS]:
+        known = suggestion(str(operator), OPERATORS)
+        raise ValueError(f"unknown observation operator {operator!r}{known}")
+    _keys_of_its_own(keys)
+    return OPERATORS[operator].model_validate(keys)

@@ -21,7 +21,7 @@ from masf.files.truth import Truth, read_truth
 from masf.files.tuned import tuned_for
 from masf.filters.base import Filter, Setup, ensemble_needs_members
 from masf.filters.registry import filter_class
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
 from masf.stages.cycle import assimilate, peak_memory_mib
 from masf.systems.base import System
 

@@ -47,6 +47,8 @@ from masf.stages import launcher
 from masf.stages.cycle import Diverged, assimilate
 
 PROBLEM_FORMAT = "masf-problem-1"
+AXES = {"H_indices": ("obs",), "H": ("obs", "component"), "R_diagonal": ("obs",), "R": ("obs", "other_obs")}
+"""Of H and R in the problem."""
 SHOWN_LINES = 15
 """Last lines of a failed command's output that the error repeats."""
 
@@ -142,14 +144,8 @@ def write_problem(path: Path, truth: Truth, setup: Setup, *, seed: int, device: 
         ("initial_mean", "component"): truth.initial_mean,
         ("initial_ensemble", "member", "component"): truth.initial_ensemble,
     }
-    if observation.indices is not None:
-        arrays["H_indices", "obs"] = observation.indices
-    else:
-        arrays["H", "obs", "component"] = observation.matrix
-    if observation.variance is not None:
-        arrays["R_diagonal", "obs"] = observation.variance
-    else:
-        arrays["R", "obs", "other_obs"] = observation.covariance
+    for name, values in (observation.arrays() | observation.noise.arrays()).items():
+        arrays[name, *AXES[name]] = values
     with netCDF4.Dataset(path, "w") as data:
         for (name, *dims), values in arrays.items():
             for dim, length in zip(dims, values.shape, strict=True):

@@ -19,7 +19,7 @@ from masf.files.cell import CellSettings, build
 from masf.files.netcdf import write
 from masf.files.records import truth_code
 from masf.files.truth import Truth, truth_dataset
-from masf.observations.operators import Observation
+from masf.observations.base import Observation
 from masf.systems.base import System
 
 
@@ -68,5 +68,5 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
     if not np.all(np.isfinite(truth)):
         raise ValueError(f"the truth is not finite: dt {system.dt} is too long for system {settings.system!r}")
     observed = truth[settings.gap :: settings.gap]
-    measurements = observation.apply(observed) + observation.noise((settings.cycles,), observed, stream)
+    measurements = observation.apply(observed) + observation.noise.draw((settings.cycles,), observed, stream)
     return Truth(settings, truth, measurements.astype(np.float32), centre, ensemble)

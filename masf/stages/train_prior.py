@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from masf.arrays import Stream, on_device, resolve_device
-from masf.diffusion.bases import make_basis
 from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
@@ -27,8 +26,7 @@ from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.files.records import prior_record
 from masf.files.trained_prior import save
-from masf.observations.operators import make_observation
-from masf.observations.settings import ObservationSettings
+from masf.observations.base import ObservationSettings
 from masf.progress import progress_bar
 from masf.systems.base import System
 from masf.systems.registry import make_system, system_class
@@ -112,8 +110,8 @@ class Worlds:
         self, system: System, observation: ObservationSettings, settings: PriorSettings, stream: Stream, device: str
     ) -> None:
         self.system, self.settings, self.stream, self.device = system, settings, stream, device
-        self.observation = make_observation(observation, system.dimension, system.grid)
-        self.basis = make_basis(self.observation)
+        self.observation = observation.build(system.dimension, system.grid)
+        self.basis = self.observation.basis()
         self.times = time_grid(settings.sampler_steps)
         self.climate, self._starts = self._sample_climate()
         self.family = GaussianFamily(system, settings.localization_radii, self.basis, self._starts)
@@ -174,7 +172,7 @@ class Worlds:
         return _joined(out)
 
     def _analyse(self, denoiser: LearnedDenoiser, states: Tensor) -> Tensor:
-        y = self.observation.apply(states[0]) + self.observation.noise((), states, self.stream)
+        y = self.observation.apply(states[0]) + self.observation.noise.draw((), states, self.stream)
         process = denoiser.gaussian.process
         plain = denoiser.gaussian if isinstance(denoiser.network, _Zero) else denoiser
         members = coupled(process, plain, y, states[1:], self.times, self.stream)

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 
 from masf.diffusion.prior_settings import PriorSettings
 from masf.filters.registry import filter_class, filter_names
-from masf.observations.operators import make_observation
 from masf.study.cells import selects
 from masf.study.config import Experiment, StudyConfig, Tuning
 from masf.study.figures import (
@@ -214,7 +213,7 @@ def _flow_figure_faults(
     if beyond := [cycle for cycle in shown if cycle > experiment.cycles]:
         yield f"{key}.cycles = {figure.cycles}: {beyond} are beyond the experiment's {experiment.cycles} cycles"
     observation = study.config.observations.get(figure.observation)
-    if observation is not None and observation.operator in {"stride", "matrix"}:
+    if observation is not None and not observation.whole_points:
         yield (
             f"{key}.observation = {figure.observation!r}: operator {observation.operator!r} does not measure whole velocities, "
             "which the figure shows"
@@ -234,7 +233,7 @@ def cell_faults(study: Study) -> Iterator[str]:
         s = cell.settings
         try:
             system = make_system(s.system, s.parameters)
-            make_observation(study.config.observations[cell.observation_name], system.dimension, system.grid)
+            study.config.observations[cell.observation_name].build(system.dimension, system.grid)
         except ValidationError as error:
             yield from (f"{where}.parameters.{line}" for line in describe(error, system_class(s.system).Parameters, s.parameters))
             continue

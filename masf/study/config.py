@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from masf.diffusion.prior_settings import PriorSettings
-from masf.observations.settings import ObservationSettings
+from masf.observations.settings import AnyObservation
 from masf.study.figures import Figure
 from masf.study.filter_files import FilterDefinition
 from masf.study.search import TunableScore
@@ -118,7 +118,7 @@ class StudyConfig(Section):
     pinned: dict[Name, dict[str, Any]] = Field(
         default_factory=dict, description="Parameters, by filter, that override those of its file everywhere."
     )
-    observations: dict[Name, ObservationSettings] = Field(min_length=1, description="What is measured, by name.")
+    observations: dict[Name, AnyObservation] = Field(min_length=1, description="What is measured, by name.")
     priors: dict[Name, PriorSettings] = Field(default_factory=dict, description="How priors are trained, by system.")
     experiments: dict[Name, Experiment] = Field(min_length=1, description="The experiments, by name.")
     tuning: Tuning | None = Field(None, description="How filters are tuned; without it, the values in their files stand.")

@@ -12,7 +12,8 @@ from typing import Any
 
 from masf.files.cell import CellSettings
 from masf.filters.registry import filter_names
-from masf.observations.settings import ObservationSettings
+from masf.observations.base import ObservationSettings
+from masf.observations.settings import observation_settings
 from masf.plugins import suggestion
 from masf.programs import missing_program
 from masf.study.cells import Cell
@@ -104,7 +105,7 @@ def filter_in_cell(name: str, settings: CellSettings, overrides: dict[str, Any],
         ValueError: for an unknown filter, or one whose prior or program is missing.
     """
     known = defaults()
-    described = ObservationSettings(**settings.observation)
+    described = observation_settings(settings.observation)
     # Conditions in the filters' files name observations.
     observed = next((key for key, value in known.observations.items() if value == described), "observation")
     priors = {k: v.model_dump(exclude_unset=True) | {"gaps": [settings.gap]} for k, v in known.priors.items()}

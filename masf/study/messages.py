@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 
 class ConfigFault(Exception):
@@ -15,14 +16,23 @@ class ConfigFault(Exception):
 
 def describe(error: ValidationError, model: type[BaseModel] | None = None, content: Any = None) -> list[str]:
     """One line for each key at fault: the key, its value, and what is allowed. ``content`` is what was validated."""
+    schema = model.model_json_schema() if model is not None else {}
     found: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
-        location, value = _place(fault["loc"], content, fault["input"])
+        missing = fault["type"] == "missing"
+        location, value = _place(fault["loc"], content, fault["input"], schema, missing)
         key = ".".join(map(str, location)) or "config"
         if fault["type"] == "extra_forbidden":
-            found[key] = [f"unknown key{_known_keys(model, fault['loc'])}"]
-        elif fault["type"] == "missing":
+            found[key] = [f"unknown key{_known_keys(schema, fault['loc'])}"]
+        elif missing:
             found[key] = ["this key is missing"]
+        elif fault["type"] == "union_tag_not_found":
+            found[f"{key}.{_discriminator(fault)}"] = ["this key is missing"]
+        elif fault["type"] == "union_tag_invalid":
+            tag, known = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
+            meant = _suggest(tag, known.replace("'", "").split(", "))
+            of = f"{key}.{_discriminator(fault)} = {json.dumps(tag)}"
+            found[of] = [f"choose one of {known}{meant}"]
         else:
             message = fault["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(value, dict) else f" = {json.dumps(value, default=str)[:120]}"
@@ -30,16 +40,37 @@ def describe(error: ValidationError, model: type[BaseModel] | None = None, conte
     return [f"{key}: {', or '.join(dict.fromkeys(messages))}" for key, messages in found.items()]
 
 
-def _place(location: tuple[Any, ...], content: Any, value: Any) -> tuple[list[Any], Any]:
-    """The key that a fault is about and the value there, without pydantic's names for the alternatives that it tried."""
+def _discriminator(fault: ErrorDetails) -> str:
+    """The key whose value says which alternative is meant."""
+    return str(fault["ctx"]["discriminator"]).strip("'")
+
+
+def _place(
+    location: tuple[Any, ...],
+    content: Any,
+    value: Any,
+    schema: dict[str, Any],
+    missing: bool,
+) -> tuple[list[Any], Any]:
+    """The key that a fault is about and the value there, without pydantic's names for alternatives.
+
+    A key that is ``missing`` is in the location, and not in the content. The name of an alternative
+    may be a key too (operator ``stride`` has a key ``stride``): the schema says which it is.
+    """
     if content is None:
         return list(location), value
     key: list[Any] = []
+    node = schema
     for part in location:
+        node = _resolve(node, schema)
+        names_alternative = "discriminator" in node
+        node = _child(node, part)
+        if names_alternative:
+            continue
         if isinstance(content, dict):
             if part in content:
                 content = content[part]
-            elif part != location[-1] or part == "[key]":
+            elif not missing or part != location[-1]:
                 continue  # the name of an alternative, not a key
         elif isinstance(content, list) and isinstance(part, int):
             content = content[part]
@@ -49,9 +80,8 @@ def _place(location: tuple[Any, ...], content: Any, value: Any) -> tuple[list[An
     return key, content
 
 
-def _known_keys(model: Any, location: tuple[Any, ...]) -> str:
-    """The keys allowed where an unknown one stands, as far as the model tells."""
-    schema = model.model_json_schema() if model is not None else {}
+def _known_keys(schema: dict[str, Any], location: tuple[Any, ...]) -> str:
+    """The keys allowed where an unknown one stands, as far as the schema tells."""
     node = schema
     for part in location[:-1]:
         node = _child(_resolve(node, schema), part)

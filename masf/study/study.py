@@ -273,7 +273,7 @@ class Study:
                 settings = CellSettings(
                     system=experiment.system,
                     parameters=parameters,
-                    observation=self.config.observations[observation].model_dump(exclude_defaults=True),
+                    observation=self.config.observations[observation].written(),
                     gap=gap,
                     cycles=experiment.cycles,
                     members=members,

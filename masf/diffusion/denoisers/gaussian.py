@@ -17,9 +17,9 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, eye, like
-from masf.diffusion.bases import MaskBasis
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
+from masf.observations.mask import MaskBasis
 
 
 class GaussianDenoiser(ABC):

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from masf.arrays import Array, Stream, like
-from masf.diffusion.bases import Basis
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
 from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
+from masf.observations.bases import Basis
 from masf.systems.base import System
 
 MOST_NEIGHBOURS = 5

@@ -5,12 +5,13 @@ from __future__ import annotations
 from array_api_compat import array_namespace
 
 from masf.arrays import Array
-from masf.diffusion.bases import Basis, MaskBasis
 from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser, EnsembleDenoiser, GaussianDenoiser
 from masf.diffusion.denoisers.local import LocalDenoiser
 from masf.diffusion.denoisers.ring import RingDenoiser, RingTaper, ring_taper
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper
+from masf.observations.bases import Basis
+from masf.observations.mask import MaskBasis
 from masf.systems.base import System
 
 

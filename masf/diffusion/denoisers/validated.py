@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from masf.arrays import Stream
-from masf.diffusion.bases import Basis
 from masf.diffusion.denoisers.learned import GaussianFamily, LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess, time_grid
+from masf.observations.bases import Basis
 from masf.systems.base import System
 
 SMALLEST_VALIDATED = 4

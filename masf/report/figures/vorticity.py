@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from masf.ensembles.localization import observation_places
 from masf.files.cell import build
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
@@ -55,7 +54,7 @@ class Run:
             data = read_estimate(study.results / cell.estimate(name), "ssim")
             label = study.filters[name].label
             means[label], similarities[label] = data["mean"].values, data["ssim"].values
-        places = observation_places(observation, system.grid)
+        places = observation.places(system.grid)
         return cls(system, cell.settings.gap, truth.truth, truth.observation, places, means, similarities)
 
     def fields(self, steps: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,0 +1,151 @@
+"""What is measured and how well: y = H x + eta with eta ~ N(0, R), and how a config says it.
+
+An observation is two classes in one file: *settings*, which a config's section ``observations``
+is checked by, and the *operator*, a subclass of :class:`Observation` that the settings build. All
+that depends on the operator is in its class: H and its adjoint, where a measurement sits on the
+grid, and the basis in which measuring is diagonal. The noise is apart (masf.observations.noise).
+
+A system whose components sit on a periodic grid has the state (fields, *grid), flattened.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from masf.arrays import Array
+from masf.observations.bases import Basis, SVDBasis
+from masf.observations.noise import Noise
+
+LEAST_CONCENTRATION = 2 / np.pi
+"""Mean resultant length of equal weights on half of a ring: what is spread wider has no place."""
+
+
+class Observation(ABC):
+    """Measurements of a state: the operator H and the noise, of covariance R.
+
+    Attributes:
+        dimension: length d of the state.
+        noise: eta ~ N(0, R), to be drawn and whitened by.
+        settings: what the config says, or would say, of this observation.
+    """
+
+    def __init__(self, dimension: int, noise: Noise, settings: Mapping[str, Any]) -> None:
+        self.dimension = dimension
+        self.noise = noise
+        self.settings = settings
+
+    @property
+    def size(self) -> int:
+        """Number m of measurements."""
+        return self.noise.size
+
+    @abstractmethod
+    def apply(self, x: Array) -> Array:
+        """H x for states (..., d): (..., m)."""
+
+    @abstractmethod
+    def adjoint(self, v: Array) -> Array:
+        """H^T v for measurements (..., m): (..., d)."""
+
+    # Formed where it is asked for: an operator over many components never needs its matrix.
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """(m, d) H."""
+        return self.apply(np.eye(self.dimension)).T
+
+    def log_likelihood(self, x: Array, y: Array) -> Array:
+        """log p(y | x) up to a constant, for states (..., d): (...)."""
+        return self.noise.log_density(y - self.apply(x))
+
+    def likelihood_score(self, x: Array, y: Array) -> Array:
+        """grad_x log p(y | x) = H^T R^(-1) (y - H x), for states (..., d): (..., d)."""
+        whiten = self.noise.whiten
+        return self.adjoint(whiten(whiten(y - self.apply(x))))
+
+    def places(self, grid: tuple[int, ...]) -> np.ndarray:
+        """Where each measurement sits on a periodic grid: (m, axes), in grid points.
+
+        That is the centre of mass of its row of H, in magnitude, on the torus.
+
+        Raises:
+            ValueError: for a row that measures nothing, or more than half of the grid.
+        """
+        weights = np.abs(self.matrix).reshape(self.size, -1, *grid).sum(axis=1)
+        total = weights.sum(axis=tuple(range(1, weights.ndim)), keepdims=True)
+        weights /= np.maximum(total, np.finfo(float).tiny)
+        places = np.empty((self.size, len(grid)))
+        for axis, n in enumerate(grid):
+            others = tuple(1 + other for other in range(len(grid)) if other != axis)
+            resultant = weights.sum(axis=others) @ np.exp(2j * np.pi * np.arange(n) / n)
+            if np.any(spread := np.abs(resultant) < LEAST_CONCENTRATION):
+                row = int(np.argmax(spread))
+                raise ValueError(
+                    f"observation matrix, row {row + 1}: measures nothing, or more than half of "
+                    "the grid, and so has no place to localise by; set localization_radius to null"
+                )
+            places[:, axis] = np.angle(resultant) * n / (2 * np.pi) % n
+        return places
+
+    def basis(self) -> Basis:
+        """The basis in which measuring is diagonal, where MASF's forward process runs."""
+        return SVDBasis(self.matrix, self.noise.covariance)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """H for programs in other languages: ``H`` (m, d), or of a mask ``H_indices`` (m,)."""
+        return {"H": self.matrix}
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class ObservationSettings(BaseModel, ABC):
+    """How an observation is written in the config; each operator adds its own keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    whole_points: ClassVar[bool] = True
+    """Whether all fields at a point of the grid are measured there, or none."""
+
+    operator: str
+    noise: Positive | list[Positive] | list[list[float]] = Field(
+        description="Standard deviation of the noise; or one each; or the covariance matrix R.",
+    )
+
+    @abstractmethod
+    def build(self, dimension: int, grid: tuple[int, ...] | None) -> Observation:
+        """The observation of a system.
+
+        Args:
+            dimension: length d of its state.
+            grid: the lengths of the periodic grid that its components sit on, or None.
+
+        Raises:
+            ValueError: if the settings do not fit together, or not the dimension or the grid.
+        """
+
+    @property
+    def period(self) -> int | None:
+        """The shift along a ring that leaves what is measured as it is; None if there is none."""
+        return None
+
+    def written(self) -> dict[str, Any]:
+        """The keys as a config says them, without defaults."""
+        return self.model_dump(exclude_defaults=True)
+
+    def needed(self, grid: tuple[int, ...] | None) -> tuple[int, ...]:
+        """The grid. Raises ValueError where there is none."""
+        if grid is None:
+            needs = "needs a system whose components sit on a grid; use another operator"
+            raise ValueError(f"observation operator {self.operator!r} {needs}")
+        return grid
+
+
+def key_fault(key: str, value: object, expected: str) -> ValueError:
+    """What to raise for a key whose value does not fit the system."""
+    return ValueError(f"observation key {key!r} is {value}: {expected}")
