@@ -221,6 +221,7 @@ def score(
     *,
     spin_up_cycles: int = 0,
     reference: xr.Dataset | None = None,
+    truth: xr.Dataset | None = None,
 ) -> pd.DataFrame:
     """The scores of estimates, one row each; NaN of one that diverged.
 
@@ -229,6 +230,7 @@ def score(
         spin_up_cycles: how many of the first cycles to leave out.
         reference: the estimate of a filter whose posterior is exact, for distances to it. All must then have been made with
             ``covariance=True`` and two or more ``saved_members``.
+        truth: of flows, the problem that they were made from, for SSIM and CSI of their vorticity, which are NaN without it.
 
     Raises:
         ValueError: for an estimate without what a score needs, or if no cycle is left to score.
@@ -246,9 +248,10 @@ def score(
     def gap(data: xr.Dataset) -> int:
         return json.loads(data.attrs["settings"])["gap"]
 
+    velocities = None if truth is None else _velocities(truth)
     compared = None if reference is None else Reference(Analyses.of(reference, gap(reference), spin_up_cycles))
     rows = {
-        name: score_of(data, gap=gap(data), spin_up_cycles=spin_up_cycles, reference=compared)
+        name: score_of(data, gap=gap(data), spin_up_cycles=spin_up_cycles, reference=compared, velocities=velocities)
         | {"diverged": bool(data.attrs["diverged"])}
         for name, data in named
     }
@@ -303,6 +306,14 @@ def train_prior(
     )
     log.info("keeps it for the next time: %s", path)
     return Path(path)
+
+
+def _velocities(truth: xr.Dataset) -> np.ndarray:
+    """The truth (times, 2, n, n) of a problem. Raises ValueError where it is none of a flow."""
+    states = truth["truth"].values
+    if states.ndim != 4 or states.shape[1] != 2:
+        raise ValueError(f"truth has states of shape {states.shape[1:]}: expected (2, n, n), the velocities of a flow")
+    return states
 
 
 def _observation(settings: CellSettings, system: System) -> Observation:

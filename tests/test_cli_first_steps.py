@@ -78,6 +78,11 @@ def test_run_of_a_flow_has_the_scores_of_its_vorticity(tmp_path: Path) -> None:
     assert all(-1 <= float(value) <= 1 for value in row[5:7])
     shown = call("show", str(tmp_path / "scores.parquet")).stdout.splitlines()[0].split("\t")
     assert shown[-2:] == ["ssim", "csi"]
+    # Of an estimate they need the truth, which lies beside it.
+    shown_again = call("show", f"{tmp_path}/free_run.nc --spin-up-cycles 1").stdout
+    assert f"SSIM of vorticity\t{row[5]}, the first 1 cycles left out" in shown_again
+    (tmp_path / "truth.nc").unlink()
+    assert "SSIM" not in call("show", str(tmp_path / "free_run.nc")).stdout
 
 
 @pytest.mark.parametrize(("options", "shown"), [("", True), ("--quiet", False)])

@@ -20,6 +20,7 @@ from masf.files.cost import read_cost, write_cost
 from masf.files.estimate import estimate, read_estimate, write_estimate
 from masf.files.truth import Truth, read_truth, write_truth
 from masf.scores.fields import critical_success_index, structural_similarity
+from masf.scores.run import score
 from masf.stages.assimilate import run_filter
 from masf.stages.simulate import simulate
 from masf.systems import flow
@@ -99,17 +100,18 @@ def test_estimate_survives_the_file(folder: Path, truth: Truth) -> None:
     assert (data.attrs["diverged"], data.attrs["diverged_at_cycle"]) == (0, -1)
 
 
-def test_estimate_of_a_flow_and_of_nothing_else_has_scores_of_its_vorticity(folder: Path) -> None:
+def test_scores_of_a_flow_s_vorticity_are_means_over_analyses() -> None:
     settings = dataclasses.replace(
         SETTINGS, system="kolmogorov", parameters={"size": 16}, observation={"operator": "grid", "stride": 4, "noise": 0.1}
     )
     trajectory, system, _ = run_filter("enkf", {}, truth := simulate(settings))
-    fields = [flow.vorticity(x[3::3].reshape(-1, 2, 16, 16)) for x in (trajectory.mean, truth.truth)]
+    velocities = truth.truth.reshape(-1, 2, 16, 16)
+    fields = [flow.vorticity(x.reshape(-1, 2, 16, 16)[6::3]) for x in (trajectory.mean, velocities)]
     data = estimate(trajectory, truth, system, ATTRIBUTES)
-    for name, score in (("ssim", structural_similarity), ("csi", critical_success_index)):
-        assert data[name].dims == ("cycle",)
-        np.testing.assert_allclose(data[name], [score(*pair) for pair in zip(*fields, strict=True)], rtol=1e-6)
-        assert name not in read_estimate(folder / "enkf.nc")
+    scores = score(data, gap=3, spin_up_cycles=1, velocities=velocities)
+    for name, function in (("ssim", structural_similarity), ("csi", critical_success_index)):
+        assert scores[name] == pytest.approx(np.mean([function(*pair) for pair in zip(*fields, strict=True)]), rel=1e-6)
+        assert np.isnan(score(data, gap=3, spin_up_cycles=1)[name])
 
 
 @pytest.mark.parametrize("name", ["truth.nc", "enkf.nc"])

@@ -236,7 +236,7 @@ def test_spectra_are_those_of_the_analyses_after_spin_up(flows: Study) -> None:
 def test_figure_shows_the_filters_that_it_names(flows: Study) -> None:
     figures = {k: v.model_dump(exclude_defaults=True) | {"filters": ["enkf"]} for k, v in flows.config.figures.items()}
     study = flow_study(Path(flows.config.results), figures=figures)
-    for name, files in (("scores", 2), ("fields", 2), ("film", 2), ("spectra", 4)):
+    for name, files in (("scores", 3), ("fields", 2), ("film", 2), ("spectra", 4)):
         assert len(study.figure_files(name)) == files
         assert all(Path(file).name in {"enkf.nc", "truth.nc"} for file in study.figure_files(name))
     figure = spectra(study, study.config.figures["spectra"])

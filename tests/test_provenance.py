@@ -31,11 +31,21 @@ print(json.dumps(versions))
 """
 
 
-def versions(copy: Path) -> dict[str, str]:
-    """All code versions of a copy of the package, by a fresh process."""
+SCORING_VERSIONS = """
+import json
+from masf.files.provenance import assimilate_version, code_version, tune_version
+versions = {stage: code_version(f"stages.{stage}") for stage in ("aggregate", "plot")}
+for system in ("lorenz96", "kolmogorov"):
+    versions |= {f"assimilate {system}": assimilate_version("letkf", system), f"tune {system}": tune_version("letkf", system)}
+print(json.dumps(versions))
+"""
+
+
+def versions(copy: Path, script: str = VERSIONS) -> dict[str, str]:
+    """The code versions of a copy of the package that a script prints, by a fresh process."""
     environment = os.environ | {"PYTHONPATH": str(copy)}
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", VERSIONS], env=environment, capture_output=True, text=True, check=True, cwd=copy
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, cwd=copy
     )
     return json.loads(done.stdout)
 
@@ -113,6 +123,18 @@ def test_edit_of_a_system_changes_that_system_only(changed: Callable) -> None:
 def test_edit_of_the_cycle_changes_every_filter(changed: Callable) -> None:
     found = changed("stages/cycle.py", add_code)
     assert found >= assimilations(MASF_FAMILY | OTHERS)
+
+
+def test_edit_of_the_scores_of_fields_runs_no_filter_again(original: Path) -> None:
+    path = original / "masf" / "scores" / "fields.py"
+    text = path.read_text(encoding="utf-8")
+    before = versions(original, SCORING_VERSIONS)
+    path.write_text(add_code(text), encoding="utf-8")
+    try:
+        after = versions(original, SCORING_VERSIONS)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert {name for name in before if before[name] != after[name]} == {"aggregate", "plot"}
 
 
 @pytest.mark.parametrize(

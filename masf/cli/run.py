@@ -107,8 +107,10 @@ def run(
     from masf import api
     from masf.atomic import require_writable
     from masf.files.cell import CellSettings, build
-    from masf.scores.run import FLOW_SCORES, SCORES, SHOWN
+    from masf.scores.fields import FLOW_SCORES
+    from masf.scores.run import SCORES, SHOWN
     from masf.study import defaults
+    from masf.systems.registry import system_class
 
     if output is not None:
         require_writable(output)
@@ -140,8 +142,9 @@ def run(
         logging.info("%s: %s", label, json.dumps(found.parameters))
         estimates[label], trajectory = api.run(truth, name, parameters, prior=prior if found.needs_prior else None, device=device)
         seconds[label] = float(trajectory.wall_seconds[: trajectory.diverged_at].mean()) if trajectory.diverged_at != 0 else 0.0
-    scores = api.score(estimates, spin_up_cycles=chosen["spin_up_cycles"])
-    shown = [*SHOWN, *(key for key in FLOW_SCORES if key in next(iter(estimates.values())))]
+    is_flow = system_class(settings.system).flow
+    scores = api.score(estimates, spin_up_cycles=chosen["spin_up_cycles"], truth=truth if is_flow else None)
+    shown = [*SHOWN, *(FLOW_SCORES if is_flow else ())]
     rows = [
         [
             str(label),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +45,6 @@ def _netcdf(path: Path, spin_up_cycles: int) -> Iterator[Row]:
     import xarray as xr
 
     from masf.atomic import FileFault
-    from masf.files.estimate import read_estimate
     from masf.files.netcdf import ESTIMATE_FORMAT, TRUTH_FORMAT
     from masf.files.truth import read_truth
 
@@ -61,7 +61,7 @@ def _netcdf(path: Path, spin_up_cycles: int) -> Iterator[Row]:
     if kind == TRUTH_FORMAT:
         read_truth(path)
     else:
-        yield from _estimate(read_estimate(path), spin_up_cycles)
+        yield from _estimate(path, spin_up_cycles)
     yield "made by", f"masf {attributes['masf_version']}, code {attributes['code_version'] or 'of the user'}"
     yield "variables", "; ".join(f"{k} ({', '.join(f'{d} {n}' for d, n in v.items())})" for k, v in sizes.items())
 
@@ -76,11 +76,13 @@ def _settings(settings: dict[str, Any]) -> Iterator[Row]:
     yield "cell", _joined({k: settings[k] for k in ("gap", "members", "cycles", "initial_spread", "seed")})
 
 
-def _estimate(data: Any, spin_up_cycles: int) -> Iterator[Row]:
+def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
+    from masf.files.estimate import read_estimate
     from masf.files.parameters import ParameterSource
     from masf.report.words import source_in_words
     from masf.scores.run import SCORES, score
 
+    data = read_estimate(path)
     settings = json.loads(data.attrs["settings"])
     if spin_up_cycles >= settings["cycles"]:
         raise click.UsageError(f"--spin-up-cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
@@ -91,11 +93,24 @@ def _estimate(data: Any, spin_up_cycles: int) -> Iterator[Row]:
     if data.attrs["diverged"]:
         yield "diverged", f"at cycle {data.attrs['diverged_at_cycle']}: no scores"
         return
-    found = score(data, gap=settings["gap"], spin_up_cycles=spin_up_cycles)
+    found = score(data, gap=settings["gap"], spin_up_cycles=spin_up_cycles, velocities=_velocities(path, settings))
     left_out = f", the first {spin_up_cycles} cycles left out" if spin_up_cycles else ", all cycles"
     for key, value in found.items():
         if value == value:
             yield SCORES[key], f"{value:.4g}{left_out}"
+
+
+def _velocities(path: Path, settings: dict[str, Any]) -> Any:
+    """The truth of a flow (times, 2, n, n), from truth.nc beside an estimate where there is one: scores of fields need it."""
+    from masf.atomic import FileFault
+    from masf.files.cell import CellSettings
+    from masf.files.truth import read_velocities
+    from masf.systems.registry import system_class, system_names
+
+    if settings["system"] in system_names() and system_class(settings["system"]).flow:
+        with contextlib.suppress(FileFault):  # missing, or of another cell
+            return read_velocities(path.with_name("truth.nc"), CellSettings(**settings))
+    return None
 
 
 def _prior(path: Path) -> Iterator[Row]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from masf.atomic import FileFault
 from masf.files.netcdf import ESTIMATE_FORMAT, coordinates, read_whole, variable, with_conventions, write
 from masf.files.truth import Truth
-from masf.scores.fields import critical_success_index, structural_similarity
-from masf.scores.metrics import mean_spread, rmse_over_components
-from masf.systems import flow
+from masf.scores.over_time import over_time
 from masf.systems.base import System
 
 if TYPE_CHECKING:
@@ -35,11 +32,9 @@ def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: Sys
 def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> xr.Dataset:
     """The content of {filter}.nc."""
     space, shape = system.space, system.shape
-    spread = mean_spread(trajectory.spread)
-    rmse = rmse_over_components(trajectory.mean, truth.truth)
-    at_cycles = slice(truth.settings.gap, None, truth.settings.gap)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = spread / rmse
+    scores = over_time(
+        trajectory.mean, trajectory.spread, trajectory.forecast_mean, trajectory.forecast_spread, truth.truth, truth.settings.gap
+    )
     variables = coordinates(system, truth.settings.cycles, truth.settings.gap) | {
         "mean": variable(("model_time", *space), trajectory.mean.reshape(-1, *shape), "ensemble mean"),
         "spread": variable(("model_time", *space), trajectory.spread.reshape(-1, *shape), "ensemble standard deviation"),
@@ -48,23 +43,15 @@ def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: d
             trajectory.members.reshape(*trajectory.members.shape[:2], *shape),
             "first members of the analysis ensemble",
         ),
-        "rmse": variable(("model_time",), rmse.astype(np.float32), "root mean square error of the ensemble mean"),
-        "spread_skill": variable(("model_time",), ratio.astype(np.float32), "ensemble spread over error"),
-        "rmse_forecast": variable(
-            ("cycle",),
-            rmse_over_components(trajectory.forecast_mean, truth.truth[at_cycles]).astype(np.float32),
-            "error of the forecast just before each analysis",
-        ),
-        "spread_forecast": variable(
-            ("cycle",), mean_spread(trajectory.forecast_spread).astype(np.float32), "ensemble spread just before each analysis"
-        ),
+        "rmse": variable(("model_time",), scores["rmse"], "root mean square error of the ensemble mean"),
+        "spread_skill": variable(("model_time",), scores["spread_skill"], "ensemble spread over error"),
+        "rmse_forecast": variable(("cycle",), scores["rmse_forecast"], "error of the forecast just before each analysis"),
+        "spread_forecast": variable(("cycle",), scores["spread_forecast"], "ensemble spread just before each analysis"),
         "crps": variable(("cycle",), trajectory.crps, "fair CRPS of the analysis"),
         "crps_forecast": variable(("cycle",), trajectory.crps_forecast, "fair CRPS of the forecast before it"),
         "ranks": variable(("cycle", "rank"), trajectory.ranks, "components whose truth has this rank in the analysis ensemble"),
         "ranks_forecast": variable(("cycle", "rank"), trajectory.ranks_forecast, "the same in the forecast ensemble"),
     }
-    if system.flow:
-        variables |= _vorticity_scores(*(x[at_cycles].reshape(-1, *shape) for x in (trajectory.mean, truth.truth)))
     if trajectory.covariance is not None:
         variables["covariance"] = variable(("cycle", "row", "column"), trajectory.covariance, "covariance of the analysis")
     for name, values in trajectory.diagnostics.items():
@@ -78,16 +65,6 @@ def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: d
         "diverged_at_cycle": -1 if trajectory.diverged_at is None else trajectory.diverged_at + 1,
         **attributes,
     })  # fmt: skip
-
-
-def _vorticity_scores(mean: np.ndarray, truth: np.ndarray) -> dict[str, xr.Variable]:
-    """Scores of the vorticity at measurement times, of velocities (cycles, 2, n, n)."""
-    fields = list(zip(flow.vorticity(mean), flow.vorticity(truth), strict=True))
-    similarity, success = ([score(*pair) for pair in fields] for score in (structural_similarity, critical_success_index))
-    return {
-        "ssim": variable(("cycle",), np.array(similarity, "f4"), "structural similarity of the mean's vorticity to the truth's"),
-        "csi": variable(("cycle",), np.array(success, "f4"), "critical success index of the mean's vorticity"),
-    }
 
 
 def read_estimate(path: Path, *needed: str) -> xr.Dataset:

@@ -13,6 +13,7 @@ from masf.atomic import FileFault
 from masf.files.cell import CellSettings
 from masf.files.netcdf import TRUTH_FORMAT, coordinates, read_whole, variable, with_conventions, write
 from masf.systems.base import System
+from masf.systems.registry import make_system
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,18 @@ def read_truth(path: Path) -> Truth:
         return truth_of(data)
     except ValueError as error:
         raise FileFault(path, str(error), "remove it and run stage simulate again") from error
+
+
+def read_velocities(path: Path, settings: CellSettings) -> np.ndarray:
+    """The truth (times, 2, n, n) of a cell that is a flow.
+
+    Raises:
+        FileFault: as ``read_truth``, or if it is of another cell.
+    """
+    truth = read_truth(path)
+    if truth.settings != settings:
+        raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
+    return truth.truth.reshape(len(truth.truth), *make_system(settings.system, settings.parameters).shape)
 
 
 def truth_of(data: xr.Dataset) -> Truth:

@@ -18,7 +18,8 @@ from masf.report.rows import axes, experiment_rows, tuning_rows
 from masf.report.words import source_in_words
 from masf.scores.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHABLE, compare
 from masf.scores.exactness import EXACTNESS
-from masf.scores.run import FLOW_SCORES, SCORES, SHOWN
+from masf.scores.fields import FLOW_SCORES
+from masf.scores.run import SCORES, SHOWN
 from masf.study.parameters import describe
 from masf.study.study import Study
 from masf.systems.registry import system_class

@@ -1,14 +1,29 @@
-"""Scores of two-dimensional fields: structural similarity and critical success index."""
+"""Scores of two-dimensional fields: structural similarity and critical success index, of the vorticity of flows.
+
+Tables and figures compute them from truth.nc and {filter}.nc; no filter runs again where they change.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+
+from masf.systems import flow
+
+FLOW_SCORES = {"ssim": "SSIM of vorticity", "csi": "CSI of vorticity"}
+"""Scores of systems that are a flow, and what people call them; 1 is perfect."""
 
 SSIM_RADIUS = 5
 """Grid points that the window of the structural similarity reaches on each side."""
 
 EVENT_QUANTILE = 0.9
 """An event is a magnitude above this quantile of the true field's (chosen)."""
+
+
+def vorticity_scores(estimate: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """The FLOW_SCORES (times,) of velocities (times, 2, n, n), in float32; NaN where the estimate is not finite."""
+    fields = list(zip(flow.vorticity(estimate), flow.vorticity(truth), strict=True))
+    functions = {"ssim": structural_similarity, "csi": critical_success_index}
+    return {name: np.array([score(*pair) for pair in fields], np.float32) for name, score in functions.items()}
 
 
 def structural_similarity(estimate: np.ndarray, truth: np.ndarray) -> float:

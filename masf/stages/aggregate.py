@@ -15,6 +15,7 @@ from masf.atomic import FileFault
 from masf.files.cost import read_cost
 from masf.files.estimate import read_estimate
 from masf.files.parameters import ParameterSource, in_force
+from masf.files.truth import read_velocities
 from masf.files.tuned import tuned_for
 from masf.report.rows import tuned_in
 from masf.report.tables import write_tables
@@ -24,6 +25,7 @@ from masf.scores.run import score
 from masf.study.cells import Cell
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
+from masf.systems.registry import system_class
 
 
 def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
@@ -49,6 +51,8 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         if cell.reference is not None:
             reference_data = read_estimate(study.results / cell.estimate(cell.reference), *needed)
         reference = _reference(cell, reference_data)
+        is_flow = system_class(cell.settings.system).flow
+        velocities = read_velocities(study.results / cell.truth, cell.settings) if is_flow else None
         for name in cell.filters:
             path = study.results / cell.estimate(name)
             known = reference_data if name == cell.reference else None
@@ -78,6 +82,7 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 gap=cell.settings.gap,
                 spin_up_cycles=cell.spin_up_cycles,
                 reference=reference if name != cell.reference else None,
+                velocities=velocities,
             )
             scores.append({**keys, **own, "diverged": bool(data.attrs["diverged"]), **diagnostics(cell, data), **made_by})
             costs.append({**keys, **_cost(study.results / cell.cost(name))})

@@ -35,7 +35,7 @@ from masf.files.truth import Truth, read_truth
 from masf.files.tuned import TUNING_FORMAT
 from masf.filters.registry import filter_class
 from masf.progress import progress_bar
-from masf.scores.run import score as scores_of
+from masf.scores.averages import averages
 from masf.stages.assimilate import run_filter
 from masf.study.search import Choice, Range, TunableScore, is_number, plain, with_current
 
@@ -253,7 +253,7 @@ class Search:
             prior=self.prior, device=self.device, saved_members=0, command=self.command,
         )  # fmt: skip
         data = estimate(trajectory, truth, system, {"filter": self.name})
-        return scores_of(data, gap=truth.settings.gap, spin_up_cycles=self.spin_up_cycles)[self.score]
+        return averages(data, gap=truth.settings.gap, spin_up_cycles=self.spin_up_cycles)[self.score]
 
     def run(self, journal: Journal, trials: int) -> list[Trial]:
         """All trials up to their number, those in the journal first; fewer, where no combination is left to try."""
@@ -354,7 +354,7 @@ def tune(
         truths: one a tuning seed, alike but for the seed.
         situation: what the situation is called; recorded.
         trials: how many to make, those in ``storage`` included.
-        score: which of masf.scores.run, made small.
+        score: which of masf.scores.averages is made small.
         spin_up_cycles: how many of the first cycles the score leaves out.
         storage: journal of finished trials.
         made_from: versions and digests that the scores depend on; trials made from others are not taken from ``storage``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ Distance = Literal["mean_distance", "covariance_distance", "energy_distance"]
 FlowScore = Literal["ssim", "csi"]
 
 ScoreOverTime = Literal["rmse", "spread_skill", "rmse_forecast", "crps", "crps_forecast", FlowScore]
-"""Scores of which {filter}.nc holds a value at each step or measurement."""
+"""Scores that have a value at each step or measurement: {filter}.nc holds it, but for those of flows."""
 
 Score = Literal[ScoreOverTime, "rmse_analysis", "spread_skill_forecast", Distance]
 
@@ -83,6 +83,10 @@ class SweepFigure(FigureSection):
     def score_of(self, panel: Panel) -> str:
         """The vertical axis of a panel."""
         return panel.score or self.score
+
+    def scores_fields(self, panel: Panel) -> bool:
+        """Whether a panel's score is of fields, which over time is computed from the truth and the estimates."""
+        return self.score_of(panel) in get_args(FlowScore)
 
 
 class RankFigure(FigureSection, PointOfExperiment):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 TunableScore = Literal["rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast"]
-"""Scores of masf.scores.run that are better the smaller they are."""
+"""Scores of masf.scores.averages that are better the smaller they are."""
 
 
 class Range(BaseModel):

@@ -81,6 +81,11 @@ class Study:
             for kind in ("", "_paired", "_cost", *(["_exactness"] if experiment.reference else []))
         ] + (["tuning"] if self.points else [])
 
+    @property
+    def scored_truths(self) -> list[str]:
+        """The truths that stage aggregate reads, for scores of fields: those of flows; relative to the results."""
+        return [cell.truth for cell in self.cells.values() if system_class(cell.settings.system).flow]
+
     def point_cells(self, point: PointOfExperiment, seed: int | None = None) -> list[Cell]:
         """The cells of one point of an experiment: of all its seeds, or of one."""
         wanted = {**point.where, "observation": point.observation}
@@ -101,19 +106,23 @@ class Study:
         """The files that a figure reads besides scores.parquet, relative to the results."""
         figure = self.config.figures[name]
         if isinstance(figure, SweepFigure):
-            shown = [(panel.experiment, self.point_cells(panel, panel.seed)) for panel in figure.panels if panel.axis == TIME]
+            shown = [
+                (panel.experiment, self.point_cells(panel, panel.seed), figure.scores_fields(panel))
+                for panel in figure.panels
+                if panel.axis == TIME
+            ]
         elif isinstance(figure, TrajectoryFigure):
-            shown = [(figure.experiment, self.trajectory_cells(figure))]
+            shown = [(figure.experiment, self.trajectory_cells(figure), True)]
         else:
-            shown = [(figure.experiment, self.point_cells(figure, getattr(figure, "seed", None)))]
-        shows_truth = not isinstance(figure, SweepFigure | RankFigure)
+            cells = self.point_cells(figure, getattr(figure, "seed", None))
+            shown = [(figure.experiment, cells, not isinstance(figure, RankFigure))]
         files = {
             file: None
-            for experiment, cells in shown
+            for experiment, cells, with_truth in shown
             for cell in cells
             for file in (
                 *(cell.estimate(f) for f in self.figure_filters(figure, experiment)),
-                *([cell.truth] if shows_truth else []),
+                *([cell.truth] if with_truth else []),
             )
         }
         return list(files)

@@ -10,6 +10,7 @@ rule aggregate:
             for name in cell.filters
             for path in (cell.estimate(name), cell.cost(name))
         ],
+        truths=[result(path) for path in STUDY.scored_truths],
         tuned=TUNED,
     output:
         scores=result(paths.SCORES),

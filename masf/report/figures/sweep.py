@@ -14,10 +14,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from masf.files.estimate import read_estimate
+from masf.files.truth import read_velocities
 from masf.report.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, label_ends, labels_height, lettered
 from masf.report.rows import axis_column, experiment_rows
 from masf.scores.exactness import EXACTNESS
-from masf.scores.run import FLOW_SCORES, SCORES
+from masf.scores.fields import FLOW_SCORES, vorticity_scores
+from masf.scores.run import SCORES
 from masf.study.figures import TIME, Panel, SweepFigure
 from masf.study.study import Study
 
@@ -162,11 +164,15 @@ def _over_time(
     (cell,) = study.point_cells(panel, panel.seed)
     of_run = dict(zip(rows["filter"].astype(str), rows[score_name], strict=True))
     gap, finished, lines = cell.settings.gap, [], {}
+    of_fields = score_name in FLOW_SCORES
+    velocities = read_velocities(study.results / cell.truth, cell.settings)[gap::gap] if of_fields else None
     for name in study.figure_filters(definition, panel.experiment):
-        data = read_estimate(study.results / cell.estimate(name), score_name)
+        data = read_estimate(study.results / cell.estimate(name), *([] if of_fields else [score_name]))
         label, average = study.filters[name].label, of_run[name]
-        values = data[score_name].values
-        by_step = data[score_name].dims == ("model_time",)
+        if velocities is not None:
+            by_step, values = False, vorticity_scores(data["mean"].values[gap::gap], velocities)[score_name]
+        else:
+            by_step, values = data[score_name].dims == ("model_time",), data[score_name].values
         times = data["model_time" if by_step else "cycle_time"].values
         circles = np.arange(gap, len(times), gap) if by_step else np.arange(len(times))
         if score_name == "rmse":

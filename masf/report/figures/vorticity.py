@@ -16,6 +16,7 @@ from masf.files.cell import build
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
 from masf.report.figures.look import PAGE_WIDTH
+from masf.scores.fields import structural_similarity
 from masf.study.figures import AnimationFigure, VorticityFigure
 from masf.study.study import Study
 from masf.systems import flow
@@ -33,7 +34,7 @@ LIMIT_QUANTILE = 0.998
 
 @dataclass(frozen=True)
 class Run:
-    """What a figure shows of one cell: states (time, d), measurements, and the similarities of each filter's analyses."""
+    """What a figure shows of one cell: states (time, d) and measurements."""
 
     system: System
     gap: int
@@ -41,7 +42,6 @@ class Run:
     measurements: np.ndarray
     places: np.ndarray
     means: dict[str, np.ndarray]
-    similarities: dict[str, np.ndarray]
 
     @classmethod
     def read(cls, study: Study, definition: VorticityFigure | AnimationFigure) -> Run:
@@ -49,13 +49,12 @@ class Run:
         (cell,) = study.point_cells(definition, definition.seed)
         truth, (system, observation) = read_truth(study.results / cell.truth), build(cell.settings)
         assert system.grid is not None
-        means, similarities = {}, {}
-        for name in study.figure_filters(definition, definition.experiment):
-            data = read_estimate(study.results / cell.estimate(name), "ssim")
-            label = study.filters[name].label
-            means[label], similarities[label] = data["mean"].values, data["ssim"].values
+        means = {
+            study.filters[name].label: read_estimate(study.results / cell.estimate(name))["mean"].values
+            for name in study.figure_filters(definition, definition.experiment)
+        }
         places = observation.places(system.grid)
-        return cls(system, cell.settings.gap, truth.truth, truth.observation, places, means, similarities)
+        return cls(system, cell.settings.gap, truth.truth, truth.observation, places, means)
 
     def fields(self, steps: np.ndarray) -> dict[str, np.ndarray]:
         """Vorticity (time, n, n) at some steps: the truth's and that of each filter's mean, by what columns are called."""
@@ -91,7 +90,8 @@ def _limit(run: Run, steps: np.ndarray) -> float:
 def _draw(run: Run, steps: np.ndarray, limit: float, most_columns: int, title: str | None = None) -> Figure:
     """Fields at some steps, one row each; their times are beside the rows, where there is no title."""
     shown = run.fields(steps)
-    fields: dict[str, np.ndarray | None] = {"truth": shown.pop("truth"), "measurement": None, **shown}
+    shown_truth = shown.pop("truth")
+    fields: dict[str, np.ndarray | None] = {"truth": shown_truth, "measurement": None, **shown}
     columns = min(most_columns, len(fields))
     bands = -(-len(fields) // columns)
     side = (PAGE_WIDTH - 1.0) / columns
@@ -116,8 +116,8 @@ def _draw(run: Run, steps: np.ndarray, limit: float, most_columns: int, title: s
                     _arrows(ax, run.measurements[cycle], run.places, n)
                 continue
             image = ax.imshow(values[i], origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-            if name in run.similarities and cycle >= 0 and step % run.gap == 0:
-                similarity = run.similarities[name][cycle]
+            if name in run.means and cycle >= 0 and step % run.gap == 0:
+                similarity = structural_similarity(values[i], shown_truth[i])
                 text = "diverged" if np.isnan(similarity) else f"{similarity:.2f}"
                 box = {"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8}
                 ax.text(0.96, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize=6, bbox=box)
