@@ -12,7 +12,7 @@ from masf.files.trajectory import Trajectory
 from masf.filters.base import Filter, Setup
 from masf.filters.registry import filter_class
 from masf.observations.mask import Mask
-from masf.stages.cycle import assimilate
+from masf.stages.cycle import run_cycles
 from masf.systems.registry import make_system
 
 D, GAP, CYCLES, MEMBERS = 4, 3, 5, 6
@@ -48,7 +48,7 @@ def initial() -> np.ndarray:
 
 def run(filter_: Filter, **settings: object) -> Trajectory:
     truth = np.arange(CYCLES * D, dtype=np.float32).reshape(CYCLES, D)
-    return assimilate(filter_, initial(), truth + 0.5, gap=GAP, truth_at_cycles=truth, covariance=True, **settings)
+    return run_cycles(filter_, initial(), truth + 0.5, gap=GAP, truth_at_cycles=truth, covariance=True, **settings)
 
 
 SERIES = (
@@ -222,7 +222,7 @@ def test_a_filter_in_the_cycle_follows_the_truth(name):
     cls = filter_class(name)
     setup = Setup(system, observation, np.zeros(D, dtype=np.float32), 1.0, Stream(0, "filter"))
     ensemble = np.random.default_rng(0).standard_normal((50, D))
-    result = assimilate(cls(cls.Parameters(), setup), ensemble, measured, gap=3, truth_at_cycles=at_cycles)
+    result = run_cycles(cls(cls.Parameters(), setup), ensemble, measured, gap=3, truth_at_cycles=at_cycles)
     errors = result.mean[3::3] - at_cycles
     # Each of the analysis errors has a standard deviation below that of the measurement: a chi-square quantile.
     assert np.sum(errors**2) / 0.1**2 < scipy.stats.chi2.isf(1e-3, errors.size)

@@ -23,7 +23,7 @@ from masf.filters.ssls import LARGEST_GRADIENT, clipped
 from masf.observations.base import Observation
 from masf.observations.mask import Mask
 from masf.observations.matrix import Matrix
-from masf.stages.cycle import assimilate
+from masf.stages.cycle import run_cycles
 from masf.systems.registry import make_system
 
 CHEAP = {"training_steps": 20, "training_steps_per_cycle": 5}
@@ -448,7 +448,7 @@ def test_five_cycles_stay_finite_repeat_themselves_and_beat_no_assimilation(name
         mean = torch.as_tensor(start[0], dtype=torch.float32) if name in LEARNED else start[0].astype(np.float32)
         filter_ = cls(cls.Parameters(**parameters), Setup(model, observation, mean, 2.0, Stream(0, "test")))
         device = "cpu" if name in LEARNED else None
-        return assimilate(filter_, ensemble, ys, gap=gap, truth_at_cycles=at_cycles, torch_device=device)
+        return run_cycles(filter_, ensemble, ys, gap=gap, truth_at_cycles=at_cycles, torch_device=device)
 
     result, again, free = run(name, RUNS[name]), run(name, RUNS[name]), run("free_run", {})
     assert result.diverged_at is None

@@ -6,6 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from masf.scores.metrics import RANKED
+
+
+def missing(*shape: int) -> np.ndarray:
+    """Values that are not known yet: NaN, in float32."""
+    return np.full(shape, np.nan, dtype=np.float32)
+
 
 @dataclass
 class Trajectory:
@@ -46,3 +53,33 @@ class Trajectory:
     diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
     diverged_at: int | None = None
     peak_memory_mib: float | None = None
+
+    @classmethod
+    def missing(cls, cycles: int, gap: int, d: int, *, covariance: bool) -> Trajectory:
+        """A run of which nothing is known yet, of states (d,), and no room yet for what depends on the number of members."""
+        steps = cycles * gap
+        return cls(
+            mean=missing(steps + 1, d), spread=missing(steps + 1, d),
+            forecast_mean=missing(cycles, d), forecast_spread=missing(cycles, d),
+            members=missing(0, cycles, d), crps=missing(cycles), crps_forecast=missing(cycles),
+            ranks=missing(cycles, 0), ranks_forecast=missing(cycles, 0),
+            wall_seconds=missing(cycles), cpu_seconds=missing(cycles),
+            covariance=missing(cycles, d, d) if covariance else None,
+        )  # fmt: skip
+
+    def make_room(self, n: int, saved_members: int) -> None:
+        """Makes room for what depends on the number of members n: ranks, and the ``saved_members`` that are kept at most."""
+        cycles, d = self.forecast_mean.shape
+        self.members = missing(min(saved_members, n), cycles, d)
+        self.ranks, self.ranks_forecast = (missing(cycles, min(n, RANKED) + 1) for _ in range(2))
+
+    def cut(self, k: int, gap: int) -> None:
+        """Records that the run diverged in cycle k: nothing stands from that cycle on."""
+        self.diverged_at = k
+        self.mean[k * gap + 1 :] = np.nan
+        self.spread[k * gap + 1 :] = np.nan
+        for series in (
+            self.forecast_mean, self.forecast_spread, self.crps, self.crps_forecast, self.ranks, self.ranks_forecast,
+            self.wall_seconds, self.cpu_seconds,
+        ):  # fmt: skip
+            series[k:] = np.nan

@@ -22,7 +22,7 @@ from masf.files.tuned import tuned_for
 from masf.filters.base import Filter, Setup, ensemble_needs_members
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation
-from masf.stages.cycle import assimilate, peak_memory_mib
+from masf.stages.cycle import peak_memory_mib, run_cycles
 from masf.systems.base import System
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def run_filter(
         from masf.files.trained_prior import load
 
         loaded = load(prior, system, torch_device)
-    trajectory = assimilate(
+    trajectory = run_cycles(
         cls(chosen, setup_on(torch_device, loaded)),
         truth.initial_ensemble,
         truth.observation,

@@ -6,14 +6,17 @@ import logging
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from masf.arrays import on_device, to_numpy
-from masf.files.trajectory import Trajectory
+from masf.arrays import Array, on_device, to_numpy
+from masf.files.trajectory import Trajectory, missing
 from masf.filters.base import Filter
 from masf.progress import progress_bar
-from masf.scores.metrics import RANKED, fair_crps, rank_counts
+from masf.scores.metrics import fair_crps, rank_counts
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class _Clock:
         self.cpu += time.process_time() - self._start[1]
 
 
-def assimilate(
+def run_cycles(
     filter_: Filter,
     ensemble: np.ndarray,
     observations: np.ndarray,
@@ -66,89 +69,118 @@ def assimilate(
         covariance: whether to keep the covariance of each analysis.
     """
     cycles, d = len(observations), ensemble.shape[1]
-    steps = cycles * gap
-
-    def missing(*shape: int) -> np.ndarray:
-        return np.full(shape, np.nan, dtype=np.float32)
-
-    result = Trajectory(
-        mean=missing(steps + 1, d), spread=missing(steps + 1, d),
-        forecast_mean=missing(cycles, d), forecast_spread=missing(cycles, d),
-        members=missing(0, cycles, d), crps=missing(cycles), crps_forecast=missing(cycles),
-        ranks=missing(cycles, 0), ranks_forecast=missing(cycles, 0),
-        wall_seconds=missing(cycles), cpu_seconds=missing(cycles),
-        covariance=missing(cycles, d, d) if covariance else None,
-    )  # fmt: skip
-
-    def allocate(n: int) -> None:
-        """Room for what depends on the number of members, which some filters choose themselves."""
-        result.members = missing(min(saved_members, n), cycles, d)
-        result.ranks, result.ranks_forecast = (missing(cycles, min(n, RANKED) + 1) for _ in range(2))
-
-    allocate(len(ensemble))
-    state = filter_.start(on_device(ensemble, torch_device))
-    result.mean[0], result.spread[0] = map(to_numpy, filter_.moments(state))
-    least_spread = COLLAPSED_SPREAD * float(np.mean(result.spread[0]))
-
-    progress = progress_bar(range(cycles), desc="assimilate", unit="cycle")
-    for k in progress:
-        now, after = k * gap, (k + 1) * gap
+    result = Trajectory.missing(cycles, gap, d, covariance=covariance)
+    run = _Run(filter_, result, gap, truth_at_cycles, saved_members)
+    state = run.start(on_device(ensemble, torch_device))
+    for k in progress_bar(range(cycles), desc="assimilate", unit="cycle"):
         clock = _Clock()
         try:
-            for i in range(now + 1, after + 1):
-                with clock:
-                    state = filter_.forecast(state)
-                result.mean[i], result.spread[i] = map(to_numpy, filter_.moments(state))
-            result.forecast_mean[k], result.forecast_spread[k] = result.mean[after], result.spread[after]
-            _check(result, after, least_spread)
-            forecast = to_numpy(filter_.members(state))
-            if k == 0:
-                allocate(len(forecast))
-            result.crps_forecast[k] = fair_crps(forecast, truth_at_cycles[k])
-            result.ranks_forecast[k] = rank_counts(forecast, truth_at_cycles[k])
-            y = on_device(observations[k], torch_device)
+            with _failures_diverge():
+                state = run.forecast(state, k, clock)
+                run.record_forecast(state, k)
+                state = run.analyse(state, k, on_device(observations[k], torch_device), clock)
+                members = to_numpy(filter_.members(state))
+        except Diverged as error:
+            log.warning("diverged in cycle %d: %s", k + 1, error)
+            result.cut(k, gap)
+            break
+        run.record_analysis(state, k, members, clock)
+    return result
+
+
+class _Run:
+    """The parts of a run, in the order in which a cycle has them; each records what it finds in ``result``.
+
+    Attributes:
+        filter: the filter.
+        result: the trajectory that is filled in.
+        gap: model steps between two measurements.
+        truth_at_cycles: (cycles, d)
+        saved_members: how many analysis members to keep, at most.
+        least_spread: below this mean standard deviation the run counts as diverged.
+    """
+
+    def __init__(self, filter_: Filter, result: Trajectory, gap: int, truth_at_cycles: np.ndarray, saved_members: int) -> None:
+        self.filter = filter_
+        self.result = result
+        self.gap = gap
+        self.truth_at_cycles = truth_at_cycles
+        self.saved_members = saved_members
+        self.least_spread = 0.0
+
+    def start(self, ensemble: Array) -> Any:
+        """The filter's state at time 0, from the initial ensemble (N, d)."""
+        self.result.make_room(len(ensemble), self.saved_members)
+        state = self.filter.start(ensemble)
+        self._record_moments(state, 0)
+        self.least_spread = COLLAPSED_SPREAD * float(np.mean(self.result.spread[0]))
+        return state
+
+    def forecast(self, state: Any, k: int, clock: _Clock) -> Any:
+        """The state ``gap`` steps later, just before measurement k. Raises Diverged."""
+        now, after = k * self.gap, (k + 1) * self.gap
+        for i in range(now + 1, after + 1):
             with clock:
-                state = filter_.project(filter_.analyse(state, y))
-            result.mean[after], result.spread[after] = map(to_numpy, filter_.moments(state))
-            _check(result, after, least_spread)
-            analysis = to_numpy(filter_.members(state))
-        except (Diverged, FloatingPointError, np.linalg.LinAlgError) as error:
-            return _cut(result, k, gap, str(error))
-        except RuntimeError as error:
-            # torch.linalg.LinAlgError is a RuntimeError; any other is a fault of the code, not of the filter.
-            if type(error).__name__ not in {"LinAlgError", "_LinAlgError"}:
-                raise
-            return _cut(result, k, gap, str(error))
+                state = self.filter.forecast(state)
+            self._record_moments(state, i)
+        self._check(after)
+        return state
+
+    def record_forecast(self, state: Any, k: int) -> None:
+        """What is scored of the forecast just before measurement k, which the analysis takes the place of."""
+        result, after, truth = self.result, (k + 1) * self.gap, self.truth_at_cycles[k]
+        result.forecast_mean[k], result.forecast_spread[k] = result.mean[after], result.spread[after]
+        members = to_numpy(self.filter.members(state))
+        if k == 0:
+            # Some filters choose the number of members themselves.
+            result.make_room(len(members), self.saved_members)
+        result.crps_forecast[k] = fair_crps(members, truth)
+        result.ranks_forecast[k] = rank_counts(members, truth)
+
+    def analyse(self, state: Any, k: int, y: Array, clock: _Clock) -> Any:
+        """The state given measurement k, y (m,). Raises Diverged."""
+        after = (k + 1) * self.gap
+        with clock:
+            state = self.filter.project(self.filter.analyse(state, y))
+        self._record_moments(state, after)
+        self._check(after)
+        return state
+
+    def record_analysis(self, state: Any, k: int, members: np.ndarray, clock: _Clock) -> None:
+        """What is scored and kept of the analysis at measurement k, whose ``members`` (N, d) those of ``state`` are."""
+        result, truth = self.result, self.truth_at_cycles[k]
         result.wall_seconds[k], result.cpu_seconds[k] = clock.wall, clock.cpu
-        result.crps[k] = fair_crps(analysis, truth_at_cycles[k])
-        result.ranks[k] = rank_counts(analysis, truth_at_cycles[k])
-        result.members[:, k] = analysis[:saved_members]
+        result.crps[k] = fair_crps(members, truth)
+        result.ranks[k] = rank_counts(members, truth)
+        result.members[:, k] = members[: self.saved_members]
         if result.covariance is not None:
-            result.covariance[k] = to_numpy(filter_.covariance(state))
-        for name, value in filter_.diagnostics().items():
-            result.diagnostics.setdefault(name, missing(cycles))[k] = value
-    return result
+            result.covariance[k] = to_numpy(self.filter.covariance(state))
+        for name, value in self.filter.diagnostics().items():
+            result.diagnostics.setdefault(name, missing(len(self.truth_at_cycles)))[k] = value
+
+    def _record_moments(self, state: Any, i: int) -> None:
+        self.result.mean[i], self.result.spread[i] = map(to_numpy, self.filter.moments(state))
+
+    def _check(self, i: int) -> None:
+        mean, spread = self.result.mean[i], self.result.spread[i]
+        if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(spread))):
+            raise Diverged("the ensemble is not finite")
+        if float(np.mean(spread)) < self.least_spread:
+            raise Diverged("the ensemble has lost its spread")
 
 
-def _check(result: Trajectory, i: int, least_spread: float) -> None:
-    if not (np.all(np.isfinite(result.mean[i])) and np.all(np.isfinite(result.spread[i]))):
-        raise Diverged("the ensemble is not finite")
-    if float(np.mean(result.spread[i])) < least_spread:
-        raise Diverged("the ensemble has lost its spread")
-
-
-def _cut(result: Trajectory, k: int, gap: int, reason: str) -> Trajectory:
-    """The result of a run that diverged in cycle k: nothing stands from that cycle on."""
-    log.warning("diverged in cycle %d: %s", k + 1, reason)
-    result.diverged_at = k
-    result.mean[k * gap + 1 :] = np.nan
-    result.spread[k * gap + 1 :] = np.nan
-    for series in (
-        result.forecast_mean, result.forecast_spread, result.crps, result.crps_forecast, result.ranks, result.ranks_forecast,
-        result.wall_seconds, result.cpu_seconds,
-    ):  # fmt: skip
-        series[k:] = np.nan
-    return result
+@contextmanager
+def _failures_diverge() -> Iterator[None]:
+    """Raises Diverged where arithmetic or linear algebra fails in the block; any other error is a fault of the code."""
+    try:
+        yield
+    except (FloatingPointError, np.linalg.LinAlgError) as error:
+        raise Diverged(str(error)) from error
+    except RuntimeError as error:
+        # torch.linalg.LinAlgError, without importing torch.
+        if type(error).__name__ not in {"LinAlgError", "_LinAlgError"}:
+            raise
+        raise Diverged(str(error)) from error
 
 
 def peak_memory_mib() -> float:

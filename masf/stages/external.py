@@ -44,7 +44,7 @@ from masf.files.truth import Truth
 from masf.filters.base import Filter, Setup
 from masf.programs import located, missing_program
 from masf.stages import launcher
-from masf.stages.cycle import Diverged, assimilate
+from masf.stages.cycle import Diverged, run_cycles
 
 PROBLEM_FORMAT = "masf-problem-1"
 AXES = {"H_indices": ("obs",), "H": ("obs", "component"), "R_diagonal": ("obs",), "R": ("obs", "other_obs")}
@@ -112,7 +112,7 @@ def run_command(
             estimate = read_estimate(output, cycles=len(truth.observation), gap=settings.gap, dimension=setup.system.dimension)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise CommandFault(command, f"wrote no estimate that can be used: {error}") from error
-    trajectory = assimilate(
+    trajectory = run_cycles(
         _Replay(estimate, settings.gap, setup),
         truth.initial_ensemble,
         truth.observation,
