@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from masf.files.cost import read_cost
 from masf.files.estimate import read_estimate
 from masf.files.parameters import ParameterSource, in_force
 from masf.files.truth import read_velocities
-from masf.files.tuned import tuned_for
+from masf.files.tuned import Tuned, tuned_for
 from masf.report.rows import tuned_in
 from masf.report.tables import write_tables
 from masf.report.words import source_in_words
@@ -57,25 +58,8 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             path = study.results / cell.estimate(name)
             known = reference_data if name == cell.reference else None
             data = read_estimate(path, *needed) if known is None else known
-            if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
-                raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
-            parameters = data.attrs["filter_parameters"]
-            source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
-            tuned = tuned_in(study, name, cell, read)
-            expected, expected_source = in_force(study.default_parameters(name, cell), tuned, study.config.pinned.get(name))
-            if json.loads(parameters) != json.loads(json.dumps(expected)):
-                raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
-            if source != expected_source:
-                said, wanted = source_in_words(source), source_in_words(expected_source)
-                said = f"says that its parameters are {said!r}, and the study's are {wanted!r}"
-                raise FileFault(path, said, "run the workflow again")
+            _check_made_for(study, cell, name, tuned_in(study, name, cell, read), data, path)
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
-            keys = _keys(cell, name)
-            made_by = {
-                "filter_parameters": parameters,
-                "parameter_source": source.model_dump_json(),
-                "code_version": data.attrs["code_version"],
-            }
             # The reference is not measured against itself.
             own = score(
                 data,
@@ -84,16 +68,47 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 reference=reference if name != cell.reference else None,
                 velocities=velocities,
             )
-            scores.append({**keys, **own, "diverged": bool(data.attrs["diverged"]), **diagnostics(cell, data), **made_by})
+            made_by = {key: data.attrs[key] for key in ("filter_parameters", "parameter_source", "code_version")}
+            keys, diverged = _keys(cell, name), bool(data.attrs["diverged"])
+            scores.append({**keys, **own, "diverged": diverged, **diagnostics(cell, data), **made_by})
             costs.append({**keys, **_cost(study.results / cell.cost(name))})
+    if not study.config.accept_mixed_versions:
+        _check_one_version(versions)
+    return pd.DataFrame(scores), pd.DataFrame(costs)
+
+
+def _check_made_for(study: Study, cell: Cell, name: str, tuned: Tuned | None, data: Any, path: Path) -> None:
+    """Raises FileFault unless an estimate was made of this cell, by this filter, with the study's parameters.
+
+    Args:
+        study: the study.
+        cell: where the estimate lies.
+        name: the filter.
+        tuned: what tuning found for it there, if it is tuned.
+        data: the content of {filter}.nc.
+        path: that file.
+    """
+    if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
+        raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
+    expected, expected_source = in_force(study.default_parameters(name, cell), tuned, study.config.pinned.get(name))
+    if json.loads(data.attrs["filter_parameters"]) != json.loads(json.dumps(expected)):
+        raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
+    source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
+    if source != expected_source:
+        said, wanted = source_in_words(source), source_in_words(expected_source)
+        fault = f"says that its parameters are {said!r}, and the study's are {wanted!r}"
+        raise FileFault(path, fault, "run the workflow again")
+
+
+def _check_one_version(versions: Mapping[tuple[str, str], Mapping[str, Path]]) -> None:
+    """Raises ConfigFault where a filter's results on a system, (filter, system), have several versions of code."""
     for (name, system), found in versions.items():
-        if len(found) > 1 and not study.config.accept_mixed_versions:
+        if len(found) > 1:
             listed = ", ".join(f"{version} ({path})" for version, path in sorted(found.items()))
             raise ConfigFault(
                 f"results of filter {name!r} on {system!r} come from different versions of its code: {listed}; "
                 "run the workflow again, or set accept_mixed_versions: true"
             )
-    return pd.DataFrame(scores), pd.DataFrame(costs)
 
 
 def _reference(cell: Cell, data: Any) -> Reference | None:
