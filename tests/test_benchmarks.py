@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from click.testing import CliRunner
 
+from masf.stages.simulate import simulate
 from masf.study.load import make_study, read_yaml
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -125,3 +128,31 @@ def test_a_match_is_a_row_for_each_rival_that_is_installed(scripts, tmp_path, ca
 def test_ratios_are_the_rivals_seconds_over_ours(scripts):
     row = scripts("bench").row("task", "case", "rival", np.array([1.0, 2.0]), np.array([3.0, 6.0]), np.ones(2), np.full(2, 5.0))
     assert (row["ratio_quarter"], row["ratio_median"], row["cpu_ratio_median"]) == (3.0, 3.0, 5.0)
+
+
+@pytest.mark.parametrize("name", ["letkf", "masf_gaussian", "ensf", "masf_mc"])
+def test_filters_agree_between_numpy_and_torch_on_each_device_with_the_same_numbers(name, scripts, tmp_path):
+    gpu = scripts("gpu")
+    study = make_study(read_yaml(BENCHMARKS.parent / "config" / "config.yaml"), root=BENCHMARKS.parent)
+    cell = gpu.cell_of(study, "kolmogorov", gap=5, seed=0, size=16, cycles=2)
+    truth, prior = simulate(cell.settings), tmp_path / "none"
+    expected = gpu.with_same_numbers(study, name, cell, truth, prior, None, 2)
+    assert np.ptp(expected.mean[-1]) > 1
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        found = gpu.with_same_numbers(study, name, cell, truth, prior, device, 2)
+        assert np.abs(found.mean - expected.mean).max() < 1e-3 * expected.spread.mean(), device
+
+
+def test_the_measurement_on_a_gpu_leaves_a_row_for_each_stage_and_filter(scripts, tmp_path):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    words = ["--size", "16", "--cycles", "2", "--compared-cycles", "2", "--threads", "1", "--filter", "letkf", "--filter", "ssls"]
+    for _ in range(2):
+        done = CliRunner().invoke(scripts("gpu").main, [*words, "--device", device, "--output", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+    rows, stages = (pd.read_csv(tmp_path / name) for name in ("gpu.csv", "gpu_stages.csv"))
+    assert stages["stage"].tolist() == ["simulate"]
+    rows = rows.set_index("filter")
+    assert sorted(rows.index) == ["letkf", "ssls"]
+    assert rows["rmse"].notna().all()
+    assert 0 <= rows.loc["letkf", "difference_last"] < 1e-3
+    assert np.isnan(rows.loc["ssls", "difference_last"])
