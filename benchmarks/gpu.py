@@ -93,14 +93,11 @@ def main(
             seconds, memory = train_prior(study, cell, device, prior)
             row = {"stage": "train-prior", **point, "seconds": seconds, "peak_memory_mib": memory, **fixed}
             keep(output / "gpu_stages.csv", row)
-        rows: dict[str, dict[str, Any]] = {}
         for name in filters:
-            rows[name] = {"filter": name, **point, **run(study, name, cell, truth, prior, device), **fixed}
-            keep(output / "gpu.csv", rows[name])
-        for name in filters if compared_cycles else ():
-            if name not in NOT_COMPARED:
-                found = compare(study, name, cell, truth, prior, device, compared_cycles)
-                keep(output / "gpu.csv", rows[name] | found)
+            row = {"filter": name, **point, **run(study, name, cell, truth, prior, device)}
+            if compared_cycles and name not in NOT_COMPARED:
+                row |= compare(study, name, cell, truth, prior, device, compared_cycles)
+            keep(output / "gpu.csv", row | fixed)
 
 
 def described(device: str, threads: int) -> dict[str, Any]:
