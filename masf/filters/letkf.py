@@ -22,7 +22,7 @@ from masf.ensembles.localization import local_observations
 from masf.filters.base import LocalizedParameters, RotatedParameters, Setup
 from masf.filters.etkf import ETKF, square_root_update
 
-NUMBERS_AT_ONCE = 2**24
+NUMBERS_AT_ONCE = 2**20
 """Numbers that are held in memory at a time for the transforms: points are taken in chunks of so many."""
 
 
