@@ -8,7 +8,8 @@ the GPU: the median of its cycles' seconds after the first, the most memory that
 first cycles once on the CPU and once on the GPU, with the *same* random numbers, made on the CPU: the seconds of the CPU are from
 there, and the largest difference of the two means at an analysis, over all components, in units of the ensemble's mean spread.
 It grows over the cycles as any error does in this flow. Filters that train a network in each cycle are not compared: torch draws
-their training's order on the device.
+their training's order on the device. Column ``seconds`` is of a filter's whole run; that of the first has in it what a process
+loads once.
 """
 
 from __future__ import annotations
@@ -87,16 +88,18 @@ def main(
         cell = cell_of(study, experiment, gap, seed, size, cycles)
         parameters = cell.settings.parameters
         point = {"size": parameters.get("size"), "gap": gap, "members": cell.settings.members, "cycles": cell.settings.cycles}
-        (truth, seconds, _) = measured(lambda cell=cell: simulate(cell.settings))
+        truth, seconds, _ = measured(lambda cell=cell: simulate(cell.settings))
         keep(output / "gpu_stages.csv", {"stage": "simulate", **point, "seconds": seconds, **fixed | {"device": "cpu"}})
         if not prior.exists() and any(study.needs_prior(name, cell) for name in filters):
             seconds, memory = train_prior(study, cell, device, prior)
-            row = {"stage": "train-prior", **point, "seconds": seconds, "peak_memory_mib": memory, **fixed}
-            keep(output / "gpu_stages.csv", row)
+            # Of all gaps of the experiment.
+            row = {"stage": "train-prior", "size": point["size"], "seconds": seconds, "peak_memory_mib": memory}
+            keep(output / "gpu_stages.csv", row | fixed)
         for name in filters:
             row = {"filter": name, **point, **run(study, name, cell, truth, prior, device)}
             if compared_cycles and name not in NOT_COMPARED:
                 row |= compare(study, name, cell, truth, prior, device, compared_cycles)
+                row["cpu_over_gpu"] = row["cpu_seconds_per_cycle"] / row["seconds_per_cycle"]
             keep(output / "gpu.csv", row | fixed)
 
 
@@ -208,10 +211,8 @@ def compare(study: Study, name: str, cell: Cell, truth: Truth, prior: Path, devi
     spread = np.sqrt(np.mean(on_cpu.spread[after].astype(float) ** 2, axis=-1))
     differences = np.abs(on_cpu.mean[after].astype(float) - on_card.mean[after]).max(axis=-1) / spread
     click.echo(f"{name}, {cycles} cycles on both: {differences}", err=True)
-    seconds = usual_seconds(on_cpu)
     return {
-        "cpu_seconds_per_cycle": seconds,
-        "cpu_over_gpu": seconds / usual_seconds(on_card),
+        "cpu_seconds_per_cycle": usual_seconds(on_cpu),
         "compared_cycles": cycles,
         "difference_first": float(differences[0]),
         "difference_last": float(differences[-1]),
