@@ -16,7 +16,7 @@ from masf.files.trajectory import Trajectory
 from masf.files.truth import write_truth
 from masf.report.rows import tuned_in
 from masf.stages.simulate import simulate
-from masf.study.load import make_study
+from masf.study.load import make_study, study_with
 from masf.study.study import Study
 from masf.systems.registry import make_system
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 SPIN_UP_ERROR = 100.0
 
 
-def small_study(results: Path, **changes: Any) -> Study:
+def small_study(results: Path, *, definitions: Mapping[str, dict[str, Any]] | None = None, **changes: Any) -> Study:
     """Lorenz-63 at gaps 2 and 3, its gap 2 alone once more, on two seeds, with filters enkf, free_run and particle."""
     common = {
         "system": "lorenz63", "parameters": {"dt": 0.01}, "observations": ["every_one"],
@@ -51,6 +51,8 @@ def small_study(results: Path, **changes: Any) -> Study:
             },
         },
     }  # fmt: skip
+    if definitions is not None:
+        return study_with(config | changes, definitions)
     return make_study(config | changes, root=ROOT)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from masf.stages.simulate import simulate
-from masf.study.load import make_study, read_yaml
+from masf.study.load import make_study, read_mapping
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 ELSEWHERE = {"dapper_analyses"}
@@ -42,7 +42,7 @@ def test_each_script_and_study_is_on_the_page() -> None:
     ("result", "study"), [(r, s) for r, s in MADE_BY if s.endswith(".yaml") and r == f"{Path(s).stem}.csv" and "/" not in s]
 )
 def test_a_result_has_the_filters_and_seeds_of_its_study(result: str, study: str) -> None:
-    content = read_yaml(BENCHMARKS / study)
+    content = read_mapping(BENCHMARKS / study)
     rows = pd.read_csv(BENCHMARKS / "results" / result)
     assert set(rows["filter"]) == set(content["filters"])
     assert set(rows["seed"]) == set(content["seeds"]["test"])
@@ -89,7 +89,7 @@ def test_scores_are_kept_with_what_varies(scripts):
 
 @pytest.mark.parametrize("name", ["figure4", "gap_sweep"])
 def test_studies_of_figure_4_measure_and_train_as_the_whole_study(name: str) -> None:
-    part, whole = (read_yaml(BENCHMARKS.parent / path) for path in (f"benchmarks/{name}.yaml", "config/config.yaml"))
+    part, whole = (read_mapping(BENCHMARKS.parent / path) for path in (f"benchmarks/{name}.yaml", "config/config.yaml"))
     make_study(part, root=BENCHMARKS.parent)
     for key in ("seeds", "observations", "priors"):
         assert part[key].items() <= whole[key].items()

@@ -27,7 +27,7 @@ from masf.stages.aggregate import gather
 from masf.stages.plot import draw
 from masf.study.figures import AnimationFigure, RankFigure, SpectraFigure, SweepFigure, TrajectoryFigure, VorticityFigure
 from masf.study.filter_files import FilterDefinition, FilterLook
-from masf.study.load import read_yaml
+from masf.study.load import read_mapping
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
 from masf.systems import flow
@@ -253,7 +253,7 @@ def test_every_filter_looks_different_and_a_new_one_changes_no_other(study: Stud
         small_study(
             tmp_path,
             filters=[*study.config.filters, *extra],
-            filter_definitions={k: v.model_dump() for k, v in definitions.items()},
+            definitions={k: v.model_dump() for k, v in definitions.items()},
         )
     )
     for label in before.colours:
@@ -271,9 +271,7 @@ def test_filter_looks_the_same_whatever_else_a_study_runs(study: Study, tmp_path
         one_gap = {**GAP_SWEEP, "leave_out_filters": []}
         figures = {"sweep": SWEEP}
         return looks(
-            small_study(
-                tmp_path, filters=filters, filter_definitions=content, experiments={"gap_sweep": one_gap}, figures=figures
-            )
+            small_study(tmp_path, filters=filters, definitions=content, experiments={"gap_sweep": one_gap}, figures=figures)
         )
 
     everyone = of(["particle", "enkf", "mine", "yours", "free_run"])
@@ -285,7 +283,7 @@ def test_filter_looks_the_same_whatever_else_a_study_runs(study: Study, tmp_path
 
 def shipped_looks() -> dict[str, FilterLook]:
     files = Path(__file__).parent.parent.glob("config/filters/*.yaml")
-    return {path.stem: FilterDefinition.model_validate(read_yaml(path)).look for path in files}
+    return {path.stem: FilterDefinition.model_validate(read_mapping(path)).look for path in files}
 
 
 def test_shipped_filters_of_one_colour_differ_in_marker_and_line() -> None:
@@ -316,7 +314,7 @@ def test_labels_fit_the_page_and_do_not_overlap(count: int, tmp_path: Path) -> N
     study = small_study(
         tmp_path,
         filters=list(definitions),
-        filter_definitions=definitions,
+        definitions=definitions,
         experiments={"gap_sweep": GAP_SWEEP},
         figures={"sweep": SWEEP},
     )

@@ -16,7 +16,7 @@ import yaml
 from synthetic import flow_study
 
 from masf.filters.registry import filter_class, filter_names
-from masf.study.load import json_schemas, load_study, make_study
+from masf.study.load import json_schemas, load_study, make_study, study_in
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
 from masf.systems.registry import system_class, system_names
@@ -258,10 +258,32 @@ def test_study_json_describes_the_same_study_without_the_filters_files(
 ) -> None:
     study = make_study(config, root=ROOT)
     monkeypatch.chdir(tmp_path)
-    again = make_study(json.loads(study.to_json()))
+    (tmp_path / "study.json").write_text(study.to_json(), encoding="utf-8")
+    again = load_study(Path("study.json"))
     assert again.cells == study.cells
     assert again.filters == study.filters
     assert again.to_json() == study.to_json()
+
+
+def test_study_json_keeps_numbers_that_yaml_would_take_for_text(config: dict[str, Any], tmp_path: Path) -> None:
+    config["pinned"] = {"sf": {"learning_rate": 1e-7}}
+    study = make_study(config, root=ROOT)
+    (tmp_path / "study.json").write_text(study.to_json(), encoding="utf-8")
+    assert "1e-7" in study.to_json()
+    assert load_study(tmp_path / "study.json").config == study.config
+
+
+def test_config_does_not_hold_what_filters_files_say(config: dict[str, Any]) -> None:
+    config["filter_definitions"] = {"enkf": {"label": "EnKF"}}
+    assert "filter_definitions: unknown key" in fault_of(config)
+    resolved = {"format": "masf-study-1", "config": config, "filters": {"enkf": {"label": "EnKF"}}}
+    with pytest.raises(ConfigFault, match=r"config\.filter_definitions: unknown key"):
+        study_in(resolved)
+
+
+def test_study_json_of_another_layout_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigFault, match='format = "masf-study-9"'):
+        study_in({"format": "masf-study-9", "config": config, "filters": {}})
 
 
 # Parameters of filters

@@ -174,7 +174,7 @@ def test_scores_and_costs_are_in_csv_too(tables: Path) -> None:
 
 def test_latex_escapes_labels(tmp_path: Path) -> None:
     labels = {"particle": "Particle", "enkf": "EnKF_2 & 5%", "free_run": "Free #1"}
-    study = small_study(tmp_path, filter_definitions={name: {"label": label} for name, label in labels.items()})
+    study = small_study(tmp_path, definitions={name: {"label": label} for name, label in labels.items()})
     write_results(study)
     write_tables(study, *gather(study), scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
     for name in ("one_gap.tex", "one_gap_cost.tex"):

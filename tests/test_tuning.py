@@ -361,12 +361,12 @@ def test_settings_replace_and_remove_what_is_searched_and_pinned_is_not_tuned(tm
     )
     definition = yaml.safe_load(text)
     changed = {name: yaml.safe_load(FILES[name]) for name in FILES} | {"enkf": definition}
-    study = tuned_study(tmp_path, None, filter_definitions=changed)
+    study = tuned_study(tmp_path, None, definitions=changed)
     assert searched(study, 2) == {"inflation": [1.0, 1.1]}
     assert searched(study, 3) == {"inflation": [1.2]}
     assert searched(study, 20) == {}
     assert study.tuned_at("enkf", cell_at(study, 20)) is None
-    pinned = tuned_study(tmp_path, None, filter_definitions=changed, pinned={"enkf": {"inflation": 1.3}})
+    pinned = tuned_study(tmp_path, None, definitions=changed, pinned={"enkf": {"inflation": 1.3}})
     assert searched(pinned, 2) == {}
     assert pinned.tuned_filters(next(iter(pinned.points))) == ["particle"]
 
@@ -382,7 +382,7 @@ def test_settings_replace_and_remove_what_is_searched_and_pinned_is_not_tuned(tm
         ({"tuning": {"trials": 1, "points": [{"experiment": "gap_sweep", "when": {"gapp": 2}}]}}, "did you mean 'gap'?"),
         ({"tuning": {"trials": 1, "points": [{"experiment": "gap_sweep", "when": {"gap": 7}}]}}, "holds in no situation"),
         ({"filters": ["free_run"]}, "no filter of the study declares a search"),
-        ({"filter_definitions": {
+        ({"definitions": {
             "enkf": {"label": "E", "parameters": {"inflation": 2}, "search": {"inflation": {"low": 1, "high": 1.5}}},
             "particle": {"label": "P"}, "free_run": {"label": "F"},
         }}, "the value in force, 2.0, is not among those from 1 to 1.5"),

@@ -39,10 +39,10 @@ def _filters() -> list[tuple[str, str]]:
     """Filters of ours by their first lines, and the others by their labels and commands."""
     from masf.filters.registry import filter_names
     from masf.study.defaults import config_folder
-    from masf.study.load import read_yaml
+    from masf.study.load import read_mapping
 
     ours = {name: _first_line("filters", name) for name in filter_names()}
-    files = {path.stem: read_yaml(path) for path in sorted((config_folder() / "filters").glob("*.yaml"))}
+    files = {path.stem: read_mapping(path) for path in sorted((config_folder() / "filters").glob("*.yaml"))}
     others = {
         name: f"{content.get('label')}: {content.get('command') or 'filter ' + content.get('filter', '?')}"
         for name, content in files.items()

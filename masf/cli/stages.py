@@ -28,10 +28,10 @@ from masf.cli.options import (
 def study(content: str, root: Path | None, output: Path | None) -> None:
     """Check a config, and write it out in full."""
     from masf.atomic import replacing
-    from masf.study.load import load_study, make_study
+    from masf.study.load import load_study, study_in
 
     if content.lstrip().startswith("{"):
-        checked = make_study(JsonMapping().convert(content, None, None), root=root)
+        checked = study_in(JsonMapping().convert(content, None, None), root=root)
     else:
         checked = load_study(Path(content), root)
     logging.info("%d cells, %d filters", len(checked.cells), len(checked.all_filters))

@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from masf.diffusion.prior_settings import PriorSettings
 from masf.observations.settings import AnyObservation
 from masf.study.figures import Figure
-from masf.study.filter_files import FilterDefinition
 from masf.study.search import TunableScore
 from masf.study.sections import Axis, Gap, Name, Saved, Section, Seed, Size
 
@@ -123,6 +122,3 @@ class StudyConfig(Section):
     experiments: dict[Name, Experiment] = Field(min_length=1, description="The experiments, by name.")
     tuning: Tuning | None = Field(None, description="How filters are tuned; without it, the values in their files stand.")
     figures: dict[Name, Figure] = Field(default_factory=dict, description="The figures, by name.")
-    filter_definitions: dict[Name, FilterDefinition] = Field(
-        default_factory=dict, description="Written into study.json by the workflow; leave it out of a config."
-    )

@@ -18,7 +18,7 @@ from masf.plugins import suggestion
 from masf.programs import missing_program
 from masf.study.cells import Cell
 from masf.study.config import Experiment, StudyConfig
-from masf.study.load import make_study, read_yaml
+from masf.study.load import make_study, read_mapping, study_with
 from masf.study.study import Study
 from masf.systems.registry import system_names
 
@@ -35,10 +35,15 @@ def config_folder() -> Path:
 
 
 @cache
+def _usual_study() -> Study:
+    """What config/run.yaml describes."""
+    path = config_folder() / "run.yaml"
+    return make_study(read_mapping(path) | {"filters_directory": str(config_folder() / "filters")}, source=str(path))
+
+
 def defaults() -> StudyConfig:
     """config/run.yaml."""
-    path = config_folder() / "run.yaml"
-    return make_study(read_yaml(path) | {"filters_directory": str(config_folder() / "filters")}, source=str(path)).config
+    return _usual_study().config
 
 
 def experiment(system: str) -> Experiment:
@@ -53,7 +58,7 @@ def experiment(system: str) -> Experiment:
 
 def usual_filters(experiment: Experiment) -> list[str]:
     """The filters that are run where none is named."""
-    return Study(defaults()).experiment_filters(experiment)
+    return _usual_study().experiment_filters(experiment)
 
 
 def observation(name: str) -> ObservationSettings:
@@ -114,7 +119,6 @@ def filter_in_cell(name: str, settings: CellSettings, overrides: dict[str, Any],
         "results": known.results,
         "seeds": {"test": [settings.seed]},
         "filters": [name],
-        "filter_definitions": {name: _definition(name)},
         "pinned": {name: overrides},
         "observations": {observed: settings.observation},
         "priors": priors,
@@ -131,7 +135,7 @@ def filter_in_cell(name: str, settings: CellSettings, overrides: dict[str, Any],
             }
         },
     }
-    study = make_study(config, source=SOURCE)
+    study = study_with(config, {name: _definition(name)}, source=SOURCE)
     (cell,) = study.cells.values()
     found = FilterInCell(study, cell, name, study.filter_parameters(name, cell))
     if found.needs_prior and not has_prior and settings.system not in known.priors:
@@ -149,7 +153,7 @@ def _definition(name: str) -> dict[str, Any]:
     """What config/filters says of a filter; one that has no file yet has the defaults of its module."""
     path = config_folder() / "filters" / f"{name}.yaml"
     if path.is_file():
-        return read_yaml(path)
+        return read_mapping(path)
     if name not in filter_names():
         raise ValueError(f"unknown filter {name!r}{suggestion(name, known_filters())}")
     return {"label": name[:24]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +14,37 @@ from masf.study.checks import cell_faults, point_faults, reference_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
 from masf.study.messages import ConfigFault, describe, unknown
+from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
 from masf.study.study import Study
 
 
 def load_study(path: Path, root: Path | None = None) -> Study:
-    """The study in a config file (YAML or JSON). Raises ConfigFault where it cannot be used."""
-    return make_study(read_yaml(path), source=str(path), root=root)
+    """The study in a config file, YAML or JSON, or in a study.json. Raises ConfigFault where it cannot be used."""
+    return study_in(read_mapping(path), source=str(path), root=root)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML or JSON file that holds a mapping. Raises ConfigFault where it does not."""
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file, or a JSON file by its suffix, that holds a mapping. Raises ConfigFault where it does not."""
+    # YAML would take some numbers of JSON, such as 1e-05, for text.
+    kind, read = ("JSON", json.loads) if Path(path).suffix == ".json" else ("YAML", yaml.safe_load)
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = read(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigFault(
             f"{path}: there is no such file; name a config, or work in a checkout, which has config/config.yaml"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigFault(f"{path}: cannot be read as YAML: {error}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigFault(f"{path}: cannot be read as {kind}: {error}") from None
     if not isinstance(content, dict):
         raise ConfigFault(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
     return content
+
+
+def study_in(content: dict[str, Any], source: str = "config", root: Path | None = None) -> Study:
+    """The study that the content of a config, or of a study.json, describes; arguments are those of ``make_study``."""
+    if "format" in content:
+        return _checked_study(_checked(ResolvedStudy, content, source), source)
+    return make_study(content, source, root)
 
 
 def make_study(config: dict[str, Any], source: str = "config", root: Path | None = None) -> Study:
@@ -47,9 +59,22 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
         ConfigFault: naming every key at fault, its value, and what is allowed.
     """
     checked = _checked(StudyConfig, config, source)
-    if not checked.filter_definitions:
-        checked = checked.model_copy(update={"filter_definitions": _definitions(checked, source, root)})
-    study = Study(checked)
+    return _resolved(checked, _definitions(checked, source, root), source)
+
+
+def study_with(config: dict[str, Any], filters: Mapping[str, dict[str, Any]], source: str = "config") -> Study:
+    """The study that ``config`` describes, where its filters' files would hold ``filters``, by name."""
+    definitions = {name: _checked(FilterDefinition, content, f"{source}: filter {name!r}") for name, content in filters.items()}
+    return _resolved(_checked(StudyConfig, config, source), definitions, source)
+
+
+def _resolved(config: StudyConfig, filters: dict[str, FilterDefinition], source: str) -> Study:
+    return _checked_study(ResolvedStudy(format=STUDY_FORMAT, config=config, filters=filters), source)
+
+
+def _checked_study(resolved: ResolvedStudy, source: str) -> Study:
+    """The study, if its parts fit together. Raises ConfigFault where they do not."""
+    study = Study(resolved)
     if faults := list(reference_faults(study)):
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
     if faults := [*cell_faults(study), *point_faults(study)]:
@@ -68,7 +93,7 @@ def _definitions(config: StudyConfig, source: str, root: Path | None) -> dict[st
     if faults := [f"{unknown(key, name, 'filter', known)} (a file in {folder})" for key, name in named if name not in known]:
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
     paths = {name: folder / f"{name}.yaml" for _, name in named}
-    return {name: _checked(FilterDefinition, read_yaml(path), str(path)) for name, path in paths.items()}
+    return {name: _checked(FilterDefinition, read_mapping(path), str(path)) for name, path in paths.items()}
 
 
 def _checked(model: type[Any], content: dict[str, Any], source: str) -> Any:

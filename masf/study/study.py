@@ -17,11 +17,12 @@ from masf.files.parameters import in_force
 from masf.files.tuned import Tuned
 from masf.filters.registry import filter_class
 from masf.study.cells import Cell, PriorTraining, holds, selects
-from masf.study.config import Experiment, StudyConfig
+from masf.study.config import Experiment
 from masf.study.figures import TIME, Figure, PointOfExperiment, RankFigure, SweepFigure, TrajectoryFigure
 from masf.study.filter_files import Setting
 from masf.study.messages import ConfigFault
 from masf.study.parameters import distance
+from masf.study.resolved import ResolvedStudy
 from masf.study.search import Choice, extremes, is_number
 from masf.systems.registry import system_class
 
@@ -29,9 +30,10 @@ from masf.systems.registry import system_class
 class Study:
     """A checked config and what follows from it."""
 
-    def __init__(self, config: StudyConfig) -> None:
-        self.config = config
-        self.filters = config.filter_definitions
+    def __init__(self, resolved: ResolvedStudy) -> None:
+        self.resolved = resolved
+        self.config = resolved.config
+        self.filters = resolved.filters
         self._tuned_at: dict[tuple[str, str], Cell | None] = {}
 
     @property
@@ -292,5 +294,5 @@ class Study:
                 yield Cell(settings, observation, experiment.spin_up_cycles, filters, (name,), saved, experiment.reference)
 
     def to_json(self) -> str:
-        """The resolved config, filters' files included, as study.json holds it."""
-        return self.config.model_dump_json(indent=1, exclude_defaults=True)
+        """The study as study.json holds it."""
+        return self.resolved.model_dump_json(indent=1, exclude_defaults=True)

@@ -1,0 +1,21 @@
+"""study.json: a config as it was used, with what its filters' files said then, so that it needs no other file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from masf.study.config import StudyConfig
+from masf.study.filter_files import FilterDefinition
+from masf.study.sections import Name, Section
+
+STUDY_FORMAT: Literal["masf-study-1"] = "masf-study-1"
+
+
+class ResolvedStudy(Section):
+    """A config, and what it refers to."""
+
+    format: Literal["masf-study-1"] = Field(description="Version of this layout.")
+    config: StudyConfig = Field(description="The config.")
+    filters: dict[Name, FilterDefinition] = Field(description="What the filters' files say.")
