@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,16 @@ def require_writable(folder: Path) -> None:
         raise FileFault(folder, f"cannot be made, because {nearest} is no folder", "choose another, or move that away")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise FileFault(folder, f"cannot be written, because {nearest} is read-only here", "choose another, or ask for access")
+
+
+def full_disk(folder: Path) -> str:
+    """What to say where the disk of ``folder`` is full; nothing where it is not."""
+    if not folder.is_dir() or (free := shutil.disk_usage(folder).free) >= 2**20:
+        return ""
+    return (
+        f"The disk of {folder} is full ({free >> 10} KiB free): "
+        "make room there, and run the same command again."
+    )  # fmt: skip
 
 
 @contextmanager

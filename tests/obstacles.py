@@ -51,14 +51,11 @@ class Obstructed(Project):
         (root / "config" / "filters" / "obstacle.yaml").write_text(
             "{label: Obstacle, resources: {mem_mb: 900, runtime: 5}}\n", encoding="utf-8"
         )
-        rules = root / "workflow" / "rules" / "filters"
-        text = (rules / "free_run.smk").read_text(encoding="utf-8")
-        (rules / "obstacle.smk").write_text(text.replace("free_run", "obstacle"), encoding="utf-8")
         # No machine is asked to have a GPU; jobs ask for one, and compute on the processor.
-        common = root / "workflow" / "rules" / "common.smk"
-        text = common.read_text(encoding="utf-8")
+        jobs = root / "masf" / "study" / "jobs.py"
+        text = jobs.read_text(encoding="utf-8")
         assert 'return "cuda" if' in text
-        common.write_text(text.replace('return "cuda" if', 'return "cpu" if'), encoding="utf-8")
+        jobs.write_text(text.replace('return "cuda" if', 'return "cpu" if'), encoding="utf-8")
 
     def study(self, results: str, name: str) -> str:
         """A config with these results."""

@@ -65,7 +65,7 @@ def test_nothing_but_the_files_of_the_guide_was_written(performed: Any) -> None:
     after = contents(project.root)
     assert {name: after.get(name) for name in before} == before
     assert after.keys() - before.keys() == {name for name, _ in FILES.findall(GUIDE)}
-    assert len(FILES.findall(GUIDE)) == 3 + 1 + 3
+    assert len(FILES.findall(GUIDE)) == 2 + 1 + 2
 
 
 def test_new_filter_can_be_tried_in_memory(performed: Any) -> None:

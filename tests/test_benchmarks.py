@@ -133,7 +133,7 @@ def test_ratios_are_the_rivals_seconds_over_ours(scripts):
 @pytest.mark.parametrize("name", ["letkf", "masf_gaussian", "ensf", "masf_mc"])
 def test_filters_agree_between_numpy_and_torch_on_each_device_with_the_same_numbers(name, scripts, tmp_path):
     gpu = scripts("gpu")
-    study = make_study(read_yaml(BENCHMARKS.parent / "config" / "config.yaml"), root=BENCHMARKS.parent)
+    study = make_study(read_mapping(BENCHMARKS.parent / "config" / "config.yaml"), root=BENCHMARKS.parent)
     cell = gpu.cell_of(study, "kolmogorov", gap=5, seed=0, size=16, cycles=2)
     truth, prior = simulate(cell.settings), tmp_path / "none"
     expected = gpu.with_same_numbers(study, name, cell, truth, prior, None, 2)

@@ -87,10 +87,9 @@ def test_quick_study_has_every_filter_and_no_more_than_twenty_cycles() -> None:
     assert max(cell.settings.cycles for cell in study.cells.values()) <= 20
 
 
-def test_every_filter_has_a_file_and_a_rule() -> None:
+def test_every_filter_has_a_file() -> None:
     files = {Path(name).stem: read(ROOT / "config" / "filters" / name) for name in FILTER_FILES}
     assert {name for name, content in files.items() if "command" not in content} == set(filter_names())
-    assert {p.stem for p in (ROOT / "workflow" / "rules" / "filters").glob("*.smk")} == set(files)
 
 
 def test_config_and_its_check_need_no_torch() -> None:

@@ -93,8 +93,6 @@ class Project:
         (root / "venv" / ".installed").touch()
         (root / "masf" / "filters" / "broken.py").write_text(BROKEN, encoding="utf-8")
         (root / "config" / "filters" / "broken.yaml").write_text("label: Broken\n", encoding="utf-8")
-        rule = root / "workflow" / "rules" / "filters" / "free_run.smk"
-        rule.with_name("broken.smk").write_text(rule.read_text(encoding="utf-8").replace("free_run", "broken"), encoding="utf-8")
         config = yaml.safe_load((root / TINY).read_text(encoding="utf-8"))
         config["experiments"]["lorenz63"]["add_filters"] = ["broken"]
         self.write_config(TINY, config)
@@ -292,6 +290,41 @@ def test_workflow_is_a_module_of_another_in_another_directory(project: Project, 
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "mine.txt").read_text(encoding="utf-8").split()[0] == "2"
     assert (tmp_path / "results" / "tiny" / "index.html").exists()
+
+
+# Rules of filters
+
+OWN_RULE = """
+use rule assimilate as assimilate_broken with:
+    wildcard_constraints:
+        filter="broken",
+    threads: 3
+    resources:
+        mem_mb=1234,
+        runtime=5,
+        gpu=0,
+"""
+
+
+def test_every_filter_has_a_rule_that_a_profile_can_name(project: Project) -> None:
+    done = project.run("snakemake", "--list-rules", "--configfile", TINY)
+    assert {"assimilate_masf", "assimilate_enkf", "assimilate_broken"} < set(done.stdout.split())
+    out = project.dry_run(TINY, "--forceall", "--set-resources", "assimilate_enkf:mem_mb=4321")
+    asked = {(job.rule, job.mem_mb) for job in parse(out) if job.rule.startswith("assimilate_")}
+    assert {rule for rule, mem_mb in asked if mem_mb == 4321} == {"assimilate_enkf"}
+
+
+def test_a_file_of_a_filter_replaces_its_rule(project: Project) -> None:
+    path = project.root / "workflow" / "rules" / "filters" / "broken.smk"
+    path.parent.mkdir()
+    path.write_text(OWN_RULE, encoding="utf-8")
+    try:
+        jobs = {job.rule: job for job in parse(project.dry_run(TINY, "--forceall", "--cores", "4"))}
+    finally:
+        shutil.rmtree(path.parent)
+    broken, enkf = jobs["assimilate_broken"], jobs["assimilate_enkf"]
+    assert (broken.threads, broken.mem_mb, broken.runtime) == (3, 1234, 5)
+    assert (enkf.threads, enkf.mem_mb) != (3, 1234)
 
 
 # What is run again
@@ -579,15 +612,6 @@ def test_bad_config_stops_before_any_job_with_a_clear_message(change: Callable, 
     assert not (project.root / "results" / "bad").exists()
 
 
-def test_filter_without_a_rule_is_named(project: Project) -> None:
-    (project.root / "config" / "filters" / "calm.yaml").write_text("{filter: enkf, label: Calm}", encoding="utf-8")
-    done = project.make(project.changed_config(lambda c: c["filters"].append("calm")))
-    (project.root / "config" / "filters" / "calm.yaml").unlink()
-    assert done.returncode != 0
-    assert "add workflow/rules/filters/calm.smk" in done.stdout
-    assert "Traceback" not in done.stdout
-
-
 def test_missing_config_file_is_named(project: Project) -> None:
     done = project.make("nothing.yaml")
     assert done.returncode != 0
@@ -622,13 +646,13 @@ def test_profiles_do_not_set_the_same_keys() -> None:
 
 
 def test_every_job_that_writes_has_a_log_and_a_benchmark() -> None:
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "workflow" / "rules").glob("*.smk")]
-    rules = [block for text in texts for block in re.split(r"^(?=(?:use )?rule )", text, flags=re.MULTILINE)]
-    writing = {block.split(":")[0]: block for block in rules if re.match(r"rule \w+:\n(?s:.*)^    output:", block, re.MULTILINE)}
-    assert {"rule simulate", "rule assimilate", "rule aggregate"} < writing.keys()
-    for name, block in writing.items():
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "workflow" / "rules").glob("*.smk")}
+    rules = [(n, block) for n, text in texts.items() for block in re.split(r"^(?= *(?:use )?rule\b)", text, flags=re.MULTILINE)]
+    writing = [(n, block) for n, block in rules if re.match(r" *rule\b(?s:.*)^ +output:", block, re.MULTILINE)]
+    assert {"simulate.smk", "assimilate.smk", "aggregate.smk"} < {name for name, _ in writing}
+    for name, block in writing:
         for key in ("log", "benchmark"):
-            assert f"\n    {key}:\n" in block, f"{name} has no {key}"
+            assert re.search(rf"^ +{key}:\n", block, re.MULTILINE), f"a rule in {name} has no {key}"
 
 
 def test_slurm_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_queue() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from masf.scores.exactness import EXACTNESS
 from masf.scores.run import SCORES
@@ -71,6 +72,34 @@ def figure_alt(study: Study, name: str) -> str:
         scores = dict.fromkeys(SCORES[definition.score_of(p)] for p in definition.panels)
         what = f"Lines of {', '.join(scores)} against {', '.join(dict.fromkeys(p.axis for p in definition.panels))}"
     return f"{definition.title}. {what.capitalize() if what.islower() else what} for {len(filters)} filters."
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """How the workflow's report lists a table."""
+
+    title: str
+    category: str
+    caption: str
+    """Name of its caption in workflow/report."""
+
+
+_TABLES = {
+    "": ("Scores", "scores"),
+    "_paired": ("Paired comparison", "paired"),
+    "_exactness": ("Exactness", "exactness"),
+    "_cost": ("Cost", "cost"),
+}
+"""Category and caption of the tables of an experiment, by the end of their names."""
+
+
+def table_entry(study: Study, table: str) -> TableEntry:
+    """How the report lists a table: as one of an experiment, or that of stage tune."""
+    for name, experiment in study.config.experiments.items():
+        for end, (category, caption) in _TABLES.items():
+            if table == name + end:
+                return TableEntry(experiment.title, category, caption)
+    return TableEntry("All points", "Tuning", "tuning")
 
 
 def experiment_settings(study: Study, name: str) -> str:

@@ -19,7 +19,7 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -62,11 +62,14 @@ class Request:
 
     mem_mb: int
     runtime: int
+    goes_on: bool = False
+    """Whether the next attempt goes on where this one was cut off, and so needs no more time."""
 
     def attempt(self, attempt: int) -> Request:
         """What the given attempt asks for, the first being 1: twice as much each time."""
         factor = 2 ** (attempt - 1)
-        return Request(self.mem_mb * factor, self.runtime * factor)
+        runtime = self.runtime if self.goes_on else self.runtime * factor
+        return replace(self, mem_mb=self.mem_mb * factor, runtime=runtime)
 
 
 @dataclass(frozen=True)
@@ -251,7 +254,8 @@ def tune_request(study: Study, name: str, cells: Sequence[Cell]) -> Request:
     """
     runs = max(assimilate_request(study, name, cell).mem_mb for cell in cells)
     truths = sum(Size.of(cell.settings).arrays_mib for cell in cells)
-    return Request(math.ceil(runs + OPTUNA_MIB + truths), study.config.tuning.runtime if study.config.tuning else 1)
+    runtime = study.config.tuning.runtime if study.config.tuning else 1
+    return Request(math.ceil(runs + OPTUNA_MIB + truths), runtime, goes_on=True)
 
 
 def train_prior_request(prior: PriorTraining) -> Request:

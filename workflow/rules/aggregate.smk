@@ -3,15 +3,7 @@
 
 rule aggregate:
     input:
-        study=result(paths.STUDY),
-        estimates=[
-            result(path)
-            for cell in STUDY.cells.values()
-            for name in cell.filters
-            for path in (cell.estimate(name), cell.cost(name))
-        ],
-        truths=[result(path) for path in STUDY.scored_truths],
-        tuned=TUNED,
+        unpack(inputs("aggregate")),
     output:
         scores=result(paths.SCORES),
         costs=result(paths.COSTS),
@@ -30,15 +22,16 @@ rule aggregate:
     conda:
         ENVIRONMENT
     resources:
-        **asked(lambda wildcards: aggregate_request(STUDY)),
+        **asked("aggregate"),
     params:
-        folder=folder_of_tables,
+        command=lambda wildcards: job("aggregate", wildcards).command,
+        version=lambda wildcards: job("aggregate", wildcards).version,
+        folder=lambda wildcards, output: str(Path(output.tables[0]).parent),
         settings={
             name: experiment_settings(STUDY, name) for name in STUDY.config.experiments
         },
-        version=code_version("stages.aggregate"),
     shell:
-        "masf aggregate --study {input.study:q} --scores {output.scores:q} --costs {output.costs:q}"
+        "{params.command} --study {input.study:q} --scores {output.scores:q} --costs {output.costs:q}"
         " --tables {params.folder:q} 2> {log:q}"
 
 

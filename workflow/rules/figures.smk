@@ -3,16 +3,16 @@
 
 rule plot:
     input:
-        study=result(paths.STUDY),
-        scores=result(paths.SCORES),
-        files=figure_files,
+        unpack(inputs("plot")),
     output:
         pdf=result(paths.figure("{figure}", "pdf")),
         png=report(
             result(paths.figure("{figure}", "png")),
             caption="../report/figure.rst",
             category=lambda wildcards: figure_category(STUDY, wildcards.figure),
-            labels=lambda wildcards: {"figure": figure_of(wildcards).title},
+            labels=lambda wildcards: {
+                "figure": STUDY.config.figures[wildcards.figure].title
+            },
         ),
     log:
         log_path("plot"),
@@ -23,12 +23,13 @@ rule plot:
     conda:
         ENVIRONMENT
     resources:
-        **asked(lambda wildcards: PLOT_REQUEST),
+        **asked("plot"),
     params:
+        command=lambda wildcards: job("plot", wildcards).command,
+        version=lambda wildcards: job("plot", wildcards).version,
         caption=lambda wildcards: figure_caption(STUDY, wildcards.figure),
-        version=code_version("stages.plot"),
     shell:
-        "masf plot {wildcards.figure} --study {input.study:q} --scores {input.scores:q}"
+        "{params.command} --study {input.study:q} --scores {input.scores:q}"
         " --output {output.pdf:q} --output {output.png:q} 2> {log:q}"
 
 

@@ -3,10 +3,7 @@
 
 rule page:
     input:
-        study=result(paths.STUDY),
-        scores=result(paths.SCORES),
-        costs=result(paths.COSTS),
-        figures=[result(paths.figure(name, "png")) for name in STUDY.config.figures],
+        unpack(inputs("page")),
     output:
         result(paths.PAGE),
     log:
@@ -16,11 +13,12 @@ rule page:
     conda:
         ENVIRONMENT
     resources:
-        **asked(lambda wildcards: PLOT_REQUEST),
+        **asked("page"),
     params:
+        command=lambda wildcards: job("page", wildcards).command,
+        version=lambda wildcards: job("page", wildcards).version,
         figures=lambda wildcards, output: str(Path(output[0]).parent / "figures"),
         tables=lambda wildcards, output: str(Path(output[0]).parent / "tables"),
-        version=page_version(),
     shell:
-        "masf page --study {input.study:q} --scores {input.scores:q} --costs {input.costs:q} --figures {params.figures:q}"
+        "{params.command} --study {input.study:q} --scores {input.scores:q} --costs {input.costs:q} --figures {params.figures:q}"
         " --tables {params.tables:q} --output {output:q} 2> {log:q}"

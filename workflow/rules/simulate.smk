@@ -12,14 +12,14 @@ rule observation:
     conda:
         ENVIRONMENT
     params:
-        text=observation_json,
+        text=lambda wildcards: observation_text(STUDY, wildcards.observation),
     script:
         "../scripts/write_text.py"
 
 
 rule simulate:
     input:
-        observation=observation_input,
+        unpack(inputs("simulate")),
     output:
         result(paths.TRUTH),
     log:
@@ -30,9 +30,9 @@ rule simulate:
         ENVIRONMENT
     threads: 1
     resources:
-        **asked(lambda wildcards: simulate_request(cell_of(wildcards))),
+        **asked("simulate"),
     params:
-        command=simulate_command,
-        version=lambda wildcards: simulate_version(wildcards.system),
+        command=lambda wildcards: job("simulate", wildcards).command,
+        version=lambda wildcards: job("simulate", wildcards).version,
     shell:
         "{params.command} --output {output:q} 2> {log:q}"

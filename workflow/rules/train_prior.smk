@@ -3,7 +3,7 @@
 
 rule train_prior:
     input:
-        observation=observation_input,
+        unpack(inputs("train_prior")),
     output:
         result(paths.PRIOR),
     log:
@@ -14,11 +14,11 @@ rule train_prior:
         ENVIRONMENT
     threads: 1
     resources:
-        **asked(lambda wildcards: train_prior_request(prior_of(wildcards))),
-        gpu=gpus(1),
+        **asked("train_prior"),
+        gpu=lambda wildcards: job("train_prior", wildcards).gpu,
     params:
-        command=train_prior_command,
-        version=lambda wildcards: train_prior_version(wildcards.system),
-        device="cuda" if gpus(1) else "cpu",
+        command=lambda wildcards: job("train_prior", wildcards).command,
+        version=lambda wildcards: job("train_prior", wildcards).version,
+        device=lambda wildcards: job("train_prior", wildcards).device,
     shell:
         "{params.command} --device {params.device} --threads {threads} --output {output:q} 2> {log:q}"

@@ -1,11 +1,11 @@
 # Stage tune: the parameters with which a filter scores best on tuning seeds, at each point of the section tuning. Filters that
 # compute on a GPU have a rule of their own, so that a cluster can send it elsewhere.
+ON_GPU = [name for name in STUDY.all_filters if STUDY.filters[name].resources.gpu]
 
 
 rule tune:
     input:
-        truths=lambda wildcards: [result(cell.truth) for cell in point_of(wildcards)],
-        prior=prior_input(lambda wildcards: point_of(wildcards)[0]),
+        unpack(inputs("tune")),
     output:
         result(paths.TUNED),
     log:
@@ -13,23 +13,19 @@ rule tune:
     benchmark:
         benchmark_path("tune")
     wildcard_constraints:
-        filter=alternatives(f for f in STUDY.all_filters if not wants_gpu(f)),
+        filter=alternatives(f for f in STUDY.all_filters if f not in ON_GPU),
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: resources_of(wildcards).threads
+    threads: lambda wildcards: job("tune", wildcards).threads
     resources:
-        gpu=gpus_of,
-        mem_mb=lambda wildcards, attempt: tune_asks(wildcards).attempt(attempt).mem_mb,
-        # The same with each attempt: the next one goes on from the trials that are done.
-        runtime=lambda wildcards: tune_asks(wildcards).runtime,
+        **asked("tune"),
+        gpu=lambda wildcards: job("tune", wildcards).gpu,
     params:
-        command=tune_command,
-        version=filter_code(tune_version),
-        device=device_of,
-        truths=lambda wildcards, input: shlex.join(
-            word for path in input.truths for word in ("--truth", path)
-        ),
-        prior=input_option("prior"),
+        command=lambda wildcards: job("tune", wildcards).command,
+        version=lambda wildcards: job("tune", wildcards).version,
+        device=lambda wildcards: job("tune", wildcards).device,
+        truths=options("truth", "truths"),
+        prior=options("prior", "prior"),
         # No output: it outlives jobs that fail, and tells the next one which trials are done.
         journal=lambda wildcards: result(paths.JOURNAL.format_map(dict(wildcards))),
     shell:
@@ -39,17 +35,10 @@ rule tune:
 
 use rule tune as tune_gpu with:
     wildcard_constraints:
-        filter=alternatives(f for f in STUDY.all_filters if wants_gpu(f)),
-
-
-TUNED = [
-    result(cells[0].tuned(name))
-    for point, cells in STUDY.points.items()
-    for name in STUDY.tuned_filters(point)
-]
+        filter=alternatives(ON_GPU),
 
 
 rule tunings:
     input:
-        TUNED,
+        tuned_files(STUDY),
     localrule: True

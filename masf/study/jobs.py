@@ -1,0 +1,311 @@
+"""What each rule of the workflow runs and asks for, of the study that it is given.
+
+Snakemake knows files and rules, and this module the rest: a :class:`Job` is what one job of a rule is told. Its command says all
+that follows from the study; the files that the job reads and writes, the device and the threads are added by the rule.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+
+from masf.files.provenance import (
+    assimilate_version,
+    code_version,
+    page_version,
+    simulate_version,
+    train_prior_version,
+    tune_version,
+)
+from masf.programs import missing_program
+from masf.study import paths
+from masf.study.cells import Cell, PriorTraining
+from masf.study.costs import (
+    PLOT_REQUEST,
+    Request,
+    aggregate_request,
+    assimilate_request,
+    simulate_request,
+    train_prior_request,
+    tune_request,
+)
+from masf.study.search import plain
+from masf.study.study import Study
+
+LONGEST_OPTION = 2**15
+"""Characters of an observation beyond which it goes by a file: a command may have 128 KiB."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job of a rule runs and asks for."""
+
+    command: str
+    """A masf command line, quoted for the shell."""
+    request: Request
+    """Memory and time of its first attempt."""
+    version: str
+    """Fingerprint of the code that it runs: another one makes its outputs outdated."""
+    inputs: dict[str, list[str]] = field(default_factory=dict)
+    """The files that it reads, by the name that the rule has for them."""
+    threads: int = 1
+    gpu: int = 0
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return "cuda" if self.gpu else "cpu"
+
+
+class Jobs:
+    """The jobs of a study, by their rule and by what its wildcards stand for."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._made: dict[tuple[str, str], Job] = {}
+
+    def __call__(self, rule: str, wildcards: Mapping[str, str]) -> Job:
+        key = rule, paths.JOBS[rule].format_map(wildcards)
+        if key not in self._made:
+            self._made[key] = _MAKERS[rule](self.study, wildcards)
+        return self._made[key]
+
+
+def masf_command(stage: str, options: Mapping[str, Any], *arguments: str) -> str:
+    """A masf command line, quoted for the shell; mappings become JSON, and what is None is left out."""
+    words = ["masf", stage, *arguments]
+    for name, value in options.items():
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        words += [f"--{name.replace('_', '-')}", text]
+    return shlex.join(words)
+
+
+def file_options(option: str, files: Iterable[str]) -> str:
+    """The words that hand files to a command: the option before each."""
+    return shlex.join(word for path in files for word in (f"--{option}", path))
+
+
+def missing_programs(study: Study) -> Iterator[str]:
+    """What to say of the filters whose program is not there."""
+    for name in study.all_filters:
+        definition = study.filters[name]
+        if definition.command and (program := missing_program(definition.command)):
+            remedy = definition.install or "install it, or leave the filter out"
+            yield f"filter {name!r} runs {program}, which is not there: {remedy}"
+
+
+# Observations
+
+
+@cache
+def observation_text(study: Study, name: str) -> str:
+    """An observation as the command line takes it, in JSON."""
+    settings = study.config.observations[name].model_dump(exclude_defaults=True)
+    return json.dumps(settings, sort_keys=True)
+
+
+def _observation_files(study: Study, name: str) -> dict[str, list[str]]:
+    """The file of an observation that is too long for a command line; none for others."""
+    if len(observation_text(study, name)) <= LONGEST_OPTION:
+        return {}
+    return {"observation": [_below(study, paths.OBSERVATION.format(observation=name))]}
+
+
+def _observation_option(study: Study, name: str) -> str:
+    """The observation itself, or the name of its file."""
+    for files in _observation_files(study, name).values():
+        return f"@{files[0]}"
+    return observation_text(study, name)
+
+
+# The jobs of each rule
+
+
+def simulate_job(study: Study, cell: Cell) -> Job:
+    """The truth of a cell."""
+    options = asdict(cell.settings) | {"observation": _observation_option(study, cell.observation_name)}
+    return Job(
+        command=masf_command("simulate", options),
+        request=simulate_request(cell),
+        version=simulate_version(cell.settings.system),
+        inputs=_observation_files(study, cell.observation_name),
+    )
+
+
+def train_prior_job(study: Study, prior: PriorTraining) -> Job:
+    """The training of a prior."""
+    options = {
+        "system": prior.system,
+        "parameters": prior.parameters,
+        "observation": _observation_option(study, prior.observation_name),
+        "settings": prior.settings.model_dump(exclude_defaults=True),
+        "seed": study.config.seeds.training,
+    }
+    return Job(
+        command=masf_command("train-prior", options),
+        request=train_prior_request(prior),
+        version=train_prior_version(prior.system),
+        inputs=_observation_files(study, prior.observation_name),
+        gpu=_gpus(study, 1),
+    )
+
+
+def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
+    """A filter's run in a cell."""
+    tuned = study.tuning_path(name, cell)
+    options = {
+        **_runner(study, name),
+        "parameters": study.default_parameters(name, cell),
+        "pinned": study.config.pinned.get(name, {}),
+        "saved_members": cell.saved_members,
+        "covariance": cell.reference is not None or None,
+    }
+    inputs = {
+        "truth": [_below(study, cell.truth)],
+        **_prior_file(study, name, cell),
+        **({} if tuned is None else {"tuned": [_below(study, tuned)]}),
+    }
+    resources = study.filters[name].resources
+    return Job(
+        command=masf_command("assimilate", options),
+        request=assimilate_request(study, name, cell),
+        version=assimilate_version(*_code(study, name, cell)),
+        inputs=inputs,
+        threads=resources.threads,
+        gpu=_gpus(study, resources.gpu),
+    )
+
+
+def tune_job(study: Study, name: str, cells: list[Cell]) -> Job:
+    """The tuning of a filter at a point, whose cells, one a tuning seed, are given."""
+    tuning, cell = study.config.tuning, cells[0]
+    assert tuning is not None
+    options = {
+        **_runner(study, name),
+        "parameters": study.filter_parameters(name, cell),
+        "search": {key: plain(choice) for key, choice in study.search(name, cell).items()},
+        "situation": cell.situation,
+        "trials": tuning.trials,
+        "score": tuning.score,
+        "spin_up_cycles": cell.spin_up_cycles,
+    }
+    inputs = {"truths": [_below(study, c.truth) for c in cells], **_prior_file(study, name, cell)}
+    resources = study.filters[name].resources
+    return Job(
+        command=masf_command("tune", options),
+        request=tune_request(study, name, cells),
+        version=tune_version(*_code(study, name, cell)),
+        inputs=inputs,
+        threads=resources.threads,
+        gpu=_gpus(study, resources.gpu),
+    )
+
+
+def aggregate_job(study: Study) -> Job:
+    """All estimates and costs, into scores and tables."""
+    estimates = [
+        path
+        for cell in study.cells.values()
+        for name in cell.filters
+        for path in (cell.estimate(name), cell.cost(name))
+    ]  # fmt: skip
+    return Job(
+        command=masf_command("aggregate", {}),
+        request=aggregate_request(study),
+        version=code_version("stages.aggregate"),
+        inputs={
+            "study": [_below(study, paths.STUDY)],
+            "estimates": [_below(study, path) for path in estimates],
+            "truths": [_below(study, path) for path in study.scored_truths],
+            "tuned": tuned_files(study),
+        },
+    )
+
+
+def plot_job(study: Study, figure: str) -> Job:
+    """A figure."""
+    return Job(
+        command=masf_command("plot", {}, figure),
+        request=PLOT_REQUEST,
+        version=code_version("stages.plot"),
+        inputs={
+            "study": [_below(study, paths.STUDY)],
+            "scores": [_below(study, paths.SCORES)],
+            "files": [_below(study, path) for path in study.figure_files(figure)],
+        },
+    )
+
+
+def page_job(study: Study) -> Job:
+    """The page."""
+    return Job(
+        command=masf_command("page", {}),
+        request=PLOT_REQUEST,
+        version=page_version(),
+        inputs={
+            "study": [_below(study, paths.STUDY)],
+            "scores": [_below(study, paths.SCORES)],
+            "costs": [_below(study, paths.COSTS)],
+            "figures": [_below(study, paths.figure(name, "png")) for name in study.config.figures],
+        },
+    )
+
+
+def tuned_files(study: Study) -> list[str]:
+    """What stage tune makes."""
+    return [
+        _below(study, cells[0].tuned(name))
+        for point, cells in study.points.items()
+        for name in study.tuned_filters(point)
+    ]  # fmt: skip
+
+
+_MAKERS: dict[str, Callable[[Study, Mapping[str, str]], Job]] = {
+    "simulate": lambda study, at: simulate_job(study, study.all_cells[paths.CELL.format_map(at)]),
+    "train_prior": lambda study, at: train_prior_job(study, study.priors[paths.PRIOR.format_map(at)]),
+    "tune": lambda study, at: tune_job(study, at["filter"], study.points[paths.POINT.format_map(at)]),
+    "assimilate": lambda study, at: assimilate_job(
+        study, at["filter"], study.all_cells[paths.CELL.format_map(at)]
+    ),
+    "aggregate": lambda study, _: aggregate_job(study),
+    "plot": lambda study, at: plot_job(study, at["figure"]),
+    "page": lambda study, _: page_job(study),
+}  # fmt: skip
+"""By rule, its job for what the wildcards stand for."""
+
+
+# What jobs of filters share
+
+
+def _gpus(study: Study, count: int) -> int:
+    """GPUs that a job asks for: none where the study uses none."""
+    return count if study.config.gpu else 0
+
+
+def _code(study: Study, name: str, cell: Cell) -> tuple[str, str, str | None]:
+    """What the code versions of stages that run a filter are asked for."""
+    return study.filter_module(name), cell.settings.system, study.filter_command(name)
+
+
+def _runner(study: Study, name: str) -> dict[str, str | None]:
+    """The options that say what runs a filter."""
+    command = study.filter_command(name)
+    module = study.filter_module(name) if command is None else None
+    return {"filter": name, "module": module, "command": command}
+
+
+def _prior_file(study: Study, name: str, cell: Cell) -> dict[str, list[str]]:
+    """The pretrained prior, where a filter needs one in a cell."""
+    if not study.needs_prior(name, cell):
+        return {}
+    return {"prior": [_below(study, study.prior(cell).path)]}
+
+
+def _below(study: Study, path: str) -> str:
+    return paths.below(study.config.results, path)

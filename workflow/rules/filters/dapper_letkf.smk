@@ -1,3 +1,0 @@
-use rule assimilate as assimilate_dapper_letkf with:
-    wildcard_constraints:
-        filter="dapper_letkf",

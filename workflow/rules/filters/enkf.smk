@@ -1,3 +1,0 @@
-use rule assimilate as assimilate_enkf with:
-    wildcard_constraints:
-        filter="enkf",

@@ -1,3 +1,0 @@
-use rule assimilate as assimilate_letkf with:
-    wildcard_constraints:
-        filter="letkf",

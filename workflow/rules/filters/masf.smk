@@ -1,3 +1,0 @@
-use rule assimilate as assimilate_masf with:
-    wildcard_constraints:
-        filter="masf",

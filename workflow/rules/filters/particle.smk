@@ -1,3 +1,0 @@
-use rule assimilate as assimilate_particle with:
-    wildcard_constraints:
-        filter="particle",

@@ -1,3 +1,0 @@
-use rule assimilate as assimilate_ssls with:
-    wildcard_constraints:
-        filter="ssls",
