@@ -61,8 +61,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def keys() -> str:
     """Tables of every key: of a config and a filter's file from their JSON schemas, of filters and systems from their classes."""
-    parts = ["## A study's config", *_schema_tables("config")]
-    parts += ["## A filter's file", *_schema_tables("filter")]
+    told: set[str] = set()
+    parts = ["## A study's config", *_schema_tables("config", told)]
+    parts += ["## A filter's file", *_schema_tables("filter", told)]
     for kind, title in (("filters", "Parameters of filters"), ("systems", "Parameters of systems")):
         parts.append(f"## {title}")
         for name, *_ in _listed(kind):
@@ -81,13 +82,14 @@ def _listed(*words: str) -> list[list[str]]:
     return [line.split("\t") for line in printed.splitlines() if line]
 
 
-def _schema_tables(name: str) -> list[str]:
-    """A table for a schema and each class below it that has not had one."""
+def _schema_tables(name: str, told: set[str]) -> list[str]:
+    """A table for a schema and each class below it that has not had one; ``told`` are those that have, and grows."""
     schema = json.loads((ROOT / "workflow" / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
     definitions = schema.get("$defs", {})
     parts = [_keys_of(schema)]
     for title, section in sorted(definitions.items()):
-        if "properties" in section and (name == "config" or title not in {"Resources", "Setting", "Range", "FilterLook"}):
+        if "properties" in section and title not in told:
+            told.add(title)
             parts += [f"### {title}", section.get("description", "").strip(), _keys_of(section)]
     return parts
 
