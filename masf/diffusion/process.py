@@ -61,21 +61,27 @@ class ForwardProcess:
     Coefficients are vectors (k,) in the basis, in float64; states are arrays (..., d) in physical coordinates.
     """
 
-    def __init__(self, basis: Basis, null_variance: Coefficient | None = None) -> None:
-        """``null_variance`` (k,) is the end variance of null components; 1 without it."""
+    def __init__(self, basis: Basis, null_variance: Coefficient | None = None, temperature: float = 1.0) -> None:
+        """The process of a basis.
+
+        Args:
+            basis: where it is diagonal.
+            null_variance: (k,) the end variance of null components; 1 without it.
+            temperature: T; the measurement's noise has covariance T R, which is what the likelihood to the power 1 / T says.
+        """
         self.basis = basis
         self.s = basis.s
         self.observed = basis.s > 0
-        self.r = basis.r
+        self.r = basis.r * temperature
         if null_variance is not None:
             # A collapsed ensemble would give 0 / 0.
-            floor = NULL_THRESHOLD * float(np.max(basis.r[self.observed]))
-            self.r = np.where(self.observed, basis.r, np.maximum(null_variance, floor))
+            floor = NULL_THRESHOLD * float(np.max(self.r[self.observed]))
+            self.r = np.where(self.observed, self.r, np.maximum(null_variance, floor))
 
     @classmethod
-    def for_ensemble(cls, basis: Basis, ensemble: Array) -> ForwardProcess:
+    def for_ensemble(cls, basis: Basis, ensemble: Array, temperature: float = 1.0) -> ForwardProcess:
         """The process whose null components end with the variance of ``ensemble`` (N, d)."""
-        return cls(basis, basis.variance(ensemble))
+        return cls(basis, basis.variance(ensemble), temperature)
 
     def A(self, t: float) -> Coefficient:
         return a(t) + (1 - a(t)) * self.s

@@ -7,14 +7,14 @@ masf.filters.learned; the sampler, ``coupled``, in masf.diffusion.samplers.
 from __future__ import annotations
 
 from masf.filters.learned import LearnedFilter, NetworkParameters
-from masf.filters.process import CoupledFilter, CoupledParameters
+from masf.filters.passes import TemperedFilter, TemperedParameters
 
 
-class MASFParameters(NetworkParameters, CoupledParameters):
+class MASFParameters(NetworkParameters, TemperedParameters):
     pass
 
 
-class MASF(LearnedFilter, CoupledFilter):
+class MASF(LearnedFilter, TemperedFilter):
     Parameters = MASFParameters
 
 

@@ -17,10 +17,10 @@ from typing import Literal
 from pydantic import Field
 
 from masf.diffusion.denoisers.select import GaussianFit
-from masf.filters.process import CoupledFilter, CoupledParameters
+from masf.filters.passes import TemperedFilter, TemperedParameters
 
 
-class GaussianMASFParameters(CoupledParameters):
+class GaussianMASFParameters(TemperedParameters):
     steps: int = Field(1, ge=1, le=2000, description="Reverse steps of the sampler; they change no law, only the noise.")
     covariance: Literal["diagonal", "ensemble", "localized"] = Field(
         "localized", description="The Gaussian denoiser's covariance: the ensemble's diagonal, all, or tapered."
@@ -30,7 +30,7 @@ class GaussianMASFParameters(CoupledParameters):
     )
 
 
-class GaussianMASF(CoupledFilter):
+class GaussianMASF(TemperedFilter):
     Parameters = GaussianMASFParameters
 
     def make_fit(self) -> GaussianFit:

@@ -27,13 +27,13 @@ from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import exact
 from masf.ensembles.localization import GridTaper, taper_matrix
-from masf.filters.process import CoupledFilter, CoupledParameters
+from masf.filters.passes import TemperedFilter, TemperedParameters
 
 MOST_COMPONENTS = 5_000
 """The longest state that the mixture's covariance is formed for."""
 
 
-class MixtureMASFParameters(CoupledParameters):
+class MixtureMASFParameters(TemperedParameters):
     steps: int = Field(16, ge=1, le=2000, description="Reverse steps of the sampler.")
     covariance: Literal["ensemble", "localized"] = Field(
         "localized", description="The kernels' covariance: the ensemble's, whole or tapered."
@@ -53,7 +53,7 @@ class MixtureMASFParameters(CoupledParameters):
     )
 
 
-class MixtureMASF(CoupledFilter):
+class MixtureMASF(TemperedFilter):
     Parameters = MixtureMASFParameters
 
     def make_fit(self) -> MixtureFit | LocalMixtureFit:

@@ -26,6 +26,8 @@ class System(ABC):
     space: ClassVar[tuple[str, ...]] = ("component",)
     """Names of the state's axes in files."""
     linear: ClassVar[bool] = False
+    stochastic: bool = False
+    """Whether a step draws model noise, so that the same state steps to another one each time."""
     translation_invariant: ClassVar[bool] = False
     """Whether the components sit on a periodic grid and all obey the same equation."""
     flow: ClassVar[bool] = False

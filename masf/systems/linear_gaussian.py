@@ -39,6 +39,10 @@ class LinearGaussian(System):
         self.matrix = np.fft.irfft(np.fft.rfft(np.eye(p.dimension), axis=0) * response[:, None], p.dimension, axis=0)
 
     @property
+    def stochastic(self) -> bool:  # type: ignore[override]
+        return self.parameters.model_noise > 0
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (self.parameters.dimension,)
 

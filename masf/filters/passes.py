@@ -1,0 +1,109 @@
+"""Tempered passes: a process filter that takes the measurement in by parts, and runs the model again in between (ours).
+
+The likelihood is a product of J equal factors, N(y; H F(x), J R) up to a constant each, with F the
+model from the last analysis to now. Each pass takes one factor in: it moves the members where the
+last analysis left them, by the joint process of their states then and now (masf.diffusion.joint),
+and runs the model again from there, so that the next pass knows F at the moved members exactly. With
+exact denoisers the end is the posterior for any J; with approximate ones each pass is smaller, and
+nearer linear, than one analysis of a long forecast. That is what iterative smoothers gain from.
+
+The last pass moves either the members then and runs the model once more, or the members now. A cycle
+costs J forecasts and an update each, one forecast more if the last pass is in the past.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from array_api_compat import array_namespace
+from pydantic import Field
+
+from masf.arrays import Array
+from masf.diffusion.joint import JointBasis, JointGaussianFit
+from masf.diffusion.process import ForwardProcess
+from masf.diffusion.samplers import coupled
+from masf.ensembles.inflation import inflate
+from masf.filters.base import Setup
+from masf.filters.process import CoupledFilter, CoupledParameters
+
+AT_ONCE = [0.0, 1.0]
+"""The time grid of passes in the past: one step, which the Gaussian denoiser takes exactly."""
+
+
+class TemperedParameters(CoupledParameters):
+    """Parameters of coupled filters that take measurements in by parts, too."""
+
+    passes: int = Field(1, ge=1, le=32, description="Parts J of the measurement; the model is run again after each but the last.")
+    finish: Literal["present", "past"] = Field(
+        "present", description="For passes above 1: the last one moves members now; or at the last analysis, as the others do."
+    )
+    passes_radius: float | None = Field(
+        16.0,
+        gt=0,
+        description="For passes above 1: half of the support of the taper between states at the last analysis and now, in grid "
+        "points; null tapers nothing.",
+    )
+
+
+class TemperedFilter(CoupledFilter):
+    """A coupled filter that may use the model several times a cycle; its parameters are ``TemperedParameters``."""
+
+    def __init__(self, parameters: Any, setup: Setup) -> None:
+        """Raises ValueError for several passes of a model with noise of its own, or a radius where there are no distances."""
+        super().__init__(parameters, setup)
+        self._steps = 0
+        if parameters.passes > 1:
+            if self.system.stochastic:
+                raise ValueError(
+                    f"passes = {parameters.passes}: this system's model has noise of its own, which would be drawn anew when "
+                    "the model is run again; set passes to 1"
+                )
+            self.joint_basis = JointBasis(self.basis, self.system.dimension)
+            self.joint_fit = JointGaussianFit(self.system, parameters.passes_radius, setup.initial_mean)
+
+    def start(self, ensemble: Array) -> Array:
+        self._past, self._steps = ensemble, 0
+        return ensemble
+
+    def forecast(self, state: Array) -> Array:
+        self._steps += 1
+        return super().forecast(state)
+
+    def analyse(self, state: Array, y: Array) -> Array:
+        p = self.parameters
+        if p.passes == 1:
+            return super().analyse(state, y)
+        past, present = self._past, state
+        for _ in range(p.passes - (p.finish == "present")):
+            past = self.system.project(self._moved(past, present, y))
+            present = self._run_again(past)
+        if p.finish == "present":
+            process = ForwardProcess.for_ensemble(self.basis, present, temperature=p.passes)
+            present = self.sample(process, self.fit(process, present), y, present)
+        return inflate(present, p.inflation)
+
+    def project(self, state: Array) -> Array:
+        # What the cycle goes on from: the next window begins here.
+        return self.start(super().project(state))
+
+    def _moved(self, past: Array, present: Array, y: Array) -> Array:
+        """Members at the last analysis (N, d), given one part of the measurement of their forecasts ``present`` (N, d)."""
+        joint = array_namespace(past).concat([past, present], axis=-1)
+        process = ForwardProcess.for_ensemble(self.joint_basis, joint, temperature=self.parameters.passes)
+        denoiser, perturbation = self.joint_fit(process, joint), self.parameters.perturbation
+        moved = coupled(process, denoiser, y, joint, AT_ONCE, self.stream, perturbation=perturbation)
+        return moved[..., : past.shape[-1]]
+
+    def _run_again(self, past: Array) -> Array:
+        """The forecasts (N, d) of the members ``past`` (N, d)."""
+        state = past
+        for _ in range(self._steps):
+            state = self.system.step(state, self.stream)
+        return state
+
+    def diagnostics(self) -> dict[str, float]:
+        """With several passes, also how often a cycle runs the model."""
+        p = self.parameters
+        if p.passes == 1:
+            return super().diagnostics()
+        return {**super().diagnostics(), "forecasts": float(p.passes + (p.finish == "past"))}
