@@ -8,7 +8,6 @@ import torch
 from problems import KINDS, make_problem
 
 from masf.arrays import Stream
-from masf.diffusion.bases import make_basis
 from masf.diffusion.joint import JointBasis, JointGaussianFit
 from masf.diffusion.process import ForwardProcess, a, one_minus_a_squared
 from masf.diffusion.samplers import coupled
@@ -16,9 +15,9 @@ from masf.ensembles.localization import GridTaper
 from masf.filters.base import Filter, Setup
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.registry import filter_class
-from masf.observations.operators import Observation
-from masf.observations.operators import make_observation as observation_of
-from masf.observations.settings import ObservationSettings
+from masf.observations.base import Observation
+from masf.observations.mask import Mask
+from masf.observations.settings import observation_settings
 from masf.systems.base import System
 from masf.systems.registry import make_system
 
@@ -48,7 +47,7 @@ def analysed(filter_: Filter, ensemble: object, gap: int, y: object) -> object:
 def test_joint_process_measures_the_present_and_leaves_the_past_to_the_ensemble(kind, t):
     problem = make_problem(kind, D)
     members = np.random.default_rng(4).standard_normal((9, 2 * D))
-    alone = make_basis(problem.observation)
+    alone = problem.observation.basis()
     joint = ForwardProcess.for_ensemble(JointBasis(alone, D), members)
     present = ForwardProcess.for_ensemble(alone, members[:, D:])
     x, y = np.random.default_rng(1).standard_normal((3, 2 * D)), problem.y
@@ -73,9 +72,9 @@ def test_joint_process_measures_the_present_and_leaves_the_past_to_the_ensemble(
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_a_temperature_is_noise_of_so_much_more_variance(temperature):
     problem = make_problem("dense", D)
-    tempered = ForwardProcess(make_basis(problem.observation), temperature=temperature)
+    tempered = ForwardProcess(problem.observation.basis(), temperature=temperature)
     noisier = ForwardProcess(
-        make_basis(Observation(D, matrix=problem.observation.matrix, noise=temperature * problem.observation.covariance))
+        make_basis(Observation(D, matrix=problem.observation.matrix, noise=temperature * problem.observation.noise.covariance))
     )
     x = np.random.default_rng(1).standard_normal((3, D))
     np.testing.assert_allclose(tempered.end_state(x, problem.y), noisier.end_state(x, problem.y), rtol=1e-9)
@@ -87,11 +86,11 @@ def test_a_temperature_is_noise_of_so_much_more_variance(temperature):
 def test_coupled_moves_the_past_by_the_gain_of_an_enkf_with_its_cross_covariance():
     """K = Cov(x, F) H^T (H Cov(F) H^T + R)^(-1), the ensemble smoother's; square root, so that no noise enters."""
     system = make_system("lorenz96", {"dt": 0.05, "dimension": D, "forcing": 8.0})
-    observation = Observation(D, indices=np.array([2]), noise=0.5)
+    observation = Mask(D, np.array([2]), noise=0.5)
     past = make_problem("identity", D).prior_draws(9, seed=1)
     present = past + 0.3 * np.roll(past, 1, axis=-1) ** 2
     joint = np.concatenate([past, present], axis=-1)
-    process = ForwardProcess.for_ensemble(JointBasis(make_basis(observation), D), joint)
+    process = ForwardProcess.for_ensemble(JointBasis(observation.basis(), D), joint)
     denoiser = JointGaussianFit(system, None, past)(process, joint)
     found = coupled(process, denoiser, np.array([1.5]), joint, [0.0, 1.0], Stream(0, "test"), perturbation=0.0)[:, :D]
     h = present[:, 2]
@@ -113,7 +112,7 @@ def linear(dimension: int, **parameters: float) -> System:
 @pytest.mark.parametrize("passes", [1, 2, 5])
 def test_a_linear_scalar_model_has_the_kalman_posterior_at_any_number_of_passes(passes, finish):
     """By the square-root sampler, whose sample moments are exact: those of the Kalman update of the forecast's."""
-    system, observation = linear(1), Observation(1, indices=np.array([0]), noise=0.7)
+    system, observation = linear(1), Mask(1, np.array([0]), noise=0.7)
     filter_ = make_filter(
         "masf_gaussian", system, observation, perturbation=0.0, passes=passes, finish=finish, localization_radius=None,
         passes_radius=None,
@@ -121,7 +120,7 @@ def test_a_linear_scalar_model_has_the_kalman_posterior_at_any_number_of_passes(
     ensemble, y, gap = np.random.default_rng(1).standard_normal((8, 1)), np.array([1.3]), 4
     m = np.linalg.matrix_power(system.matrix, gap)
     forecast = Gaussian(ensemble.mean(axis=0) @ m.T, m @ np.atleast_2d(np.cov(ensemble.T)) @ m.T)
-    expected = kalman_update(forecast, y, observation.matrix, observation.covariance)
+    expected = kalman_update(forecast, y, observation.matrix, observation.noise.covariance)
     found = analysed(filter_, ensemble, gap, y)
     np.testing.assert_allclose(found.mean(axis=0), expected.mean, rtol=1e-6)
     np.testing.assert_allclose(found.var(axis=0, ddof=1), expected.covariance[0], rtol=1e-5)
@@ -136,7 +135,7 @@ def test_a_linear_model_has_the_kalman_posterior_in_distribution(kind, finish):
     ensemble = problem.prior_draws(n, seed=1)
     m = np.linalg.matrix_power(system.matrix, gap)
     prior = Gaussian(m @ ensemble.mean(axis=0), m @ np.cov(ensemble.T) @ m.T)
-    expected = kalman_update(prior, problem.y, problem.observation.matrix, problem.observation.covariance)
+    expected = kalman_update(prior, problem.y, problem.observation.matrix, problem.observation.noise.covariance)
     found = analysed(filter_, ensemble, gap, problem.y)
     # Noise that happens to correlate with members leaves some standard errors, of 1 / sqrt(n) = 0.7%.
     deviation = np.sqrt(np.diag(expected.covariance))
@@ -147,7 +146,7 @@ def test_a_linear_model_has_the_kalman_posterior_in_distribution(kind, finish):
 @pytest.mark.parametrize(("finish", "forecasts"), [(PRESENT, 3), (PAST, 4)])
 def test_every_run_of_the_model_is_counted(finish, forecasts, monkeypatch):
     system = make_system("lorenz96", {"dt": 0.01, "dimension": 8, "forcing": 8.0})
-    observation = Observation(8, indices=np.arange(8), noise=1.0)
+    observation = Mask(8, np.arange(8), noise=1.0)
     filter_ = make_filter("masf_gaussian", system, observation, passes=3, finish=finish)
     steps, step = [], system.step
     monkeypatch.setattr(system, "step", lambda x, stream: steps.append(len(x)) or step(x, stream))
@@ -159,7 +158,7 @@ def test_every_run_of_the_model_is_counted(finish, forecasts, monkeypatch):
 
 
 def test_a_model_with_noise_of_its_own_is_refused():
-    system, observation = linear(4, model_noise=0.3), Observation(4, indices=np.arange(4), noise=1.0)
+    system, observation = linear(4, model_noise=0.3), Mask(4, np.arange(4), noise=1.0)
     with pytest.raises(ValueError, match="passes = 2: this system's model has noise of its own"):
         make_filter("masf_gaussian", system, observation, passes=2)
     make_filter("masf_gaussian", system, observation)
@@ -169,7 +168,7 @@ def test_a_model_with_noise_of_its_own_is_refused():
 def test_passes_lower_the_error_where_forecasts_spread_far(name):
     """Lorenz-96, gap 30, ten cycles from one ensemble, on torch: the same measurements, with one pass and with three."""
     system = make_system("lorenz96", {"dt": 0.01, "dimension": 20, "forcing": 8.0})
-    observation, stream = Observation(20, indices=np.arange(20), noise=1.0), Stream(1, "truth")
+    observation, stream = Mask(20, np.arange(20), noise=1.0), Stream(1, "truth")
     truth = torch.as_tensor(system.typical_state(stream), dtype=torch.float32)
     start = truth + torch.randn((60, 20), generator=torch.Generator().manual_seed(2))
     errors = {}
@@ -179,7 +178,7 @@ def test_passes_lower_the_error_where_forecasts_spread_far(name):
         for _ in range(10):
             for _ in range(30):
                 x = system.step(x, stream)
-            ensemble = analysed(filter_, ensemble, 30, x + observation.noise((), x, noise))
+            ensemble = analysed(filter_, ensemble, 30, x + observation.noise.draw((), x, noise))
             found.append(float((ensemble.mean(dim=0) - x).square().mean().sqrt()))
         errors[passes] = np.mean(found[3:])
     assert errors[3] < 0.9 * errors[1]
@@ -187,8 +186,8 @@ def test_passes_lower_the_error_where_forecasts_spread_far(name):
 
 def test_passes_run_on_a_grid_without_a_matrix():
     system = make_system("kolmogorov", {"size": 16, "forcing_wavenumber": 2})
-    settings = ObservationSettings(operator="grid", stride=4, noise=0.1)
-    observation = observation_of(settings, system.dimension, system.grid)
+    settings = observation_settings({"operator": "grid", "stride": 4, "noise": 0.1})
+    observation = settings.build(system.dimension, system.grid)
     filter_ = make_filter("masf_gaussian", system, observation, passes=2, localization_radius=3.0, passes_radius=4.0)
     assert isinstance(filter_.joint_fit.taper, GridTaper)
     ensemble = system.perturbations(8, np.zeros(1), Stream(0, "ensemble"))

@@ -13,11 +13,11 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, like, to_numpy
-from masf.diffusion.bases import Basis, Coefficient
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
 from masf.diffusion.denoisers.select import ensemble_denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, taper_matrix
+from masf.observations.bases import Basis, Coefficient
 from masf.systems.base import System
 
 
