@@ -226,7 +226,7 @@ def with_same_numbers(
     from masf.files.cell import build
     from masf.filters.base import Setup
     from masf.filters.registry import filter_class
-    from masf.stages.cycle import assimilate
+    from masf.stages.cycle import run_cycles
 
     cls = filter_class(study.filter_module(name))
     parameters = cls.Parameters(**study.filter_parameters(name, cell))
@@ -239,7 +239,7 @@ def with_same_numbers(
     start, spread = on_device(truth.initial_mean, torch_device), truth.settings.initial_spread
     setup = Setup(system, observation, start, spread, SameNumbers(truth.settings.seed, f"filter {name}"), loaded)
     gap = truth.settings.gap
-    return assimilate(
+    return run_cycles(
         cls(parameters, setup),
         truth.initial_ensemble,
         truth.observation[:cycles],

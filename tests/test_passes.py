@@ -73,9 +73,8 @@ def test_joint_process_measures_the_present_and_leaves_the_past_to_the_ensemble(
 def test_a_temperature_is_noise_of_so_much_more_variance(temperature):
     problem = make_problem("dense", D)
     tempered = ForwardProcess(problem.observation.basis(), temperature=temperature)
-    noisier = ForwardProcess(
-        make_basis(Observation(D, matrix=problem.observation.matrix, noise=temperature * problem.observation.noise.covariance))
-    )
+    noise = temperature * problem.observation.noise.covariance
+    noisier = ForwardProcess(Matrix(problem.observation.matrix, noise=noise).basis())
     x = np.random.default_rng(1).standard_normal((3, D))
     np.testing.assert_allclose(tempered.end_state(x, problem.y), noisier.end_state(x, problem.y), rtol=1e-9)
     for t in (0.3, 0.9):
