@@ -17,6 +17,7 @@ from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation
 from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
 from masf.observations.settings import observation_settings
 from masf.systems.base import System
 from masf.systems.registry import make_system
