@@ -8,7 +8,7 @@ serves any matrix H; operators whose singular vectors are known have one of thei
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -24,6 +24,8 @@ Coefficient = np.ndarray
 class Basis(Protocol):
     """Where the forward process is diagonal."""
 
+    standard: ClassVar[bool]
+    """Whether its components are those of the state, so that operators are elementwise."""
     dimension: int
     """Length d of the state."""
     s: Coefficient
@@ -55,6 +57,8 @@ class SVDBasis:
 
     So there are k = rank + 1 components.
     """
+
+    standard: ClassVar[bool] = False
 
     def __init__(self, matrix: np.ndarray, covariance: np.ndarray) -> None:
         """``matrix`` (m, d) is H and ``covariance`` (m, m) R."""

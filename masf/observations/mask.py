@@ -89,6 +89,8 @@ class Mask(Observation):
 class MaskBasis:
     """The standard basis, for a mask with independent noise: everything is elementwise."""
 
+    standard: ClassVar[bool] = True
+
     def __init__(self, mask: Mask) -> None:
         """``mask`` measures no component twice, with independent noise."""
         self._mask, self.dimension = mask, mask.dimension

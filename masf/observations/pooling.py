@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -72,6 +72,8 @@ class PoolingBasis:
     there. Its mean is v^T x / sqrt(b), so that s is 1, r is b times the noise variance, and
     sqrt(b) y, along v, has the value y at each point.
     """
+
+    standard: ClassVar[bool] = False
 
     def __init__(self, pooling: Pooling) -> None:
         """``pooling`` has independent noise."""

@@ -19,7 +19,6 @@ from array_api_compat import array_namespace
 from masf.arrays import Array, Stream, eye, like
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
-from masf.observations.mask import MaskBasis
 
 
 class GaussianDenoiser(ABC):
@@ -58,7 +57,7 @@ class DiagonalDenoiser(GaussianDenoiser):
     """P is diagonal, given by its diagonal (d,). For observations that are masks."""
 
     def __init__(self, process: ForwardProcess, mean: Array, variance: Array) -> None:
-        if not isinstance(process.basis, MaskBasis):
+        if not process.basis.standard:
             raise ValueError("covariance 'diagonal' needs an observation that is a mask; use 'ensemble' or 'localized'")
         super().__init__(process, mean)
         self.prior_variance = variance

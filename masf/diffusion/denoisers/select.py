@@ -11,7 +11,6 @@ from masf.diffusion.denoisers.ring import RingDenoiser, RingTaper, ring_taper
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper
 from masf.observations.bases import Basis
-from masf.observations.mask import MaskBasis
 from masf.systems.base import System
 
 
@@ -27,7 +26,7 @@ def denoiser_taper(system: System, radius: float | None, basis: Basis, x: Array)
     Raises:
         ValueError: if a radius is asked for where components have no place in space.
     """
-    if radius is not None and system.grid == (system.dimension,) and isinstance(basis, MaskBasis):
+    if radius is not None and system.grid == (system.dimension,) and basis.standard:
         blocks = ring_taper(system.dimension, radius, x)
         if blocks is not None:
             return blocks
