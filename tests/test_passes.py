@@ -49,7 +49,7 @@ def test_joint_process_measures_the_present_and_leaves_the_past_to_the_ensemble(
     problem = make_problem(kind, D)
     members = np.random.default_rng(4).standard_normal((9, 2 * D))
     alone = problem.observation.basis()
-    joint = ForwardProcess.for_ensemble(JointBasis(alone, D), members)
+    joint = ForwardProcess.for_ensemble(JointBasis(alone), members)
     present = ForwardProcess.for_ensemble(alone, members[:, D:])
     x, y = np.random.default_rng(1).standard_normal((3, 2 * D)), problem.y
     diffused, noise = joint.diffuse(x, t, x[::-1]), x[::-1]
@@ -90,7 +90,7 @@ def test_coupled_moves_the_past_by_the_gain_of_an_enkf_with_its_cross_covariance
     past = make_problem("identity", D).prior_draws(9, seed=1)
     present = past + 0.3 * np.roll(past, 1, axis=-1) ** 2
     joint = np.concatenate([past, present], axis=-1)
-    process = ForwardProcess.for_ensemble(JointBasis(observation.basis(), D), joint)
+    process = ForwardProcess.for_ensemble(JointBasis(observation.basis()), joint)
     denoiser = JointGaussianFit(system, None, past)(process, joint)
     found = coupled(process, denoiser, np.array([1.5]), joint, [0.0, 1.0], Stream(0, "test"), perturbation=0.0)[:, :D]
     h = present[:, 2]

@@ -9,6 +9,8 @@ and what a sampler returns of the first half is distributed as x given y.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from array_api_compat import array_namespace, device
 
@@ -27,13 +29,16 @@ class JointBasis:
     Coefficients have the d values of the first half first.
     """
 
-    def __init__(self, present: Basis, dimension: int) -> None:
-        self.present, self.dimension = present, dimension
-        self.s = np.concatenate([np.zeros(dimension), present.s])
-        self.r = np.concatenate([np.ones(dimension), present.r])
+    standard: ClassVar[bool] = False
+
+    def __init__(self, present: Basis) -> None:
+        self.present, self.half = present, present.dimension
+        self.dimension = 2 * self.half
+        self.s = np.concatenate([np.zeros(self.half), present.s])
+        self.r = np.concatenate([np.ones(self.half), present.r])
 
     def _halves(self, x: Array) -> tuple[Array, Array]:
-        return x[..., : self.dimension], x[..., self.dimension :]
+        return x[..., : self.half], x[..., self.half :]
 
     def apply(self, coefficient: Coefficient, x: Array) -> Array:
         past, present = self._halves(x)
@@ -53,7 +58,7 @@ class JointBasis:
 
     def lift(self, y: Array) -> Array:
         xp, present = array_namespace(y), self.present.lift(y)
-        past = xp.zeros((*present.shape[:-1], self.dimension), dtype=present.dtype, device=device(y))
+        past = xp.zeros((*present.shape[:-1], self.half), dtype=present.dtype, device=device(y))
         return xp.concat([past, present], axis=-1)
 
     def variance(self, ensemble: Array) -> Coefficient:

@@ -58,7 +58,7 @@ class TemperedFilter(CoupledFilter):
                     f"passes = {parameters.passes}: this system's model has noise of its own, which would be drawn anew when "
                     "the model is run again; set passes to 1"
                 )
-            self.joint_basis = JointBasis(self.basis, self.system.dimension)
+            self.joint_basis = JointBasis(self.basis)
             self.joint_fit = JointGaussianFit(self.system, parameters.passes_radius, setup.initial_mean)
 
     def start(self, ensemble: Array) -> Array:
