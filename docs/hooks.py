@@ -60,10 +60,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def keys() -> str:
-    """Tables of every key: of a config and a filter's file from their JSON schemas, of filters and systems from their classes."""
+    """Tables of every key: of configs and their files from JSON schemas, of filters and systems from their classes."""
     told: set[str] = set()
     parts = ["## A study's config", *_schema_tables("config", told)]
     parts += ["## A filter's file", *_schema_tables("filter", told)]
+    parts += ["## A file of tuned values", *_schema_tables("tuned", told)]
     for kind, title in (("filters", "Parameters of filters"), ("systems", "Parameters of systems")):
         parts.append(f"## {title}")
         for name, *_ in _listed(kind):

@@ -52,7 +52,7 @@ def small_study(results: Path, *, definitions: Mapping[str, dict[str, Any]] | No
         },
     }  # fmt: skip
     if definitions is not None:
-        return study_with(config | changes, definitions)
+        return study_with(config | changes, definitions, {})
     return make_study(config | changes, root=ROOT)
 
 

@@ -252,7 +252,7 @@ def test_tuned_parameters_of_another_filter_are_refused(masf: Callable, truth: P
         refused(masf("assimilate", **options, output=tmp_path / "masf.nc"), str(tuned), "'enkf'", "'masf'")
 
 
-def test_tuned_settings_are_printed_as_yaml(
+def test_tuned_settings_are_printed_or_written_as_yaml(
     masf: Callable, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused(masf(f"tuned-settings {tmp_path}"), "holds no tuning/*.json")
@@ -266,7 +266,12 @@ def test_tuned_settings_are_printed_as_yaml(
             capture_output=True, text=True, check=True,
         )  # fmt: skip
     (setting,) = yaml.safe_load(done.stdout)["settings"]
-    assert setting == {"when": {"system": "lorenz63"}, "parameters": json.loads((folder / "enkf.json").read_text())["chosen"]}
+    assert setting["when"] == {"system": "lorenz63"}
+    assert setting["parameters"] == json.loads((folder / "enkf.json").read_text())["chosen"]
+    assert (setting["found"]["by"], setting["found"]["seeds"]) == ("masf tune", [3])
+    # With --output, they go into the files of tuned values.
+    assert masf(f"tuned-settings {tmp_path} --output {tmp_path / 'tuned'}")[0] == 0
+    assert yaml.safe_load((tmp_path / "tuned" / "enkf.yaml").read_text())["settings"] == [setting]
 
 
 class Broken(Filter):

@@ -168,7 +168,7 @@ def test_a_command_runs_in_place_of_a_module_and_its_program_must_be_there() -> 
         "masf": {"label": "There", "command": "cat 'a file'"},
         "enkf": {"label": "Not there", "command": "no_such_program x", "install": "buy it"},
     }
-    study = study_with(config, files)
+    study = study_with(config, files, {})
     (cell, *_) = study.cells.values()
     options = parsed("assimilate", Jobs(study)("assimilate", wildcards(cell.wildcards, filter="masf")))
     assert (options["module"], options["command"]) == (None, "cat 'a file'")

@@ -105,7 +105,7 @@ def test_config_and_its_check_need_no_torch() -> None:
 # JSON schemas
 
 
-@pytest.mark.parametrize("name", ["config.schema.json", "filter.schema.json"])
+@pytest.mark.parametrize("name", ["config.schema.json", "filter.schema.json", "tuned.schema.json"])
 def test_schema_file_is_up_to_date(name: str) -> None:
     written = json.loads((ROOT / "workflow" / "schemas" / name).read_text(encoding="utf-8"))
     assert written == json_schemas()[name], "run: masf schema -o workflow/schemas"
@@ -120,6 +120,11 @@ def test_config_schema_accepts_shipped_config(path: str) -> None:
 @pytest.mark.parametrize("name", FILTER_FILES)
 def test_filter_schema_accepts_shipped_filter_file(name: str) -> None:
     jsonschema.validate(read(ROOT / "config" / "filters" / name), json_schemas()["filter.schema.json"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
+def test_tuned_schema_accepts_shipped_values(path: Path) -> None:
+    jsonschema.validate(read(path), json_schemas()["tuned.schema.json"])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from masf.stages.aggregate import gather
 from masf.stages.simulate import simulate
 from masf.stages.tune import Space, Trial, propose, tune, write_tuning
 from masf.study.cells import Cell
+from masf.study.load import read_tuned_values, study_in, update_tuned_values
 from masf.study.messages import ConfigFault
-from masf.study.parameters import describe, distance, settings_blocks
+from masf.study.parameters import describe, distance
 from masf.study.search import Range, with_current
 from masf.study.study import Study
+from masf.study.tuned_values import TunedValues, file_text, from_search
 
 SITUATION = {"system": "lorenz63", "observation": "all", "dt": 0.01, "gap": 5}
 FILES = {
@@ -473,14 +476,97 @@ def test_result_of_another_filter_is_refused(tuned_results: Study) -> None:
         tuned_for("particle", "lorenz63", path)
 
 
-def test_settings_blocks_are_settings_of_a_filter_s_file(tuned_results: Study) -> None:
+def test_tuned_values_say_where_and_how_they_were_found(tuned_results: Study) -> None:
     path = Path(tuned_results.config.results) / str(tuned_results.tuning_path("enkf", cell_at(tuned_results, 2)))
     found = read_tuned(path)
-    twin = type(found)(**vars(found) | {"situation": {**found.situation, "gap": 9}})
-    alone, both = yaml.safe_load(settings_blocks([found])), yaml.safe_load(settings_blocks([found, twin]))
-    assert alone == {"settings": [{"when": {"system": "lorenz63"}, "parameters": found.chosen}]}
-    assert [s["when"] for s in both["settings"]] == [{"system": "lorenz63", "gap": 2}, {"system": "lorenz63", "gap": 9}]
-    assert "seeds 100, 101" in settings_blocks([found])
+    (alone,) = from_search([found])["enkf"].settings
+    assert (alone.when, alone.parameters) == ({"system": "lorenz63"}, found.chosen)
+    assert alone.found.model_dump(exclude_defaults=True) == {
+        "by": "masf tune", "seeds": [100, 101], "cycles": 4, "trials": 3, "score": "rmse",
+        "value": found.chosen_score, "default_value": found.default_score,
+        "at": {k: v for k, v in found.situation.items() if k != "system"},
+    }  # fmt: skip
+    twin = replace(found, situation={**found.situation, "gap": 9})
+    both = from_search([found, twin])["enkf"].settings
+    assert [setting.when for setting in both] == [{"system": "lorenz63", "gap": gap} for gap in (2, 9)]
+
+
+def test_a_point_at_which_every_trial_diverged_has_no_tuned_values(tuned_results: Study) -> None:
+    path = Path(tuned_results.config.results) / str(tuned_results.tuning_path("enkf", cell_at(tuned_results, 2)))
+    found = read_tuned(path)
+    lost = replace(found, chosen_score=None, default_score=None, diverged=found.trials)
+    assert from_search([lost]) == {}
+
+
+def by_hand(when: dict[str, Any], inflation: float) -> dict[str, Any]:
+    return {"when": when, "parameters": {"inflation": inflation}, "found": {"by": "hand", "seeds": [100]}}
+
+
+def test_tuned_values_stand_over_the_filter_s_own_and_those_with_more_conditions_over_others(tmp_path: Path) -> None:
+    content = [
+        by_hand({"system": "lorenz63", "gap": 2, "members": 4}, 1.45),
+        by_hand({"system": "lorenz63", "gap": [2, 3]}, 1.4),
+        by_hand({"system": "lorenz63"}, 1.15),
+        by_hand({"gap": 3, "system": "lorenz63"}, 1.3),
+    ]
+    study = tuned_study(tmp_path, None)
+    own = {cell.path: study.default_parameters("enkf", cell)["inflation"] for cell in study.cells.values()}
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "enkf.yaml").write_text(yaml.safe_dump({"settings": content}), encoding="utf-8")
+
+    def in_force(**changes: Any) -> dict[int, float]:
+        study = tuned_study(tmp_path, None, **changes)
+        return {gap: study.filter_parameters("enkf", cell_at(study, gap))["inflation"] for gap in (2, 3, 20)}
+
+    assert set(own.values()).isdisjoint({1.15, 1.3, 1.4, 1.45})
+    assert in_force() == {2: 1.45, 3: 1.3, 20: 1.15}
+    assert in_force(pinned={"enkf": {"inflation": 1.2}}) == {2: 1.2, 3: 1.2, 20: 1.2}
+    # A folder that is named has its place.
+    (tmp_path / "elsewhere").mkdir()
+    assert in_force(tuned_directory=str(tmp_path / "elsewhere")) == dict.fromkeys((2, 3, 20), *set(own.values()))
+    # What was tuned is a part of study.json.
+    again = study_in(json.loads(tuned_study(tmp_path, None).to_json()))
+    assert again.filter_parameters("enkf", cell_at(again, 2))["inflation"] == 1.45
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"parameters": {"inflatoin": 1.1}}, "tuned 'enkf': settings.0.parameters = 'inflatoin': unknown parameter"),
+        ({"when": {"gapp": 2}}, "tuned 'enkf': settings.0.when = 'gapp': unknown condition"),
+        ({"parameters": {"inflation": 0.1}}, "filter 'enkf': inflation = 0.1"),
+        ({"found": {"by": "hearsay", "seeds": [100]}}, 'settings.0.found.by = "hearsay"'),
+        ({"found": {"by": "masf tune", "seeds": [100], "cycles": 3}}, "needs trials and cycles"),
+    ],
+)
+def test_unfit_tuned_values_are_refused(setting: dict[str, Any], said: str, tmp_path: Path) -> None:
+    (tmp_path / "tuned").mkdir()
+    content = {"settings": [by_hand({"system": "lorenz63"}, 1.1) | setting]}
+    (tmp_path / "tuned" / "enkf.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(ConfigFault) as caught:
+        tuned_study(tmp_path, None)
+    assert said in str(caught.value)
+
+
+def test_what_was_found_takes_the_place_of_values_for_the_same_conditions(tmp_path: Path) -> None:
+    def values(*settings: dict[str, Any]) -> TunedValues:
+        return TunedValues.model_validate({"settings": settings})
+
+    old = values(by_hand({"system": "lorenz63", "gap": 2}, 1.1), by_hand({"system": "lorenz96"}, 1.2))
+    new = values(by_hand({"gap": 2, "system": "lorenz63"}, 1.3))
+    update_tuned_values(tmp_path, "enkf", old)
+    path = update_tuned_values(tmp_path, "enkf", new)
+    assert [s.parameters["inflation"] for s in read_tuned_values(path).settings] == [1.2, 1.3]
+    assert "`masf tuned-settings` writes this file" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_tuned_values_are_as_the_command_writes_them_and_saw_no_test_seed(path: Path) -> None:
+    values = read_tuned_values(path)
+    assert path.read_text(encoding="utf-8") == file_text(path.stem, values)
+    assert not {seed for setting in values.settings for seed in setting.found.seeds} & set(range(100))
+    for setting in values.settings:
+        assert setting.found.source is None or (ROOT / setting.found.source).is_file()
 
 
 def test_situation_in_words() -> None:

@@ -41,7 +41,8 @@ def files(folder: Path) -> set[str]:
 
 def test_wheel_holds_the_package_and_the_configs_that_it_reads(installed: Path) -> None:
     expected = files(ROOT / "masf") | {"config/run.yaml"}
-    expected |= {f"config/filters/{name}" for name in files(ROOT / "config" / "filters")}
+    for folder in ("config/filters", "config/tuned"):
+        expected |= {f"{folder}/{name}" for name in files(ROOT / folder)}
     assert files(installed / "masf") == expected
     (information,) = (path for path in installed.iterdir() if path.name != "masf")
     assert "masf = masf.cli:main" in (information / "entry_points.txt").read_text(encoding="utf-8")

@@ -202,19 +202,36 @@ def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, ou
 
 @click.command("tuned-settings")
 @click.argument("results", type=click.Path(path_type=Path, file_okay=False))
-def tuned_settings(results: Path) -> None:
-    """Print what tuning found, for the filters' files.
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of tuned values, such as config/tuned: they are written into its files.",
+)
+def tuned_settings(results: Path, output: Path | None) -> None:
+    """Write what tuning found into the files of tuned values.
 
-    RESULTS is the folder of a study with a section tuning.
+    RESULTS is the folder of a study with a section tuning. Without --output, what would be written is printed. In a file that
+    is there already, what was found takes the place of settings with the same conditions; the others stay.
     """
     from masf.files.tuned import read_tuned
     from masf.study import paths
-    from masf.study.parameters import settings_blocks
+    from masf.study.load import update_tuned_values
+    from masf.study.tuned_values import from_search, to_yaml
 
-    found = sorted(results.glob(paths.glob(paths.TUNED)))
-    if not found:
+    files = sorted(results.glob(paths.glob(paths.TUNED)))
+    if not files:
         raise ValueError(f"{results}: holds no tuning/*.json; run a study with a section tuning first")
-    click.echo(settings_blocks([read_tuned(path) for path in found]))
+    found = [read_tuned(path) for path in files]
+    for path, tuned in zip(files, found, strict=True):
+        if tuned.all_diverged:
+            logging.warning("%s: every trial diverged, so nothing is taken from it", path)
+    for name, values in from_search(found).items():
+        if output is None:
+            click.echo(f"# {name}\n{to_yaml(values)}")
+        else:
+            path = update_tuned_values(output, name, values)
+            logging.info("%s: %d settings found", path, len(values.settings))
 
 
 @click.command()

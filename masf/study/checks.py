@@ -52,6 +52,7 @@ def reference_faults(study: Study) -> Iterator[str]:
             yield unknown(f"filter {name!r}: filter", module, "filter", filter_names())
         else:
             yield from _definition_faults(name, definition, filter_class(module).Parameters)
+        yield from _tuned_faults(study, name, module)
     labels = [definition.label for definition in study.filters.values()]
     for name, definition in study.filters.items():
         if labels.count(definition.label) > 1:
@@ -127,6 +128,18 @@ def _definition_faults(name: str, definition: FilterDefinition, parameters: type
         for key in setting.when:
             if key not in conditions:
                 yield unknown(f"filter {name!r}: settings.{i}.when", key, "condition", conditions)
+
+
+def _tuned_faults(study: Study, name: str, module: str) -> Iterator[str]:
+    """Names in a filter's tuned values that nothing bears; their values are checked cell by cell."""
+    known = list(filter_class(module).Parameters.model_fields) if module in filter_names() else None
+    for i, setting in enumerate(study.tuned[name].settings if name in study.tuned else []):
+        for key in setting.parameters:
+            if known is not None and key not in known:
+                yield unknown(f"tuned {name!r}: settings.{i}.parameters", key, "parameter", known)
+        for key in setting.when:
+            if key not in _conditions():
+                yield unknown(f"tuned {name!r}: settings.{i}.when", key, "condition", _conditions())
 
 
 def _conditions() -> set[str]:

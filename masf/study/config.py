@@ -109,6 +109,9 @@ class StudyConfig(Section):
 
     results: str = Field(min_length=1, description="Folder of all outputs, relative to the working directory.")
     filters_directory: str = Field("config/filters", description="Folder of the filters' files NAME.yaml.")
+    tuned_directory: str | None = Field(
+        None, description="Folder of the files NAME.yaml of tuned values; without it, `tuned` beside the filters' folder."
+    )
     gpu: bool = Field(False, description="Whether jobs that can use a GPU ask for one.")
     accept_mixed_versions: bool = Field(False, description="Aggregate results that different versions of a filter's code made.")
     saved_members: Saved = Field(3, description="Analysis members kept in each filter's file.")

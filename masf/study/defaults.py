@@ -135,7 +135,7 @@ def filter_in_cell(name: str, settings: CellSettings, overrides: dict[str, Any],
             }
         },
     }
-    study = study_with(config, {name: _definition(name)}, source=SOURCE)
+    study = study_with(config, {name: _definition(name)}, _tuned(name), source=SOURCE)
     (cell,) = study.cells.values()
     found = FilterInCell(study, cell, name, study.filter_parameters(name, cell))
     if found.needs_prior and not has_prior and settings.system not in known.priors:
@@ -147,6 +147,12 @@ def filter_in_cell(name: str, settings: CellSettings, overrides: dict[str, Any],
         remedy = study.filters[name].install
         raise ValueError(f"filter {name!r}: there is no program {program!r}{f'; install it by: {remedy}' if remedy else ''}")
     return found
+
+
+def _tuned(name: str) -> dict[str, dict[str, Any]]:
+    """What config/tuned says of a filter, by its name; empty where it has no file."""
+    path = config_folder() / "tuned" / f"{name}.yaml"
+    return {name: read_mapping(path)} if path.is_file() else {}
 
 
 def _definition(name: str) -> dict[str, Any]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from masf.atomic import replacing
 from masf.study.checks import cell_faults, point_faults, reference_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
 from masf.study.messages import ConfigFault, describe, unknown
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
 from masf.study.study import Study
+from masf.study.tuned_values import TunedValues, file_text, merged
 
 
 def load_study(path: Path, root: Path | None = None) -> Study:
@@ -59,17 +61,27 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
         ConfigFault: naming every key at fault, its value, and what is allowed.
     """
     checked = _checked(StudyConfig, config, source)
-    return _resolved(checked, _definitions(checked, source, root), source)
+    folder = _folder(checked.filters_directory, root)
+    filters = _definitions(checked, folder, source)
+    beside = folder.parent / "tuned"
+    tuned = beside if checked.tuned_directory is None else _folder(checked.tuned_directory, root)
+    return _resolved(checked, filters, _tuned_values(filters, tuned), source)
 
 
-def study_with(config: dict[str, Any], filters: Mapping[str, dict[str, Any]], source: str = "config") -> Study:
-    """The study that ``config`` describes, where its filters' files would hold ``filters``, by name."""
+def study_with(
+    config: dict[str, Any],
+    filters: Mapping[str, dict[str, Any]],
+    tuned: Mapping[str, dict[str, Any]],
+    source: str = "config",
+) -> Study:
+    """The study that ``config`` describes, where its filters' files would hold ``filters`` and ``tuned``, by name."""
     definitions = {name: _checked(FilterDefinition, content, f"{source}: filter {name!r}") for name, content in filters.items()}
-    return _resolved(_checked(StudyConfig, config, source), definitions, source)
+    values = {name: _checked(TunedValues, content, f"{source}: tuned {name!r}") for name, content in tuned.items()}
+    return _resolved(_checked(StudyConfig, config, source), definitions, values, source)
 
 
-def _resolved(config: StudyConfig, filters: dict[str, FilterDefinition], source: str) -> Study:
-    return _checked_study(ResolvedStudy(format=STUDY_FORMAT, config=config, filters=filters), source)
+def _resolved(config: StudyConfig, filters: dict[str, FilterDefinition], tuned: dict[str, TunedValues], source: str) -> Study:
+    return _checked_study(ResolvedStudy(format=STUDY_FORMAT, config=config, filters=filters, tuned=tuned), source)
 
 
 def _checked_study(resolved: ResolvedStudy, source: str) -> Study:
@@ -82,11 +94,38 @@ def _checked_study(resolved: ResolvedStudy, source: str) -> Study:
     return study
 
 
-def _definitions(config: StudyConfig, source: str, root: Path | None) -> dict[str, FilterDefinition]:
+def _folder(name: str, root: Path | None) -> Path:
+    """A folder that a config names: in the working directory, or else below ``root``."""
+    folder = Path(name)
+    return folder if folder.is_dir() or root is None else root / folder
+
+
+def _tuned_values(filters: Iterable[str], folder: Path) -> dict[str, TunedValues]:
+    """The files of tuned values of those filters that have one."""
+    paths = {name: folder / f"{name}.yaml" for name in filters}
+    return {name: read_tuned_values(path) for name, path in paths.items() if path.is_file()}
+
+
+def read_tuned_values(path: Path) -> TunedValues:
+    """A file config/tuned/NAME.yaml. Raises ConfigFault where it cannot be used."""
+    return _checked(TunedValues, read_mapping(path), str(path))
+
+
+def update_tuned_values(folder: Path, name: str, found: TunedValues) -> Path:
+    """Writes what was found for a filter into its file of tuned values, beside what is there. Returns the file.
+
+    Raises:
+        ConfigFault: where the file that is there cannot be used.
+    """
+    path = folder / f"{name}.yaml"
+    values = merged(read_tuned_values(path), found) if path.is_file() else found
+    with replacing(path) as temporary:
+        temporary.write_text(file_text(name, values), encoding="utf-8")
+    return path
+
+
+def _definitions(config: StudyConfig, folder: Path, source: str) -> dict[str, FilterDefinition]:
     """The files of all filters that the config names."""
-    folder = Path(config.filters_directory)
-    if not folder.is_dir() and root is not None:
-        folder = root / folder
     known = [path.stem for path in folder.glob("*.yaml")]
     named = [("filters", name) for name in config.filters]
     named += [(f"experiments.{k}.add_filters", name) for k, e in config.experiments.items() for name in e.add_filters]
@@ -109,4 +148,5 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     return {
         "config.schema.json": dialect | StudyConfig.model_json_schema(),
         "filter.schema.json": dialect | FilterDefinition.model_json_schema(),
+        "tuned.schema.json": dialect | TunedValues.model_json_schema(),
     }

@@ -1,4 +1,4 @@
-"""Situations in which filters are tuned: in words, how far they are from each other, and what was found in them."""
+"""Situations in which filters are tuned: in words, and how far they are from each other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from masf.files.tuned import Tuned
 from masf.study.search import is_number
 
 
@@ -29,30 +26,3 @@ def distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
 
 def _apart(a: float, b: float) -> float:
     return math.log(a / b) if min(a, b) > 0 else a - b
-
-
-def settings_blocks(found: list[Tuned]) -> str:
-    """The ``settings`` of filters' files that say what was found, in YAML; each condition names what tells its point apart."""
-    blocks = []
-    for name in sorted({tuned.filter for tuned in found}):
-        lines = [f"# {name}", "settings:"]
-        for tuned in (t for t in found if t.filter == name):
-            system = tuned.situation["system"]
-            others = [t.situation for t in found if t.filter == name and t.situation["system"] == system]
-            differing = {k: v for k, v in tuned.situation.items() if any(o.get(k) != v for o in others)}
-            lines.append(
-                f"  # masf tune, {tuned.trials} trials of {tuned.cycles} cycles on seeds {', '.join(map(str, tuned.seeds))}:"
-            )
-            if tuned.chosen_score is None:
-                lines.append(f"  # every trial diverged at {describe(tuned.situation)}")
-                continue
-            before = "diverged" if tuned.default_score is None else f"{tuned.default_score:.4g}"
-            lines.append(f"  # {tuned.score} {tuned.chosen_score:.4g}, and {before} with {_flow(tuned.default)}")
-            lines.append(f"  - when: {_flow({'system': system, **differing})}")
-            lines.append(f"    parameters: {_flow(tuned.chosen)}")
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
-
-
-def _flow(content: dict[str, Any]) -> str:
-    return yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=1000).strip()

@@ -1,4 +1,4 @@
-"""study.json: a config as it was used, with what its filters' files said then, so that it needs no other file."""
+"""study.json: a config as it was used, with what the files of its filters said then, so that it needs no other file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
 from masf.study.sections import Name, Section
+from masf.study.tuned_values import TunedValues
 
 STUDY_FORMAT: Literal["masf-study-1"] = "masf-study-1"
 
@@ -18,4 +19,5 @@ class ResolvedStudy(Section):
 
     format: Literal["masf-study-1"] = Field(description="Version of this layout.")
     config: StudyConfig = Field(description="The config.")
-    filters: dict[Name, FilterDefinition] = Field(description="What the filters' files say.")
+    filters: dict[Name, FilterDefinition] = Field(description="What config/filters says of each.")
+    tuned: dict[Name, TunedValues] = Field(description="What config/tuned says of those that have a file there.")

@@ -24,6 +24,7 @@ from masf.study.messages import ConfigFault
 from masf.study.parameters import distance
 from masf.study.resolved import ResolvedStudy
 from masf.study.search import Choice, extremes, is_number
+from masf.study.tuned_values import TunedSetting
 from masf.systems.registry import system_class
 
 
@@ -34,6 +35,7 @@ class Study:
         self.resolved = resolved
         self.config = resolved.config
         self.filters = resolved.filters
+        self.tuned = resolved.tuned
         self._tuned_at: dict[tuple[str, str], Cell | None] = {}
 
     @property
@@ -158,11 +160,12 @@ class Study:
         return self.filters[name].command
 
     def default_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
-        """What the file of a filter says for a cell: general parameters, then the settings that hold there."""
-        definition = self.filters[name]
-        parameters = dict(definition.parameters)
+        """What the files of a filter say for a cell: general parameters, then the settings that hold there, then tuned ones."""
+        parameters = dict(self.filters[name].parameters)
         for setting in self._settings(name, cell):
             parameters |= setting.parameters
+        for tuned in self._tuned_settings(name, cell):
+            parameters |= tuned.parameters
         return parameters
 
     def filter_parameters(self, name: str, cell: Cell, tuned: Tuned | None = None) -> dict[str, Any]:
@@ -171,6 +174,10 @@ class Study:
 
     def _settings(self, name: str, cell: Cell) -> list[Setting]:
         return [setting for setting in self.filters[name].settings if holds(setting.when, cell.situation)]
+
+    def _tuned_settings(self, name: str, cell: Cell) -> list[TunedSetting]:
+        tuned = self.tuned[name].by_weight() if name in self.tuned else []
+        return [setting for setting in tuned if holds(setting.when, cell.situation)]
 
     def search(self, name: str, cell: Cell) -> dict[str, Choice]:
         """What tuning tries of a filter in the situation of a cell, pinned parameters left out; empty if it is not tuned."""
