@@ -21,11 +21,16 @@ def names(kind: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name not in HELPERS)
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What to say after an unknown name where another is close: that it may have been meant."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What to say after an unknown name: what may have been meant, and what there is."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"{f' (did you mean {close[0]!r}?)' if close else ''}: choose one of {', '.join(known)}"
+    return f"{did_you_mean(name, known)}: choose one of {', '.join(known)}"
 
 
 def load(kind: str, name: str) -> Any:

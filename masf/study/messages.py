@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from masf.plugins import did_you_mean
 
 
 class ConfigFault(Exception):
@@ -30,7 +31,7 @@ def describe(error: ValidationError, model: type[BaseModel] | None = None, conte
             found[f"{key}.{_discriminator(fault)}"] = ["this key is missing"]
         elif fault["type"] == "union_tag_invalid":
             tag, known = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
-            meant = _suggest(tag, known.replace("'", "").split(", "))
+            meant = did_you_mean(tag, known.replace("'", "").split(", "))
             of = f"{key}.{_discriminator(fault)} = {json.dumps(tag)}"
             found[of] = [f"choose one of {known}{meant}"]
         else:
@@ -86,7 +87,7 @@ def _known_keys(schema: dict[str, Any], location: tuple[Any, ...]) -> str:
     for part in location[:-1]:
         node = _child(_resolve(node, schema), part)
     keys = sorted(_resolve(node, schema).get("properties", {}))
-    return f"{_suggest(str(location[-1]), keys)}; allowed are {', '.join(keys)}" if keys else ""
+    return f"{did_you_mean(str(location[-1]), keys)}; allowed are {', '.join(keys)}" if keys else ""
 
 
 def _child(node: dict[str, Any], part: Any) -> dict[str, Any]:
@@ -104,12 +105,7 @@ def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def unknown(key: str, value: str, kind: str, known: Any) -> str:
     """What to say of a name that nothing of its kind bears."""
     known = sorted(known)
-    return f"{key} = {value!r}: unknown {kind}{_suggest(value, known)}; choose one of {', '.join(known) or 'none'}"
+    return f"{key} = {value!r}: unknown {kind}{did_you_mean(value, known)}; choose one of {', '.join(known) or 'none'}"
