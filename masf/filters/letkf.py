@@ -25,7 +25,7 @@ from masf.filters.etkf import ETKF, square_root_update
 NUMBERS_AT_ONCE = 2**20
 """Numbers that are held in memory at a time for the transforms: points are taken in chunks of so many.
 
-On a GPU, a batch of eigenproblems takes a hundred times as much.
+On a GPU, a batch of eigenproblems takes some seventy times as much.
 """
 
 
