@@ -31,8 +31,8 @@ from masf.stages.tune import Space, Trial, propose, tune, write_tuning
 from masf.study.cells import Cell
 from masf.study.load import read_tuned_values, study_in, update_tuned_values
 from masf.study.messages import ConfigFault
-from masf.study.parameters import describe, distance
 from masf.study.search import Range, with_current
+from masf.study.situations import distance, situation_in_words
 from masf.study.study import Study
 from masf.study.tuned_values import TunedValues, file_text, from_search
 
@@ -570,7 +570,7 @@ def test_shipped_tuned_values_are_as_the_command_writes_them_and_saw_no_test_see
 
 
 def test_situation_in_words() -> None:
-    assert describe(SITUATION) == "lorenz63, observation all, dt 0.01, gap 5"
+    assert situation_in_words(SITUATION) == "lorenz63, observation all, dt 0.01, gap 5"
 
 
 def test_tuning_study_measures_and_trains_as_the_whole_study() -> None:

@@ -136,10 +136,10 @@ def _fault(error: Exception) -> str | None:
     from pydantic import ValidationError
 
     from masf.atomic import FileFault
-    from masf.study.messages import ConfigFault, describe
+    from masf.study.messages import ConfigFault, faults_of
 
     if isinstance(error, ValidationError):
-        return "; ".join(describe(error))
+        return "; ".join(faults_of(error))
     return str(error) if isinstance(error, (FileFault, ConfigFault, ValueError, OSError)) else None
 
 

@@ -129,7 +129,7 @@ def run(
         raise click.UsageError(f"--spin-up-cycles {chosen['spin_up_cycles']} leaves none of {settings.cycles} cycles to score")
     # All is checked before anything runs.
     wanted = [defaults.filter_in_cell(name, settings, parameters, has_prior=prior is not None) for _, name, parameters in specs]
-    logging.info("%s", _describe(settings, chosen["spin_up_cycles"]))
+    logging.info("%s", _cell_in_words(settings, chosen["spin_up_cycles"]))
     truth = api.simulate(
         *build(settings), gap=settings.gap, cycles=settings.cycles, members=settings.members,
         initial_spread=settings.initial_spread, seed=settings.seed,
@@ -182,7 +182,7 @@ def _observation(said: str | dict[str, Any]) -> dict[str, Any]:
     return found.written()
 
 
-def _describe(settings: CellSettings, spin_up_cycles: int) -> str:
+def _cell_in_words(settings: CellSettings, spin_up_cycles: int) -> str:
     parameters, observation = (", ".join(f"{k} {v}" for k, v in d.items()) for d in (settings.parameters, settings.observation))
     return (
         f"{settings.system} ({parameters}); measured: {observation}; gap {settings.gap}, {settings.members} members, "

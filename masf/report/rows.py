@@ -10,7 +10,7 @@ import pandas as pd
 
 from masf.files.tuned import Tuned, tuned_for
 from masf.study.cells import Cell
-from masf.study.parameters import describe
+from masf.study.situations import situation_in_words
 from masf.study.study import Study
 
 AXES = {"gap": "gap", "members": "N"}
@@ -32,7 +32,7 @@ def tuning_rows(study: Study) -> pd.DataFrame:
             assert found is not None
             rows.append({
                 "point": number,
-                "situation": describe(cell.situation),
+                "situation": situation_in_words(cell.situation),
                 "filter": name,
                 "chosen": json.dumps(found.chosen),
                 "default": json.dumps(found.default),

@@ -20,7 +20,7 @@ from masf.scores.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTI
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES
 from masf.scores.run import SCORES, SHOWN
-from masf.study.parameters import describe
+from masf.study.situations import situation_in_words
 from masf.study.study import Study
 from masf.systems.registry import system_class
 
@@ -148,7 +148,7 @@ def point_number(study: Study) -> Callable[[Mapping[str, Any]], str]:
     points: list[Mapping[str, Any]] = [cell.situation for cell, *_ in study.points.values()]
 
     def name(situation: Mapping[str, Any]) -> str:
-        return f"point {points.index(situation) + 1}" if situation in points else describe(situation)
+        return f"point {points.index(situation) + 1}" if situation in points else situation_in_words(situation)
 
     return name
 

@@ -29,7 +29,7 @@ from masf.study.figures import (
     experiments_of,
 )
 from masf.study.filter_files import FilterDefinition
-from masf.study.messages import describe, unknown
+from masf.study.messages import faults_of, unknown
 from masf.study.search import extremes, with_current
 from masf.study.study import Study
 from masf.systems.base import System
@@ -248,7 +248,9 @@ def cell_faults(study: Study) -> Iterator[str]:
             system = make_system(s.system, s.parameters)
             study.config.observations[cell.observation_name].build(system.dimension, system.grid)
         except ValidationError as error:
-            yield from (f"{where}.parameters.{line}" for line in describe(error, system_class(s.system).Parameters, s.parameters))
+            yield from (
+                f"{where}.parameters.{line}" for line in faults_of(error, system_class(s.system).Parameters, s.parameters)
+            )
             continue
         except ValueError as error:
             yield f"observations.{cell.observation_name}: {error} (in {where})"
@@ -285,7 +287,7 @@ def _parameter_faults(where: str, cls: type[Any], parameters: dict[str, Any], na
     try:
         chosen = cls.Parameters(**parameters)
     except ValidationError as error:
-        yield from (f"{where}: {line}" for line in describe(error, cls.Parameters, parameters))
+        yield from (f"{where}: {line}" for line in faults_of(error, cls.Parameters, parameters))
         return
     radius = getattr(chosen, "localization_radius", None)
     tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"

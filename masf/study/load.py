@@ -14,7 +14,7 @@ from masf.atomic import replacing
 from masf.study.checks import cell_faults, point_faults, reference_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
-from masf.study.messages import ConfigFault, describe, unknown
+from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
 from masf.study.study import Study
 from masf.study.tuned_values import TunedValues, file_text, merged
@@ -139,7 +139,7 @@ def _checked(model: type[Any], content: dict[str, Any], source: str) -> Any:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigFault("\n".join(f"{source}: {line}" for line in describe(error, model, content))) from None
+        raise ConfigFault("\n".join(f"{source}: {line}" for line in faults_of(error, model, content))) from None
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ class ConfigFault(Exception):
     """A config that cannot be used; the message names every key at fault, its value and what is allowed."""
 
 
-def describe(error: ValidationError, model: type[BaseModel] | None = None, content: Any = None) -> list[str]:
+def faults_of(error: ValidationError, model: type[BaseModel] | None = None, content: Any = None) -> list[str]:
     """One line for each key at fault: the key, its value, and what is allowed. ``content`` is what was validated."""
     schema = model.model_json_schema() if model is not None else {}
     found: dict[str, list[str]] = {}

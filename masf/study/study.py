@@ -21,9 +21,9 @@ from masf.study.config import Experiment
 from masf.study.figures import TIME, Figure, PointOfExperiment, RankFigure, SweepFigure, TrajectoryFigure
 from masf.study.filter_files import Setting
 from masf.study.messages import ConfigFault
-from masf.study.parameters import distance
 from masf.study.resolved import ResolvedStudy
 from masf.study.search import Choice, extremes, is_number
+from masf.study.situations import distance
 from masf.study.tuned_values import TunedSetting
 from masf.systems.registry import system_class
 
@@ -218,7 +218,7 @@ class Study:
         """The point, as its first cell, whose tuned parameters a filter takes in a cell; None if it takes none.
 
         Of the points with the same system and observation at which the same parameters of the filter are tuned, it is the one at
-        the least ``masf.study.parameters.distance``, which is 0 at the cell's own; of several, the first in the config's order.
+        the least ``masf.study.situations.distance``, which is 0 at the cell's own; of several, the first in the config's order.
         """
         key = (name, cell.point)
         if key not in self._tuned_at:

@@ -9,7 +9,7 @@ from typing import Any
 from masf.study.search import is_number
 
 
-def describe(situation: Mapping[str, Any]) -> str:
+def situation_in_words(situation: Mapping[str, Any]) -> str:
     """A situation in words: ``lorenz96, observation all, dimension 40, dt 0.01, forcing 8, gap 20``."""
     first = [str(situation["system"]), f"observation {situation['observation']}"]
     others = sorted((k, v) for k, v in situation.items() if k not in {"system", "observation"})
