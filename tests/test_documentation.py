@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import click
 import pytest
@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from masf.cli import commands
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
+from masf.study.tuned_values import TunedValues
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
@@ -175,12 +176,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 
 def check_fragment(text: str) -> None:
-    """A part of a config or of a filter's file: each key at its top is one of theirs, with a value that fits."""
-    fields = StudyConfig.model_fields | FilterDefinition.model_fields
+    """A part of a config, a filter's file or its tuned values: each key at its top is one of theirs, with a value that fits."""
     content = yaml.safe_load(text)
     for key, value in content.items():
-        # ``filters`` and ``filter`` are keys of one each; the rest is checked by the class of its field.
-        TypeAdapter(fields[key].annotation).validate_python(value)
+        files = [cls for cls in (StudyConfig, FilterDefinition, TunedValues) if key in cls.model_fields]
+        assert files, key
+        # ``settings`` is a key of two of them, and its value has to fit one.
+        TypeAdapter(Union[tuple(cls.model_fields[key].annotation for cls in files)]).validate_python(value)  # noqa: UP007
     assert content
 
 
