@@ -165,3 +165,13 @@ def test_bad_parameter_of_a_new_filter_is_refused(performed: Any) -> None:
         done = project.run("masf", "study", "--config", "config/mine.yaml")
     assert done.returncode != 0
     assert "filter 'nudging': gain = 2: input should be less than or equal to 1" in done.stdout
+
+
+def test_observation_that_does_not_suit_a_new_filter_is_refused(performed: Any) -> None:
+    project, _, _ = performed
+    pooled = "{operator: matrix, matrix: [[0.5, 0.5, 0]], noise: 1.0}"
+    with project.edited("config/mine.yaml", lambda text: text.replace("{operator: identity, noise: 1.0}", pooled)):
+        done = project.run("masf", "study", "--config", "config/mine.yaml")
+    assert done.returncode != 0
+    assert "filter 'nudging': nudging needs an observation of single components" in done.stdout
+    assert "(in experiments.lorenz63, system 'lorenz63', observation 'all')" in done.stdout

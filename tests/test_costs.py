@@ -29,7 +29,7 @@ from masf.study.plan import expected, parse, report
 from masf.study.study import Study
 
 ROOT = Path(__file__).parent.parent
-FILTERS = ["masf", "enkf", "particle", "free_run"]
+FILTERS = ["masf", "enkf", "etkf", "free_run"]
 
 
 def study_of(**experiment: Any) -> Study:
@@ -127,7 +127,7 @@ def test_measured_cell_is_expected_to_take_what_it_took_and_gaps_cost_their_step
     assert assimilate_seconds(study, "enkf", cell_of(study), known) == pytest.approx(START_SECONDS + 100 * 0.3)
     longer = study_of(gaps=[40])
     assert assimilate_seconds(longer, "enkf", cell_of(longer), known) == pytest.approx(START_SECONDS + 100 * (0.3 + 0.2))
-    assert assimilate_seconds(study, "particle", cell_of(study), known) is None
+    assert assimilate_seconds(study, "etkf", cell_of(study), known) is None
 
 
 def test_every_filter_has_shipped_measurements() -> None:

@@ -163,7 +163,7 @@ def test_filters_that_form_a_covariance_refuse_what_is_too_long_for_one(name, pa
     system, observation = build(CellSettings(**cell().__dict__ | {"parameters": {"size": 64}}))
     setup = Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test"))
     cls = filter_class(name)
-    with pytest.raises(ValueError, match=r"8192 x 8192.*: the most is 5000"):
+    with pytest.raises(ValueError, match=r"8192 x 8192\D* the most is 5000"):
         cls(cls.Parameters(**parameters), setup)
 
 
@@ -183,5 +183,5 @@ def test_weights_of_a_mixture_on_a_grid_need_a_positive_radius():
     system, observation = build(cell())
     setup = Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test"))
     cls = filter_class("masf_mc")
-    with pytest.raises(ValueError, match="weight_radius 0: on this grid it is a radius"):
+    with pytest.raises(ValueError, match="weight_radius = 0: on this grid it is a radius"):
         cls(cls.Parameters(weight_radius=0), setup)

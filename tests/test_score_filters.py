@@ -400,7 +400,7 @@ def test_weights_of_many_components_degenerate_unless_they_are_local():
 
 
 def test_weights_of_a_window_need_a_ring():
-    with pytest.raises(ValueError, match="weight_radius: it needs a ring, or a grid with localization_radius; set it to null"):
+    with pytest.raises(ValueError, match="weight_radius = 2: the components of this system have no distances; set it to null"):
         make("masf_mc", Mask(3, [0], noise=1.0), system="lorenz63", localization_radius=None)
 
 

@@ -194,7 +194,7 @@ def test_a_block_shares_the_transform_of_its_centre(shape, block):
 
 def test_blocks_that_do_not_fill_the_grid_are_refused():
     observation = Mask(24, [0], noise=1.0)
-    with pytest.raises(ValueError, match="block: 3 points do not divide a grid of 4 x 6"):
+    with pytest.raises(ValueError, match="block = 3: does not divide the grid 4 x 6; set it to a divisor"):
         make_filter("letkf", observation, Grid(1, 4, 6), block=3)
 
 

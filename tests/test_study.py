@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 from synthetic import flow_study
 
+from masf.arrays import Stream
+from masf.files.cell import CellSettings, build
+from masf.filters.base import Setup
 from masf.filters.registry import filter_class, filter_names
 from masf.study.load import json_schemas, load_study, make_study, study_in
 from masf.study.messages import ConfigFault
@@ -672,7 +676,7 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c.update(pinned={"letkf": {"block": 3}}),
-            ["'letkf'", "block = 3", "does not divide the grid of 'lorenz96'"],
+            ["'letkf'", "block = 3: does not divide the grid 40", "system 'lorenz96'"],
             id="blocks that do not fill a grid",
         ),
         pytest.param(
@@ -688,6 +692,86 @@ def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], co
     for word in words:
         assert word in message
     assert "constrained-" not in message
+
+
+SPREAD_OUT = {"operator": "matrix", "matrix": [[1.0] * 6], "noise": 1.0}
+"""A measurement of the mean of six components, which sits nowhere."""
+RINGS = {"dt": 0.01, "dimension": 6, "forcing": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "pinned", "system", "parameters", "observation", "said"),
+    [
+        pytest.param(
+            "letkf", {}, "lorenz96", RINGS, SPREAD_OUT, "row 1: measures nothing, or more than half", id="row without a place"
+        ),
+        pytest.param(
+            "enkf_localized", {"localization_radius": 4.0}, "kolmogorov", {"dt": 0.01, "size": 96},
+            {"operator": "identity", "noise": 0.1},
+            "forms the covariance of 18432 measurements: the most is 6000", id="too many measurements",
+        ),
+        pytest.param(
+            "masf_gaussian", {"covariance": "diagonal"}, "lorenz96", RINGS, SPREAD_OUT,
+            "covariance = 'diagonal': needs an observation that is a mask", id="diagonal covariance of what is mixed",
+        ),
+        pytest.param(
+            "masf", {"network": False, "covariance": "diagonal"}, "lorenz96", RINGS,
+            {"operator": "identity", "noise": (np.eye(6) + 0.1).tolist()},
+            "covariance = 'diagonal': needs an observation that is a mask", id="diagonal covariance under dependent noise",
+        ),
+        pytest.param(
+            "particle", {}, "lorenz96", RINGS | {"dimension": 5001}, {"operator": "identity", "noise": 1.0},
+            "covariance of 5001 x 5001: the most is 5000", id="too many components for particles",
+        ),
+        pytest.param(
+            "masf_mc", {"weight_radius": 0}, "lorenz96", RINGS | {"dimension": 5001}, {"operator": "identity", "noise": 1.0},
+            "weight_radius = 0: on this grid", id="weights that see nothing of a long ring",
+        ),
+        pytest.param(
+            "masf_mc", {"localization_radius": None, "weight_radius": None}, "kolmogorov", {"dt": 0.01, "size": 64},
+            {"operator": "identity", "noise": 0.1}, "forms matrices of 8192 x 8192", id="too many components for a mixture",
+        ),
+        pytest.param(
+            "masf_gaussian", {"localization_radius": None, "passes": 2, "passes_radius": None}, "linear_gaussian",
+            {"dimension": 4, "model_noise": 0.3}, {"operator": "identity", "noise": 1.0},
+            "passes = 2: this system's model has noise of its own", id="passes of a model with noise",
+        ),
+        pytest.param(
+            "masf_gaussian", {"localization_radius": None, "passes": 2, "passes_radius": 4.0}, "lorenz63", {"dt": 0.01},
+            {"operator": "identity", "noise": 1.0}, "passes_radius = 4.0: the components", id="passes where nothing is near",
+        ),
+        pytest.param(
+            "kalman", {}, "lorenz96", RINGS, {"operator": "identity", "noise": 1.0}, "for linear systems only", id="not linear"
+        ),
+    ],
+)  # fmt: skip
+def test_a_filter_that_does_not_suit_is_refused_in_the_same_words_by_the_config_and_by_the_filter(
+    name, pinned, system, parameters, observation, said, config
+):
+    experiment = {"title": "One", "system": system, "parameters": parameters, "observations": ["one"]}
+    experiment |= {"gaps": [1], "members": 4, "cycles": 2, "spin_up_cycles": 0}
+    config |= {"filters": [name], "pinned": {name: pinned}, "observations": {"one": observation}, "figures": {}}
+    config |= {"experiments": {"one": experiment}}
+    for section in ("tuning", "priors"):
+        config.pop(section, None)
+    lines = fault_of(config).splitlines()
+    place = f"(in experiments.one, system {system!r}, observation 'one')"
+    built, observed = build(CellSettings(system, parameters, observation, 1, 2, 4, 1.0, 0))
+    cls = filter_class(name)
+    definition = read(ROOT / "config" / "filters" / f"{name}.yaml").get("parameters", {})
+    with pytest.raises(ValueError, match=said) as caught:
+        cls(
+            cls.Parameters(**definition | pinned),
+            Setup(built, observed, np.zeros(built.dimension), 1.0, Stream(0, "test")),
+        )
+    assert f"config: filter {name!r}: {caught.value} {place}" in lines
+
+
+def test_what_is_wrong_in_many_cells_is_said_once(config):
+    config["pinned"] = {"letkf": {"block": 7}}
+    faults = [line for line in fault_of(config).splitlines() if "'letkf'" in line and "block = 7" in line]
+    assert len(faults) == len(set(faults))
+    assert sum("the grid 40;" in line for line in faults) == 1
 
 
 @pytest.mark.parametrize(

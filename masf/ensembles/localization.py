@@ -12,6 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, like
+from masf.observations.base import Observation
 from masf.systems.base import System
 
 SMALLEST_WEIGHT = 1e-3
@@ -68,7 +69,7 @@ def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
     if radius is None:
         return None
     if system.grid is None:
-        raise ValueError("localization_radius: this system's components have no distances; set it to null")
+        raise ValueError(*radius_misfits(radius, system))
     taper = grid_taper(system.grid, radius)
     fields = system.dimension // len(taper)
     return np.tile(taper, (fields, fields))
@@ -96,6 +97,11 @@ class GridTaper:
         return fft.irfftn(spectrum * self._spectrum, s=self.grid, axes=self._axes).reshape(x.shape)
 
 
+def tapers_by_convolution(system: System) -> bool:
+    """Whether the taper of a system on a grid is a convolution, its state being too long for a matrix or not on a ring."""
+    return system.grid is not None and (len(system.grid) > 1 or system.dimension > MAX_DENSE_DIMENSION)
+
+
 def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTaper | None:
     """The taper of a system's Gaussian denoisers, with the namespace, dtype and device of ``x``; None tapers nothing.
 
@@ -105,11 +111,28 @@ def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTa
     Raises:
         ValueError: if a radius is asked for where components have no place in space.
     """
-    grid = system.grid
-    if radius is not None and grid is not None and (len(grid) > 1 or system.dimension > MAX_DENSE_DIMENSION):
-        return GridTaper(grid, radius, x)
+    if radius is not None and system.grid is not None and tapers_by_convolution(system):
+        return GridTaper(system.grid, radius, x)
     taper = taper_matrix(system, radius)
     return None if taper is None else like(taper, x)
+
+
+def radius_misfits(radius: float | None, system: System, key: str = "localization_radius") -> list[str]:
+    """Why a filter's ``radius``, its parameter ``key``, does not suit a system: where components have no place in space."""
+    if radius is None or system.grid is not None:
+        return []
+    return [f"{key} = {radius}: the components of this system have no distances; set it to null"]
+
+
+def place_misfits(radius: float | None, system: System, observation: Observation) -> list[str]:
+    """As ``radius_misfits``, for filters that localise by where the measurements sit: those need a place, too."""
+    if radius is None or system.grid is None:
+        return radius_misfits(radius, system)
+    try:
+        observation.places(system.grid)
+    except ValueError as error:
+        return [f"localization_radius = {radius}: {error}"]
+    return []
 
 
 def torus_distances(a: np.ndarray, b: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:

@@ -79,17 +79,28 @@ class Filter(ABC):
     """A filter whose state is an ensemble (N, d). Others override the methods that touch the state."""
 
     Parameters: ClassVar[type[FilterParameters]] = FilterParameters
-    linear_only: ClassVar[bool] = False
-    """Whether the filter is defined for linear systems only."""
     uses_prior: ClassVar[bool] = False
     """Whether the filter uses a pretrained prior of stage train-prior, where its parameters ask for a network."""
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
+        """Raises ValueError for ``misfits`` of the parameters."""
+        if faults := self.misfits(parameters, setup.system, setup.observation):
+            raise ValueError("; ".join(faults))
         self.parameters = parameters
         self.system = setup.system
         self.observation = setup.observation
         self.stream = setup.stream
         self.setup = setup
+
+    @classmethod
+    def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
+        """What does not suit the system or the observation, by these parameters; empty where the filter can run.
+
+        A study's check asks it of every cell before anything runs, and the constructor again, so it
+        should be cheap. Each sentence names the parameter and its value, says what is wrong and what
+        to do, such as "block = 3: does not divide the grid 4 x 6; set it to a divisor of its lengths".
+        """
+        return []
 
     @classmethod
     def needs_torch(cls, parameters: Any) -> bool:

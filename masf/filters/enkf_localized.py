@@ -22,10 +22,14 @@ from masf.ensembles.localization import (
     gaspari_cohn,
     local_observations,
     make_taper,
+    place_misfits,
+    radius_misfits,
+    tapers_by_convolution,
     torus_distances,
 )
 from masf.filters.base import Filter, LocalizedParameters, Setup
 from masf.observations.base import Observation
+from masf.systems.base import System
 
 MOST_MEASUREMENTS = 6_000
 """The most measurements whose covariance is formed."""
@@ -55,12 +59,7 @@ class MeasurementTaper:
     """
 
     def __init__(self, observation: Observation, grid: tuple[int, ...], radius: float, x: Array) -> None:
-        """``x`` gives namespace, dtype and device. Raises ValueError for too many measurements, or one without a place."""
-        if observation.size > MOST_MEASUREMENTS:
-            raise ValueError(
-                f"filter 'enkf_localized' forms the covariance of {observation.size} measurements: the most is "
-                f"{MOST_MEASUREMENTS}; use 'letkf', or observe fewer"
-            )
+        """``x`` gives namespace, dtype and device. Raises ValueError for a measurement without a place."""
         places = observation.places(grid)
         near, weights = local_observations(places, grid, radius)
         self.near, self.weights = array_namespace(x).asarray(near, device=device(x)), like(weights, x)
@@ -90,12 +89,25 @@ class LocalizedEnKF(Filter):
     Parameters = LocalizedParameters
 
     def __init__(self, parameters: LocalizedParameters, setup: Setup) -> None:
-        """Raises ValueError where components or measurements have no place, or the measurements are too many."""
         super().__init__(parameters, setup)
         self.taper = make_taper(setup.system, parameters.localization_radius, setup.initial_mean)
         self.near = None
         if isinstance(self.taper, GridTaper):
             self.near = MeasurementTaper(setup.observation, self.taper.grid, self.taper.radius, setup.initial_mean)
+
+    @classmethod
+    def misfits(cls, parameters: LocalizedParameters, system: System, observation: Observation) -> list[str]:
+        """Components without a place; where measurements are localised, those without a place or too many of them."""
+        radius = parameters.localization_radius
+        if radius is None or not tapers_by_convolution(system):
+            return radius_misfits(radius, system)
+        faults = place_misfits(radius, system, observation)
+        if observation.size > MOST_MEASUREMENTS:
+            faults.append(
+                f"localization_radius = {radius}: forms the covariance of {observation.size} measurements: the most is "
+                f"{MOST_MEASUREMENTS}; use 'letkf', or observe fewer"
+            )
+        return faults
 
     def analyse(self, state: Array, y: Array) -> Array:
         innovations = perturbed_innovations(state, y, self.observation, self.stream)

@@ -15,6 +15,8 @@ from pydantic import Field
 
 from masf.arrays import Array, like, to_numpy
 from masf.filters.base import Filter, FilterParameters, Setup
+from masf.observations.base import Observation
+from masf.systems.base import System
 from masf.systems.linear_gaussian import LinearGaussian
 
 
@@ -39,14 +41,19 @@ def kalman_update(prior: Gaussian, y: np.ndarray, h: np.ndarray, r: np.ndarray) 
 
 class Kalman(Filter):
     Parameters = KalmanParameters
-    linear_only = True
 
     def __init__(self, parameters: KalmanParameters, setup: Setup) -> None:
         super().__init__(parameters, setup)
-        if not isinstance(setup.system, LinearGaussian):
-            raise ValueError("filter 'kalman' is exact for linear systems only: use it with system 'linear_gaussian'")
+        assert isinstance(setup.system, LinearGaussian)  # others are misfits
         self.model = setup.system.matrix
         self.model_variance = setup.system.parameters.model_noise**2
+
+    @classmethod
+    def misfits(cls, parameters: KalmanParameters, system: System, observation: Observation) -> list[str]:
+        """Systems whose matrix is not known."""
+        if isinstance(system, LinearGaussian):
+            return []
+        return ["'kalman' is for linear systems only: use system 'linear_gaussian', or add the filter to leave_out_filters"]
 
     def start(self, ensemble: Array) -> Gaussian:
         """The initial distribution itself, not the ensemble drawn from it."""

@@ -13,10 +13,12 @@ from typing import Literal
 from array_api_compat import is_torch_array
 from pydantic import Field
 
-from masf.diffusion.denoisers.select import GaussianFit
+from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
 from masf.diffusion.posterior import Fit
 from masf.filters.base import EnsembleParameters
 from masf.filters.process import ProcessFilter
+from masf.observations.base import Observation
+from masf.systems.base import System
 
 
 class NetworkParameters(EnsembleParameters):
@@ -48,6 +50,14 @@ class LearnedFilter(ProcessFilter):
     @classmethod
     def needs_torch(cls, parameters: NetworkParameters) -> bool:
         return parameters.network
+
+    @classmethod
+    def misfits(cls, parameters: NetworkParameters, system: System, observation: Observation) -> list[str]:
+        """Those of D_G alone; with a network, covariance and radii are those of its prior."""
+        own = []
+        if not parameters.network:
+            own = gaussian_misfits(parameters.covariance, parameters.localization_radius, system, observation)
+        return [*own, *super().misfits(parameters, system, observation)]
 
     def make_fit(self) -> Fit:
         """Raises ValueError where the network's prior is missing, or the arrays are none of torch's."""

@@ -18,9 +18,11 @@ from pydantic import Field
 
 from masf.arrays import Array, like
 from masf.blocks import Blocks
-from masf.ensembles.localization import local_observations
+from masf.ensembles.localization import local_observations, place_misfits
 from masf.filters.base import LocalizedParameters, RotatedParameters, Setup
 from masf.filters.etkf import ETKF, square_root_update
+from masf.observations.base import Observation
+from masf.systems.base import System
 
 NUMBERS_AT_ONCE = 2**20
 """Numbers that are held in memory at a time for the transforms: points are taken in chunks of so many.
@@ -39,21 +41,28 @@ class LETKF(ETKF):
     Parameters: ClassVar[type[LETKFParameters]] = LETKFParameters
 
     def __init__(self, parameters: LETKFParameters, setup: Setup) -> None:
-        """Finds the measurements near each point; raises ValueError where components or measurements have no place."""
+        """Finds the measurements near each point."""
         super().__init__(parameters, setup)
         self.local: tuple[Array, Array] | None = None
         if parameters.localization_radius is None:
             return
         grid, block = setup.system.grid, parameters.block
-        if grid is None:
-            raise ValueError("localization_radius: this system's components have no distances; set it to null")
-        if any(length % block for length in grid):
-            raise ValueError(f"block: {block} points do not divide a grid of {' x '.join(map(str, grid))}; set it to a divisor")
+        assert grid is not None  # else it is a misfit
         places = setup.observation.places(grid)
         indices, weights = local_observations(places, grid, parameters.localization_radius, block)
         x = setup.initial_mean
         self.blocks = Blocks(grid, block)
         self.local = array_namespace(x).asarray(indices, device=device(x)), like(np.sqrt(weights), x)
+
+    @classmethod
+    def misfits(cls, parameters: LETKFParameters, system: System, observation: Observation) -> list[str]:
+        """Components or measurements without a place, and blocks that do not fill the grid."""
+        radius, block, grid = parameters.localization_radius, parameters.block, system.grid
+        faults = place_misfits(radius, system, observation)
+        if radius is not None and grid is not None and any(length % block for length in grid):
+            lengths = " x ".join(map(str, grid))
+            faults.append(f"block = {block}: does not divide the grid {lengths}; set it to a divisor of its lengths")
+        return faults
 
     def update(self, anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
         if self.local is None:

@@ -16,8 +16,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from masf.diffusion.denoisers.select import GaussianFit
+from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
 from masf.filters.passes import TemperedFilter, TemperedParameters
+from masf.observations.base import Observation
+from masf.systems.base import System
 
 
 class GaussianMASFParameters(TemperedParameters):
@@ -32,6 +34,11 @@ class GaussianMASFParameters(TemperedParameters):
 
 class GaussianMASF(TemperedFilter):
     Parameters = GaussianMASFParameters
+
+    @classmethod
+    def misfits(cls, parameters: GaussianMASFParameters, system: System, observation: Observation) -> list[str]:
+        own = gaussian_misfits(parameters.covariance, parameters.localization_radius, system, observation)
+        return [*own, *super().misfits(parameters, system, observation)]
 
     def make_fit(self) -> GaussianFit:
         p = self.parameters

@@ -26,8 +26,10 @@ from masf.diffusion.denoisers.mixture import MixtureFit, ring_windows
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import exact
-from masf.ensembles.localization import GridTaper, taper_matrix
+from masf.ensembles.localization import GridTaper, radius_misfits, taper_matrix
 from masf.filters.passes import TemperedFilter, TemperedParameters
+from masf.observations.base import Observation
+from masf.systems.base import System
 
 MOST_COMPONENTS = 5_000
 """The longest state that the mixture's covariance is formed for."""
@@ -52,30 +54,51 @@ class MixtureMASFParameters(TemperedParameters):
         "of two axes: half of the support of the weights' taper, in grid points; null takes localization_radius.",
     )
 
+    @property
+    def radius(self) -> float | None:
+        """The radius in force: of the kernels' taper, None where they have none."""
+        return self.localization_radius if self.covariance == "localized" else None
+
+    def local_on(self, system: System) -> bool:
+        """Whether the mixture is that of what each point of the system's grid sees, in place of one with a matrix P."""
+        grid = system.grid
+        return self.radius is not None and grid is not None and (len(grid) > 1 or system.dimension > MOST_COMPONENTS)
+
 
 class MixtureMASF(TemperedFilter):
     Parameters = MixtureMASFParameters
 
+    @classmethod
+    def misfits(cls, parameters: MixtureMASFParameters, system: System, observation: Observation) -> list[str]:
+        """Radii where there are no distances, or of no use on this grid; states too long for a covariance."""
+        faults = radius_misfits(parameters.radius, system)
+        weights, local, d = parameters.weight_radius, parameters.local_on(system), system.dimension
+        if weights is not None and system.grid is None:
+            faults.append(f"weight_radius = {weights}: the components of this system have no distances; set it to null")
+        elif weights == 0 and local:
+            faults.append("weight_radius = 0: on this grid it is a radius in grid points: it must be positive, or null")
+        elif weights is not None and system.ring is None and not local:
+            faults.append(
+                f"weight_radius = {weights}: on a grid that is no ring it needs localization_radius, and covariance localized; "
+                "set it to null"
+            )
+        if d > MOST_COMPONENTS and not local:
+            faults.append(
+                f"covariance = {parameters.covariance!r}, localization_radius = {parameters.localization_radius}: forms matrices "
+                f"of {d} x {d}, where the most is {MOST_COMPONENTS}; localise on the grid, or add the filter to leave_out_filters"
+            )
+        return [*faults, *super().misfits(parameters, system, observation)]
+
     def make_fit(self) -> MixtureFit | LocalMixtureFit:
-        """Raises ValueError for states too long for a covariance, or radii where components have no distances."""
-        p, grid, d, x = self.parameters, self.system.grid, self.system.dimension, self.setup.initial_mean
-        radius = p.localization_radius if p.covariance == "localized" else None
-        if radius is not None and grid is not None and (len(grid) > 1 or d > MOST_COMPONENTS):
-            if p.weight_radius == 0:
-                raise ValueError("weight_radius 0: on this grid it is a radius in grid points, and must be positive, or null")
+        p, grid, x = self.parameters, self.system.grid, self.setup.initial_mean
+        radius = p.radius
+        if radius is not None and grid is not None and p.local_on(self.system):
             taper = GridTaper(grid, radius, x)
             return LocalMixtureFit(p.bandwidth, taper, GridTaper(grid, p.weight_radius, x) if p.weight_radius else taper)
-        if d > MOST_COMPONENTS:
-            raise ValueError(
-                f"filter 'masf_mc' forms matrices of {d} x {d} unless it localises: the most is {MOST_COMPONENTS}; set "
-                "covariance to localized, and localization_radius"
-            )
         # The mixture's covariance is a matrix, on long rings too.
         matrix = taper_matrix(self.system, radius)
         windows = None
-        if p.weight_radius is not None:
-            if self.system.ring is None:
-                raise ValueError("weight_radius: it needs a ring, or a grid with localization_radius; set it to null")
+        if p.weight_radius is not None and self.system.ring is not None:
             windows = ring_windows(self.system.ring, p.weight_radius)
         return MixtureFit(p.bandwidth, None if matrix is None else like(matrix, x), windows)
 

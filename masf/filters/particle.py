@@ -15,7 +15,9 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array, like, to_numpy
-from masf.filters.base import Filter, FilterParameters, Setup, initial_draws
+from masf.filters.base import Filter, FilterParameters, initial_draws
+from masf.observations.base import Observation
+from masf.systems.base import System
 
 
 class ParticleParameters(FilterParameters):
@@ -36,13 +38,13 @@ MOST_COMPONENTS = 5_000
 class Particle(Filter):
     Parameters = ParticleParameters
 
-    def __init__(self, parameters: ParticleParameters, setup: Setup) -> None:
-        """Raises ValueError for states too long for a covariance."""
-        super().__init__(parameters, setup)
-        if (d := setup.system.dimension) > MOST_COMPONENTS:
-            raise ValueError(
-                f"filter 'particle' forms a covariance of {d} x {d}: the most is {MOST_COMPONENTS}; add it to leave_out_filters"
-            )
+    @classmethod
+    def misfits(cls, parameters: ParticleParameters, system: System, observation: Observation) -> list[str]:
+        """States too long for a covariance."""
+        d = system.dimension
+        if d <= MOST_COMPONENTS:
+            return []
+        return [f"'particle' forms a covariance of {d} x {d}: the most is {MOST_COMPONENTS}; add the filter to leave_out_filters"]
 
     def start(self, ensemble: Array) -> Array:
         return initial_draws(self.setup, self.parameters.particles)

@@ -23,8 +23,11 @@ from masf.diffusion.joint import JointBasis, JointGaussianFit
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
+from masf.ensembles.localization import radius_misfits
 from masf.filters.base import Setup
 from masf.filters.process import CoupledFilter, CoupledParameters
+from masf.observations.base import Observation
+from masf.systems.base import System
 
 AT_ONCE = [0.0, 1.0]
 """The time grid of passes in the past: one step, which the Gaussian denoiser takes exactly."""
@@ -49,17 +52,24 @@ class TemperedFilter(CoupledFilter):
     """A coupled filter that may use the model several times a cycle; its parameters are ``TemperedParameters``."""
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
-        """Raises ValueError for several passes of a model with noise of its own, or a radius where there are no distances."""
         super().__init__(parameters, setup)
         self._steps = 0
         if parameters.passes > 1:
-            if self.system.stochastic:
-                raise ValueError(
-                    f"passes = {parameters.passes}: this system's model has noise of its own, which would be drawn anew when "
-                    "the model is run again; set passes to 1"
-                )
             self.joint_basis = JointBasis(self.basis)
             self.joint_fit = JointGaussianFit(self.system, parameters.passes_radius, setup.initial_mean)
+
+    @classmethod
+    def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
+        """Several passes of a model with noise of its own, or with a radius where there are no distances."""
+        faults = super().misfits(parameters, system, observation)
+        if parameters.passes == 1:
+            return faults
+        if system.stochastic:
+            faults.append(
+                f"passes = {parameters.passes}: this system's model has noise of its own, which would be drawn anew when "
+                "the model is run again; set passes to 1"
+            )
+        return [*faults, *radius_misfits(parameters.passes_radius, system, "passes_radius")]
 
     def start(self, ensemble: Array) -> Array:
         self._past, self._steps = ensemble, 0

@@ -45,6 +45,11 @@ class Observation(ABC):
         """Number m of measurements."""
         return self.noise.size
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether it measures single components, none of them twice, each with a noise of its own."""
+        return False
+
     @abstractmethod
     def apply(self, x: Array) -> Array:
         """H x for states (..., d): (..., m)."""

@@ -57,6 +57,10 @@ class Mask(Observation):
         """Whether no component is measured twice."""
         return len(np.unique(self.indices)) == self.size
 
+    @property
+    def elementwise(self) -> bool:
+        return self.distinct and self.noise.independent
+
     @cached_property
     def matrix(self) -> np.ndarray:
         matrix = np.zeros((self.size, self.dimension))
@@ -79,8 +83,7 @@ class Mask(Observation):
         return np.stack(np.unravel_index(points, grid), axis=-1).astype(np.float64)
 
     def basis(self) -> Basis:
-        elementwise = self.distinct and self.noise.independent
-        return MaskBasis(self) if elementwise else super().basis()
+        return MaskBasis(self) if self.elementwise else super().basis()
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"H_indices": self.indices}

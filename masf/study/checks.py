@@ -9,8 +9,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from masf.diffusion.prior_settings import PriorSettings
+from masf.filters.base import Filter
 from masf.filters.registry import filter_class, filter_names
-from masf.study.cells import selects
+from masf.observations.base import Observation
+from masf.study.cells import Cell, selects
 from masf.study.config import Experiment, StudyConfig, Tuning
 from masf.study.figures import (
     TIME,
@@ -240,69 +242,77 @@ def _is_flow(experiment: Experiment) -> bool:
 
 def cell_faults(study: Study) -> Iterator[str]:
     """Systems, observations and filters whose parameters are wrong or do not fit together."""
-    checked: set[tuple[Any, ...]] = set()
+    situations: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in study.cells.values():
-        where = f"experiments.{cell.experiments[0]}"
         s = cell.settings
+        situations.setdefault((s.system, json.dumps(s.parameters, sort_keys=True), cell.observation_name), []).append(cell)
+    # Often the same is wrong in many situations of one system: it is said of the first.
+    places: dict[tuple[str, str], str] = {}
+    for cells in situations.values():
+        experiment, s, observed = cells[0].experiments[0], cells[0].settings, cells[0].observation_name
         try:
             system = make_system(s.system, s.parameters)
-            study.config.observations[cell.observation_name].build(system.dimension, system.grid)
+            observation = study.config.observations[observed].build(system.dimension, system.grid)
         except ValidationError as error:
-            yield from (
-                f"{where}.parameters.{line}" for line in faults_of(error, system_class(s.system).Parameters, s.parameters)
-            )
+            lines = faults_of(error, system_class(s.system).Parameters, s.parameters)
+            yield from (f"experiments.{experiment}.parameters.{line}" for line in lines)
             continue
         except ValueError as error:
-            yield f"observations.{cell.observation_name}: {error} (in {where})"
+            yield f"observations.{observed}: {error} (in experiments.{experiment})"
             continue
-        for title, figure in study.config.figures.items():
-            if figure.kind == "trajectories" and figure.experiment in cell.experiments and system.dimension < 3:
-                yield f"figures.{title}.experiment = {figure.experiment!r}: has {system.dimension} components, not 3"
+        yield from _figure_of_cells_faults(study, cells, system)
+        place = f"experiments.{experiment}, system {s.system!r}, observation {observed!r}"
+        for name, cell in _filters_of(study, cells):
+            faults = list(_filter_faults(study, name, cell, system, observation))
+            for fault in faults:
+                places.setdefault((f"filter {name!r}: {fault}", s.system), place)
+            if not faults and study.needs_prior(name, cell):
+                yield from _prior_faults(study.config.priors, name, s.system, system)
+    yield from (f"{fault} (in {place})" for (fault, _), place in places.items())
+
+
+def _filters_of(study: Study, cells: list[Cell]) -> Iterator[tuple[str, Cell]]:
+    """The filters of masf that run in some cells, each once for every set of parameters that it has, or tries, there."""
+    found = set()
+    # Parameters are the same for all seeds.
+    for cell in {(cell.point, cell.filters): cell for cell in cells}.values():
         for name in cell.filters:
             if study.filter_command(name) is not None:
                 continue
-            cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
-            search = study.search(name, cell)
-            key = (name, s.system, json.dumps(parameters, sort_keys=True, default=str), repr(search))
-            if key in checked:
-                continue
-            checked.add(key)
-            faults = list(_parameter_faults(f"filter {name!r}", cls, parameters, s.system, system))
-            if not faults:
-                tried = [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
-                faults = [
-                    fault for p in tried for fault in _parameter_faults(f"filter {name!r}: search", cls, p, s.system, system)
-                ]
-            if faults:
-                yield from faults
-                continue
-            if cls.linear_only and not system.linear:
-                yield f"{where}: filter {name!r} is for linear systems only, and {s.system!r} is not: add it to leave_out_filters"
-            if study.needs_prior(name, cell):
-                yield from _prior_faults(study.config.priors, name, s.system, system)
+            parameters = json.dumps(study.filter_parameters(name, cell), sort_keys=True, default=str)
+            key = (name, parameters, repr(study.search(name, cell)))
+            if key not in found:
+                found.add(key)
+                yield name, cell
 
 
-def _parameter_faults(where: str, cls: type[Any], parameters: dict[str, Any], name: str, system: System) -> Iterator[str]:
-    """Parameters of a filter that are out of range, or that do not fit the system."""
-    try:
-        chosen = cls.Parameters(**parameters)
-    except ValidationError as error:
-        yield from (f"{where}: {line}" for line in faults_of(error, cls.Parameters, parameters))
+def _filter_faults(study: Study, name: str, cell: Cell, system: System, observation: Observation) -> Iterator[str]:
+    """Parameters of a filter in a cell, or values that tuning tries there, that are out of range or do not suit the cell."""
+    cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
+    faults = _parameter_faults(cls, parameters, system, observation)
+    yield from faults
+    if faults:
         return
-    radius = getattr(chosen, "localization_radius", None)
-    tapered = radius is not None and getattr(chosen, "covariance", "localized") == "localized"
-    if tapered and system.grid is None and not (cls.uses_prior and cls.needs_torch(chosen)):
-        yield f"{where}: localization_radius = {radius}: {name!r} has no distances; set it to null"
-    weight_radius = getattr(chosen, "weight_radius", None)
-    if weight_radius is not None and system.grid is None:
-        yield f"{where}: weight_radius = {weight_radius}: {name!r} has no distances; set it to null"
-    elif weight_radius is not None and system.ring is None and not tapered:
-        yield f"{where}: weight_radius = {weight_radius}: on the grid of {name!r} it needs localization_radius; set it to null"
-    elif weight_radius == 0 and system.ring is None:
-        yield f"{where}: weight_radius = 0: on the grid of {name!r} it must be positive, or null"
-    block = getattr(chosen, "block", 1)
-    if tapered and system.grid is not None and any(length % block for length in system.grid):
-        yield f"{where}: block = {block}: does not divide the grid of {name!r}; set it to a divisor"
+    for key, choice in study.search(name, cell).items():
+        for value in extremes(choice):
+            tried = _parameter_faults(cls, parameters | {key: value}, system, observation)
+            yield from (f"search: {fault}" for fault in tried)
+
+
+def _parameter_faults(cls: type[Filter], parameters: dict[str, Any], system: System, observation: Observation) -> list[str]:
+    """Parameters of a filter that are out of range, or that do not suit system or observation."""
+    try:
+        return cls.misfits(cls.Parameters(**parameters), system, observation)
+    except ValidationError as error:
+        return faults_of(error, cls.Parameters, parameters)
+
+
+def _figure_of_cells_faults(study: Study, cells: list[Cell], system: System) -> Iterator[str]:
+    """Figures of trajectories in three dimensions of a system that has fewer."""
+    experiments = {experiment for cell in cells for experiment in cell.experiments}
+    for title, figure in study.config.figures.items():
+        if figure.kind == "trajectories" and figure.experiment in experiments and system.dimension < 3:
+            yield f"figures.{title}.experiment = {figure.experiment!r}: has {system.dimension} components, not 3"
 
 
 def point_faults(study: Study) -> Iterator[str]:

@@ -25,7 +25,6 @@ class System(ABC):
     Parameters: ClassVar[type[SystemParameters]]
     space: ClassVar[tuple[str, ...]] = ("component",)
     """Names of the state's axes in files."""
-    linear: ClassVar[bool] = False
     stochastic: bool = False
     """Whether a step draws model noise, so that the same state steps to another one each time."""
     translation_invariant: ClassVar[bool] = False

@@ -28,7 +28,6 @@ class LinearGaussian(System):
     """x_{n+1} = M x_n + q xi_n with M as in the module's docstring."""
 
     Parameters = LinearGaussianParameters
-    linear = True
     translation_invariant = True
 
     def __init__(self, parameters: LinearGaussianParameters) -> None:

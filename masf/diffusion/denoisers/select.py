@@ -9,7 +9,8 @@ from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser, E
 from masf.diffusion.denoisers.local import LocalDenoiser
 from masf.diffusion.denoisers.ring import RingDenoiser, RingTaper, ring_taper
 from masf.diffusion.process import ForwardProcess
-from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper
+from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper, radius_misfits
+from masf.observations.base import Observation
 from masf.observations.bases import Basis
 from masf.systems.base import System
 
@@ -66,6 +67,16 @@ def ensemble_denoiser(
         return EnsembleDenoiser(process, mean, anomalies)
     dense = anomalies.mT @ anomalies / (n - 1)
     return DenseDenoiser(process, mean, dense if taper is None else dense * taper)
+
+
+def gaussian_misfits(covariance: str, radius: float | None, system: System, observation: Observation) -> list[str]:
+    """Why a filter's ``covariance``, or the ``localization_radius`` of a localised one, does not suit system or observation."""
+    if covariance == "diagonal" and not observation.elementwise:
+        return [
+            "covariance = 'diagonal': needs an observation that is a mask, of each component once and with independent noise; "
+            "set it to ensemble or localized"
+        ]
+    return radius_misfits(radius if covariance == "localized" else None, system)
 
 
 class GaussianFit:
