@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,6 +17,7 @@ from synthetic import error_of, flow_study, small_study, write_results
 
 from masf.atomic import FileFault
 from masf.files.truth import read_truth
+from masf.report.figures.kinds import DRAWINGS
 from masf.report.figures.look import Look, readable, spread
 from masf.report.figures.ranks import rank_histograms
 from masf.report.figures.spectra import spectra
@@ -25,7 +27,12 @@ from masf.report.figures.vorticity import animation, vorticity
 from masf.report.palette import OTHER_COLOURS, looks
 from masf.stages.aggregate import gather
 from masf.stages.plot import draw
-from masf.study.figures import AnimationFigure, RankFigure, SpectraFigure, SweepFigure, TrajectoryFigure, VorticityFigure
+from masf.study.figures.kinds import Figure
+from masf.study.figures.ranks import RankFigure
+from masf.study.figures.spectra import SpectraFigure
+from masf.study.figures.sweep import SweepFigure
+from masf.study.figures.trajectories import TrajectoryFigure
+from masf.study.figures.vorticity import AnimationFigure, VorticityFigure
 from masf.study.filter_files import FilterDefinition, FilterLook
 from masf.study.load import read_mapping
 from masf.study.messages import ConfigFault
@@ -362,3 +369,10 @@ def test_unknown_figure_and_unreadable_scores_are_named(study: Study, tmp_path: 
     with pytest.raises(FileFault, match=r"scores\.parquet: cannot be read as scores"):
         draw(study, "sweep", damaged, [tmp_path / "a.pdf"])
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+def test_every_kind_of_figure_is_drawn_and_says_what_it_shows() -> None:
+    (union, _) = get_args(Figure)
+    (*kinds,) = get_args(union)
+    assert [get_args(kind.model_fields["kind"].annotation) for kind in kinds] == [(name,) for name in DRAWINGS]
+    assert all(kind.shows.endswith(".") for kind in kinds)

@@ -1,11 +1,11 @@
 """Stage plot: the figures of the config, in PDF and PNG, sized for a page of 7 inches.
 
-Each kind of figure has a module in masf.report.figures.
+The kinds of figures are in masf.study.figures, how they are drawn in masf.report.figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -14,19 +14,13 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from PIL import Image
 
-from masf.atomic import FileFault, replacing
+from masf.atomic import replacing
+from masf.report.figures.kinds import DRAWINGS
 from masf.report.figures.look import STYLE
-from masf.report.figures.ranks import rank_histograms
-from masf.report.figures.spectra import spectra
-from masf.report.figures.sweep import sweep
-from masf.report.figures.trajectories import trajectories
-from masf.report.figures.vorticity import animation, vorticity
-from masf.study.figures import AnimationFigure, RankFigure, SpectraFigure, SweepFigure, VorticityFigure
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
 
@@ -45,22 +39,14 @@ def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None
         raise ConfigFault(f"figure {name!r}: choose one of {', '.join(study.config.figures) or 'none in this config'}")
     definition = study.config.figures[name]
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        if isinstance(definition, AnimationFigure):
-            _save_animation(animation(study, definition), outputs)
+        pictures = DRAWINGS[definition.kind](study, definition, scores)
+        if definition.moves:
+            _save_animation(pictures, outputs)
             return
-        if isinstance(definition, SweepFigure):
-            figure = sweep(study, definition, _read_scores(scores))
-        elif isinstance(definition, RankFigure):
-            figure = rank_histograms(study, definition)
-        elif isinstance(definition, VorticityFigure):
-            figure = vorticity(study, definition)
-        elif isinstance(definition, SpectraFigure):
-            figure = spectra(study, definition)
-        else:
-            figure = trajectories(study, definition)
-        for output in outputs:
-            _save(figure, output)
-        plt.close(figure)
+        for figure in pictures:
+            for output in outputs:
+                _save(figure, output)
+            plt.close(figure)
 
 
 def _save(figure: Figure, output: Path) -> None:
@@ -70,7 +56,7 @@ def _save(figure: Figure, output: Path) -> None:
         figure.savefig(temporary, format=output.suffix.removeprefix("."), metadata=metadata)
 
 
-def _save_animation(frames: Iterator[Figure], outputs: Sequence[Path]) -> None:
+def _save_animation(frames: Iterable[Figure], outputs: Sequence[Path]) -> None:
     """All pictures as an animated PNG or GIF; the last one in other formats."""
     pictures: list[Image.Image] = []
     for figure in frames:
@@ -85,10 +71,3 @@ def _save_animation(frames: Iterator[Figure], outputs: Sequence[Path]) -> None:
             first, *others = pictures
             kind = output.suffix.removeprefix(".")
             first.save(temporary, format=kind, save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
-
-
-def _read_scores(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise FileFault(path, f"cannot be read as scores ({error})", "run stage aggregate again") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,22 +14,6 @@ from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import Observation
 from masf.study.cells import Cell, selects
 from masf.study.config import Experiment, StudyConfig, Tuning
-from masf.study.figures import (
-    TIME,
-    AnimationFigure,
-    Distance,
-    Figure,
-    FlowScore,
-    Panel,
-    PointOfExperiment,
-    RankFigure,
-    ScoreOverTime,
-    SpectraFigure,
-    SweepFigure,
-    TrajectoryFigure,
-    VorticityFigure,
-    experiments_of,
-)
 from masf.study.filter_files import FilterDefinition
 from masf.study.messages import faults_of, unknown
 from masf.study.search import extremes, with_current
@@ -84,7 +68,7 @@ def reference_faults(study: Study) -> Iterator[str]:
         if experiment.reference is not None:
             yield from _exactness_faults(f"experiments.{key}", experiment, filters, config.saved_members)
     for key, figure in config.figures.items():
-        yield from _figure_faults(study, f"figures.{key}", figure)
+        yield from figure.faults(study, f"figures.{key}")
     if config.tuning is not None:
         yield from _tuning_faults(config, config.tuning)
 
@@ -150,96 +134,6 @@ def _conditions() -> set[str]:
     return {"system", "observation", "gap", "members", *of_systems}
 
 
-def _figure_faults(study: Study, key: str, figure: Figure) -> Iterator[str]:
-    experiments = study.config.experiments
-    for name in experiments_of(figure):
-        if name not in experiments:
-            yield unknown(f"{key}.experiment", name, "experiment", experiments)
-            return
-        if figure.filters is not None and not study.figure_filters(figure, name):
-            yield f"{key}.filters = {figure.filters}: none of them runs in experiment {name!r}"
-    run = {f for name in experiments_of(figure) for f in study.experiment_filters(experiments[name])}
-    for name in figure.filters or []:
-        if name not in run:
-            yield unknown(f"{key}.filters", name, "filter of its experiments", run)
-    if isinstance(figure, TrajectoryFigure):
-        experiment = experiments[figure.experiment]
-        if experiment.varied or len(experiment.observations) > 1:
-            yield f"{key}.experiment = {figure.experiment!r}: a trajectory figure needs an experiment with one cell for each seed"
-        yield from _seed_faults(study, key, experiment, figure.seed)
-    elif isinstance(figure, SweepFigure):
-        for i, panel in enumerate(figure.panels):
-            yield from _panel_faults(study, f"{key}.panels.{i}", panel, figure.score_of(panel))
-    else:
-        yield from _point_of_figure_faults(key, figure, experiments[figure.experiment])
-        if not isinstance(figure, RankFigure):
-            yield from _flow_figure_faults(study, key, figure, experiments[figure.experiment])
-
-
-def _seed_faults(study: Study, key: str, experiment: Experiment, seed: int) -> Iterator[str]:
-    """A seed that an experiment does not run."""
-    if seed not in study.seeds(experiment):
-        yield f"{key}.seed = {seed}: choose one of the experiment's test seeds {study.seeds(experiment)}"
-
-
-def _point_of_figure_faults(key: str, point: PointOfExperiment, experiment: Experiment, but: str | None = None) -> Iterator[str]:
-    """What does not choose one point of an experiment; the axis ``but`` is not to be chosen."""
-    if point.observation not in experiment.observations:
-        yield unknown(f"{key}.observation", point.observation, "observation", experiment.observations)
-    axes = {name: values for name, values in experiment.axes.items() if name != but}
-    for name, value in point.where.items():
-        if name not in axes:
-            yield unknown(f"{key}.where", name, "axis", axes)
-        elif value not in axes[name]:
-            yield f"{key}.where.{name} = {value}: choose one of {axes[name]}"
-    if missing := [name for name in experiment.varied if name in axes and name not in point.where]:
-        yield f"{key}.where = {point.where}: name one value each of {', '.join(missing)}, which the experiment varies"
-
-
-def _panel_faults(study: Study, key: str, panel: Panel, score: str) -> Iterator[str]:
-    experiment = study.config.experiments[panel.experiment]
-    if panel.axis != TIME and panel.axis not in experiment.axes:
-        yield unknown(f"{key}.axis", panel.axis, "axis", [*experiment.axes, TIME])
-    yield from _point_of_figure_faults(key, panel, experiment, but=panel.axis)
-    if panel.seed is not None:
-        yield from _seed_faults(study, key, experiment, panel.seed)
-    if panel.axis == TIME and score not in get_args(ScoreOverTime):
-        allowed = ", ".join(get_args(ScoreOverTime))
-        yield f"{key}: score {score!r} is one number for a run; for axis 'time' choose one of {allowed}"
-    if score in get_args(Distance) and experiment.reference is None:
-        yield f"{key}: score {score!r} needs a reference, and experiment {panel.experiment!r} names none"
-    if score in get_args(FlowScore) and not _is_flow(experiment):
-        yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
-
-
-def _flow_figure_faults(
-    study: Study, key: str, figure: VorticityFigure | AnimationFigure | SpectraFigure, experiment: Experiment
-) -> Iterator[str]:
-    """A figure of a flow whose experiment is none, or keeps too little."""
-    if not _is_flow(experiment):
-        yield f"{key}.experiment = {figure.experiment!r}: figure {figure.kind!r} is for flows, and {experiment.system!r} is none"
-    if isinstance(figure, SpectraFigure):
-        saved = study.config.saved_members if experiment.saved_members is None else experiment.saved_members
-        if saved < 1:
-            yield f"{key}: spectra of members need saved_members of at least 1 in experiment {figure.experiment!r}"
-        return
-    yield from _seed_faults(study, key, experiment, figure.seed)
-    shown = figure.cycles if isinstance(figure, VorticityFigure) else [figure.cycles]
-    if beyond := [cycle for cycle in shown if cycle > experiment.cycles]:
-        yield f"{key}.cycles = {figure.cycles}: {beyond} are beyond the experiment's {experiment.cycles} cycles"
-    observation = study.config.observations.get(figure.observation)
-    if observation is not None and not observation.whole_points:
-        yield (
-            f"{key}.observation = {figure.observation!r}: operator {observation.operator!r} does not measure whole velocities, "
-            "which the figure shows"
-        )
-
-
-def _is_flow(experiment: Experiment) -> bool:
-    """Whether an experiment's system is a flow; systems that nothing bears are named elsewhere."""
-    return experiment.system not in system_names() or system_class(experiment.system).flow
-
-
 def cell_faults(study: Study) -> Iterator[str]:
     """Systems, observations and filters whose parameters are wrong or do not fit together."""
     situations: dict[tuple[str, str, str], list[Cell]] = {}
@@ -260,7 +154,10 @@ def cell_faults(study: Study) -> Iterator[str]:
         except ValueError as error:
             yield f"observations.{observed}: {error} (in experiments.{experiment})"
             continue
-        yield from _figure_of_cells_faults(study, cells, system)
+        shown = {name for cell in cells for name in cell.experiments}
+        for key, figure in study.config.figures.items():
+            if not shown.isdisjoint(figure.experiments):
+                yield from figure.system_faults(f"figures.{key}", system)
         place = f"experiments.{experiment}, system {s.system!r}, observation {observed!r}"
         for name, cell in _filters_of(study, cells):
             faults = list(_filter_faults(study, name, cell, system, observation))
@@ -305,14 +202,6 @@ def _parameter_faults(cls: type[Filter], parameters: dict[str, Any], system: Sys
         return cls.misfits(cls.Parameters(**parameters), system, observation)
     except ValidationError as error:
         return faults_of(error, cls.Parameters, parameters)
-
-
-def _figure_of_cells_faults(study: Study, cells: list[Cell], system: System) -> Iterator[str]:
-    """Figures of trajectories in three dimensions of a system that has fewer."""
-    experiments = {experiment for cell in cells for experiment in cell.experiments}
-    for title, figure in study.config.figures.items():
-        if figure.kind == "trajectories" and figure.experiment in experiments and system.dimension < 3:
-            yield f"figures.{title}.experiment = {figure.experiment!r}: has {system.dimension} components, not 3"
 
 
 def point_faults(study: Study) -> Iterator[str]:

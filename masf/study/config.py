@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from masf.diffusion.prior_settings import PriorSettings
 from masf.observations.settings import AnyObservation
-from masf.study.figures import Figure
+from masf.study.figures.kinds import Figure
 from masf.study.search import TunableScore
 from masf.study.sections import Axis, Gap, Name, Saved, Section, Seed, Size
 

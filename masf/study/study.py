@@ -18,7 +18,7 @@ from masf.files.tuned import Tuned
 from masf.filters.registry import filter_class
 from masf.study.cells import Cell, PriorTraining, holds, selects
 from masf.study.config import Experiment
-from masf.study.figures import TIME, Figure, PointOfExperiment, RankFigure, SweepFigure, TrajectoryFigure
+from masf.study.figures.base import FigureSection, PointOfExperiment
 from masf.study.filter_files import Setting
 from masf.study.messages import ConfigFault
 from masf.study.resolved import ResolvedStudy
@@ -101,37 +101,11 @@ class Study:
             and (seed is None or cell.settings.seed == seed)
         ]
 
-    def trajectory_cells(self, figure: TrajectoryFigure) -> list[Cell]:
-        """The one cell that a figure of trajectories shows."""
-        cells = [cell for cell in self.cells.values() if figure.experiment in cell.experiments]
-        return [cell for cell in cells if cell.settings.seed == figure.seed]
-
     def figure_files(self, name: str) -> list[str]:
         """The files that a figure reads besides scores.parquet, relative to the results."""
-        figure = self.config.figures[name]
-        if isinstance(figure, SweepFigure):
-            shown = [
-                (panel.experiment, self.point_cells(panel, panel.seed), figure.scores_fields(panel))
-                for panel in figure.panels
-                if panel.axis == TIME
-            ]
-        elif isinstance(figure, TrajectoryFigure):
-            shown = [(figure.experiment, self.trajectory_cells(figure), True)]
-        else:
-            cells = self.point_cells(figure, getattr(figure, "seed", None))
-            shown = [(figure.experiment, cells, not isinstance(figure, RankFigure))]
-        files = {
-            file: None
-            for experiment, cells, with_truth in shown
-            for cell in cells
-            for file in (
-                *(cell.estimate(f) for f in self.figure_filters(figure, experiment)),
-                *([cell.truth] if with_truth else []),
-            )
-        }
-        return list(files)
+        return self.config.figures[name].files(self)
 
-    def figure_filters(self, figure: Figure, experiment: str) -> list[str]:
+    def figure_filters(self, figure: FigureSection, experiment: str) -> list[str]:
         """The filters of an experiment that a figure shows, in the study's order."""
         filters = self.experiment_filters(self.config.experiments[experiment])
         return [f for f in filters if figure.filters is None or f in figure.filters]

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from masf.files.estimate import read_estimate
 from masf.report.figures.look import PAGE_WIDTH, Look, lettered
-from masf.study.figures import RankFigure
+from masf.study.figures.ranks import RankFigure
 from masf.study.study import Study
 
 

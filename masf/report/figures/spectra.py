@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
 from masf.report.figures.look import PAGE_WIDTH, Look, legend_below, lettered
-from masf.study.figures import SpectraFigure
+from masf.study.figures.spectra import SpectraFigure
 from masf.study.study import Study
 from masf.systems import flow
 from masf.systems.registry import make_system

@@ -20,7 +20,7 @@ from masf.report.rows import axis_column, experiment_rows
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES, vorticity_scores
 from masf.scores.run import SCORES
-from masf.study.figures import TIME, Panel, SweepFigure
+from masf.study.figures.sweep import TIME, Panel, SweepFigure
 from masf.study.study import Study
 
 AXIS_LABELS = {

@@ -13,14 +13,14 @@ from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
 from masf.report.figures.look import PAGE_HEIGHT, PAGE_WIDTH, Look, legend_below
 from masf.scores.run import score
-from masf.study.figures import TrajectoryFigure
+from masf.study.figures.trajectories import TrajectoryFigure
 from masf.study.study import Study
 from masf.systems.registry import make_system
 
 
 def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     """Truth and estimate: the attractor and the first three components over time, one row a filter, with its RMSE."""
-    (cell,) = study.trajectory_cells(definition)
+    ((_, cell),) = definition.cells(study)
     # Not the cell's filters: another experiment may run more of them there.
     filters = study.figure_filters(definition, definition.experiment)
     truth = read_truth(study.results / cell.truth)

@@ -17,7 +17,7 @@ from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
 from masf.report.figures.look import PAGE_WIDTH
 from masf.scores.fields import structural_similarity
-from masf.study.figures import AnimationFigure, VorticityFigure
+from masf.study.figures.vorticity import AnimationFigure, FieldsFigure, VorticityFigure
 from masf.study.study import Study
 from masf.systems import flow
 from masf.systems.base import System
@@ -44,7 +44,7 @@ class Run:
     means: dict[str, np.ndarray]
 
     @classmethod
-    def read(cls, study: Study, definition: VorticityFigure | AnimationFigure) -> Run:
+    def read(cls, study: Study, definition: FieldsFigure) -> Run:
         """The results of the filters that a figure shows, by label."""
         (cell,) = study.point_cells(definition, definition.seed)
         truth, (system, observation) = read_truth(study.results / cell.truth), build(cell.settings)

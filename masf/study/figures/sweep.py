@@ -1,0 +1,122 @@
+"""Sweeps: a score against an axis of an experiment, or over the time of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from masf.scores.run import SCORES
+from masf.study.figures.base import FigureSection, PointOfExperiment, may_flow, seed_faults
+from masf.study.messages import unknown
+from masf.study.sections import Seed
+
+if TYPE_CHECKING:
+    from masf.study.cells import Cell
+    from masf.study.study import Study
+
+Distance = Literal["mean_distance", "covariance_distance", "energy_distance"]
+
+FlowScore = Literal["ssim", "csi"]
+
+ScoreOverTime = Literal["rmse", "spread_skill", "rmse_forecast", "crps", "crps_forecast", FlowScore]
+"""Scores that have a value at each step or measurement: {filter}.nc holds it, but for those of flows."""
+
+Score = Literal[ScoreOverTime, "rmse_analysis", "spread_skill_forecast", Distance]
+
+TIME = "time"
+"""The axis of a panel that follows one run over model time, where others compare runs."""
+
+
+class Panel(PointOfExperiment):
+    """One panel of a sweep figure."""
+
+    axis: str = Field(
+        min_length=1,
+        description="The horizontal axis: gap, members or a parameter of the system; or time, for a single run. "
+        "What else the experiment varies is fixed by where.",
+    )
+    seed: Seed | None = Field(None, description="For axis time: the test seed that is shown.")
+    score: Score | None = Field(None, description="The vertical axis, instead of the figure's.")
+    guide: float | None = Field(None, description="Power of the axis that a grey guide line follows, such as -0.5.")
+
+    @model_validator(mode="after")
+    def _keys_of_the_axis(self) -> Panel:
+        if self.axis == TIME and self.seed is None:
+            raise ValueError("axis 'time' shows a single run: it needs a seed")
+        if self.axis == TIME and self.guide is not None:
+            raise ValueError(f"guide {self.guide} is for axes other than 'time'")
+        if self.axis != TIME and self.seed is not None:
+            raise ValueError(f"seed {self.seed} is for axis 'time'; other axes show all test seeds")
+        return self
+
+    def faults(self, study: Study, key: str, score: str) -> Iterator[str]:
+        """What is wrong with it in a study, whose experiments have its own; ``score`` is its vertical axis."""
+        experiment = study.config.experiments[self.experiment]
+        if self.axis != TIME and self.axis not in experiment.axes:
+            yield unknown(f"{key}.axis", self.axis, "axis", [*experiment.axes, TIME])
+        yield from self.point_faults(study, key, but=self.axis)
+        if self.seed is not None:
+            yield from seed_faults(study, key, self.experiment, self.seed)
+        if self.axis == TIME and score not in get_args(ScoreOverTime):
+            allowed = ", ".join(get_args(ScoreOverTime))
+            yield f"{key}: score {score!r} is one number for a run; for axis 'time' choose one of {allowed}"
+        if score in get_args(Distance) and experiment.reference is None:
+            yield f"{key}: score {score!r} needs a reference, and experiment {self.experiment!r} names none"
+        if score in get_args(FlowScore) and not may_flow(experiment.system):
+            yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
+
+
+class SweepFigure(FigureSection):
+    """Figures 4 and 5: a score against an axis, one line a filter, one panel an experiment, observation and score."""
+
+    kind: Literal["sweep"] = Field(description="sweep: a score against an axis.")
+    score: Score = Field("rmse", description="The vertical axis.")
+    panels: list[Panel] = Field(min_length=1, description="Panels in reading order, lettered (a), (b), ...")
+    columns: int = Field(2, ge=1, le=6, description="Panels in a row.")
+
+    shows = (
+        "Points and bars are mean and standard deviation over test seeds; filters stand a little side by side, so that bars can "
+        "be told apart. Runs that diverged are left out of the mean (the tables count them); a filter of which all runs diverged "
+        "has no point. A broad grey line, where there is one, has the slope of Monte-Carlo error. Panels over time show one run: "
+        "circles are analyses, shading is spin-up, and the numbers are the scores of the run."
+    )
+
+    def score_of(self, panel: Panel) -> str:
+        """The vertical axis of a panel."""
+        return panel.score or self.score
+
+    def scores_fields(self, panel: Panel) -> bool:
+        """Whether a panel's score is of fields, which over time is computed from the truth and the estimates."""
+        return self.score_of(panel) in get_args(FlowScore)
+
+    @property
+    def experiments(self) -> list[str]:
+        return list(dict.fromkeys(panel.experiment for panel in self.panels))
+
+    @property
+    def scores(self) -> list[str]:
+        return list(dict.fromkeys(map(self.score_of, self.panels)))
+
+    @property
+    def in_words(self) -> str:
+        scores = ", ".join(SCORES[score] for score in self.scores)
+        return f"Lines of {scores} against {', '.join(dict.fromkeys(panel.axis for panel in self.panels))}"
+
+    def cells(self, study: Study) -> list[tuple[str, Cell]]:
+        """Those of panels over time; the others show what scores.parquet has."""
+        return [(panel.experiment, cell) for panel, cell in self._runs(study)]
+
+    def _runs(self, study: Study) -> list[tuple[Panel, Cell]]:
+        over_time = [panel for panel in self.panels if panel.axis == TIME]
+        return [(panel, cell) for panel in over_time for cell in study.point_cells(panel, panel.seed)]
+
+    def files(self, study: Study) -> list[str]:
+        """Estimates of panels over time, and the truth where their score is of fields."""
+        truths = [cell.truth for panel, cell in self._runs(study) if self.scores_fields(panel)]
+        return list(dict.fromkeys([*super().files(study), *truths]))
+
+    def faults_of_kind(self, study: Study, key: str) -> Iterator[str]:
+        for i, panel in enumerate(self.panels):
+            yield from panel.faults(study, f"{key}.panels.{i}", self.score_of(panel))
