@@ -25,7 +25,7 @@ from masf.study.costs import (
 )
 from masf.study.load import make_study
 from masf.study.messages import ConfigFault
-from masf.study.plan import expected, parse, report
+from masf.study.plan import expected, planned, report, with_gpu
 from masf.study.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -136,39 +136,44 @@ def test_every_filter_has_shipped_measurements() -> None:
     assert all(run.seconds_per_cycle > 0 and run.peak_memory_mib > 50 for run in shipped.runs)
 
 
-DRY_RUN = """
-localrule study:
-    output: results/study.json
-    resources: tmpdir=/tmp
-rule simulate:
-    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0/truth.nc
-    resources: tmpdir=/tmp, mem_mb=1000, mem_mib=954, runtime=10
-rule assimilate_enkf:
-    input: results/a.nc
-    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0/enkf.nc, results/enkf.cost.json
-    threads: 2
-    resources: tmpdir=/tmp, gpu=0, mem_mb=1500, runtime=10
-rule assimilate_masf:
-    output: results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0/masf.nc
-    resources: tmpdir=/tmp, gpu=1, mem_mb=2500, mem_mib=2385, runtime=120
-Job stats:
-"""
+CELL = "results/lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0"
 
 
-def test_plan_adds_up_the_jobs_of_a_dry_run() -> None:
+def summary(*rows: tuple[str, str], plan: str = "update pending") -> list[dict[str, str]]:
+    """Rows of Snakemake's summary, of outputs and rules."""
+    return [{"output_file": output, "rule": rule, "plan": plan} for output, rule in rows]
+
+
+def test_plan_adds_up_the_jobs_that_are_left() -> None:
     known = measured(("enkf", 40, 36.0, 200.0), ("free_run", 40, 0.2, 150.0))
-    study = study_of()
-    costs = {cost.job.rule: cost for cost in expected(study, parse(DRY_RUN), known)}
-    assert set(costs) == {"study", "simulate", "assimilate_enkf", "assimilate_masf"}
-    assert costs["assimilate_enkf"].cpu_hours == pytest.approx(2 * (START_SECONDS + 3600) / 3600)
+    study = with_gpu(study_of(), True)
+    rows = summary(
+        ("results/study.json", "study"),
+        (f"{CELL}/truth.nc", "simulate"),
+        (f"{CELL}/enkf.nc", "assimilate_enkf"),
+        (f"{CELL}/enkf.cost.json", "assimilate_enkf"),
+        (f"{CELL}/masf.nc", "assimilate_masf"),
+    )
+    done = summary((f"{CELL}/letkf.nc", "assimilate_letkf"), plan="no update")
+    costs = {cost.job.rule: cost for cost in expected(study, planned(study, rows + done), known)}
+    assert list(costs) == ["study", "simulate", "assimilate_masf", "assimilate_enkf"]
+    assert costs["assimilate_enkf"].cpu_hours == pytest.approx((START_SECONDS + 100 * 36) / 3600)
     # What was never measured counts with what it asks for.
-    assert not costs["assimilate_masf"].measured
-    assert costs["assimilate_masf"].gpu_hours == pytest.approx(2.0)
+    masf = costs["assimilate_masf"]
+    assert not masf.measured
+    assert masf.gpu_hours == pytest.approx(masf.job.runtime / 60)
+    assert masf.job.runtime == study.filters["masf"].resources.runtime
     text = report(list(costs.values()), known)
     assert "Not measured, and counted with all the time that they ask for: assimilate_masf." in text
     assert "no run was measured on a GPU" in text
     total = next(line for line in text.splitlines() if line.startswith("total")).split()
     assert total[1] == "4"
+
+
+def test_nothing_is_left_of_a_study_that_is_done() -> None:
+    rows = summary((f"{CELL}/enkf.nc", "assimilate_enkf"), plan="no update")
+    study = study_of()
+    assert report(expected(study, planned(study, rows), measured()), measured()) == "Nothing to be done."
 
 
 def test_table_that_is_none_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from masf.files.provenance import assimilate_version, simulate_version
 from masf.report.captions import table_entry
 from masf.study import paths
 from masf.study.costs import Request
-from masf.study.jobs import Job, Jobs, file_options, masf_command, missing_programs, tuned_files
+from masf.study.jobs import Job, Jobs, all_jobs, file_options, masf_command, missing_programs, tuned_files
 from masf.study.load import load_study, make_study, study_with
 from masf.study.study import Study
 
@@ -48,21 +48,10 @@ def wildcards(found: dict[str, Any], **more: str) -> dict[str, str]:
     return {key: str(value) for key, value in found.items()} | more
 
 
-def all_jobs(study: Study) -> list[tuple[str, Job]]:
-    """All jobs of a study, with their rules, asked for as Snakemake does."""
-    jobs, asked = Jobs(study), []
-    for cell in study.all_cells.values():
-        asked.append(("simulate", wildcards(cell.wildcards)))
-    for cell in study.cells.values():
-        asked += [("assimilate", wildcards(cell.wildcards, filter=name)) for name in cell.filters]
-    for point, cells in study.points.items():
-        asked += [("tune", wildcards(cells[0].wildcards, filter=name)) for name in study.tuned_filters(point)]
-    for prior in study.priors.values():
-        place = {"system": prior.system, "observation": prior.observation_name}
-        asked.append(("train_prior", {**place, "parameters": paths.path_fragment(prior.parameters)}))
-    asked += [("plot", {"figure": name}) for name in study.config.figures]
-    asked += [("aggregate", {}), ("page", {})]
-    return [(rule, jobs(rule, found)) for rule, found in asked]
+def jobs_of(study: Study) -> list[tuple[str, Job]]:
+    """All jobs of a study, with their rules."""
+    jobs = Jobs(study)
+    return [(rule, jobs(rule, found)) for rule, found in all_jobs(study).values()]
 
 
 def parsed(rule: str, job: Job) -> dict[str, Any]:
@@ -72,14 +61,21 @@ def parsed(rule: str, job: Job) -> dict[str, Any]:
 
 
 def test_the_command_line_understands_every_command_of_a_study(study: Study) -> None:
-    jobs = all_jobs(study)
+    jobs = jobs_of(study)
     assert {rule for rule, _ in jobs} >= {"simulate", "train_prior", "assimilate", "aggregate", "page"}
     for rule, job in jobs:
         assert parsed(rule, job)
 
 
+def test_each_job_is_known_by_an_output_of_its_own(study: Study) -> None:
+    logs = {paths.log(rule).format_map(found) for rule, found in all_jobs(study).values()}
+    assert len(logs) == len(all_jobs(study))
+    estimates = sum(len(cell.filters) for cell in study.cells.values())
+    assert [rule for rule, _ in all_jobs(study).values()].count("assimilate") == estimates
+
+
 def test_a_command_that_lacks_an_option_would_be_noticed(study: Study) -> None:
-    (job,) = (job for rule, job in all_jobs(study) if rule == "aggregate")
+    (job,) = (job for rule, job in jobs_of(study) if rule == "aggregate")
     with pytest.raises(click.UsageError):
         commands.commands["aggregate"].make_context("aggregate", shlex.split(job.command)[2:])
 
@@ -133,7 +129,7 @@ def test_aggregate_waits_for_all_that_is_made(study: Study) -> None:
 
 
 def test_retries_ask_for_more_but_tuning_goes_on_where_it_was(study: Study) -> None:
-    for rule, job in all_jobs(study):
+    for rule, job in jobs_of(study):
         first, second = job.request, job.request.attempt(2)
         assert second.mem_mb == 2 * first.mem_mb
         assert second.runtime == (first.runtime if rule == "tune" else 2 * first.runtime)

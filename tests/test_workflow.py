@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from selenium.webdriver.support.wait import WebDriverWait
 from masf.files.parameters import ParameterSource
 from masf.report.words import source_in_words
 from masf.study.load import load_study
-from masf.study.plan import parse
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/config/tiny.yaml"
@@ -71,6 +71,32 @@ class Broken(Filter):
 
 filter = Broken
 '''
+
+
+@dataclass(frozen=True)
+class DryJob:
+    """A job of a dry run, and what it asks for."""
+
+    rule: str
+    threads: int
+    gpu: int
+    mem_mb: int
+    runtime: int
+
+
+def jobs_in(out: str) -> list[DryJob]:
+    """The jobs in what a dry run says."""
+
+    def asked(lines: str, key: str, default: int) -> int:
+        found = re.search(rf"\b{key}[=:] ?(\d+)", lines)
+        return int(found[1]) if found else default
+
+    parts = re.split(r"^(?:local)?rule (\w+):$", out, flags=re.MULTILINE)
+    defaults = {"threads": 1, "gpu": 0, "mem_mb": 0, "runtime": 0}
+    return [
+        DryJob(rule, **{key: asked(lines, key, default) for key, default in defaults.items()})
+        for rule, lines in zip(parts[1::2], parts[2::2], strict=True)
+    ]
 
 
 class Project:
@@ -206,7 +232,7 @@ def test_jobs_that_ask_for_a_gpu_compute_on_it_and_no_others(project: Project) -
 
     # This profile sets gpu: true.
     out = project.dry_run(project.changed_config(with_network_and_tuning), "--profile", "workstation", "--printshellcmds")
-    gpus = {job.rule: job.gpu for job in parse(out)}
+    gpus = {job.rule: job.gpu for job in jobs_in(out)}
     on_gpu = {"train_prior", "assimilate_masf", "tune_gpu"}
     on_cpu = {"assimilate_enkf", "assimilate_broken", "tune"}
     assert {rule for rule, gpu in gpus.items() if gpu} == on_gpu
@@ -310,7 +336,7 @@ def test_every_filter_has_a_rule_that_a_profile_can_name(project: Project) -> No
     done = project.run("snakemake", "--list-rules", "--configfile", TINY)
     assert {"assimilate_masf", "assimilate_enkf", "assimilate_broken"} < set(done.stdout.split())
     out = project.dry_run(TINY, "--forceall", "--set-resources", "assimilate_enkf:mem_mb=4321")
-    asked = {(job.rule, job.mem_mb) for job in parse(out) if job.rule.startswith("assimilate_")}
+    asked = {(job.rule, job.mem_mb) for job in jobs_in(out) if job.rule.startswith("assimilate_")}
     assert {rule for rule, mem_mb in asked if mem_mb == 4321} == {"assimilate_enkf"}
 
 
@@ -319,7 +345,7 @@ def test_a_file_of_a_filter_replaces_its_rule(project: Project) -> None:
     path.parent.mkdir()
     path.write_text(OWN_RULE, encoding="utf-8")
     try:
-        jobs = {job.rule: job for job in parse(project.dry_run(TINY, "--forceall", "--cores", "4"))}
+        jobs = {job.rule: job for job in jobs_in(project.dry_run(TINY, "--forceall", "--cores", "4"))}
     finally:
         shutil.rmtree(path.parent)
     broken, enkf = jobs["assimilate_broken"], jobs["assimilate_enkf"]
@@ -360,7 +386,7 @@ def test_edit_of_a_comment_or_of_what_the_study_does_not_run_reruns_nothing(proj
 
 def rules_in(out: str) -> set[str]:
     """The rules of the jobs of a dry run."""
-    return {job.rule for job in parse(out)}
+    return {job.rule for job in jobs_in(out)}
 
 
 def estimates_in(out: str) -> set[str]:

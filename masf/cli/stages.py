@@ -247,11 +247,12 @@ def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
     """
     from masf.study.costs import MEASURED, Measured
     from masf.study.load import load_study
-    from masf.study.plan import dry_run, expected, report
+    from masf.study.plan import expected, left, report, with_gpu
 
     checked, costs = load_study(config), Measured.read(measured or MEASURED)
-    jobs = dry_run(config, *([] if gpu is None else ["--config", f"gpu={str(gpu).lower()}"]))
-    click.echo(report(expected(checked, jobs, costs), costs))
+    if gpu is not None:
+        checked = with_gpu(checked, gpu)
+    click.echo(report(expected(checked, left(checked, config), costs), costs))
 
 
 @click.command()

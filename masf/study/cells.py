@@ -82,13 +82,18 @@ class PriorTraining:
     settings: PriorSettings
 
     @property
+    def wildcards(self) -> dict[str, Any]:
+        """What the names in the pattern of its path stand for."""
+        return {
+            "system": self.system,
+            "parameters": paths.path_fragment(self.parameters),
+            "observation": self.observation_name,
+        }
+
+    @property
     def path(self) -> str:
         """Of the prior, relative to the results."""
-        return paths.PRIOR.format(
-            system=self.system,
-            parameters=paths.path_fragment(self.parameters),
-            observation=self.observation_name,
-        )
+        return paths.PRIOR.format_map(self.wildcards)
 
 
 def holds(when: dict[str, Any], situation: dict[str, Any]) -> bool:

@@ -280,6 +280,27 @@ _MAKERS: dict[str, Callable[[Study, Mapping[str, str]], Job]] = {
 """By rule, its job for what the wildcards stand for."""
 
 
+def all_jobs(study: Study) -> dict[str, tuple[str, dict[str, str]]]:
+    """The rule of each job of a study, and what the rule's wildcards stand for; by the job's first output, below the results."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {
+        **{cell.truth: ("simulate", cell.wildcards) for cell in study.all_cells.values()},
+        **{path: ("train_prior", prior.wildcards) for path, prior in study.priors.items()},
+    }
+    for point, (cell, *_) in study.points.items():
+        for name in study.tuned_filters(point):
+            found[cell.tuned(name)] = "tune", cell.wildcards | {"filter": name}
+    for cell in study.cells.values():
+        for name in cell.filters:
+            found[cell.estimate(name)] = "assimilate", cell.wildcards | {"filter": name}
+    found |= {paths.SCORES: ("aggregate", {})}
+    found |= {paths.figure(name, "pdf"): ("plot", {"figure": name}) for name in study.config.figures}
+    found |= {paths.PAGE: ("page", {})}
+    return {
+        path: (rule, {key: str(value) for key, value in wildcards.items()})
+        for path, (rule, wildcards) in found.items()
+    }  # fmt: skip
+
+
 # What jobs of filters share
 
 

@@ -1,13 +1,14 @@
-"""What a study costs before it is run: jobs by rule from Snakemake's dry run, and hours from measured costs."""
+"""What a study costs before it is run: jobs by rule, those that Snakemake says are left, and hours from measured costs."""
 
 from __future__ import annotations
 
-import re
+import csv
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 from tabulate import tabulate
@@ -15,19 +16,24 @@ from tabulate import tabulate
 from masf.study import paths
 from masf.study.cells import Cell
 from masf.study.costs import START_SECONDS, Measured, assimilate_seconds, simulate_seconds, train_prior_seconds
+from masf.study.jobs import Jobs, all_jobs
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
+
+WITHOUT_REQUEST = {"study", "observation"}
+"""Rules whose jobs write a text, where Snakemake runs."""
 
 READ_SECONDS = 0.05
 """Stage aggregate: seconds for each estimate."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job of a dry run."""
+class Planned:
+    """A job that is left to be run, and what it asks for."""
 
     rule: str
     output: str
+    """The first of its outputs."""
     threads: int
     gpu: int
     mem_mb: int
@@ -38,7 +44,7 @@ class Job:
 class Cost:
     """What a job is expected to take, in seconds; ``measured`` is False where that is the time it asks for."""
 
-    job: Job
+    job: Planned
     seconds: float
     measured: bool
 
@@ -51,42 +57,47 @@ class Cost:
         return self.job.gpu * self.seconds / 3600
 
 
-def dry_run(config: Path, *more: str) -> list[Job]:
-    """The jobs that Snakemake would run now, in the working directory. Raises ConfigFault where it cannot say."""
-    words = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--configfile", str(config), *more]
-    done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # noqa: S603
+def left(study: Study, config: Path) -> list[Planned]:
+    """The jobs that Snakemake would run now, in the working directory. Raises ConfigFault where it cannot say.
+
+    Snakemake says which outputs are to be made, and by which rules, for its own config file; what their jobs ask for, the study.
+    """
+    words = [sys.executable, "-m", "snakemake", "--summary", "--nolock", "--configfile", str(config)]
+    done = subprocess.run(words, text=True, capture_output=True, check=False)  # noqa: S603
     if done.returncode:
-        raise ConfigFault(f"{config}: snakemake --dry-run failed:\n{done.stdout.strip()}")
-    return parse(done.stdout)
+        raise ConfigFault(f"{config}: snakemake --summary failed:\n{done.stdout}{done.stderr}".rstrip())
+    return planned(study, csv.DictReader(StringIO(done.stdout), delimiter="\t"))
 
 
-def parse(text: str) -> list[Job]:
-    """The jobs in the output of a dry run."""
-    parts = re.split(r"^(?:local)?(?:rule|checkpoint) (\w+):$", text, flags=re.MULTILINE)
-    return [_job(rule, lines) for rule, lines in zip(parts[1::2], parts[2::2], strict=True)]
+def planned(study: Study, summary: Iterable[Mapping[str, str]]) -> list[Planned]:
+    """The jobs of a study that are left, from the rows of Snakemake's summary: one an output, with the rule that makes it."""
+    pending = {row["output_file"]: row["rule"] for row in summary if row["plan"] == "update pending"}
+    found = [
+        Planned(rule, output, threads=1, gpu=0, mem_mb=0, runtime=0)
+        for output, rule in pending.items()
+        if rule in WITHOUT_REQUEST
+    ]
+    jobs = Jobs(study)
+    for path, known in all_jobs(study).items():
+        output = paths.below(study.config.results, path)
+        if output in pending:
+            job = jobs(*known)
+            request = job.request
+            found.append(Planned(pending[output], output, job.threads, job.gpu, request.mem_mb, request.runtime))
+    return found
 
 
-def _job(rule: str, lines: str) -> Job:
-    def number(key: str, default: int) -> int:
-        found = re.search(rf"\b{key}[=:] ?(\d+)", lines)
-        return int(found[1]) if found else default
-
-    output = re.search(r"^    output: (.*?)(?:, |$)", lines, flags=re.MULTILINE)
-    return Job(
-        rule,
-        output[1] if output else "",
-        threads=number("threads", 1),
-        gpu=number("gpu", 0),
-        mem_mb=number("mem_mb", 0),
-        runtime=number("runtime", 0),
-    )
+def with_gpu(study: Study, gpu: bool) -> Study:
+    """The study as if its config said so of ``gpu``."""
+    config = study.config.model_copy(update={"gpu": gpu})
+    return Study(study.resolved.model_copy(update={"config": config}))
 
 
-def expected(study: Study, jobs: Sequence[Job], measured: Measured) -> list[Cost]:
+def expected(study: Study, jobs: Sequence[Planned], measured: Measured) -> list[Cost]:
     """What each job is expected to take; jobs of unknown cost count with the time that they ask for."""
     expectations = _expectations(study, measured)
 
-    def cost(job: Job) -> Cost:
+    def cost(job: Planned) -> Cost:
         if job.output not in expectations and not job.runtime:
             return Cost(job, START_SECONDS, measured=True)
         seconds = expectations.get(job.output, _unknown)()
@@ -130,8 +141,7 @@ def report(costs: Sequence[Cost], measured: Measured) -> str:
     """Jobs, hours and requests by rule, with the assumptions."""
     by_rule: dict[str, list[Cost]] = {}
     for cost in costs:
-        if cost.job.rule != "all":
-            by_rule.setdefault(cost.job.rule, []).append(cost)
+        by_rule.setdefault(cost.job.rule, []).append(cost)
     if not by_rule:
         return "Nothing to be done."
     rows: list[list] = [
