@@ -1,10 +1,11 @@
-"""One contestant of benchmarks/bench.py in a process of its own, with the packages of whatever Python runs it.
+"""One contestant of benchmarks/bench.py in a process of its own, with the packages of whatever
+Python runs it.
 
     python benchmarks/bench_contestants.py PACKAGE TASK INPUT.npz
 
-PACKAGE is masf or dapper. Each line on standard input runs the task, as often as fills a tenth of a second, and is answered by a
-line of JSON: wall and processor seconds of one run. INPUT.npz holds an ensemble (N, d), a measurement y (d,) with R = I, and
-settings as JSON.
+PACKAGE is masf or dapper. Each line on standard input runs the task, as often as fills a tenth of a
+second, and is answered by a line of JSON: wall and processor seconds of one run. INPUT.npz holds an
+ensemble (N, d), a measurement y (d,) with R = I, and settings as JSON.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def masf(task: str, ensemble: np.ndarray, y: np.ndarray, settings: dict) -> Run:
 
 
 def dapper(task: str, ensemble: np.ndarray, y: np.ndarray, settings: dict) -> Run:
-    """DAPPER's functions for the same; its LETKF shares a transform among ``settings["block"]`` neighbours."""
+    """DAPPER's functions for the same; its LETKF shares a transform among ``settings["block"]``
+    neighbours.
+    """
     from dapper.da_methods.ensemble import EnKF_analysis, local_analyses
     from dapper.mods.Lorenz96 import step
     from dapper.tools.localization import nd_Id_localization
@@ -98,7 +101,11 @@ def main() -> None:
     number = max(1, round(0.1 / once))
     for _ in sys.stdin:
         cpu, wall = time.process_time(), timeit.timeit(run, number=number)
-        print(json.dumps({"wall": wall / number, "cpu": (time.process_time() - cpu) / number}), file=answers, flush=True)
+        print(
+            json.dumps({"wall": wall / number, "cpu": (time.process_time() - cpu) / number}),
+            file=answers,
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

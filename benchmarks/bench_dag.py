@@ -1,9 +1,11 @@
-"""Seconds and peak memory in which Snakemake resolves the DAG of studies of many cells: a dry run, nothing computed.
+"""Seconds and peak memory in which Snakemake resolves the DAG of studies of many cells: a dry run,
+nothing computed.
 
     python benchmarks/bench_dag.py --cells 1000 --cells 10000
 
-A cell here is a truth and one filter's estimate of it, so two jobs; Lorenz-96 with ten dimensions, ten forcings and as many
-seeds as it takes. Runs `snakemake --dry-run --quiet` from the repository's root, and prints a row of CSV for each size.
+A cell here is a truth and one filter's estimate of it, so two jobs; Lorenz-96 with ten dimensions,
+ten forcings and as many seeds as it takes. Runs `snakemake --dry-run --quiet` from the repository's
+root, and prints a row of CSV for each size.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ def study_of(cells: int, results: Path) -> dict:
             "many": {
                 "title": "Many cells",
                 "system": "lorenz96",
-                "parameters": {"dt": 0.01, "dimension": list(range(10, 20)), "forcing": list(range(4, 14))},
+                "parameters": {
+                    "dt": 0.01,
+                    "dimension": list(range(10, 20)),
+                    "forcing": list(range(4, 14)),
+                },
                 "observations": ["all"],
                 "gaps": [5],
                 "members": 10,
@@ -43,11 +49,24 @@ def study_of(cells: int, results: Path) -> dict:
 
 
 def resolve(cells: int) -> tuple[float, float]:
-    """Seconds, and the peak memory in MiB of all child processes so far, for a study of this many cells."""
+    """Seconds, and the peak memory in MiB of all child processes so far, for a study of this many
+    cells.
+    """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "study.yaml"
-        config.write_text(yaml.safe_dump(study_of(cells, Path(folder) / "results")), encoding="utf-8")
-        words = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--nolock", "--configfile", str(config)]
+        config.write_text(
+            yaml.safe_dump(study_of(cells, Path(folder) / "results")), encoding="utf-8"
+        )
+        words = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--dry-run",
+            "--quiet",
+            "--nolock",
+            "--configfile",
+            str(config),
+        ]
         start = time.perf_counter()
         done = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=False)  # noqa: S603
         seconds = time.perf_counter() - start

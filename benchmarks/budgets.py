@@ -1,9 +1,11 @@
-"""How little work masf can do: its accuracy against the training steps of each cycle, and against reverse steps, on tuning seeds.
+"""How little work masf can do: its accuracy against the training steps of each cycle, and against
+reverse steps, on tuning seeds.
 
     python benchmarks/budgets.py PRIOR.safetensors --output benchmarks/results/budgets.csv
 
-The prior is the one of config/config.yaml for Lorenz-96, d 40, F 8, all components observed. Cells: gaps 20 and 50, N 100. Prints
-trajectory RMSE, mean over tuning seeds, and its ratio to the first row's; a difference seed by seed says more than two means.
+The prior is the one of config/config.yaml for Lorenz-96, d 40, F 8, all components observed. Cells:
+gaps 20 and 50, N 100. Prints trajectory RMSE, mean over tuning seeds, and its ratio to the first
+row's; a difference seed by seed says more than two means.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import click
 from masf.cli.options import use_threads
 
 CONFIG = {"steps": 4, "inflation": 1.0}
-"""As config/filters/masf.yaml had them when results/budgets.csv was made: without less perturbation."""
+"""As config/filters/masf.yaml had them when results/budgets.csv was made: without less
+perturbation.
+"""
 
 
 @click.command(help=__doc__)
@@ -62,18 +66,35 @@ def main(
                     gap=length, cycles=cycles, members=100, initial_spread=1.0, seed=one,
                 )  # fmt: skip
                 truth = simulate(cell)
-                trajectory, system, _ = run_filter("masf", parameters, truth, prior=prior, device="cpu", saved_members=1)
-                found = score(estimate(trajectory, truth, system, {"filter": "masf"}), gap=length, spin_up_cycles=spin_up_cycles)
-                rows.append({
-                    "budget": budget, "value": value, "gap": length, "seed": one, "rmse": found["rmse"],
-                    "rmse_analysis": found["rmse_analysis"], "cpu_seconds_per_cycle": float(np.nanmedian(trajectory.cpu_seconds)),
-                })  # fmt: skip
+                trajectory, system, _ = run_filter(
+                    "masf", parameters, truth, prior=prior, device="cpu", saved_members=1
+                )
+                found = score(
+                    estimate(trajectory, truth, system, {"filter": "masf"}),
+                    gap=length,
+                    spin_up_cycles=spin_up_cycles,
+                )
+                rows.append(
+                    {
+                        "budget": budget,
+                        "value": value,
+                        "gap": length,
+                        "seed": one,
+                        "rmse": found["rmse"],
+                        "rmse_analysis": found["rmse_analysis"],
+                        "cpu_seconds_per_cycle": float(np.nanmedian(trajectory.cpu_seconds)),
+                    }
+                )
                 click.echo(str(rows[-1]), err=True)
         table = pd.DataFrame(rows)
         if output is not None:
             table.to_csv(output, index=False, float_format="%.5g")
-    means = table.groupby(["budget", "gap", "value"], sort=False)[["rmse", "rmse_analysis", "cpu_seconds_per_cycle"]].mean()
-    means["ratio"] = means["rmse"] / means.groupby(["budget", "gap"], sort=False)["rmse"].transform("first")
+    means = table.groupby(["budget", "gap", "value"], sort=False)[
+        ["rmse", "rmse_analysis", "cpu_seconds_per_cycle"]
+    ].mean()
+    means["ratio"] = means["rmse"] / means.groupby(["budget", "gap"], sort=False)["rmse"].transform(
+        "first"
+    )
     click.echo(means.reset_index().to_string(index=False, float_format="{:.4g}".format))
 
 

@@ -1,10 +1,13 @@
-"""Analyses by DAPPER (Raanes, Chen, Grudzien 2024), the reference of tests/test_square_root_filters.py.
+"""Analyses by DAPPER (Raanes, Chen, Grudzien 2024), the reference of
+tests/test_square_root_filters.py.
 
-    python -m venv dapper && dapper/bin/pip install dapper && dapper/bin/python benchmarks/dapper_analyses.py
+    python -m venv dapper && dapper/bin/pip install dapper
+    dapper/bin/python benchmarks/dapper_analyses.py
 
-Needs DAPPER 1.7 in an environment of its own, and nothing of this package. Writes forecast ensembles, measurements, settings and
-DAPPER's analyses to tests/data/dapper_analyses.npz: of `EnKF` with upd_a "Sqrt" (an ETKF), and of `LETKF` with the taper "GC" and
-one transform a grid point. Localisation radii are DAPPER's `loc_rad`; inflation follows the analysis, as in its `post_process`.
+Needs DAPPER 1.7 in an environment of its own, and nothing of this package. Writes forecast
+ensembles, measurements, settings and DAPPER's analyses to tests/data/dapper_analyses.npz: of `EnKF`
+with upd_a "Sqrt" (an ETKF), and of `LETKF` with the taper "GC" and one transform a grid point.
+Localisation radii are DAPPER's `loc_rad`; inflation follows the analysis, as in its `post_process`.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from dapper.tools.randvars import GaussRV
 
 OUTPUT = Path(__file__).parent.parent / "tests" / "data" / "dapper_analyses.npz"
 RING, TORUS = (40,), (8, 10)
-# Grid, distance of observed points, members, loc_rad (None: no localisation), inflation, whether R has correlations.
+# Grid, distance of observed points, members, loc_rad (None: no localisation), inflation, whether R
+# has correlations.
 CASES = [
     (RING, 1, 45, None, 1.0, False),
     (RING, 1, 20, None, 1.0, False),
@@ -53,7 +57,9 @@ def main() -> None:
         m = len(observed)
         # Correlated neighbours, as in a forecast; more spread in some places than in others.
         factor = np.linalg.cholesky(covariance(d, 3.0))
-        ensemble = rng.standard_normal(d) + rng.standard_normal((members, d)) @ factor.T * np.linspace(0.3, 2.0, d)
+        ensemble = rng.standard_normal(d) + rng.standard_normal(
+            (members, d)
+        ) @ factor.T * np.linspace(0.3, 2.0, d)
         std = np.linspace(0.5, 1.5, m)
         noise = np.outer(std, std) * covariance(m, 1.0) if correlated else std**2
         y = rng.standard_normal(m) + std * rng.standard_normal(m)
@@ -63,12 +69,32 @@ def main() -> None:
         else:
             localizer = nd_Id_localization(grid, (1,) * len(grid), observed, periodic=True)
             batches, taperer = localizer(loc_rad, "x2y", "GC")
-            analysis, _ = local_analyses(ensemble.copy(), ensemble[:, observed], hnoise.C, y, batches, taperer)
+            analysis, _ = local_analyses(
+                ensemble.copy(), ensemble[:, observed], hnoise.C, y, batches, taperer
+            )
         analysis = post_process(analysis, inflation, False)
-        settings.append({"grid": grid, "stride": stride, "loc_rad": loc_rad, "inflation": inflation, "correlated": correlated})
-        arrays |= {f"ensemble_{i}": ensemble, f"y_{i}": y, f"noise_{i}": noise, f"analysis_{i}": analysis}
+        settings.append(
+            {
+                "grid": grid,
+                "stride": stride,
+                "loc_rad": loc_rad,
+                "inflation": inflation,
+                "correlated": correlated,
+            }
+        )
+        arrays |= {
+            f"ensemble_{i}": ensemble,
+            f"y_{i}": y,
+            f"noise_{i}": noise,
+            f"analysis_{i}": analysis,
+        }
     OUTPUT.parent.mkdir(exist_ok=True)
-    np.savez_compressed(OUTPUT, dapper_version=np.array(version("dapper")), settings=np.array(json.dumps(settings)), **arrays)
+    np.savez_compressed(
+        OUTPUT,
+        dapper_version=np.array(version("dapper")),
+        settings=np.array(json.dumps(settings)),
+        **arrays,
+    )
 
 
 if __name__ == "__main__":

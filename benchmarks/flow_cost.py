@@ -1,9 +1,11 @@
-"""Processor seconds of one analysis of masf on the Kolmogorov flow against the size of its grid: sampling, and fine-tuning.
+"""Processor seconds of one analysis of masf on the Kolmogorov flow against the size of its grid:
+sampling, and fine-tuning.
 
     OMP_NUM_THREADS=1 python benchmarks/flow_cost.py --size 64 --size 128 --size 256
 
-The U-Net is that of benchmarks/kolmogorov.yaml, untrained, for what it costs does not depend on its weights. Sampling is the
-coupled sampler with three localisation radii, N 20; fine-tuning draws its noised members and trains on 8 of them a step.
+The U-Net is that of benchmarks/kolmogorov.yaml, untrained, for what it costs does not depend on its
+weights. Sampling is the coupled sampler with three localisation radii, N 20; fine-tuning draws its
+noised members and trains on 8 of them a step.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 @click.option("--finetune-steps", default=40, show_default=True)
 @click.option("--members", default=20, show_default=True)
 @click.option("--threads", default=1, show_default=True)
-def main(sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, threads: int) -> None:
+def main(
+    sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, threads: int
+) -> None:
     """Runs the measurement; see the module's docstring."""
     use_threads(threads)
     import numpy as np
@@ -44,7 +48,9 @@ def main(sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, 
     settings = load_study(ROOT / "benchmarks" / "kolmogorov.yaml").config.priors["kolmogorov"]
     for size in sizes:
         system, stream = make_system("kolmogorov", {"size": size}), Stream(0, "flow cost")
-        observation = observation_settings({"operator": "grid", "stride": 10, "noise": 0.1}).build(system.dimension, system.grid)
+        observation = observation_settings({"operator": "grid", "stride": 10, "noise": 0.1}).build(
+            system.dimension, system.grid
+        )
         basis, ensemble = observation.basis(), system.perturbations(members, torch.zeros(1), stream)
         y = observation.apply(system.perturbations(1, ensemble, stream))[0]
         family = GaussianFamily(system, settings.localization_radii, basis, ensemble)
@@ -60,10 +66,18 @@ def main(sizes: tuple[int, ...], steps: int, finetune_steps: int, members: int, 
             seconds.append(time.process_time() - start)
         start = time.process_time()
         pairs = learned.denoising_pairs(ensemble, times[1:], stream)
-        fit(learned.network, *pairs, steps=finetune_steps, batch=settings.batch, learning_rate=5e-4, stream=stream)
+        fit(
+            learned.network,
+            *pairs,
+            steps=finetune_steps,
+            batch=settings.batch,
+            learning_rate=5e-4,
+            stream=stream,
+        )
         tuning = time.process_time() - start
         click.echo(
-            f"{size} x {size}: sampling in {steps} steps {min(seconds):.2f} s, fine-tuning by {finetune_steps} steps "
+            f"{size} x {size}: sampling in {steps} steps {min(seconds):.2f} s, fine-tuning by "
+            f"{finetune_steps} steps "
             f"{tuning:.1f} s, peak memory {peak_memory_mib():.0f} MiB"
         )
 

@@ -1,10 +1,11 @@
-"""Milliseconds of a step of the Kolmogorov flow on a GPU, against grid and members; and of an inner step, as a CUDA graph.
+"""Milliseconds of a step of the Kolmogorov flow on a GPU, against grid and members; and of an inner
+step, as a CUDA graph.
 
     python benchmarks/gpu_step.py    # to benchmarks/results/gpu_step.csv
 
-Fields are random, with a standard deviation of 1.5, so that members take inner steps of several lengths (see masf.systems).
-A step is the mean of five, an inner step of fifty, after a few others; a step by numpy is one. ``difference`` is the largest
-between the two, over the largest velocity.
+Fields are random, with a standard deviation of 1.5, so that members take inner steps of several
+lengths (see masf.systems). A step is the mean of five, an inner step of fifty, after a few others;
+a step by numpy is one. ``difference`` is the largest between the two, over the largest velocity.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from masf.systems import kolmogorov
 from masf.systems.registry import make_system
 
 TABLE = Path(__file__).resolve().parent / "results" / "gpu_step.csv"
-POINTS = [(64, 20), (64, 200), (64, 1000), (128, 20), (128, 200), (128, 1000), (256, 20), (256, 200), (512, 20)]
+POINTS = [
+    (64, 20),
+    (64, 200),
+    (64, 1000),
+    (128, 20),
+    (128, 200),
+    (128, 1000),
+    (256, 20),
+    (256, 200),
+    (512, 20),
+]
 """Sides of the grid and members of the steps."""
 INNER = [(128, 20), (128, 200)]
 """The same of the inner steps."""
@@ -38,9 +49,17 @@ LARGEST_COMPARED = 128
 def main(output: Path) -> None:
     """Runs the measurement; see the module's docstring."""
     resolve_device("cuda", needs_torch=True)
-    described = {"card": torch.cuda.get_device_name(), "cuda": torch.version.cuda, **machine(torch.get_num_threads())}
-    found = [step(size, members) for size, members in POINTS] + [inner_step(size, members) for size, members in INNER]
-    pd.DataFrame([row | described for row in found]).to_csv(output, index=False, float_format="%.4g")
+    described = {
+        "card": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        **machine(torch.get_num_threads()),
+    }
+    found = [step(size, members) for size, members in POINTS] + [
+        inner_step(size, members) for size, members in INNER
+    ]
+    pd.DataFrame([row | described for row in found]).to_csv(
+        output, index=False, float_format="%.4g"
+    )
 
 
 def fields(size: int, members: int) -> tuple[Any, np.ndarray]:
@@ -75,7 +94,9 @@ def step(size: int, members: int) -> dict[str, Any]:
         start = time.perf_counter()
         expected = system.step(states, stream)
         row["numpy_milliseconds"] = 1e3 * (time.perf_counter() - start)
-        row["difference"] = np.abs(system.step(x, stream).cpu().numpy() - expected).max() / np.abs(expected).max()
+        row["difference"] = (
+            np.abs(system.step(x, stream).cpu().numpy() - expected).max() / np.abs(expected).max()
+        )
     return row
 
 
@@ -95,7 +116,13 @@ def inner_step(size: int, members: int) -> dict[str, Any]:
     with torch.cuda.graph(graph):
         kolmogorov._inner_step(w, c)
     recorded = milliseconds(graph.replay, first=5, count=50)
-    return {"part": "inner step", "size": size, "members": members, "milliseconds": spent, "graph_milliseconds": recorded}
+    return {
+        "part": "inner step",
+        "size": size,
+        "members": members,
+        "milliseconds": spent,
+        "graph_milliseconds": recorded,
+    }
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
-"""System kolmogorov beside jax-cfd: seconds and memory of an outer step, and the statistics of the flow.
+"""System kolmogorov beside jax-cfd: seconds and memory of an outer step, and the statistics of the
+flow.
 
     python -m venv jax && jax/bin/pip install jax jax-cfd
     python benchmarks/jax_cfd.py speed --jax jax/bin/python
     python benchmarks/jax_cfd.py statistics --jax jax/bin/python
 
-Rivals (benchmarks/jax_cfd_solvers.py): jax-cfd's finite-volume solver, set up as public codes of score-based assimilation do, and
-its spectral solver. All take the same initial fields and steps of 0.2, in float32, each in a process of its own.
+Rivals (benchmarks/jax_cfd_solvers.py): jax-cfd's finite-volume solver, set up as public codes of
+score-based assimilation do, and its spectral solver. All take the same initial fields and steps of
+0.2, in float32, each in a process of its own.
 
-``speed`` times one outer step of 10 members, the solvers in turn, round after round, so that what else the machine does falls on
-all alike; it reports wall and processor seconds a step and member, their ratio to ours round by round, and memory. ``statistics``
-compares time means of energy, enstrophy and spectrum after spin-up, with the standard error over members, which are independent;
-and, at first, the velocity after 1 time unit from the same field, before chaos has parted the solvers.
+``speed`` times one outer step of 10 members, the solvers in turn, round after round, so that what
+else the machine does falls on all alike; it reports wall and processor seconds a step and member,
+their ratio to ours round by round, and memory. ``statistics`` compares time means of energy,
+enstrophy and spectrum after spin-up, with the standard error over members, which are independent;
+and, at first, the velocity after 1 time unit from the same field, before chaos has parted the
+solvers.
 """
 
 from __future__ import annotations
@@ -34,7 +38,12 @@ from masf.systems.kolmogorov import SPIN_UP_STEPS, random_velocity
 SERVER = Path(__file__).with_name("jax_cfd_solvers.py")
 SOLVERS = ("masf", "finite_volume", "spectral")
 SHELLS = range(1, 16)
-CORES = click.option("--cores", default=2, show_default=True, help="Processor cores of each solver; 1 where others use them too.")
+CORES = click.option(
+    "--cores",
+    default=2,
+    show_default=True,
+    help="Processor cores of each solver; 1 where others use them too.",
+)
 
 
 class Solver:
@@ -52,7 +61,9 @@ class Solver:
             print(command, file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise click.ClickException(f"{self.process.args}: ended without an answer; its messages are above")
+            raise click.ClickException(
+                f"{self.process.args}: ended without an answer; its messages are above"
+            )
         return json.loads(line)
 
 
@@ -61,7 +72,10 @@ def running(name: str, jax: str, initial: Path, cores: int) -> Iterator[Solver]:
     """A solver started from the velocities in ``initial``."""
     python = sys.executable if name == "masf" else jax
     process = subprocess.Popen(  # noqa: S603
-        [python, str(SERVER), name, str(initial), str(cores)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [python, str(SERVER), name, str(initial), str(cores)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         yield Solver(process)
@@ -86,8 +100,15 @@ def main() -> None:
 @click.option("--members", default=10, show_default=True)
 @CORES
 @click.option("--rounds", default=30, show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), default="benchmarks/results/kolmogorov_speed.csv", show_default=True)
-def speed(jax: str, size: tuple[int, ...], members: int, cores: int, rounds: int, output: Path) -> None:
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default="benchmarks/results/kolmogorov_speed.csv",
+    show_default=True,
+)
+def speed(
+    jax: str, size: tuple[int, ...], members: int, cores: int, rounds: int, output: Path
+) -> None:
     """Seconds of an outer step of one member, and memory."""
     rows = []
     for n in size:
@@ -98,17 +119,38 @@ def speed(jax: str, size: tuple[int, ...], members: int, cores: int, rounds: int
                 # Our inner step depends on the speed: spun up, it is what it will be.
                 solver.ask(f"step {SPIN_UP_STEPS}")
                 solver.ask(f"save {initial}")
-            solvers = {name: stack.enter_context(running(name, jax, initial, cores)) for name in SOLVERS}
+            solvers = {
+                name: stack.enter_context(running(name, jax, initial, cores)) for name in SOLVERS
+            }
             # Two steps to compile and to fill caches.
             mib = {name: solver.ask("step 2")["mib"] for name, solver in solvers.items()}
-            answers = [{name: solver.ask("step 1") for name, solver in solvers.items()} for _ in range(rounds)]
+            answers = [
+                {name: solver.ask("step 1") for name, solver in solvers.items()}
+                for _ in range(rounds)
+            ]
         for name in SOLVERS:
-            row: dict[str, object] = {"size": n, "cores": cores, "solver": name, "peak_mib": mib[name]}
+            row: dict[str, object] = {
+                "size": n,
+                "cores": cores,
+                "solver": name,
+                "peak_mib": mib[name],
+            }
             for clock in ("wall", "cpu"):
                 seconds = np.array([answer[name][clock] for answer in answers])
-                ratio = np.quantile(seconds / [answer["masf"][clock] for answer in answers], [0.25, 0.5, 0.75])
-                row |= {f"{clock}_seconds": np.median(seconds) / members, f"{clock}_least": seconds.min() / members}
-                row |= dict(zip((f"{clock}_ratio_{q}" for q in ("quarter", "median", "three_quarters")), ratio, strict=True))
+                ratio = np.quantile(
+                    seconds / [answer["masf"][clock] for answer in answers], [0.25, 0.5, 0.75]
+                )
+                row |= {
+                    f"{clock}_seconds": np.median(seconds) / members,
+                    f"{clock}_least": seconds.min() / members,
+                }
+                row |= dict(
+                    zip(
+                        (f"{clock}_ratio_{q}" for q in ("quarter", "median", "three_quarters")),
+                        ratio,
+                        strict=True,
+                    )
+                )
             rows.append(row)
     _write(pd.DataFrame(rows), output)
 
@@ -121,9 +163,14 @@ def speed(jax: str, size: tuple[int, ...], members: int, cores: int, rounds: int
 @click.option("--samples", default=40, show_default=True)
 @click.option("--every", default=5, show_default=True, help="Outer steps between two samples.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), default="benchmarks/results/kolmogorov_statistics.csv", show_default=True
+    "--output",
+    type=click.Path(path_type=Path),
+    default="benchmarks/results/kolmogorov_statistics.csv",
+    show_default=True,
 )
-def statistics(jax: str, size: int, members: int, cores: int, samples: int, every: int, output: Path) -> None:
+def statistics(
+    jax: str, size: int, members: int, cores: int, samples: int, every: int, output: Path
+) -> None:
     """Energy, enstrophy and spectrum of spun-up flow."""
     means, early = {}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +186,9 @@ def statistics(jax: str, size: int, members: int, cores: int, samples: int, ever
 
                 early[name] = velocity(5)
                 velocity(SPIN_UP_STEPS - 5)
-                means[name] = np.mean([_statistics(velocity(every)) for _ in range(samples)], axis=0)
+                means[name] = np.mean(
+                    [_statistics(velocity(every)) for _ in range(samples)], axis=0
+                )
             click.echo(f"{name}: done")
     scale = np.sqrt((early["masf"] ** 2).mean())
     for name in SOLVERS[1:]:

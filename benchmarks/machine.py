@@ -13,7 +13,9 @@ PACKAGES = ("numpy", "torch")
 
 def machine(threads: int) -> dict[str, str | int]:
     """Processor, cores, threads of each process, versions and date."""
-    described = [line.partition(":")[2].strip() for line in _lines() if line.startswith("model name")]
+    described = [
+        line.partition(":")[2].strip() for line in _lines() if line.startswith("model name")
+    ]
     return {
         "processor": described[0] if described else platform.processor(),
         "cores": os.cpu_count() or 0,

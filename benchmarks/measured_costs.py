@@ -1,10 +1,12 @@
-"""The table from which jobs' cost is predicted, masf/study/measured_costs.csv, from the results of a study.
+"""The table from which jobs' cost is predicted, masf/study/measured_costs.csv, from the results of
+a study.
 
     snakemake --profile local --cores 1 --configfile benchmarks/measured_costs.yaml
     python benchmarks/measured_costs.py results/costs/costs.parquet masf/study/measured_costs.csv
 
-`masf plan --measured` takes a table that this script made of the costs of another study, such as results/quick/costs.parquet, on
-your own machine. Seconds are of processor time where nothing was computed on a GPU: other work on the machine does not count.
+`masf plan --measured` takes a table that this script made of the costs of another study, such as
+results/quick/costs.parquet, on your own machine. Seconds are of processor time where nothing was
+computed on a GPU: other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -26,12 +28,17 @@ def main(costs: Path, output: Path) -> None:
     rows = pd.read_parquet(costs)
     parameters = [c for c in rows.columns if c.startswith("parameter_")]
     rows["dimension"] = [
-        make_system(row["system"], {c.removeprefix("parameter_"): row[c] for c in parameters if pd.notna(row[c])}).dimension
+        make_system(
+            row["system"],
+            {c.removeprefix("parameter_"): row[c] for c in parameters if pd.notna(row[c])},
+        ).dimension
         for _, row in rows.iterrows()
     ]
     rows["device"] = rows["device"].replace("numpy", "cpu")
     on_gpu = rows["device"] == "cuda"
-    rows["seconds_per_cycle"] = rows["seconds_per_cycle"].where(on_gpu, rows["cpu_seconds_per_cycle"])
+    rows["seconds_per_cycle"] = rows["seconds_per_cycle"].where(
+        on_gpu, rows["cpu_seconds_per_cycle"]
+    )
     keys = COLUMNS[:-2]
     table = rows.groupby(keys, as_index=False)[COLUMNS[-2:]].mean().dropna()
     table["seconds_per_cycle"] = table["seconds_per_cycle"].map("{:.3g}".format)

@@ -1,11 +1,14 @@
-"""Long twin experiments whose scores are published, run with our systems, filters and cycle: do the classical filters work?
+"""Long twin experiments whose scores are published, run with our systems, filters and cycle: do the
+classical filters work?
 
-    OMP_NUM_THREADS=1 python benchmarks/published_scores.py --output benchmarks/results/published_scores.csv
+    export OMP_NUM_THREADS=1
+    python benchmarks/published_scores.py --output benchmarks/results/published_scores.csv
 
-The scores are those that DAPPER 1.7 lists with its settings (dapper/mods/.../FILE.py), collected from the papers that it names.
-Each is the mean over analyses of the RMSE over components, spin-up left out; its standard error comes from the means of blocks of
-cycles. Localisation radii are given as DAPPER's `loc_rad`, 1/1.82 of ours, and two neighbours share a transform of the LETKF, as
-there. What differs from DAPPER: the initial state.
+The scores are those that DAPPER 1.7 lists with its settings (dapper/mods/.../FILE.py), collected
+from the papers that it names. Each is the mean over analyses of the RMSE over components, spin-up
+left out; its standard error comes from the means of blocks of cycles. Localisation radii are given
+as DAPPER's `loc_rad`, 1/1.82 of ours, and two neighbours share a transform of the LETKF, as there.
+What differs from DAPPER: the initial state.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ BLOCKS = 10
 
 @dataclass(frozen=True)
 class Setting:
-    """What DAPPER calls an HMM, with standard deviations for its variances; ``cycles`` are ours, after the spin-up."""
+    """What DAPPER calls an HMM, with standard deviations for its variances; ``cycles`` are ours,
+    after the spin-up.
+    """
 
     file: str
     system: str
@@ -38,7 +43,9 @@ class Setting:
     gap: int
     initial_spread: float
     cycles: int
-    observation: dict[str, Any] = field(default_factory=lambda: {"operator": "identity", "noise": 1.0})
+    observation: dict[str, Any] = field(
+        default_factory=lambda: {"operator": "identity", "noise": 1.0}
+    )
 
 
 LORENZ96 = {"dimension": 40, "forcing": 8.0}
@@ -46,9 +53,23 @@ SMALL = math.sqrt(0.001)
 EVERY_SECOND = {"operator": "stride", "stride": 2, "noise": math.sqrt(0.5)}
 SAKOV2008 = Setting("Lorenz96/sakov2008", "lorenz96", LORENZ96 | {"dt": 0.05}, 1, SMALL, 3000)
 HOTEIT2015 = Setting("Lorenz96/hoteit2015", "lorenz96", LORENZ96 | {"dt": 0.05}, 1, SMALL, 3000)
-SPANTINI2019 = Setting("Lorenz96/spantini2019", "lorenz96", LORENZ96 | {"dt": 0.02}, 20, math.sqrt(0.1), 1000, EVERY_SECOND)
+SPANTINI2019 = Setting(
+    "Lorenz96/spantini2019",
+    "lorenz96",
+    LORENZ96 | {"dt": 0.02},
+    20,
+    math.sqrt(0.1),
+    1000,
+    EVERY_SECOND,
+)
 SAKOV2012 = Setting(
-    "Lorenz63/sakov2012", "lorenz63", {"dt": 0.01}, 25, math.sqrt(2), 6000, {"operator": "identity", "noise": math.sqrt(2)}
+    "Lorenz63/sakov2012",
+    "lorenz63",
+    {"dt": 0.01},
+    25,
+    math.sqrt(2),
+    6000,
+    {"operator": "identity", "noise": math.sqrt(2)},
 )
 
 # Setting, filter, members, inflation, rotation, loc_rad, published score.
@@ -72,7 +93,9 @@ CASES: list[tuple[Setting, str, int, float, bool, float | None, float]] = [
 ]
 
 
-def filter_parameters(name: str, inflation: float, rotation: bool, loc_rad: float | None) -> dict[str, Any]:
+def filter_parameters(
+    name: str, inflation: float, rotation: bool, loc_rad: float | None
+) -> dict[str, Any]:
     """The parameters of our filter for DAPPER's."""
     parameters: dict[str, Any] = {"inflation": inflation}
     if name in {"etkf", "letkf"}:
@@ -87,17 +110,31 @@ def analysis_errors(
 ) -> tuple[np.ndarray, bool]:
     """The RMSE of each analysis of one run after the spin-up (cycles,), and whether it diverged."""
     s, cycles = setting, spin_up + setting.cycles
-    cell = CellSettings(s.system, s.parameters, s.observation, s.gap, cycles, members, s.initial_spread, seed)
+    cell = CellSettings(
+        s.system, s.parameters, s.observation, s.gap, cycles, members, s.initial_spread, seed
+    )
     truth = simulate(cell)
     trajectory, _, _ = run_filter(name, parameters, truth, device="cpu", saved_members=0)
     at_analyses = slice((spin_up + 1) * setting.gap, None, setting.gap)
-    return rmse_over_components(trajectory.mean[at_analyses], truth.truth[at_analyses]), trajectory.diverged_at is not None
+    return rmse_over_components(
+        trajectory.mean[at_analyses], truth.truth[at_analyses]
+    ), trajectory.diverged_at is not None
 
 
 @click.command(help=__doc__)
 @click.option("--spin-up", default=400, show_default=True, help="Cycles left out.")
-@click.option("--seeds", default=2, show_default=True, help="Runs of each case. Small ensembles lose track at times: take more.")
-@click.option("--only", type=int, multiple=True, help="Run these cases, counted from 0; others in the table stay.")
+@click.option(
+    "--seeds",
+    default=2,
+    show_default=True,
+    help="Runs of each case. Small ensembles lose track at times: take more.",
+)
+@click.option(
+    "--only",
+    type=int,
+    multiple=True,
+    help="Run these cases, counted from 0; others in the table stay.",
+)
 @click.option("--output", type=click.Path(path_type=Path))
 def main(spin_up: int, seeds: int, only: tuple[int, ...], output: Path | None) -> None:
     """Runs the cases; see the module's docstring."""
@@ -105,21 +142,47 @@ def main(spin_up: int, seeds: int, only: tuple[int, ...], output: Path | None) -
     for i in only or range(len(CASES)):
         setting, name, members, inflation, rotation, loc_rad, published = CASES[i]
         parameters = filter_parameters(name, inflation, rotation, loc_rad)
-        runs = [analysis_errors(setting, name, members, parameters, seed, spin_up) for seed in range(300, 300 + seeds)]
-        blocks = np.concatenate([np.array_split(errors, BLOCKS) for errors, _ in runs], axis=0).mean(axis=1)
+        runs = [
+            analysis_errors(setting, name, members, parameters, seed, spin_up)
+            for seed in range(300, 300 + seeds)
+        ]
+        blocks = np.concatenate(
+            [np.array_split(errors, BLOCKS) for errors, _ in runs], axis=0
+        ).mean(axis=1)
         ours, error = float(blocks.mean()), float(blocks.std(ddof=1) / math.sqrt(len(blocks)))
-        rows.append({
-            "case": i, "source": setting.file, "filter": name, "members": members, "inflation": inflation, "rotation": rotation,
-            "loc_rad": loc_rad, "published": published, "ours": ours, "standard_error": error, "ratio": ours / published,
-            "diverged": sum(diverged for _, diverged in runs), "runs": seeds, "cycles": setting.cycles,
-        })  # fmt: skip
-        click.echo(f"{i}: {setting.file} {name} N {members}: {published} published, {ours:.4f} +- {error:.4f} here", err=True)
+        rows.append(
+            {
+                "case": i,
+                "source": setting.file,
+                "filter": name,
+                "members": members,
+                "inflation": inflation,
+                "rotation": rotation,
+                "loc_rad": loc_rad,
+                "published": published,
+                "ours": ours,
+                "standard_error": error,
+                "ratio": ours / published,
+                "diverged": sum(diverged for _, diverged in runs),
+                "runs": seeds,
+                "cycles": setting.cycles,
+            }
+        )
+        click.echo(
+            f"{i}: {setting.file} {name} N {members}: {published} published, {ours:.4f} +- "
+            f"{error:.4f} here",
+            err=True,
+        )
     table = pd.DataFrame(rows)
     click.echo(table.to_string(index=False, float_format="%.4g"))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.exists():
-            table = pd.concat([pd.read_csv(output), table]).drop_duplicates("case", keep="last").sort_values("case")
+            table = (
+                pd.concat([pd.read_csv(output), table])
+                .drop_duplicates("case", keep="last")
+                .sort_values("case")
+            )
         table.to_csv(output, index=False, float_format="%.4g")
 
 

@@ -4,9 +4,10 @@
     python benchmarks/record.py scores results/figure4 benchmarks/results/figure4.csv
     python benchmarks/record.py tuning results/tuning benchmarks/results/tuning.csv
 
-``scores`` writes one row for each cell and filter: what varies in the study (parameters of the system, observation, gap,
-members), filter, seed, scores and whether the run diverged. ``tuning`` writes one row for each point and filter: chosen and
-default parameters, and their scores on the tuning seeds. benchmarks/README.md says which study each table comes from.
+``scores`` writes one row for each cell and filter: what varies in the study (parameters of the
+system, observation, gap, members), filter, seed, scores and whether the run diverged. ``tuning``
+writes one row for each point and filter: chosen and default parameters, and their scores on the
+tuning seeds. benchmarks/README.md says which study each table comes from.
 """
 
 from __future__ import annotations
@@ -17,21 +18,46 @@ import click
 import pandas as pd
 
 SCORES = [
-    "rmse", "rmse_analysis", "spread_skill", "crps", "ssim", "csi", "mean_distance", "covariance_distance", "energy_distance",
-]  # fmt: skip
+    "rmse",
+    "rmse_analysis",
+    "spread_skill",
+    "crps",
+    "ssim",
+    "csi",
+    "mean_distance",
+    "covariance_distance",
+    "energy_distance",
+]
 """Scores that are kept, where a study has them."""
-TUNING = ["situation", "filter", "chosen", "default", "tuned_score", "default_score", "trials", "diverged"]
+TUNING = [
+    "situation",
+    "filter",
+    "chosen",
+    "default",
+    "tuned_score",
+    "default_score",
+    "trials",
+    "diverged",
+]
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 OUTPUT = click.Path(path_type=Path, dir_okay=False)
 
 
 def recorded(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a study's scores.parquet, with the columns that are kept; rows stay in the study's order."""
+    """The rows of a study's scores.parquet, with the columns that are kept; rows stay in the
+    study's order.
+    """
     rows = scores.rename(columns=lambda name: name.removeprefix("parameter_"))
     axes = [name.removeprefix("parameter_") for name in scores if name.startswith("parameter_")]
-    varied = [name for name in ["observation", *axes, "gap", "members"] if len(rows[name].unique()) > 1]
+    varied = [
+        name for name in ["observation", *axes, "gap", "members"] if len(rows[name].unique()) > 1
+    ]
     kept = [name for name in SCORES if name in rows and rows[name].notna().any()]
-    whole = {name: rows[name].astype(int) for name in varied if name != "observation" and (rows[name] % 1 == 0).all()}
+    whole = {
+        name: rows[name].astype(int)
+        for name in varied
+        if name != "observation" and (rows[name] % 1 == 0).all()
+    }
     return rows.assign(**whole)[[*varied, "filter", "seed", *kept, "diverged"]]
 
 
@@ -45,7 +71,9 @@ def main() -> None:
 @click.argument("output", type=OUTPUT)
 def scores(results: Path, output: Path) -> None:
     """Keeps the scores of every run."""
-    recorded(pd.read_parquet(results / "scores.parquet")).to_csv(output, index=False, float_format="%.4f")
+    recorded(pd.read_parquet(results / "scores.parquet")).to_csv(
+        output, index=False, float_format="%.4f"
+    )
 
 
 @main.command("tuning")
@@ -53,7 +81,9 @@ def scores(results: Path, output: Path) -> None:
 @click.argument("output", type=OUTPUT)
 def tuning(results: Path, output: Path) -> None:
     """Keeps what stage tune found."""
-    pd.read_csv(results / "tables" / "tuning.csv")[TUNING].to_csv(output, index=False, float_format="%.4f")
+    pd.read_csv(results / "tables" / "tuning.csv")[TUNING].to_csv(
+        output, index=False, float_format="%.4f"
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """Tables of documents, generated from the results that they name: nobody types a score.
 
-    python benchmarks/tables.py            # writes them anew, into docs/**/*.md, README.md and benchmarks/README.md
+    python benchmarks/tables.py            # writes them anew, into all documents
     python benchmarks/tables.py --check    # fails where a document and its results differ
 
 In a document, a table stands between two comments, of which the first says what it shows, as YAML:
 
-    <!-- table: {csv: figure4.csv, columns: gap, where: "dimension == 40 and forcing == 8 and observation == 'all'"} -->
+    <!-- table: {csv: figure4.csv, columns: gap, where: "dimension == 40 and forcing == 8"} -->
     <!-- end of table -->
 
-Keys: ``csv``, a file of benchmarks/results; ``where``, a pandas query for its rows; ``kind``, one of the functions in KINDS;
-all others are arguments of that function.
+Keys: ``csv``, a file of benchmarks/results; ``where``, a pandas query for its rows; ``kind``, one
+of the functions in KINDS; all others are arguments of that function.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ RIVAL = "not filter.str.startswith('masf') and filter not in ['free_run', 'parti
 
 def label(name: str) -> str:
     """What figures and tables call a filter."""
-    return str(yaml.safe_load((ROOT / "config" / "filters" / f"{name}.yaml").read_text(encoding="utf-8"))["label"])
+    return str(
+        yaml.safe_load((ROOT / "config" / "filters" / f"{name}.yaml").read_text(encoding="utf-8"))[
+            "label"
+        ]
+    )
 
 
 def in_order(rows: pd.DataFrame) -> list[str]:
@@ -57,19 +61,37 @@ def in_order(rows: pd.DataFrame) -> list[str]:
 
 
 def summary(runs: pd.DataFrame, score: str) -> str:
-    """Mean and standard deviation over seeds of the runs that did not diverge, and how many did; empty without this score."""
+    """Mean and standard deviation over seeds of the runs that did not diverge, and how many did;
+    empty without this score.
+    """
     finished = runs.loc[~runs["diverged"], score].dropna()
     if finished.empty:
         return "diverged" if runs["diverged"].any() else ""
     lost = f" ({runs['diverged'].sum()} of {len(runs)} diverged)" if runs["diverged"].any() else ""
-    return f"{finished.mean():.3f} ± {finished.std():.3f}{lost}" if len(finished) > 1 else f"{finished.iloc[0]:.3f}{lost}"
+    return (
+        f"{finished.mean():.3f} ± {finished.std():.3f}{lost}"
+        if len(finished) > 1
+        else f"{finished.iloc[0]:.3f}{lost}"
+    )
 
 
 def sweep(rows: pd.DataFrame, columns: str, score: str = "rmse") -> pd.DataFrame:
-    """One row a filter and one column a value of an axis; the best mean of filters without a diverged run is bold."""
+    """One row a filter and one column a value of an axis; the best mean of filters without a
+    diverged run is bold.
+    """
     groups, axes = rows.groupby(["filter", columns]), sorted(rows[columns].unique())
-    table = pd.DataFrame({axis: {name: summary(runs, score) for (name, at), runs in groups if at == axis} for axis in axes})
-    means = rows.pivot_table(index="filter", columns=columns, values=score, aggfunc=lambda values: values.mean(skipna=False))
+    table = pd.DataFrame(
+        {
+            axis: {name: summary(runs, score) for (name, at), runs in groups if at == axis}
+            for axis in axes
+        }
+    )
+    means = rows.pivot_table(
+        index="filter",
+        columns=columns,
+        values=score,
+        aggfunc=lambda values: values.mean(skipna=False),
+    )
     for axis, best in (means.idxmax() if score in HIGHER_IS_BETTER else means.idxmin()).items():
         table.loc[best, axis] = f"**{table.loc[best, axis]}**"
     return table.loc[in_order(rows)].rename(index=label).rename_axis(index="filter").reset_index()
@@ -78,44 +100,81 @@ def sweep(rows: pd.DataFrame, columns: str, score: str = "rmse") -> pd.DataFrame
 def scores(rows: pd.DataFrame, shown: list[str]) -> pd.DataFrame:
     """One row a filter and one column a score."""
     groups = rows.groupby("filter")
-    table = pd.DataFrame({SCORES[score]: groups[[score, "diverged"]].apply(summary, score) for score in shown})
+    table = pd.DataFrame(
+        {SCORES[score]: groups[[score, "diverged"]].apply(summary, score) for score in shown}
+    )
     return table.loc[in_order(rows)].rename(index=label).reset_index()
 
 
 def runs(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> pd.DataFrame:
     """One row a filter and one column a point, named by ``columns``, where there is one seed."""
     point = rows[columns].astype(str).agg(", ".join, axis=1)
-    table = rows.assign(point=point).pivot_table(index="filter", columns="point", values=score, sort=False, dropna=False)
-    return table.loc[in_order(rows)].map("{:.3f}".format).replace("nan", "diverged").rename(index=label).reset_index()
+    table = rows.assign(point=point).pivot_table(
+        index="filter", columns="point", values=score, sort=False, dropna=False
+    )
+    return (
+        table.loc[in_order(rows)]
+        .map("{:.3f}".format)
+        .replace("nan", "diverged")
+        .rename(index=label)
+        .reset_index()
+    )
 
 
 def points_of(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> list[dict[str, Any]]:
-    """Filter masf against the best rival at each point: the one with the lowest mean of those that diverged on no seed."""
+    """Filter masf against the best rival at each point: the one with the lowest mean of those that
+    diverged on no seed.
+    """
     found = []
     for values, point in rows.groupby(columns, sort=False):
-        by_seed = point.pivot_table(index="seed", columns="filter", values=score, dropna=False).dropna(axis="columns")
+        by_seed = point.pivot_table(
+            index="seed", columns="filter", values=score, dropna=False
+        ).dropna(axis="columns")
         rivals = sorted(set(point.query(RIVAL)["filter"]) & set(by_seed))
         best = by_seed[rivals].mean().idxmin()
         differences = by_seed[best] - by_seed["masf"]
         low, high = ttest_1samp(differences, 0.0).confidence_interval(0.95)
         found.append(
             dict(zip(columns, values, strict=True))
-            | {"masf": by_seed["masf"].mean(), "rival": best, "theirs": by_seed[best].mean(), "low": low, "high": high}
+            | {
+                "masf": by_seed["masf"].mean(),
+                "rival": best,
+                "theirs": by_seed[best].mean(),
+                "low": low,
+                "high": high,
+            }
             | {"difference": differences.mean(), "lowest": by_seed.mean().idxmin()}
         )
     return found
 
 
 def against(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> pd.DataFrame:
-    """The rival's RMSE less that of masf at each point, paired by seed, with a 95% confidence interval by Student's t."""
-    return pd.DataFrame([
-        {name: point[name] for name in columns}
-        | {"MASF": f"{point['masf']:.3f}", "best rival": label(point["rival"]), "its RMSE": f"{point['theirs']:.3f}"}
-        | {"over MASF": f"{point['theirs'] / point['masf']:.2f}"}
-        | {"difference, 95%": f"{point['difference']:+.3f} [{point['low']:+.3f}, {point['high']:+.3f}]"}
-        | {"lower": "not told apart" if point["low"] <= 0 <= point["high"] else "MASF" if point["low"] > 0 else "rival"}
-        for point in points_of(rows, columns, score)
-    ])  # fmt: skip
+    """The rival's RMSE less that of masf at each point, paired by seed, with a 95% confidence
+    interval by Student's t.
+    """
+    return pd.DataFrame(
+        [
+            {name: point[name] for name in columns}
+            | {
+                "MASF": f"{point['masf']:.3f}",
+                "best rival": label(point["rival"]),
+                "its RMSE": f"{point['theirs']:.3f}",
+            }
+            | {"over MASF": f"{point['theirs'] / point['masf']:.2f}"}
+            | {
+                "difference, 95%": f"{point['difference']:+.3f} [{point['low']:+.3f}, "
+                f"{point['high']:+.3f}]"
+            }
+            | {
+                "lower": "not told apart"
+                if point["low"] <= 0 <= point["high"]
+                else "MASF"
+                if point["low"] > 0
+                else "rival"
+            }
+            for point in points_of(rows, columns, score)
+        ]
+    )
 
 
 def count(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> pd.DataFrame:
@@ -133,23 +192,37 @@ def count(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> pd.Dat
 
 
 def rows_of(rows: pd.DataFrame, columns: dict[str, str], digits: int = 3) -> pd.DataFrame:
-    """The rows as they are: chosen columns under new names, numbers with so many significant digits."""
+    """The rows as they are: chosen columns under new names, numbers with so many significant
+    digits.
+    """
     table = rows[list(columns)].rename(columns=columns)
     return table.apply(
-        lambda values: values.map(f"{{:#.{digits}g}}".format) if values.dtype == float else values.fillna("")
+        lambda values: (
+            values.map(f"{{:#.{digits}g}}".format) if values.dtype == float else values.fillna("")
+        )
     ).replace("nan", "")
 
 
-def mean(rows: pd.DataFrame, by: list[str], columns: dict[str, str], digits: int = 3) -> pd.DataFrame:
+def mean(
+    rows: pd.DataFrame, by: list[str], columns: dict[str, str], digits: int = 3
+) -> pd.DataFrame:
     """Means of columns over rows that agree in ``by``."""
     return rows_of(
-        rows.groupby(by, sort=False)[list(columns)].mean().reset_index(), {name: name for name in by} | columns, digits
+        rows.groupby(by, sort=False)[list(columns)].mean().reset_index(),
+        {name: name for name in by} | columns,
+        digits,
     )
 
 
 KINDS: dict[str, Callable[..., pd.DataFrame]] = {
-    "sweep": sweep, "scores": scores, "runs": runs, "against": against, "count": count, "rows": rows_of, "mean": mean,
-}  # fmt: skip
+    "sweep": sweep,
+    "scores": scores,
+    "runs": runs,
+    "against": against,
+    "count": count,
+    "rows": rows_of,
+    "mean": mean,
+}
 
 
 def table(csv: str, kind: str = "sweep", where: str | None = None, **options: Any) -> str:
@@ -161,11 +234,15 @@ def table(csv: str, kind: str = "sweep", where: str | None = None, **options: An
 
 def filled(text: str) -> str:
     """A document with its tables as the results have them."""
-    return TABLE.sub(lambda found: f"{found[1]}\n{table(**yaml.safe_load(found[2]))}\n\n{found[3]}", text)
+    return TABLE.sub(
+        lambda found: f"{found[1]}\n{table(**yaml.safe_load(found[2]))}\n\n{found[3]}", text
+    )
 
 
 @click.command(help=__doc__)
-@click.option("--check", is_flag=True, help="Write nothing; fail where a document and its results differ.")
+@click.option(
+    "--check", is_flag=True, help="Write nothing; fail where a document and its results differ."
+)
 def main(check: bool) -> None:
     """See the module's docstring."""
     for path in sorted(path for pattern in DOCUMENTS for path in ROOT.glob(pattern)):
@@ -173,7 +250,8 @@ def main(check: bool) -> None:
         if (new := filled(text)) != text:
             if check:
                 raise click.ClickException(
-                    f"{path.relative_to(ROOT)}: not as the results have it; run python benchmarks/tables.py"
+                    f"{path.relative_to(ROOT)}: not as the results have it; run python "
+                    "benchmarks/tables.py"
                 )
             path.write_text(new, encoding="utf-8")
 

@@ -1,4 +1,5 @@
-"""Documents of the repository that are not in docs/ become pages, and links work there as they do in the repository.
+"""Documents of the repository that are not in docs/ become pages, and links work there as they do
+in the repository.
 
 The tables of keys.md are made here from the classes that check a config.
 """
@@ -34,7 +35,9 @@ LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(#[^)\s]*)?\)")
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages that are made of files elsewhere."""
     for page, source in PAGES.items():
-        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+        files.append(
+            File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8"))
+        )
     return files
 
 
@@ -50,7 +53,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         target = posixpath.normpath(posixpath.join(place, match[1]))
         if target.startswith("masf/") and target.endswith(".py"):
             return f"]({relative(MODULES)}#{target.removesuffix('.py').replace('/', '.')})"
-        inside = known.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
+        inside = known.get(
+            target, target.removeprefix("docs/") if target.startswith("docs/") else None
+        )
         # Anything else is in the repository only: its name stays, without a link.
         return f"]({relative(inside)}{match[2] or ''})" if inside else "]{ }"
 
@@ -60,7 +65,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def keys() -> str:
-    """Tables of every key: of configs and their files from JSON schemas, of filters and systems from their classes."""
+    """Tables of every key: of configs and their files from JSON schemas, of filters and systems
+    from their classes.
+    """
     told: set[str] = set()
     parts = ["## A study's config", *_schema_tables("config", told)]
     parts += ["## A filter's file", *_schema_tables("filter", told)]
@@ -68,11 +75,15 @@ def keys() -> str:
     for kind, title in (("filters", "Parameters of filters"), ("systems", "Parameters of systems")):
         parts.append(f"## {title}")
         for name, *_ in _listed(kind):
-            if (ROOT / "masf" / kind / f"{name}.py").exists():  # not a command, whose parameters are its own
+            if (
+                ROOT / "masf" / kind / f"{name}.py"
+            ).exists():  # not a command, whose parameters are its own
                 rows = _listed(kind, name)
                 parts += [
                     f"### `{name}`",
-                    _table([[f"`{key}`", default, text] for key, default, text in rows], 3) if rows else "None.",
+                    _table([[f"`{key}`", default, text] for key, default, text in rows], 3)
+                    if rows
+                    else "None.",
                 ]
     return "\n\n".join(parts)
 
@@ -84,8 +95,12 @@ def _listed(*words: str) -> list[list[str]]:
 
 
 def _schema_tables(name: str, told: set[str]) -> list[str]:
-    """A table for a schema and each class below it that has not had one; ``told`` are those that have, and grows."""
-    schema = json.loads((ROOT / "workflow" / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    """A table for a schema and each class below it that has not had one; ``told`` are those that
+    have, and grows.
+    """
+    schema = json.loads(
+        (ROOT / "workflow" / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")
+    )
     definitions = schema.get("$defs", {})
     parts = [_keys_of(schema)]
     for title, section in sorted(definitions.items()):
@@ -126,13 +141,22 @@ def _kind(field: dict[str, Any]) -> str:
         values = [*field.get("patternProperties", {}).values(), field.get("additionalProperties")]
         inner = next((_kind(value) for value in values if isinstance(value, dict)), "")
         return f"mapping to {inner}" if inner else "mapping"
-    return {"null": "`null`", "integer": "integer", "number": "number", "string": "text", "boolean": "`true`, `false`"}.get(
-        field.get("type", ""), "anything"
-    ) + _bounds(field)
+    return {
+        "null": "`null`",
+        "integer": "integer",
+        "number": "number",
+        "string": "text",
+        "boolean": "`true`, `false`",
+    }.get(field.get("type", ""), "anything") + _bounds(field)
 
 
 def _bounds(field: dict[str, Any]) -> str:
-    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
     return "".join(f", {said} {field[key]:g}" for key, said in words.items() if key in field)
 
 
@@ -141,6 +165,12 @@ def _value(value: object) -> str:
 
 
 def _table(rows: list[list[str]], columns: int) -> str:
-    heads = {3: ["parameter", "default", "meaning"], 4: ["key", "value", "default", "meaning"]}[columns]
-    lines = [heads, ["---"] * columns, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    heads = {3: ["parameter", "default", "meaning"], 4: ["key", "value", "default", "meaning"]}[
+        columns
+    ]
+    lines = [
+        heads,
+        ["---"] * columns,
+        *([cell.replace("|", "\\|") for cell in row] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,7 +1,8 @@
 """masf: a benchmark suite for score-based data assimilation.
 
-The stages of the study are subcommands of ``masf`` (see :mod:`masf.cli`); the Snakemake workflow calls them. In Python the same
-stages work in memory; what is listed in ``__all__`` is loaded from :mod:`masf.api` when it is first used.
+The stages of the study are subcommands of ``masf`` (see :mod:`masf.cli`); the Snakemake workflow
+calls them. In Python the same stages work in memory; what is listed in ``__all__`` is loaded from
+:mod:`masf.api` when it is first used.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "Filter", "FilterParameters", "Observation", "Stream", "System", "SystemParameters", "assimilate", "make_observation",
-    "make_problem", "make_system", "score", "simulate", "train_prior",
-]  # fmt: skip
+    "Filter",
+    "FilterParameters",
+    "Observation",
+    "Stream",
+    "System",
+    "SystemParameters",
+    "assimilate",
+    "make_observation",
+    "make_problem",
+    "make_system",
+    "score",
+    "simulate",
+    "train_prior",
+]
 
 if TYPE_CHECKING:
     from masf.api import (

@@ -1,7 +1,8 @@
-"""What ``import masf`` offers: the stages of a study in memory, with xarray datasets in place of files.
+"""What ``import masf`` offers: the stages of a study in memory, with xarray datasets in place of
+files.
 
-A dataset here has the content of the file that the stage writes (results/README.md), so that what is said of files holds of it,
-and a file that a study left, opened by xarray, serves as well.
+A dataset here has the content of the file that the stage writes (results/README.md), so that what
+is said of files holds of it, and a file that a study left, opened by xarray, serves as well.
 """
 
 from __future__ import annotations
@@ -40,9 +41,20 @@ from masf.systems.base import System, SystemParameters
 from masf.systems.registry import is_ours, system_class, system_names
 
 __all__ = [
-    "Filter", "FilterParameters", "Observation", "Stream", "System", "SystemParameters", "assimilate", "make_observation",
-    "make_problem", "make_system", "score", "simulate", "train_prior",
-]  # fmt: skip
+    "Filter",
+    "FilterParameters",
+    "Observation",
+    "Stream",
+    "System",
+    "SystemParameters",
+    "assimilate",
+    "make_observation",
+    "make_problem",
+    "make_system",
+    "score",
+    "simulate",
+    "train_prior",
+]
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +115,8 @@ def simulate(
         seed: fixes all random numbers.
 
     Returns:
-        ``truth`` (model_time, *space), ``observation`` (cycle, obs), ``initial_ensemble`` (member, *space) and more.
+        ``truth`` (model_time, *space), ``observation`` (cycle, obs), ``initial_ensemble`` (member,
+        *space) and more.
 
     Raises:
         ValueError: for settings out of range, or if the truth is not finite.
@@ -121,7 +134,8 @@ def make_problem(
     gap: int,
     seed: int = 0,
 ) -> xr.Dataset:
-    """A problem of which the truth is not known: a dataset as that of ``simulate``, without ``truth``.
+    """A problem of which the truth is not known: a dataset as that of ``simulate``, without
+    ``truth``.
 
     Args:
         system: the model.
@@ -135,13 +149,18 @@ def make_problem(
         ValueError: where shapes do not fit together or values are not finite.
     """
     y, x = np.asarray(measurements, dtype=np.float32), np.asarray(ensemble, dtype=np.float32)
-    for name, values, length in (("measurements", y, observation.size), ("ensemble", x, system.dimension)):
+    for name, values, length in (
+        ("measurements", y, observation.size),
+        ("ensemble", x, system.dimension),
+    ):
         if values.ndim != 2 or values.shape[1] != length or len(values) == 0:
             raise ValueError(f"{name} have shape {values.shape}: expected (any, {length})")
     spread = float(np.sqrt(np.mean(np.var(x, axis=0, ddof=1)))) if len(x) > 1 else 1.0
     settings = _settings(system, observation, gap, len(y), len(x), spread, seed)
     unknown = np.zeros((gap * len(y) + 1, system.dimension), dtype=np.float32)
-    return truth_dataset(Truth(settings, unknown, y, x.mean(axis=0), x), system, "").drop_vars("truth")
+    return truth_dataset(Truth(settings, unknown, y, x.mean(axis=0), x), system, "").drop_vars(
+        "truth"
+    )
 
 
 def assimilate(
@@ -157,12 +176,14 @@ def assimilate(
 ) -> xr.Dataset:
     """Runs a filter through all measurements: the content of {filter}.nc.
 
-    A filter that diverges is a result, not an error: attribute ``diverged`` is 1, and all is NaN from there on.
+    A filter that diverges is a result, not an error: attribute ``diverged`` is 1, and all is NaN
+    from there on.
 
     Args:
         problem: from ``simulate`` or ``make_problem``, or truth.nc as xarray opens it.
         filter: its name, as ``masf list filters`` says; or a class of your own.
-        parameters: of the filter. Those left out are what config/filters says for such a cell; of a class, its defaults.
+        parameters: of the filter. Those left out are what config/filters says for such a cell; of a
+            class, its defaults.
         system: the model, where it is none of masf's.
         prior: file of the pretrained prior, for filters that use one; see ``train_prior``.
         device: where to compute: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -170,16 +191,24 @@ def assimilate(
         covariance: whether to keep the covariance of each analysis.
 
     Returns:
-        ``mean`` and ``spread`` (model_time, *space), ``member`` (saved_member, cycle, *space) and, where the problem has a truth,
-        ``rmse`` (model_time), ``crps`` (cycle) and more.
+        ``mean`` and ``spread`` (model_time, *space), ``member`` (saved_member, cycle, *space) and,
+        where the problem has a truth, ``rmse`` (model_time), ``crps`` (cycle) and more.
 
     Raises:
-        ValueError: for an unknown filter, or for parameters that are unknown, out of range, or do not fit the cell.
+        ValueError: for an unknown filter, or for parameters that are unknown, out of range, or do
+            not fit the cell.
         ConfigFault: the same, found in the check that studies have.
         FileFault: for a prior that is missing, damaged, or was trained for another system.
     """
     return run(
-        problem, filter, parameters, system=system, prior=prior, device=device, saved_members=saved_members, covariance=covariance
+        problem,
+        filter,
+        parameters,
+        system=system,
+        prior=prior,
+        device=device,
+        saved_members=saved_members,
+        covariance=covariance,
     )[0]
 
 
@@ -198,7 +227,10 @@ def run(
     cell, known = _cell(problem)
     own = None if system is None or is_ours(system) else system
     if own is None and cell.settings.system not in system_names():
-        raise ValueError(f"system {cell.settings.system!r} is none of masf's: pass it to assimilate, as system=...")
+        raise ValueError(
+            f"system {cell.settings.system!r} is none of masf's: pass it to assimilate, as "
+            "system=..."
+        )
     built = None if own is None else (own, _observation(cell.settings, own))
     prior = None if prior is None else Path(prior)
     chosen = dict(parameters or {})
@@ -210,9 +242,19 @@ def run(
         chosen, module, command = found.parameters, found.module, found.command
     chosen, source = in_force(chosen, given=parameters or ())
     result, trajectory = assimilate_in_memory(
-        cell, name, chosen, source, module=module, command=command, cls=cls, built=built, prior=prior, device=device,
-        saved_members=saved_members, covariance=covariance,
-    )  # fmt: skip
+        cell,
+        name,
+        chosen,
+        source,
+        module=module,
+        command=command,
+        cls=cls,
+        built=built,
+        prior=prior,
+        device=device,
+        saved_members=saved_members,
+        covariance=covariance,
+    )
     return (result if known else result.drop_vars(sorted(_NEED_TRUTH))), trajectory
 
 
@@ -228,35 +270,54 @@ def score(
     Args:
         estimates: from ``assimilate``, or {filter}.nc as xarray opens it; a mapping names the rows.
         spin_up_cycles: how many of the first cycles to leave out.
-        reference: the estimate of a filter whose posterior is exact, for distances to it. All must then have been made with
-            ``covariance=True`` and two or more ``saved_members``.
-        truth: of flows, the problem that they were made from, for SSIM and CSI of their vorticity, which are NaN without it.
+        reference: the estimate of a filter whose posterior is exact, for distances to it. All must
+            then have been made with ``covariance=True`` and two or more ``saved_members``.
+        truth: of flows, the problem that they were made from, for SSIM and CSI of their vorticity,
+            which are NaN without it.
 
     Raises:
         ValueError: for an estimate without what a score needs, or if no cycle is left to score.
     """
     if isinstance(estimates, xr.Dataset):
         estimates = [estimates]
-    named = list(estimates.items()) if isinstance(estimates, Mapping) else [(e.attrs["filter"], e) for e in estimates]
+    named = (
+        list(estimates.items())
+        if isinstance(estimates, Mapping)
+        else [(e.attrs["filter"], e) for e in estimates]
+    )
     needed = {"rmse", "spread", "rmse_forecast", "crps", *(NEEDED if reference is not None else ())}
     for name, data in [*named, *([("reference", reference)] if reference is not None else [])]:
         if missing := sorted(needed - set(data.variables)):
             raise ValueError(f"estimate {name!r} lacks {', '.join(missing)}")
         if spin_up_cycles >= (cycles := json.loads(data.attrs["settings"])["cycles"]):
-            raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {cycles} cycles to score")
+            raise ValueError(
+                f"spin_up_cycles {spin_up_cycles} leaves none of {cycles} cycles to score"
+            )
 
     def gap(data: xr.Dataset) -> int:
         return json.loads(data.attrs["settings"])["gap"]
 
     velocities = None if truth is None else _velocities(truth)
-    compared = None if reference is None else Reference(Analyses.of(reference, gap(reference), spin_up_cycles))
+    compared = (
+        None
+        if reference is None
+        else Reference(Analyses.of(reference, gap(reference), spin_up_cycles))
+    )
     rows = {
-        name: score_of(data, gap=gap(data), spin_up_cycles=spin_up_cycles, reference=compared, velocities=velocities)
+        name: score_of(
+            data,
+            gap=gap(data),
+            spin_up_cycles=spin_up_cycles,
+            reference=compared,
+            velocities=velocities,
+        )
         | {"diverged": bool(data.attrs["diverged"])}
         for name, data in named
     }
     columns = [key for key in SCORES if reference is not None or not key.endswith("_distance")]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, "diverged"]).rename_axis("filter")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, "diverged"]).rename_axis(
+        "filter"
+    )
 
 
 def train_prior(
@@ -271,9 +332,10 @@ def train_prior(
 
     Args:
         problem: from ``simulate``; of it, only what system and observation it has is used.
-        path: where to write it. Without it the prior goes to the user's cache folder, and is there the next time.
-        settings: as in a config's section ``priors``, over those of config/run.yaml, which make a small prior in about half
-            a minute.
+        path: where to write it. Without it the prior goes to the user's cache folder, and is there
+            the next time.
+        settings: as in a config's section ``priors``, over those of config/run.yaml, which make a
+            small prior in about half a minute.
         seed: fixes simulation and training.
         device: where to compute.
 
@@ -287,7 +349,10 @@ def train_prior(
     system = cell.settings.system
     known = defaults.defaults().priors
     if system not in known and settings is None:
-        raise ValueError(f"no prior is trained for system {system!r} without settings: there are some for {', '.join(known)}")
+        raise ValueError(
+            f"no prior is trained for system {system!r} without settings: there are some for "
+            f"{', '.join(known)}"
+        )
     usual = known[system].model_dump(exclude_unset=True) if system in known else {}
     training = PriorSettings(**{**usual, "gaps": [cell.settings.gap], **(settings or {})})
     observation = observation_settings(cell.settings.observation)
@@ -298,11 +363,21 @@ def train_prior(
         if path.is_file():
             log.info("takes the prior trained before: %s", path)
             return path
-    log.info("trains a small prior for %s, gap %s: about half a minute", system, ", ".join(map(str, training.gaps)))
+    log.info(
+        "trains a small prior for %s, gap %s: about half a minute",
+        system,
+        ", ".join(map(str, training.gaps)),
+    )
     from masf.stages.train_prior import train_prior_to_file
 
     train_prior_to_file(
-        Path(path), system=system, parameters=parameters, observation=observation, settings=training, seed=seed, device=device
+        Path(path),
+        system=system,
+        parameters=parameters,
+        observation=observation,
+        settings=training,
+        seed=seed,
+        device=device,
     )
     log.info("keeps it for the next time: %s", path)
     return Path(path)
@@ -312,7 +387,10 @@ def _velocities(truth: xr.Dataset) -> np.ndarray:
     """The truth (times, 2, n, n) of a problem. Raises ValueError where it is none of a flow."""
     states = truth["truth"].values
     if states.ndim != 4 or states.shape[1] != 2:
-        raise ValueError(f"truth has states of shape {states.shape[1:]}: expected (2, n, n), the velocities of a flow")
+        raise ValueError(
+            f"truth has states of shape {states.shape[1:]}: expected (2, n, n), the velocities "
+            "of a flow"
+        )
     return states
 
 
@@ -322,7 +400,11 @@ def _observation(settings: CellSettings, system: System) -> Observation:
 
 
 def _cached_prior(
-    system: str, parameters: dict[str, Any], observation: ObservationSettings, training: PriorSettings, seed: int
+    system: str,
+    parameters: dict[str, Any],
+    observation: ObservationSettings,
+    training: PriorSettings,
+    seed: int,
 ) -> Path:
     """A path that says all that the prior depends on."""
     fixed = [
@@ -334,12 +416,23 @@ def _cached_prior(
 
 
 def _settings(
-    system: System, observation: Observation, gap: int, cycles: int, members: int, initial_spread: float, seed: int
+    system: System,
+    observation: Observation,
+    gap: int,
+    cycles: int,
+    members: int,
+    initial_spread: float,
+    seed: int,
 ) -> CellSettings:
     if observation.dimension != system.dimension:
-        raise ValueError(f"the observation is of {observation.dimension} components, and the system has {system.dimension}")
+        raise ValueError(
+            f"the observation is of {observation.dimension} components, and the system has "
+            f"{system.dimension}"
+        )
     return CellSettings(
-        system=type(system).__module__.rpartition(".")[2] if is_ours(system) else type(system).__name__,
+        system=type(system).__module__.rpartition(".")[2]
+        if is_ours(system)
+        else type(system).__name__,
         parameters=system.parameters.model_dump(),
         observation=dict(observation.settings),
         gap=gap,
@@ -356,7 +449,12 @@ def _cell(problem: xr.Dataset) -> tuple[Truth, bool]:
     if not known:
         settings = json.loads(problem.attrs.get("settings", "{}"))
         if not settings:
-            raise ValueError("the dataset is no problem of masf: make one by simulate or make_problem, or open truth.nc")
+            raise ValueError(
+                "the dataset is no problem of masf: make one by simulate or make_problem, or "
+                "open truth.nc"
+            )
         shape = (settings["cycles"] * settings["gap"] + 1, *problem["initial_mean"].shape)
-        problem = problem.assign(truth=(("model_time", *problem["initial_mean"].dims), np.zeros(shape, dtype=np.float32)))
+        problem = problem.assign(
+            truth=(("model_time", *problem["initial_mean"].dims), np.zeros(shape, dtype=np.float32))
+        )
     return truth_of(problem), known

@@ -1,8 +1,8 @@
 """One code for numpy and torch: array namespaces, conversions and random numbers.
 
-Mathematics in this package is written against the Python array API, so the same lines run on numpy (CPU, no torch
-import, a fast start) and on torch (CPU and GPU). Coefficients that need float64 are computed in numpy and then cast with
-:func:`like`.
+Mathematics in this package is written against the Python array API, so the same lines run on numpy
+(CPU, no torch import, a fast start) and on torch (CPU and GPU). Coefficients that need float64 are
+computed in numpy and then cast with :func:`like`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def like(values: Any, x: Array) -> Array:
-    """``values`` (anything numpy understands) as an array with the namespace, dtype and device of ``x``."""
+    """``values`` (anything numpy understands) as an array with the namespace, dtype and device of
+    ``x``.
+    """
     values = np.asarray(values, dtype=np.float64)
     if is_torch_array(x):  # called often enough to spare the detour
         return sys.modules["torch"].asarray(values, dtype=x.dtype, device=x.device)
@@ -50,8 +52,8 @@ def softmax(x: Array) -> Array:
 def resolve_device(requested: str, *, needs_torch: bool) -> str | None:
     """The torch device to compute on, or None for numpy.
 
-    ``auto`` takes a GPU where there is one. Code that runs without torch does so on the CPU, because torch's import would
-    cost it more than its work.
+    ``auto`` takes a GPU where there is one. Code that runs without torch does so on the CPU,
+    because torch's import would cost it more than its work.
 
     Raises:
         ValueError: if ``cuda`` is asked for and there is none.
@@ -68,12 +70,16 @@ def resolve_device(requested: str, *, needs_torch: bool) -> str | None:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         return "cuda"
     if requested == "cuda":
-        raise ValueError("device 'cuda': torch sees no CUDA device here; use --device cpu or --device auto")
+        raise ValueError(
+            "device 'cuda': torch sees no CUDA device here; use --device cpu or --device auto"
+        )
     return "cpu"
 
 
 def on_device(values: np.ndarray, torch_device: str | None) -> Array:
-    """``values`` in float32, as a numpy array (``torch_device`` None) or as a tensor on that device."""
+    """``values`` in float32, as a numpy array (``torch_device`` None) or as a tensor on that
+    device.
+    """
     values = np.asarray(values, dtype=np.float32)
     if torch_device is None:
         return values
@@ -83,7 +89,8 @@ def on_device(values: np.ndarray, torch_device: str | None) -> Array:
 
 
 class Stream:
-    """Random numbers for one purpose: the same seed and purpose give the same numbers, whatever else was drawn.
+    """Random numbers for one purpose: the same seed and purpose give the same numbers, whatever
+    else was drawn.
 
     Numpy arrays get numpy's numbers; tensors get numbers made on their own device.
     """
@@ -98,14 +105,20 @@ class Stream:
         """The torch generator of this stream on one device."""
         key = str(torch_device)
         if key not in self._torch:
-            self._torch[key] = sys.modules["torch"].Generator(device=torch_device).manual_seed(self._torch_seed)
+            self._torch[key] = (
+                sys.modules["torch"].Generator(device=torch_device).manual_seed(self._torch_seed)
+            )
         return self._torch[key]
 
     def normal(self, shape: tuple[int, ...], x: Array) -> Array:
-        """Standard normal numbers of the given shape, with the namespace, dtype and device of ``x``."""
+        """Standard normal numbers of the given shape, with the namespace, dtype and device of
+        ``x``.
+        """
         if is_torch_array(x):
             torch = sys.modules["torch"]
-            return torch.randn(shape, generator=self.torch(x.device), dtype=x.dtype, device=x.device)
+            return torch.randn(
+                shape, generator=self.torch(x.device), dtype=x.dtype, device=x.device
+            )
         return self.numpy.standard_normal(shape, dtype=x.dtype)
 
     def uniform(self) -> float:
@@ -114,7 +127,8 @@ class Stream:
 
 
 def centred_normal(shape: tuple[int, int], x: Array, stream: Stream) -> Array:
-    """Standard normal noise (N, d) whose mean over members is 0, so that it does not move the ensemble's mean.
+    """Standard normal noise (N, d) whose mean over members is 0, so that it does not move the
+    ensemble's mean.
 
     Its sample covariance over members, divided by N - 1, is I on average.
     """

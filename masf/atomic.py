@@ -30,9 +30,17 @@ def require_writable(folder: Path) -> None:
     folder = Path(folder).absolute()
     nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not nearest.is_dir():
-        raise FileFault(folder, f"cannot be made, because {nearest} is no folder", "choose another, or move that away")
+        raise FileFault(
+            folder,
+            f"cannot be made, because {nearest} is no folder",
+            "choose another, or move that away",
+        )
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise FileFault(folder, f"cannot be written, because {nearest} is read-only here", "choose another, or ask for access")
+        raise FileFault(
+            folder,
+            f"cannot be written, because {nearest} is read-only here",
+            "choose another, or ask for access",
+        )
 
 
 def full_disk(folder: Path) -> str:
@@ -47,7 +55,8 @@ def full_disk(folder: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name if the block succeeds, and is removed if it does not.
+    """A temporary path beside ``path`` that takes its name if the block succeeds, and is removed if
+    it does not.
 
     The name is unique to this process: an orphaned job may still be writing the same output.
     """

@@ -1,7 +1,8 @@
 """One card for each job on a workstation of several: Snakemake counts GPUs, but hands none out.
 
-A job that computes on a GPU claims one by a lock on a file, one file a card, and sees that card only. The lock dies with its
-holder, however that dies. SLURM hands out its cards itself, and where one card is visible there is nothing to choose.
+A job that computes on a GPU claims one by a lock on a file, one file a card, and sees that card
+only. The lock dies with its holder, however that dies. SLURM hands out its cards itself, and where
+one card is visible there is nothing to choose.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _held: list[int] = []
 
 
 def visible_cards() -> list[str]:
-    """The cards that this process may use, by the names that CUDA_VISIBLE_DEVICES knows; none without an NVIDIA driver."""
+    """The cards that this process may use, by the names that CUDA_VISIBLE_DEVICES knows; none
+    without an NVIDIA driver.
+    """
     if VISIBLE in os.environ:
         return [card.strip() for card in os.environ[VISIBLE].split(",") if card.strip()]
     if shutil.which("nvidia-smi") is None:
@@ -36,9 +39,11 @@ def visible_cards() -> list[str]:
 
 
 def claim_card(folder: Path | None = None) -> str | None:
-    """Claims a card for this process until it ends, and hides the others; waits while all are taken.
+    """Claims a card for this process until it ends, and hides the others; waits while all are
+    taken.
 
-    To be called before torch is imported. The locks are files in ``folder``, by default one of this user's for temporary files.
+    To be called before torch is imported. The locks are files in ``folder``, by default one of this
+    user's for temporary files.
 
     Returns:
         The card, or None where there is nothing to choose.
@@ -51,7 +56,9 @@ def claim_card(folder: Path | None = None) -> str | None:
     waits = False
     while True:
         for card in cards:
-            handle = os.open(folder / f"{card.replace('/', '_')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(
+                folder / f"{card.replace('/', '_')}.lock", os.O_RDWR | os.O_CREAT, 0o600
+            )
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

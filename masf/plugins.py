@@ -1,4 +1,6 @@
-"""Finds systems and filters by name: one module a name, found on disk, imported only when asked for."""
+"""Finds systems and filters by name: one module a name, found on disk, imported only when asked
+for.
+"""
 
 from __future__ import annotations
 

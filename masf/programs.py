@@ -1,4 +1,6 @@
-"""Where the words of a filter's command lie; apart from masf.stages.external, so that versions of other stages do without it."""
+"""Where the words of a filter's command lie; apart from masf.stages.external, so that versions of
+other stages do without it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,14 @@ _PROJECT = Path(__file__).parent.parent
 
 
 def located(command: str) -> list[str]:
-    """The words of ``command``, files among them looked for in the working directory and then in this project."""
+    """The words of ``command``, files among them looked for in the working directory and then in
+    this project.
+    """
     words = shlex.split(command)
-    return [str(_PROJECT / w) if "/" in w and not Path(w).exists() and (_PROJECT / w).exists() else w for w in words]
+    return [
+        str(_PROJECT / w) if "/" in w and not Path(w).exists() and (_PROJECT / w).exists() else w
+        for w in words
+    ]
 
 
 def missing_program(command: str) -> str | None:
@@ -22,6 +29,8 @@ def missing_program(command: str) -> str | None:
 
 
 def files_of(command: str) -> list[Path]:
-    """The files that ``command`` names. Links are left out: the interpreter of a virtual environment is one."""
+    """The files that ``command`` names. Links are left out: the interpreter of a virtual
+    environment is one.
+    """
     paths = [Path(word) for word in located(command) if "/" in word]
     return [path for path in paths if path.is_file() and not path.is_symlink()]

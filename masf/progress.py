@@ -9,9 +9,13 @@ from typing import Any
 from tqdm import tqdm
 
 SILENT = "TQDM_DISABLE"
-"""The environment variable that silences bars: tqdm's own, which a program of others that masf runs may know too."""
+"""The environment variable that silences bars: tqdm's own, which a program of others that masf runs
+may know too.
+"""
 
 
 def progress_bar(iterable: Any = None, **options: Any) -> tqdm[Any]:
     """A bar of tqdm's, with its arguments."""
-    return tqdm(iterable, disable=True if os.environ.get(SILENT) else None, file=sys.stderr, **options)
+    return tqdm(
+        iterable, disable=True if os.environ.get(SILENT) else None, file=sys.stderr, **options
+    )

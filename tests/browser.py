@@ -3,10 +3,12 @@
     with headless(width=1280) as browser:
         browser.get(path.as_uri())
 
-Debian's packages chromium and chromium-driver are installed for it where that is allowed (tests/debian.py). The browser seeks no
-network of its own, and keeps its profile in a folder that is removed.
+Debian's packages chromium and chromium-driver are installed for it where that is allowed
+(tests/debian.py). The browser seeks no network of its own, and keeps its profile in a folder that
+is removed.
 
-    python tests/browser.py PAGE.html PICTURE.png [WIDTH]     # a picture of a whole page, to look at
+    python tests/browser.py PAGE.html PICTURE.png [WIDTH]
+    # a picture of a whole page, to look at
 """
 
 from __future__ import annotations
@@ -27,9 +29,17 @@ from selenium.webdriver.chrome.service import Service
 PACKAGES = ("chromium", "chromium-driver")
 PROGRAMS = ("chromium", "chromedriver")
 ARGUMENTS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+)
 
 
 def _missing() -> list[str]:
@@ -38,7 +48,8 @@ def _missing() -> list[str]:
 
 @contextmanager
 def headless(width: int = 1280, height: int = 900) -> Iterator[webdriver.Chrome]:
-    """A browser whose page is ``width`` CSS pixels wide, and which remembers what pages write to its console.
+    """A browser whose page is ``width`` CSS pixels wide, and which remembers what pages write to
+    its console.
 
     Raises CannotRun where there is none, and none can be installed.
     """

@@ -1,4 +1,6 @@
-"""What tests share: linear Gaussian problems, bounds from the sampling distribution, and a study with results."""
+"""What tests share: linear Gaussian problems, bounds from the sampling distribution, and a study
+with results.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,16 @@ from synthetic import flow_study, small_study, write_results
 from masf.study.study import Study
 
 FIRST = ("test_slurm", "test_workflow", "test_faults", "test_adding_a_filter", "test_score_filters")
-"""Files that take longest. Where files run side by side, the short ones then fill the time that is left."""
+"""Files that take longest. Where files run side by side, the short ones then fill the time that is
+left.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest files first."""
-    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+    items.sort(
+        key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST)
+    )
 
 
 FALSE_ALARMS = 1e-3
@@ -32,7 +38,9 @@ FALSE_ALARMS = 1e-3
 
 
 def normal_bound(entries: int) -> float:
-    """Bonferroni quantile: so large are ``entries`` standard normal errors, all of them, but for FALSE_ALARMS."""
+    """Bonferroni quantile: so large are ``entries`` standard normal errors, all of them, but for
+    FALSE_ALARMS.
+    """
     return float(scipy.stats.norm.isf(FALSE_ALARMS / 2 / entries))
 
 
@@ -44,8 +52,9 @@ def bonferroni() -> Callable[[int], float]:
 def assert_gaussian_moments(draws: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> None:
     """Independent draws (N, d) have this mean and covariance.
 
-    Each entry's error over its standard error, sqrt(C_ii / N) for means and sqrt((C_ii C_jj + C_ij^2) / (N - 1)) for
-    covariances of Gaussian draws, is standard normal; the bound is the Bonferroni quantile over all entries.
+    Each entry's error over its standard error, sqrt(C_ii / N) for means and sqrt((C_ii C_jj +
+    C_ij^2) / (N - 1)) for covariances of Gaussian draws, is standard normal; the bound is the
+    Bonferroni quantile over all entries.
     """
     n, d = draws.shape
     variance = np.diag(covariance)
@@ -64,7 +73,9 @@ def assert_moments() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[WebDriver]:
-    """A headless Chromium; tests that ask for it are skipped where there is none and none can be installed."""
+    """A headless Chromium; tests that ask for it are skipped where there is none and none can be
+    installed.
+    """
     try:
         with headless() as driver:
             yield driver
@@ -74,9 +85,13 @@ def browser() -> Iterator[WebDriver]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study with results, in which free_run diverges in one seed of gap 2 and in both of gap 3."""
+    """A study with results, in which free_run diverges in one seed of gap 2 and in both of gap
+    3.
+    """
     study = small_study(tmp_path_factory.mktemp("results"))
-    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
+    write_results(
+        study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0}
+    )
     return study
 
 

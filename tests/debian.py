@@ -1,7 +1,8 @@
 """Programs that tests take from Debian's packages, and that may be installed for them.
 
-A test run changes nothing on the machine unless it is asked to: with MASF_TEST_INSTALL=1 in the environment, as CI has it,
-what is missing is installed with apt, as root. Without it, tests that need such a program are skipped.
+A test run changes nothing on the machine unless it is asked to: with MASF_TEST_INSTALL=1 in the
+environment, as CI has it, what is missing is installed with apt, as root. Without it, tests that
+need such a program are skipped.
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ class CannotRun(Exception):
 
 
 def install(packages: Sequence[str], missing: Callable[[], list[str]]) -> None:
-    """Installs ``packages`` where programs are ``missing``. Raises CannotRun where that cannot be."""
+    """Installs ``packages`` where programs are ``missing``. Raises CannotRun where that cannot
+    be.
+    """
     if not missing():
         return
     if os.environ.get(ALLOWED) != "1":
-        raise CannotRun(f"{', '.join(missing())} are not installed; {ALLOWED}=1 lets the tests install {' '.join(packages)}")
+        raise CannotRun(
+            f"{', '.join(missing())} are not installed; {ALLOWED}=1 lets the tests install "
+            f"{' '.join(packages)}"
+        )
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise CannotRun(f"{', '.join(missing())} are not installed, and without root and apt-get they cannot be")
+        raise CannotRun(
+            f"{', '.join(missing())} are not installed, and without root and apt-get they cannot be"
+        )
     quiet = {"DEBIAN_FRONTEND": "noninteractive", **os.environ}
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         done = subprocess.run(  # noqa: S603
@@ -41,4 +49,6 @@ def install(packages: Sequence[str], missing: Callable[[], list[str]]) -> None:
         if done.returncode:
             raise CannotRun(f"apt-get {words[0]} failed: {' '.join(done.stdout.splitlines()[-2:])}")
     if missing():
-        raise CannotRun(f"{', '.join(missing())} are still missing after apt-get install {' '.join(packages)}")
+        raise CannotRun(
+            f"{', '.join(missing())} are still missing after apt-get install {' '.join(packages)}"
+        )

@@ -1,4 +1,6 @@
-"""A filter that is not ours, for tests: no assimilation. Options before masf's make it fail in one way or another."""
+"""A filter that is not ours, for tests: no assimilation. Options before masf's make it fail in one
+way or another.
+"""
 
 import argparse
 import json
@@ -12,7 +14,9 @@ from masf.systems.registry import make_system
 parser = argparse.ArgumentParser()
 parser.add_argument("--fail", action="store_true")
 parser.add_argument("--write-nothing", action="store_true")
-parser.add_argument("--diverge-in", type=int, help="The cycle, from 0, that is not written, nor any later one.")
+parser.add_argument(
+    "--diverge-in", type=int, help="The cycle, from 0, that is not written, nor any later one."
+)
 parser.add_argument("--problem", required=True)
 parser.add_argument("--parameters", type=json.loads, required=True)
 parser.add_argument("--output", required=True)
@@ -30,10 +34,21 @@ with netCDF4.Dataset(arguments.problem) as problem:
     system = make_system(problem.system, json.loads(problem.parameters))
 n, d = ensemble.shape
 with netCDF4.Dataset(arguments.output, "w") as estimate:
-    for name, length in {"model_time": cycles * gap + 1, "cycle": cycles, "member": n, "component": d}.items():
+    for name, length in {
+        "model_time": cycles * gap + 1,
+        "cycle": cycles,
+        "member": n,
+        "component": d,
+    }.items():
         estimate.createDimension(name, length)
-    moments = [estimate.createVariable(name, "f4", ("model_time", "component")) for name in ("mean", "spread")]
-    ensembles = [estimate.createVariable(name, "f4", ("cycle", "member", "component")) for name in ("forecast", "analysis")]
+    moments = [
+        estimate.createVariable(name, "f4", ("model_time", "component"))
+        for name in ("mean", "spread")
+    ]
+    ensembles = [
+        estimate.createVariable(name, "f4", ("cycle", "member", "component"))
+        for name in ("forecast", "analysis")
+    ]
     seconds = estimate.createVariable("wall_seconds", "f4", ("cycle",))
     twice = estimate.createVariable("diagnostic_twice", "f4", ("cycle",))
     for i in range(cycles * gap + 1):

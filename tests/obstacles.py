@@ -1,4 +1,6 @@
-"""A copy of this project whose tiny study meets obstacles at will: a stage that waits, or that holds much memory."""
+"""A copy of this project whose tiny study meets obstacles at will: a stage that waits, or that
+holds much memory.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ filter = Obstacle
 
 
 class Obstructed(Project):
-    """Lorenz-63 on two seeds with filters masf (asks for a GPU where there are some), enkf and obstacle."""
+    """Lorenz-63 on two seeds with filters masf (asks for a GPU where there are some), enkf and
+    obstacle.
+    """
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -78,7 +82,10 @@ class Obstructed(Project):
 
     def waiting(self) -> list[int]:
         """The processes that wait at the obstacle."""
-        found = [int(mark.name.removeprefix("waiting-")) for mark in (self.root / "obstacles").glob("waiting-*")]
+        found = [
+            int(mark.name.removeprefix("waiting-"))
+            for mark in (self.root / "obstacles").glob("waiting-*")
+        ]
         return [pid for pid in found if psutil.pid_exists(pid)]
 
     def start(self, *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
@@ -104,7 +111,11 @@ class Obstructed(Project):
 
 def tables(results: Path) -> dict[str, bytes]:
     """Scores as people read them; what runs cost differs from run to run."""
-    found = {path.name: path.read_bytes() for path in (results / "tables").iterdir() if "_cost" not in path.name}
+    found = {
+        path.name: path.read_bytes()
+        for path in (results / "tables").iterdir()
+        if "_cost" not in path.name
+    }
     assert len(found) == 6
     return found
 

@@ -1,4 +1,6 @@
-"""Linear Gaussian problems of every kind of measurement, whose posterior is known in closed form."""
+"""Linear Gaussian problems of every kind of measurement, whose posterior is known in closed
+form.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from masf.observations.pooling import Pooling
 
 @dataclass
 class Problem:
-    """Prior N(mean, covariance), a measurement y, and the Kalman posterior, by the information form."""
+    """Prior N(mean, covariance), a measurement y, and the Kalman posterior, by the information
+    form.
+    """
 
     observation: Observation
     mean: np.ndarray
@@ -31,7 +35,11 @@ class Problem:
     @property
     def gain(self) -> np.ndarray:
         h = self.observation.matrix
-        return self.covariance @ h.T @ np.linalg.inv(h @ self.covariance @ h.T + self.observation.noise.covariance)
+        return (
+            self.covariance
+            @ h.T
+            @ np.linalg.inv(h @ self.covariance @ h.T + self.observation.noise.covariance)
+        )
 
     @property
     def posterior(self) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +49,9 @@ class Problem:
         return covariance @ information, covariance
 
     def prior_draws(self, n: int, seed: int) -> np.ndarray:
-        return np.random.default_rng(seed).multivariate_normal(self.mean, self.covariance, n, method="cholesky")
+        return np.random.default_rng(seed).multivariate_normal(
+            self.mean, self.covariance, n, method="cholesky"
+        )
 
 
 def covariance_matrix(d: int, rng: np.random.Generator) -> np.ndarray:
@@ -50,7 +60,15 @@ def covariance_matrix(d: int, rng: np.random.Generator) -> np.ndarray:
     return factor @ factor.T + 0.3 * np.eye(d)
 
 
-KINDS = ["identity", "mask", "mask, correlated noise", "pooling", "dense", "dense, square", "dense, more rows than rank"]
+KINDS = [
+    "identity",
+    "mask",
+    "mask, correlated noise",
+    "pooling",
+    "dense",
+    "dense, square",
+    "dense, more rows than rank",
+]
 """What is measured in a problem: see ``make_problem``."""
 
 

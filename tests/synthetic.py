@@ -1,4 +1,6 @@
-"""Results whose scores are known: estimates that miss the truth by a given amount in every component."""
+"""Results whose scores are known: estimates that miss the truth by a given amount in every
+component.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ ROOT = Path(__file__).parent.parent
 SPIN_UP_ERROR = 100.0
 
 
-def small_study(results: Path, *, definitions: Mapping[str, dict[str, Any]] | None = None, **changes: Any) -> Study:
-    """Lorenz-63 at gaps 2 and 3, its gap 2 alone once more, on two seeds, with filters enkf, free_run and particle."""
+def small_study(
+    results: Path, *, definitions: Mapping[str, dict[str, Any]] | None = None, **changes: Any
+) -> Study:
+    """Lorenz-63 at gaps 2 and 3, its gap 2 alone once more, on two seeds, with filters enkf,
+    free_run and particle.
+    """
     common = {
         "system": "lorenz63", "parameters": {"dt": 0.01}, "observations": ["every_one"],
         "members": 4, "cycles": 3, "spin_up_cycles": 1,
@@ -36,21 +42,30 @@ def small_study(results: Path, *, definitions: Mapping[str, dict[str, Any]] | No
         "filters": ["particle", "enkf", "free_run"],
         "observations": {"every_one": {"operator": "identity", "noise": 1.0}},
         "experiments": {
-            "gap_sweep": {"title": "Gaps, 100% of them", "gaps": [2, 3], "leave_out_filters": ["particle"], **common},
+            "gap_sweep": {
+                "title": "Gaps, 100% of them",
+                "gaps": [2, 3],
+                "leave_out_filters": ["particle"],
+                **common,
+            },
             "one_gap": {"title": "One gap", "gaps": [2], **common},
         },
         "figures": {
             "sweep": {
-                "kind": "sweep", "title": "Sweep",
+                "kind": "sweep",
+                "title": "Sweep",
                 "panels": [{"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}],
             },
             "paths": {"kind": "trajectories", "title": "Paths", "experiment": "one_gap", "seed": 0},
             "ranks": {
-                "kind": "rank_histograms", "title": "Ranks", "experiment": "one_gap", "observation": "every_one",
+                "kind": "rank_histograms",
+                "title": "Ranks",
+                "experiment": "one_gap",
+                "observation": "every_one",
                 "ensemble": "analysis",
             },
         },
-    }  # fmt: skip
+    }
     if definitions is not None:
         return study_with(config | changes, definitions, {})
     return make_study(config | changes, root=ROOT)
@@ -58,37 +73,61 @@ def small_study(results: Path, *, definitions: Mapping[str, dict[str, Any]] | No
 
 def exact_study(results: Path) -> Study:
     """The same, where gap 2 has filter enkf as the reference."""
-    experiments = json.loads(small_study(results).config.model_dump_json(exclude_defaults=True))["experiments"]
+    experiments = json.loads(small_study(results).config.model_dump_json(exclude_defaults=True))[
+        "experiments"
+    ]
     experiments["one_gap"] |= {"reference": "enkf"}
     return small_study(results, experiments=experiments)
 
 
 def flow_study(results: Path, **changes: Any) -> Study:
-    """A Kolmogorov flow at gaps 2 and 3 with filters enkf and free_run, and the figures of flows."""
+    """A Kolmogorov flow at gaps 2 and 3 with filters enkf and free_run, and the figures of
+    flows.
+    """
     point = {"experiment": "flow", "observation": "every_fourth", "where": {"gap": 2}}
     config: dict[str, Any] = {
         "filters": ["enkf", "free_run"],
         "observations": {"every_fourth": {"operator": "grid", "stride": 4, "noise": 0.1}},
         "experiments": {
             "flow": {
-                "title": "Flow", "system": "kolmogorov", "parameters": {"size": 16}, "observations": ["every_fourth"],
-                "gaps": [2, 3], "members": 4, "cycles": 3, "spin_up_cycles": 1, "initial_spread": 0.1,
+                "title": "Flow",
+                "system": "kolmogorov",
+                "parameters": {"size": 16},
+                "observations": ["every_fourth"],
+                "gaps": [2, 3],
+                "members": 4,
+                "cycles": 3,
+                "spin_up_cycles": 1,
+                "initial_spread": 0.1,
             },
         },
         "figures": {
             "scores": {
-                "kind": "sweep", "title": "Scores", "columns": 1,
+                "kind": "sweep",
+                "title": "Scores",
+                "columns": 1,
                 "panels": [
-                    {"experiment": "flow", "axis": "gap", "observation": "every_fourth", "score": "ssim"},
+                    {
+                        "experiment": "flow",
+                        "axis": "gap",
+                        "observation": "every_fourth",
+                        "score": "ssim",
+                    },
                     {**point, "axis": "time", "seed": 0},
                     {**point, "axis": "time", "seed": 1, "score": "csi"},
                 ],
             },
-            "fields": {**point, "kind": "vorticity", "title": "Fields", "seed": 0, "cycles": [1, 3]},
+            "fields": {
+                **point,
+                "kind": "vorticity",
+                "title": "Fields",
+                "seed": 0,
+                "cycles": [1, 3],
+            },
             "film": {**point, "kind": "animation", "title": "Film", "seed": 0, "cycles": 2},
             "spectra": {**point, "kind": "spectra", "title": "Spectra"},
         },
-    }  # fmt: skip
+    }
     return small_study(results, **config | changes)
 
 
@@ -103,7 +142,9 @@ def write_results(
     diverged: Mapping[tuple[str, int, int], int] | None = None,
     versions: Mapping[tuple[str, int, int], str] | None = None,
 ) -> None:
-    """Writes all files of a study. ``diverged`` and ``versions`` are by (filter, gap, seed): the cycle, the code version."""
+    """Writes all files of a study. ``diverged`` and ``versions`` are by (filter, gap, seed): the
+    cycle, the code version.
+    """
     for cell in study.cells.values():
         folder = Path(study.config.results) / cell.path
         s = cell.settings
@@ -126,14 +167,18 @@ def write_results(
                 crps_forecast=by_cycle / 2,
                 ranks=np.tile(np.arange(5, dtype="f4"), (s.cycles, 1)),
                 ranks_forecast=np.ones((s.cycles, 5), "f4"),
-                covariance=error**2 * np.repeat(np.eye(mean.shape[1])[None], s.cycles, axis=0) if cell.reference else None,
+                covariance=error**2 * np.repeat(np.eye(mean.shape[1])[None], s.cycles, axis=0)
+                if cell.reference
+                else None,
                 diagnostics={"error": by_cycle},
                 wall_seconds=np.array([9.0, 1.0, 3.0]),
                 cpu_seconds=np.array([8.0, 0.5, 1.5]),
                 diverged_at=(diverged or {}).get(key),
             )
             pinned = study.config.pinned.get(name)
-            parameters, source = in_force(study.default_parameters(name, cell), tuned_in(study, name, cell), pinned)
+            parameters, source = in_force(
+                study.default_parameters(name, cell), tuned_in(study, name, cell), pinned
+            )
             attributes = {
                 "filter": name,
                 "code_version": (versions or {}).get(key, "v1"),
@@ -142,5 +187,7 @@ def write_results(
             }
             write_estimate(folder / f"{name}.nc", trajectory, truth, system, attributes)
             write_cost(
-                folder / f"{name}.cost.json", trajectory, {"peak_memory_mib": 100.0 + s.seed, "device": "cpu", "threads": 1}
+                folder / f"{name}.cost.json",
+                trajectory,
+                {"peak_memory_mib": 100.0 + s.seed, "device": "cpu", "threads": 1},
             )

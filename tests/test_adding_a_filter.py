@@ -1,4 +1,6 @@
-"""docs/adding-a-filter.md, performed: its files are written, its studies run, and nothing else is touched."""
+"""docs/adding-a-filter.md, performed: its files are written, its studies run, and nothing else is
+touched.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ def contents(root: Path) -> dict[str, str]:
     left_out = ("results", ".snakemake", "venv", ".make.lock")
     paths = [path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     found = {str(path.relative_to(root)): path for path in paths}
-    return {name: path.read_text(encoding="utf-8") for name, path in found.items() if not name.startswith(left_out)}
+    return {
+        name: path.read_text(encoding="utf-8")
+        for name, path in found.items()
+        if not name.startswith(left_out)
+    }
 
 
 def perform(project: Project, part: str) -> str:
@@ -37,7 +43,9 @@ def perform(project: Project, part: str) -> str:
         path.write_text(text, encoding="utf-8")
     for name, line, key in EDITS.findall(part):
         path = project.root / name
-        text, count = re.subn(rf"^{key}.*\n", line, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        text, count = re.subn(
+            rf"^{key}.*\n", line, path.read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
         assert count == 1
         path.write_text(text, encoding="utf-8")
     (command,) = RUNS.findall(part)
@@ -47,7 +55,9 @@ def perform(project: Project, part: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def performed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, str], list[str]]:
+def performed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Project, dict[str, str], list[str]]:
     """The project after both walks, what it held before, and what the runs said."""
     project = Project(tmp_path_factory.mktemp("project"))
     before = contents(project.root)
@@ -82,10 +92,22 @@ def test_new_filter_can_be_tried_in_memory(performed: Any) -> None:
 def test_second_run_made_only_what_is_new(performed: Any) -> None:
     first, second = performed[2]
     made = [
-        {name for name in ("simulate", "assimilate_enkf", "assimilate_nudging", "assimilate_persistence") if f" {name}:" in out}
+        {
+            name
+            for name in (
+                "simulate",
+                "assimilate_enkf",
+                "assimilate_nudging",
+                "assimilate_persistence",
+            )
+            if f" {name}:" in out
+        }
         for out in (first, second)
     ]
-    assert made == [{"simulate", "assimilate_enkf", "assimilate_nudging"}, {"assimilate_persistence"}]
+    assert made == [
+        {"simulate", "assimilate_enkf", "assimilate_nudging"},
+        {"assimilate_persistence"},
+    ]
 
 
 @pytest.mark.usefixtures("_at_the_project")
@@ -115,7 +137,8 @@ from masf.report.figures.look import Look
 from masf.study.load import load_study
 
 study = load_study(Path("results/mine/study.json"))
-(ax,) = sweep(study, study.config.figures["gaps"], pd.read_parquet("results/mine/scores.parquet")).axes
+scores = pd.read_parquet("results/mine/scores.parquet")
+(ax,) = sweep(study, study.config.figures["gaps"], scores).axes
 samples = [line for line in ax.lines if not line.get_clip_on()]
 shown = zip([text.get_text() for text in ax.texts], samples, strict=True)
 look = Look.of(study)
@@ -141,7 +164,9 @@ def test_new_filters_are_in_the_figures_in_a_look_of_their_own(performed: Any) -
 @pytest.mark.usefixtures("_at_the_project")
 def test_parameters_of_the_guide_reached_the_filters() -> None:
     folder = Path("results/mine/lorenz63/dt~0.01/all/gap~10/members~50/seed~0")
-    attributes = {name: xr.open_dataset(folder / f"{name}.nc").attrs for name in ("nudging", "persistence")}
+    attributes = {
+        name: xr.open_dataset(folder / f"{name}.nc").attrs for name in ("nudging", "persistence")
+    }
     assert attributes["nudging"]["filter_parameters"] == '{"gain": 0.5}'
     assert attributes["persistence"]["filter_parameters"] == '{"variance": 4.0}'
     assert attributes["persistence"]["filter_command"] == "python my_filters/persistence.py"
@@ -161,7 +186,9 @@ def test_edit_of_a_command_s_file_reruns_it_alone(performed: Any) -> None:
 
 def test_bad_parameter_of_a_new_filter_is_refused(performed: Any) -> None:
     project, _, _ = performed
-    with project.edited("config/filters/nudging.yaml", lambda text: text.replace("gain: 0.5", "gain: 2")):
+    with project.edited(
+        "config/filters/nudging.yaml", lambda text: text.replace("gain: 0.5", "gain: 2")
+    ):
         done = project.run("masf", "study", "--config", "config/mine.yaml")
     assert done.returncode != 0
     assert "filter 'nudging': gain = 2: input should be less than or equal to 1" in done.stdout
@@ -170,7 +197,9 @@ def test_bad_parameter_of_a_new_filter_is_refused(performed: Any) -> None:
 def test_observation_that_does_not_suit_a_new_filter_is_refused(performed: Any) -> None:
     project, _, _ = performed
     pooled = "{operator: matrix, matrix: [[0.5, 0.5, 0]], noise: 1.0}"
-    with project.edited("config/mine.yaml", lambda text: text.replace("{operator: identity, noise: 1.0}", pooled)):
+    with project.edited(
+        "config/mine.yaml", lambda text: text.replace("{operator: identity, noise: 1.0}", pooled)
+    ):
         done = project.run("masf", "study", "--config", "config/mine.yaml")
     assert done.returncode != 0
     assert "filter 'nudging': nudging needs an observation of single components" in done.stdout

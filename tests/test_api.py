@@ -1,4 +1,6 @@
-"""``import masf``: the same results as the stages on files, with a user's own system, observation and filter too."""
+"""``import masf``: the same results as the stages on files, with a user's own system, observation
+and filter too.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,19 @@ OF_FILES_ALONE = {"truth_sha256", "threads"}
 @pytest.fixture(scope="module")
 def truth() -> xr.Dataset:
     system = masf.make_system("lorenz96", dimension=12)
-    return masf.simulate(system, masf.make_observation(system, "stride", stride=2, noise=0.5), gap=5, cycles=CYCLES, members=20)
+    return masf.simulate(
+        system,
+        masf.make_observation(system, "stride", stride=2, noise=0.5),
+        gap=5,
+        cycles=CYCLES,
+        members=20,
+    )
 
 
 def test_import_loads_nothing_and_using_it_loads_no_torch() -> None:
     code = (
-        "import sys, masf, masf.cli; print(sorted({'numpy', 'pydantic', 'torch'} & set(sys.modules)));"
+        "import sys, masf, masf.cli; print(sorted({'numpy', 'pydantic', 'torch'} & "
+        "set(sys.modules)));"
         "masf.make_system('lorenz63'); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
@@ -45,7 +54,12 @@ def test_import_loads_nothing_and_using_it_loads_no_torch() -> None:
     assert masf.__all__ == api.__all__
     assert set(masf.__all__) <= set(dir(masf))
     typed = ast.parse(Path(masf.__file__).read_text(encoding="utf-8"))
-    imported = [alias.name for node in ast.walk(typed) if isinstance(node, ast.ImportFrom) for alias in node.names]
+    imported = [
+        alias.name
+        for node in ast.walk(typed)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
     assert set(masf.__all__) <= set(imported)
     with pytest.raises(AttributeError, match="no attribute 'assimilat'"):
         masf.assimilat  # noqa: B018
@@ -53,7 +67,10 @@ def test_import_loads_nothing_and_using_it_loads_no_torch() -> None:
 
 def test_datasets_are_what_the_stages_write(truth: xr.Dataset, tmp_path: Path) -> None:
     settings = json.loads(truth.attrs["settings"])
-    given = {f"--{k.replace('_', '-')}": json.dumps(v) if isinstance(v, dict) else str(v) for k, v in settings.items()}
+    given = {
+        f"--{k.replace('_', '-')}": json.dumps(v) if isinstance(v, dict) else str(v)
+        for k, v in settings.items()
+    }
     options = [word for pair in given.items() for word in pair]
     commands(["simulate", "-o", str(tmp_path / "truth.nc"), *options], standalone_mode=False)
     written = xr.load_dataset(tmp_path / "truth.nc")
@@ -62,7 +79,15 @@ def test_datasets_are_what_the_stages_write(truth: xr.Dataset, tmp_path: Path) -
     parameters = estimate.attrs["filter_parameters"]
     # What config/filters says, but for what is given.
     assert json.loads(parameters) == {"inflation": 1.1, "localization_radius": 12, "rotation": True}
-    words = ["assimilate", "--filter", "letkf", "--parameters", parameters, "--truth", str(tmp_path / "truth.nc")]
+    words = [
+        "assimilate",
+        "--filter",
+        "letkf",
+        "--parameters",
+        parameters,
+        "--truth",
+        str(tmp_path / "truth.nc"),
+    ]
     commands([*words, "-o", str(tmp_path / "letkf.nc")], standalone_mode=False)
     by_stage = xr.load_dataset(tmp_path / "letkf.nc")
     xr.testing.assert_equal(estimate, by_stage)
@@ -70,10 +95,20 @@ def test_datasets_are_what_the_stages_write(truth: xr.Dataset, tmp_path: Path) -
     assert changed.keys() == {"parameter_source", *OF_FILES_ALONE}
 
 
-def test_stage_and_api_record_the_same_of_what_made_an_estimate(truth: xr.Dataset, tmp_path: Path) -> None:
+def test_stage_and_api_record_the_same_of_what_made_an_estimate(
+    truth: xr.Dataset, tmp_path: Path
+) -> None:
     truth.to_netcdf(path := tmp_path / "truth.nc")
     estimate = masf.assimilate(xr.load_dataset(path), "letkf")
-    words = ["assimilate", "--filter", "letkf", "--parameters", estimate.attrs["filter_parameters"], "--truth", str(path)]
+    words = [
+        "assimilate",
+        "--filter",
+        "letkf",
+        "--parameters",
+        estimate.attrs["filter_parameters"],
+        "--truth",
+        str(path),
+    ]
     commands([*words, "-o", str(tmp_path / "letkf.nc")], standalone_mode=False)
     by_stage = xr.load_dataset(tmp_path / "letkf.nc")
     assert by_stage.attrs.keys() - estimate.attrs.keys() == OF_FILES_ALONE
@@ -116,17 +151,22 @@ def test_own_system_observation_and_filter() -> None:
         masf.assimilate(truth, Replacement)
     replaced, enkf = (masf.assimilate(truth, f, system=system) for f in (Replacement, "enkf"))
     scores = masf.score({"mine": replaced, "theirs": enkf}, spin_up_cycles=10)
-    # The covariance of H^(-1) y is H^(-1) R H^(-T), half its trace the mean square error of y alone; a filter remembers.
+    # The covariance of H^(-1) y is H^(-1) R H^(-T), half its trace the mean square error of y
+    # alone; a filter remembers.
     inverse = np.linalg.inv(observation.matrix)
     alone = np.sqrt(np.trace(inverse @ observation.noise.covariance @ inverse.T) / 2)
     assert scores.loc["mine", "rmse_analysis"] == pytest.approx(alone, rel=0.3)
     assert scores.loc["theirs", "rmse_analysis"] < 0.6 * scores.loc["mine", "rmse_analysis"]
     # Without the truth: the same estimate, and nothing that would need it.
-    problem = masf.make_problem(system, observation, truth["observation"].values, truth["initial_ensemble"].values, gap=3)
+    problem = masf.make_problem(
+        system, observation, truth["observation"].values, truth["initial_ensemble"].values, gap=3
+    )
     blind = masf.assimilate(problem, "enkf", system=system)
     np.testing.assert_array_equal(blind["mean"], enkf["mean"])
     assert {"rmse", "crps", "ranks"} & set(enkf.data_vars)
-    assert not {"rmse", "crps", "ranks", "spread_skill", "rmse_forecast", "crps_forecast"} & set(blind.data_vars)
+    assert not {"rmse", "crps", "ranks", "spread_skill", "rmse_forecast", "crps_forecast"} & set(
+        blind.data_vars
+    )
     with pytest.raises(ValueError, match="'enkf' lacks crps, rmse, rmse_forecast"):
         masf.score(blind)
 
@@ -151,21 +191,36 @@ def test_settings_of_an_own_observation_build_it_again(own: masf.Observation) ->
 
 def test_distance_to_a_reference() -> None:
     system = masf.make_system("linear_gaussian", dimension=4)
-    truth = masf.simulate(system, masf.make_observation(system, "identity", noise=1.0), gap=2, cycles=20, members=400)
+    truth = masf.simulate(
+        system, masf.make_observation(system, "identity", noise=1.0), gap=2, cycles=20, members=400
+    )
     kept = {"covariance": True, "saved_members": 100}
-    reference, enkf, free = (masf.assimilate(truth, name, **kept) for name in ("kalman", "enkf", "free_run"))
+    reference, enkf, free = (
+        masf.assimilate(truth, name, **kept) for name in ("kalman", "enkf", "free_run")
+    )
     scores = masf.score([enkf, free], reference=reference, spin_up_cycles=2)
     assert list(scores.index) == ["enkf", "free_run"]
     assert scores.loc["enkf", "mean_distance"] < 0.2 < 1 < scores.loc["free_run", "mean_distance"]
 
 
-def test_prior_is_trained_once_and_kept(truth: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prior_is_trained_once_and_kept(
+    truth: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    short = {"network": {"width": 4, "blocks": 1}, "worlds": 2, "cycles": 2, "spin_up_cycles": 0, "members": 6, "steps": 2}
+    short = {
+        "network": {"width": 4, "blocks": 1},
+        "worlds": 2,
+        "cycles": 2,
+        "spin_up_cycles": 0,
+        "members": 6,
+        "steps": 2,
+    }
     path = masf.train_prior(truth, settings=short, device="cpu")
     assert tmp_path in path.parents
     content = path.read_bytes()
-    monkeypatch.setattr("masf.stages.train_prior.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        "masf.stages.train_prior.train", lambda *_, **__: pytest.fail("trained again")
+    )
     assert masf.train_prior(truth, settings=short, device="cpu") == path
     estimate = masf.assimilate(truth, "masf", prior=path, device="cpu")
     assert {"diagnostic_loss_prior", "diagnostic_network_used"} <= set(estimate.data_vars)
@@ -187,7 +242,12 @@ def test_prior_is_trained_once_and_kept(truth: xr.Dataset, tmp_path: Path, monke
     ],
 )
 def test_unfit_filter_is_refused(
-    name: str, parameters: dict[str, Any], said: str, truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str,
+    parameters: dict[str, Any],
+    said: str,
+    truth: xr.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("masf.programs._PROJECT", tmp_path)
@@ -199,7 +259,13 @@ def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
     system = masf.make_system("lorenz96", dimension=12)
     observation = masf.make_observation(system, "identity", noise=1.0)
     with pytest.raises(ValueError, match=r"measurements have shape \(6, 6\): expected \(any, 12\)"):
-        masf.make_problem(system, observation, truth["observation"].values, truth["initial_ensemble"].values, gap=5)
+        masf.make_problem(
+            system,
+            observation,
+            truth["observation"].values,
+            truth["initial_ensemble"].values,
+            gap=5,
+        )
     with pytest.raises(ValueError, match="non-finite values of observation"):
         masf.assimilate(truth.assign(observation=truth["observation"] * np.nan), "enkf")
     with pytest.raises(ValueError, match="no problem of masf"):

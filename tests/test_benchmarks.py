@@ -1,4 +1,6 @@
-"""The benchmark scripts still fit the package: they are run by hand only, and would break in silence."""
+"""The benchmark scripts still fit the package: they are run by hand only, and would break in
+silence.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,12 @@ def test_each_script_and_study_is_on_the_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "study"), [(r, s) for r, s in MADE_BY if s.endswith(".yaml") and r == f"{Path(s).stem}.csv" and "/" not in s]
+    ("result", "study"),
+    [
+        (r, s)
+        for r, s in MADE_BY
+        if s.endswith(".yaml") and r == f"{Path(s).stem}.csv" and "/" not in s
+    ],
 )
 def test_a_result_has_the_filters_and_seeds_of_its_study(result: str, study: str) -> None:
     content = read_mapping(BENCHMARKS / study)
@@ -78,10 +85,20 @@ def test_tables_of_scores_count_diverged_runs_and_mark_the_best_of_the_others(sc
 
 
 def test_scores_are_kept_with_what_varies(scripts):
-    scores = pd.DataFrame({
-        "parameter_dt": 0.01, "parameter_dimension": [20.0, 40.0], "observation": "all", "gap": 5, "members": 10,
-        "filter": "enkf", "seed": 0, "rmse": [0.1, np.nan], "ssim": np.nan, "diverged": [False, True],
-    })  # fmt: skip
+    scores = pd.DataFrame(
+        {
+            "parameter_dt": 0.01,
+            "parameter_dimension": [20.0, 40.0],
+            "observation": "all",
+            "gap": 5,
+            "members": 10,
+            "filter": "enkf",
+            "seed": 0,
+            "rmse": [0.1, np.nan],
+            "ssim": np.nan,
+            "diverged": [False, True],
+        }
+    )
     kept = scripts("record").recorded(scores)
     assert list(kept) == ["dimension", "filter", "seed", "rmse", "diverged"]
     assert kept["dimension"].tolist() == [20, 40]
@@ -89,12 +106,19 @@ def test_scores_are_kept_with_what_varies(scripts):
 
 @pytest.mark.parametrize("name", ["figure4", "gap_sweep"])
 def test_studies_of_figure_4_measure_and_train_as_the_whole_study(name: str) -> None:
-    part, whole = (read_mapping(BENCHMARKS.parent / path) for path in (f"benchmarks/{name}.yaml", "config/config.yaml"))
+    part, whole = (
+        read_mapping(BENCHMARKS.parent / path)
+        for path in (f"benchmarks/{name}.yaml", "config/config.yaml")
+    )
     make_study(part, root=BENCHMARKS.parent)
     for key in ("seeds", "observations", "priors"):
         assert part[key].items() <= whole[key].items()
     for title, experiment in part["experiments"].items():
-        of_whole = {key: value for key, value in whole["experiments"][title].items() if key != "leave_out_filters"}
+        of_whole = {
+            key: value
+            for key, value in whole["experiments"][title].items()
+            if key != "leave_out_filters"
+        }
         assert experiment | {"observations": None} == of_whole | {"observations": None}
         assert set(experiment["observations"]) <= set(of_whole["observations"])
     if name == "figure4":
@@ -108,7 +132,9 @@ def scripts(monkeypatch):
     return importlib.import_module
 
 
-@pytest.mark.parametrize("name", sorted({path.stem for path in BENCHMARKS.glob("*.py")} - ELSEWHERE))
+@pytest.mark.parametrize(
+    "name", sorted({path.stem for path in BENCHMARKS.glob("*.py")} - ELSEWHERE)
+)
 def test_scripts_find_what_they_import(name, scripts):
     scripts(name)
 
@@ -126,14 +152,26 @@ def test_a_match_is_a_row_for_each_rival_that_is_installed(scripts, tmp_path, ca
 
 
 def test_ratios_are_the_rivals_seconds_over_ours(scripts):
-    row = scripts("bench").row("task", "case", "rival", np.array([1.0, 2.0]), np.array([3.0, 6.0]), np.ones(2), np.full(2, 5.0))
+    row = scripts("bench").row(
+        "task",
+        "case",
+        "rival",
+        np.array([1.0, 2.0]),
+        np.array([3.0, 6.0]),
+        np.ones(2),
+        np.full(2, 5.0),
+    )
     assert (row["ratio_quarter"], row["ratio_median"], row["cpu_ratio_median"]) == (3.0, 3.0, 5.0)
 
 
 @pytest.mark.parametrize("name", ["letkf", "masf_gaussian", "ensf", "masf_mc"])
-def test_filters_agree_between_numpy_and_torch_on_each_device_with_the_same_numbers(name, scripts, tmp_path):
+def test_filters_agree_between_numpy_and_torch_on_each_device_with_the_same_numbers(
+    name, scripts, tmp_path
+):
     gpu = scripts("gpu")
-    study = make_study(read_mapping(BENCHMARKS.parent / "config" / "config.yaml"), root=BENCHMARKS.parent)
+    study = make_study(
+        read_mapping(BENCHMARKS.parent / "config" / "config.yaml"), root=BENCHMARKS.parent
+    )
     cell = gpu.cell_of(study, "kolmogorov", gap=5, seed=0, size=16, cycles=2)
     truth, prior = simulate(cell.settings), tmp_path / "none"
     expected = gpu.with_same_numbers(study, name, cell, truth, prior, None, 2)
@@ -145,9 +183,30 @@ def test_filters_agree_between_numpy_and_torch_on_each_device_with_the_same_numb
 
 def test_the_measurement_on_a_gpu_leaves_a_row_for_each_stage_and_filter(tmp_path):
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    words = ["--size", "16", "--cycles", "2", "--compared-cycles", "2", "--threads", "1", "--filter", "letkf", "--filter", "ssls"]
+    words = [
+        "--size",
+        "16",
+        "--cycles",
+        "2",
+        "--compared-cycles",
+        "2",
+        "--threads",
+        "1",
+        "--filter",
+        "letkf",
+        "--filter",
+        "ssls",
+    ]
     for _ in range(2):
-        command = [sys.executable, str(BENCHMARKS / "gpu.py"), *words, "--device", device, "--output", str(tmp_path)]
+        command = [
+            sys.executable,
+            str(BENCHMARKS / "gpu.py"),
+            *words,
+            "--device",
+            device,
+            "--output",
+            str(tmp_path),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         assert done.returncode == 0, done.stderr
     rows, stages = (pd.read_csv(tmp_path / name) for name in ("gpu.csv", "gpu_stages.csv"))

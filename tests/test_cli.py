@@ -1,4 +1,6 @@
-"""The command line on real files: the stages by hand, the same seed twice, and one clear message for each bad input."""
+"""The command line on real files: the stages by hand, the same seed twice, and one clear message
+for each bad input.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,26 @@ from masf.study.load import json_schemas, load_study
 from masf.systems.registry import make_system
 
 ROOT = Path(__file__).parent.parent
-SYSTEM = {"system": "lorenz63", "parameters": {"dt": 0.01}, "observation": {"operator": "identity", "noise": 1.0}}
+SYSTEM = {
+    "system": "lorenz63",
+    "parameters": {"dt": 0.01},
+    "observation": {"operator": "identity", "noise": 1.0},
+}
 CELL = {**SYSTEM, "gap": 5, "cycles": 4, "members": 10, "seed": 3}
 PRIOR = {
-    "gaps": [5], "network": {"kind": "mlp", "width": 4, "blocks": 1}, "worlds": 2, "cycles": 2, "spin_up_cycles": 0,
-    "members": 6, "extra_members": 2, "localization_radii": [None], "sampler_steps": 2, "rounds": 1, "steps": 2, "batch": 4,
-}  # fmt: skip
+    "gaps": [5],
+    "network": {"kind": "mlp", "width": 4, "blocks": 1},
+    "worlds": 2,
+    "cycles": 2,
+    "spin_up_cycles": 0,
+    "members": 6,
+    "extra_members": 2,
+    "localization_radii": [None],
+    "sampler_steps": 2,
+    "rounds": 1,
+    "steps": 2,
+    "batch": 4,
+}
 
 
 def words(options: dict[str, Any]) -> list[str]:
@@ -54,7 +70,9 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def masf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def masf(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
     """Runs ``masf`` in this process; its exit code and what it wrote to standard error."""
 
     def run(command: str, **options: Any) -> tuple[int, str]:
@@ -92,14 +110,26 @@ CHEAP_STAGES = ("truth.nc", "enkf.nc", "masf.nc")
 
 
 def cheap_stages(folder: Path, **changes: Any) -> list[list[str]]:
-    """Command lines that make CHEAP_STAGES: a truth, and the estimates of two filters, one of them MASF without a network."""
+    """Command lines that make CHEAP_STAGES: a truth, and the estimates of two filters, one of them
+    MASF without a network.
+    """
     gaussian = {"network": False, "covariance": "ensemble"}
     return [
         ["simulate", *words(CELL | changes | {"output": folder / "truth.nc"})],
-        ["assimilate", *words({"filter": "enkf", "truth": folder / "truth.nc", "output": folder / "enkf.nc"})],
         [
             "assimilate",
-            *words({"filter": "masf", "parameters": gaussian, "truth": folder / "truth.nc", "output": folder / "masf.nc"}),
+            *words({"filter": "enkf", "truth": folder / "truth.nc", "output": folder / "enkf.nc"}),
+        ],
+        [
+            "assimilate",
+            *words(
+                {
+                    "filter": "masf",
+                    "parameters": gaussian,
+                    "truth": folder / "truth.nc",
+                    "output": folder / "masf.nc",
+                }
+            ),
         ],
     ]
 
@@ -111,17 +141,28 @@ def cheap_stages(folder: Path, **changes: Any) -> list[list[str]]:
         ({"operator": "centre", "width": 6}, lambda field: field[:, :, 5:11, 5:11]),
         (
             {"operator": "hole", "width": 6},
-            lambda field: np.delete(field.reshape(-1, 2, 256), [16 * i + j for i in range(5, 11) for j in range(5, 11)], axis=-1),
+            lambda field: np.delete(
+                field.reshape(-1, 2, 256),
+                [16 * i + j for i in range(5, 11) for j in range(5, 11)],
+                axis=-1,
+            ),
         ),
         ({"operator": "random", "fraction": 0.2}, None),
-        ({"operator": "average_pooling", "size": 4}, lambda field: field.reshape(-1, 2, 4, 4, 4, 4).mean(axis=(3, 5))),
+        (
+            {"operator": "average_pooling", "size": 4},
+            lambda field: field.reshape(-1, 2, 4, 4, 4, 4).mean(axis=(3, 5)),
+        ),
     ],
     ids=lambda value: value["operator"] if isinstance(value, dict) else "",
 )
 def test_a_flow_is_simulated_and_assimilated_with_each_observation_of_grids(
     observation: dict[str, Any], measured: Callable | None, masf: Callable, tmp_path: Path
 ) -> None:
-    flow = {"system": "kolmogorov", "parameters": {"size": 16}, "observation": observation | {"noise": 0.1}}
+    flow = {
+        "system": "kolmogorov",
+        "parameters": {"size": 16},
+        "observation": observation | {"noise": 0.1},
+    }
     cell = CELL | flow | {"gap": 2, "cycles": 3, "members": 30, "initial_spread": 0.5}
     truth, output = tmp_path / "truth.nc", tmp_path / "enkf.nc"
     assert masf("simulate", **cell, output=truth)[0] == 0
@@ -136,7 +177,10 @@ def test_a_flow_is_simulated_and_assimilated_with_each_observation_of_grids(
         assert found.observation.shape == (3, 2 * round(0.2 * 16**2))
     assert not data.attrs["diverged"]
     # The analysis is nearer to the measurements than the forecast of the step before.
-    before, after = build(found.settings)[1].apply(data["mean"].values[1:3].reshape(2, -1)) - found.observation[0]
+    before, after = (
+        build(found.settings)[1].apply(data["mean"].values[1:3].reshape(2, -1))
+        - found.observation[0]
+    )
     assert np.std(after) < 0.8 * np.std(before)
 
 
@@ -152,7 +196,12 @@ print("torch" in sys.modules)
 def test_cheap_stages_need_no_torch_and_the_same_seed_gives_identical_files(tmp_path: Path) -> None:
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):
         lines = json.dumps(cheap_stages(tmp_path / name, seed=seed))
-        done = subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, lines], capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", IN_ANOTHER_PROCESS, lines],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert done.stdout.strip() == "False"
     for name in CHEAP_STAGES:
         content = (tmp_path / "one" / name).read_bytes()
@@ -163,9 +212,16 @@ def test_cheap_stages_need_no_torch_and_the_same_seed_gives_identical_files(tmp_
         assert not np.any(getattr(one, array) == getattr(other, array))
 
 
-def test_assimilate_records_how_the_estimate_was_made(masf: Callable, truth: Path, tmp_path: Path) -> None:
+def test_assimilate_records_how_the_estimate_was_made(
+    masf: Callable, truth: Path, tmp_path: Path
+) -> None:
     output, cost = tmp_path / "calm.nc", tmp_path / "calm.cost.json"
-    options = {"filter": "calm", "module": "enkf", "parameters": {"inflation": 1.1}, "saved_members": 2}
+    options = {
+        "filter": "calm",
+        "module": "enkf",
+        "parameters": {"inflation": 1.1},
+        "saved_members": 2,
+    }
     assert masf("assimilate", **options, truth=truth, output=output, cost=cost)[0] == 0
     data = read_estimate(output)
     assert data.attrs["filter"] == "calm"
@@ -179,31 +235,66 @@ def test_assimilate_records_how_the_estimate_was_made(masf: Callable, truth: Pat
     assert seconds["peak_memory_mib"] > 1
 
 
-def test_prior_is_the_same_twice_and_serves_the_filter(masf: Callable, truth: Path, tmp_path: Path) -> None:
+def test_prior_is_the_same_twice_and_serves_the_filter(
+    masf: Callable, truth: Path, tmp_path: Path
+) -> None:
     for name in ("prior.safetensors", "again.safetensors"):
-        assert masf("train-prior", **SYSTEM, settings=PRIOR, seed=7, device="cpu", output=tmp_path / name)[0] == 0
-    assert (tmp_path / "prior.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
-    options = {"filter": "masf", "parameters": {"steps": 2, "finetune_steps": 1}, "prior": tmp_path / "prior.safetensors"}
+        assert (
+            masf(
+                "train-prior",
+                **SYSTEM,
+                settings=PRIOR,
+                seed=7,
+                device="cpu",
+                output=tmp_path / name,
+            )[0]
+            == 0
+        )
+    assert (tmp_path / "prior.safetensors").read_bytes() == (
+        tmp_path / "again.safetensors"
+    ).read_bytes()
+    options = {
+        "filter": "masf",
+        "parameters": {"steps": 2, "finetune_steps": 1},
+        "prior": tmp_path / "prior.safetensors",
+    }
     for name in ("masf.nc", "masf_again.nc"):
-        assert masf("assimilate", **options, truth=truth, device="cpu", output=tmp_path / name)[0] == 0
+        assert (
+            masf("assimilate", **options, truth=truth, device="cpu", output=tmp_path / name)[0] == 0
+        )
     assert (tmp_path / "masf.nc").read_bytes() == (tmp_path / "masf_again.nc").read_bytes()
     assert np.all(np.isfinite(read_estimate(tmp_path / "masf.nc")["mean"]))
 
 
-def test_tuned_parameters_are_used_and_recorded(masf: Callable, truth: Path, tmp_path: Path) -> None:
+def test_tuned_parameters_are_used_and_recorded(
+    masf: Callable, truth: Path, tmp_path: Path
+) -> None:
     situation = {"system": "lorenz63", "observation": "all", "gap": 5}
     options = {"filter": "calm", "module": "enkf", "parameters": {"inflation": 1.0}, "truth": truth}
     tuned, journal = tmp_path / "calm.json", tmp_path / "calm.journal"
 
     def kept() -> list[str]:
-        return [line for line in journal.read_text(encoding="utf-8").splitlines() if '"datetime_complete"' in line]
+        return [
+            line
+            for line in journal.read_text(encoding="utf-8").splitlines()
+            if '"datetime_complete"' in line
+        ]
 
-    searching = {"search": {"inflation": [1.5]}, "situation": situation, "trials": 2, "storage": journal, "output": tuned}
+    searching = {
+        "search": {"inflation": [1.5]},
+        "situation": situation,
+        "trials": 2,
+        "storage": journal,
+        "output": tuned,
+    }
     assert masf("tune", **options, **searching)[0] == 0
     content, trials = tuned.read_bytes(), kept()
     assert len(trials) == 2
     outcome = json.loads(content)
-    assert [trial["parameters"] for trial in outcome["trials"]] == [{"inflation": 1.0}, {"inflation": 1.5}]
+    assert [trial["parameters"] for trial in outcome["trials"]] == [
+        {"inflation": 1.0},
+        {"inflation": 1.5},
+    ]
     assert outcome["seeds"] == [CELL["seed"]]
     assert masf("tune", **options, **searching)[0] == 0
     assert tuned.read_bytes() == content
@@ -213,7 +304,11 @@ def test_tuned_parameters_are_used_and_recorded(masf: Callable, truth: Path, tmp
     for more, inflation, source in (
         ({}, 1.0, "default"),
         ({"tuned": tuned}, 1.25, "tuned at lorenz63, observation all, gap 5"),
-        ({"tuned": tuned, "pinned": {"inflation": 1.1}}, 1.1, "tuned at lorenz63, observation all, gap 5; pinned inflation"),
+        (
+            {"tuned": tuned, "pinned": {"inflation": 1.1}},
+            1.1,
+            "tuned at lorenz63, observation all, gap 5; pinned inflation",
+        ),
     ):
         assert masf("assimilate", **options, **more, output=tmp_path / "calm.nc")[0] == 0
         attributes = read_estimate(tmp_path / "calm.nc").attrs
@@ -236,20 +331,44 @@ def test_unfit_search_is_refused(
     options: dict[str, Any], said: list[str], code: int, masf: Callable, truth: Path, tmp_path: Path
 ) -> None:
     situation = {"system": "lorenz63", "observation": "all", "gap": 5}
-    usual = {"filter": "enkf", "search": {"inflation": [1.5]}, "situation": situation, "trials": 2, "truth": truth}
+    usual = {
+        "filter": "enkf",
+        "search": {"inflation": [1.5]},
+        "situation": situation,
+        "trials": 2,
+        "truth": truth,
+    }
     files = {"storage": tmp_path / "enkf.journal", "output": tmp_path / "enkf.json"}
     refused(masf("tune", **usual | options | files), *said, code=code)
     assert not (tmp_path / "enkf.json").exists()
 
 
-def test_tuned_parameters_of_another_filter_are_refused(masf: Callable, truth: Path, tmp_path: Path) -> None:
+def test_tuned_parameters_of_another_filter_are_refused(
+    masf: Callable, truth: Path, tmp_path: Path
+) -> None:
     tuned = tmp_path / "tuned.json"
     situation = {"system": "lorenz63", "observation": "all", "gap": 5}
-    searching = {"search": {"inflation": [1.5]}, "situation": situation, "trials": 1, "storage": tmp_path / "j", "output": tuned}
+    searching = {
+        "search": {"inflation": [1.5]},
+        "situation": situation,
+        "trials": 1,
+        "storage": tmp_path / "j",
+        "output": tuned,
+    }
     assert masf("tune", filter="enkf", truth=truth, **searching)[0] == 0
     with no_change(tmp_path):
-        options = {"filter": "masf", "parameters": {"network": False, "covariance": "ensemble"}, "truth": truth, "tuned": tuned}
-        refused(masf("assimilate", **options, output=tmp_path / "masf.nc"), str(tuned), "'enkf'", "'masf'")
+        options = {
+            "filter": "masf",
+            "parameters": {"network": False, "covariance": "ensemble"},
+            "truth": truth,
+            "tuned": tuned,
+        }
+        refused(
+            masf("assimilate", **options, output=tmp_path / "masf.nc"),
+            str(tuned),
+            "'enkf'",
+            "'masf'",
+        )
 
 
 def test_tuned_settings_are_printed_or_written_as_yaml(
@@ -259,12 +378,31 @@ def test_tuned_settings_are_printed_or_written_as_yaml(
     folder = tmp_path / "lorenz63" / "dt~0.01" / "all" / "gap~5" / "members~10" / "tuning"
     situation = {"system": "lorenz63", "observation": "all", "gap": 5}
     files = {"storage": folder / "enkf.journal", "output": folder / "enkf.json"}
-    assert masf("tune", filter="enkf", search={"inflation": [1.5]}, situation=situation, trials=2, truth=truth, **files)[0] == 0
+    assert (
+        masf(
+            "tune",
+            filter="enkf",
+            search={"inflation": [1.5]},
+            situation=situation,
+            trials=2,
+            truth=truth,
+            **files,
+        )[0]
+        == 0
+    )
     with capsys.disabled():
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-c", "from masf.cli import main; main()", "tuned-settings", str(tmp_path)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                "from masf.cli import main; main()",
+                "tuned-settings",
+                str(tmp_path),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     (setting,) = yaml.safe_load(done.stdout)["settings"]
     assert setting["when"] == {"system": "lorenz63"}
     assert setting["parameters"] == json.loads((folder / "enkf.json").read_text())["chosen"]
@@ -289,7 +427,11 @@ def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
 ) -> None:
     monkeypatch.setattr("masf.filters.free_run.filter", Broken)
     config = yaml.safe_load((ROOT / "tests" / "config" / "tiny.yaml").read_text(encoding="utf-8"))
-    config.update(results=str(tmp_path), filters=["masf", "enkf", "free_run"], filters_directory=str(ROOT / "config" / "filters"))
+    config.update(
+        results=str(tmp_path),
+        filters=["masf", "enkf", "free_run"],
+        filters_directory=str(ROOT / "config" / "filters"),
+    )
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     study = tmp_path / "study.json"
     assert masf("study", config=tmp_path / "config.yaml", output=study) == (0, "")
@@ -299,10 +441,20 @@ def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
         folder = tmp_path / place
         assert masf("simulate", **CELL | {"seed": seed}, output=folder / "truth.nc")[0] == 0
         for name in ("masf", "enkf", "free_run"):
-            files = {"truth": folder / "truth.nc", "output": folder / f"{name}.nc", "cost": folder / f"{name}.cost.json"}
+            files = {
+                "truth": folder / "truth.nc",
+                "output": folder / f"{name}.nc",
+                "cost": folder / f"{name}.cost.json",
+            }
             parameters = checked.default_parameters(name, checked.cells[place])
             assert (
-                masf("assimilate", filter=name, parameters=parameters, pinned=checked.config.pinned.get(name, {}), **files)[0]
+                masf(
+                    "assimilate",
+                    filter=name,
+                    parameters=parameters,
+                    pinned=checked.config.pinned.get(name, {}),
+                    **files,
+                )[0]
                 == 0
             )
     broken = read_estimate(folder / "free_run.nc")
@@ -312,29 +464,48 @@ def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
     assert np.isfinite(broken["rmse"].values).tolist() == [True] * 11 + [False] * 10
 
     scores = tmp_path / "scores.parquet"
-    assert masf("aggregate", study=study, scores=scores, costs=tmp_path / "costs.parquet", tables=tmp_path / "tables")[0] == 0
+    assert (
+        masf(
+            "aggregate",
+            study=study,
+            scores=scores,
+            costs=tmp_path / "costs.parquet",
+            tables=tmp_path / "tables",
+        )[0]
+        == 0
+    )
     rows = pd.read_parquet(scores).set_index(["filter", "seed"])
-    assert rows["diverged"].to_dict() == {(f, s): f == "free_run" for f in ("masf", "enkf", "free_run") for s in (0, 1)}
+    assert rows["diverged"].to_dict() == {
+        (f, s): f == "free_run" for f in ("masf", "enkf", "free_run") for s in (0, 1)
+    }
     assert rows["rmse"].isna().to_dict() == rows["diverged"].to_dict()
     table = pd.read_csv(tmp_path / "tables" / "lorenz63.csv").set_index("filter")
     assert np.isnan(table.loc["free_run", "rmse_mean"])
     assert table.loc["free_run", "diverged"] == table.loc["free_run", "runs"] == 2
     assert np.isfinite(table.loc["enkf", "rmse_mean"])
-    assert "diverged | 2 of 2" in " ".join((tmp_path / "tables" / "lorenz63.md").read_text(encoding="utf-8").split())
+    assert "diverged | 2 of 2" in " ".join(
+        (tmp_path / "tables" / "lorenz63.md").read_text(encoding="utf-8").split()
+    )
 
     for figure in ("trajectories", "sweep"):
         pdf, png = tmp_path / f"{figure}.pdf", tmp_path / f"{figure}.png"
-        assert masf(f"plot {figure} --output {pdf} --output {png}", study=study, scores=scores)[0] == 0
+        assert (
+            masf(f"plot {figure} --output {pdf} --output {png}", study=study, scores=scores)[0] == 0
+        )
         assert pdf.read_bytes().startswith(b"%PDF")
         assert png.read_bytes().startswith(b"\x89PNG")
 
 
 def test_schemas_are_written(masf: Callable, tmp_path: Path) -> None:
     assert masf("schema", output=tmp_path)[0] == 0
-    assert {path.name: json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()} == json_schemas()
+    assert {
+        path.name: json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()
+    } == json_schemas()
 
 
-def test_help_names_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_stage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["masf", "--help"])
     main()
     text = capsys.readouterr().out
@@ -415,7 +586,12 @@ def damage_by_nan(path: Path) -> None:
 def test_damaged_truth_is_named_and_a_good_estimate_stays(
     damage: Callable[[Path], object], said: str, masf: Callable, truth: Path, tmp_path: Path
 ) -> None:
-    options = {"filter": "enkf", "truth": truth, "output": tmp_path / "enkf.nc", "cost": tmp_path / "enkf.cost.json"}
+    options = {
+        "filter": "enkf",
+        "truth": truth,
+        "output": tmp_path / "enkf.nc",
+        "cost": tmp_path / "enkf.cost.json",
+    }
     assert masf("assimilate", **options)[0] == 0
     damage(truth)
     with no_change(tmp_path):
@@ -426,14 +602,22 @@ def test_damaged_truth_is_named_and_a_good_estimate_stays(
     ("options", "said"),
     [
         ({"filter": "enfk"}, ["unknown filter 'enfk'", "enkf, enkf_localized"]),
-        ({"filter": "enkf", "parameters": {"inflation": 0.5}}, ["inflation = 0.5", "greater than or equal to 1"]),
+        (
+            {"filter": "enkf", "parameters": {"inflation": 0.5}},
+            ["inflation = 0.5", "greater than or equal to 1"],
+        ),
         ({"filter": "enkf", "parameters": {"inflatoin": 1.5}}, ["inflatoin: unknown key"]),
         ({"filter": "kalman"}, ["'kalman'", "linear"]),
         ({"filter": "masf"}, ["pretrained prior", "train-prior"]),
-        ({"filter": "masf", "prior": "nothing.safetensors"}, ["nothing.safetensors", "train-prior"]),
+        (
+            {"filter": "masf", "prior": "nothing.safetensors"},
+            ["nothing.safetensors", "train-prior"],
+        ),
     ],
 )
-def test_unfit_filter_is_refused(options: dict[str, Any], said: list[str], masf: Callable, truth: Path, tmp_path: Path) -> None:
+def test_unfit_filter_is_refused(
+    options: dict[str, Any], said: list[str], masf: Callable, truth: Path, tmp_path: Path
+) -> None:
     with no_change(tmp_path):
         refused(masf("assimilate", **options, truth=truth, output=tmp_path / "out.nc"), *said)
 
@@ -443,21 +627,45 @@ def test_garbage_prior_is_named(masf: Callable, truth: Path, tmp_path: Path) -> 
     prior.write_bytes(b"\x00garbage" * 100)
     with no_change(tmp_path):
         refused(
-            masf("assimilate", filter="masf", truth=truth, prior=prior, output=tmp_path / "out.nc"), str(prior), "train-prior"
+            masf("assimilate", filter="masf", truth=truth, prior=prior, output=tmp_path / "out.nc"),
+            str(prior),
+            "train-prior",
         )
 
 
-def test_missing_gpu_is_named(masf: Callable, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu_is_named(
+    masf: Callable, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    refused(masf("assimilate", filter="enkf", device="cuda", truth=truth, output=tmp_path / "out.nc"), "'cuda'", "--device cpu")
+    refused(
+        masf("assimilate", filter="enkf", device="cuda", truth=truth, output=tmp_path / "out.nc"),
+        "'cuda'",
+        "--device cpu",
+    )
 
 
 def test_ensemble_of_one_member_is_refused(masf: Callable, tmp_path: Path) -> None:
-    refused(masf("simulate", **CELL | {"members": 1}, output=tmp_path / "truth.nc"), "--members", "1", "x>=2", code=2)
+    refused(
+        masf("simulate", **CELL | {"members": 1}, output=tmp_path / "truth.nc"),
+        "--members",
+        "1",
+        "x>=2",
+        code=2,
+    )
     settings = CellSettings(**CELL | {"members": 1, "initial_spread": 1.0})
-    alone = Truth(settings, np.zeros((21, 3), "f4"), np.zeros((4, 3), "f4"), np.zeros(3, "f4"), np.zeros((1, 3), "f4"))
+    alone = Truth(
+        settings,
+        np.zeros((21, 3), "f4"),
+        np.zeros((4, 3), "f4"),
+        np.zeros(3, "f4"),
+        np.zeros((1, 3), "f4"),
+    )
     write_truth(tmp_path / "truth.nc", alone, make_system("lorenz63", {"dt": 0.01}), "")
-    refused(masf("assimilate", filter="enkf", truth=tmp_path / "truth.nc", output=tmp_path / "enkf.nc"), "1 member", "at least 2")
+    refused(
+        masf("assimilate", filter="enkf", truth=tmp_path / "truth.nc", output=tmp_path / "enkf.nc"),
+        "1 member",
+        "at least 2",
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["truth.nc"]
 
 
@@ -470,11 +678,21 @@ def test_ensemble_of_one_member_is_refused(masf: Callable, tmp_path: Path) -> No
         ({"system": "lorenz64"}, ["unknown system 'lorenz64'", "lorenz63, lorenz96"], 1),
         ({"parameters": {}}, ["dt: this key is missing"], 1),
         ({"parameters": {"dt": 1.0}}, ["truth is not finite", "dt 1.0", "too long"], 1),
-        ({"observation": {"operator": "matrix", "matrix": [[1, 0]], "noise": 1}}, ["shape (1, 2)", "(any, 3)"], 1),
-        ({"observation": {"operator": "identity", "noise": 1, "stride": 2}}, ["'identity'", "'stride'"], 1),
+        (
+            {"observation": {"operator": "matrix", "matrix": [[1, 0]], "noise": 1}},
+            ["shape (1, 2)", "(any, 3)"],
+            1,
+        ),
+        (
+            {"observation": {"operator": "identity", "noise": 1, "stride": 2}},
+            ["'identity'", "'stride'"],
+            1,
+        ),
     ],
 )
-def test_unfit_cell_is_refused(change: dict[str, Any], said: list[str], code: int, masf: Callable, tmp_path: Path) -> None:
+def test_unfit_cell_is_refused(
+    change: dict[str, Any], said: list[str], code: int, masf: Callable, tmp_path: Path
+) -> None:
     with no_change(tmp_path):
         refused(masf("simulate", **CELL | change, output=tmp_path / "truth.nc"), *said, code=code)
 
@@ -487,7 +705,9 @@ def test_unfit_cell_is_refused(change: dict[str, Any], said: list[str], code: in
         ('{"results": "x"}', ["config: seeds: this key is missing"], 1),
     ],
 )
-def test_unfit_config_is_refused(config: str, said: list[str], code: int, masf: Callable, tmp_path: Path) -> None:
+def test_unfit_config_is_refused(
+    config: str, said: list[str], code: int, masf: Callable, tmp_path: Path
+) -> None:
     with no_change(tmp_path):
         found, err = masf("study", config=config, output=tmp_path / "study.json")
     assert found == code
@@ -495,20 +715,33 @@ def test_unfit_config_is_refused(config: str, said: list[str], code: int, masf: 
     assert "Traceback" not in err
 
 
-def test_unknown_figure_and_missing_scores_are_refused(masf: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_figure_and_missing_scores_are_refused(
+    masf: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
-    options = {"study": "tests/config/tiny.yaml", "scores": tmp_path / "scores.parquet", "output": tmp_path / "figure.pdf"}
+    options = {
+        "study": "tests/config/tiny.yaml",
+        "scores": tmp_path / "scores.parquet",
+        "output": tmp_path / "figure.pdf",
+    }
     with no_change(tmp_path):
         refused(masf("plot figure7", **options), "'figure7'", "trajectories, sweep")
         refused(masf("plot sweep", **options), str(tmp_path / "scores.parquet"), "stage aggregate")
 
 
-def test_aggregate_names_the_result_that_is_missing_or_of_another_cell(masf: Callable, truth: Path, tmp_path: Path) -> None:
+def test_aggregate_names_the_result_that_is_missing_or_of_another_cell(
+    masf: Callable, truth: Path, tmp_path: Path
+) -> None:
     config = yaml.safe_load((ROOT / "tests" / "config" / "tiny.yaml").read_text(encoding="utf-8"))
     config.update(results=str(tmp_path), filters_directory=str(ROOT / "config" / "filters"))
     study = tmp_path / "config.yaml"
     study.write_text(yaml.safe_dump(config), encoding="utf-8")
-    options = {"study": study, "scores": tmp_path / "s", "costs": tmp_path / "c", "tables": tmp_path / "tables"}
+    options = {
+        "study": study,
+        "scores": tmp_path / "s",
+        "costs": tmp_path / "c",
+        "tables": tmp_path / "tables",
+    }
     first = tmp_path / "lorenz63/dt~0.01/all/gap~5/members~10/seed~0/masf.nc"
     refused(masf("aggregate", **options), str(first), "does not exist", "stage assimilate")
     first.parent.mkdir(parents=True)

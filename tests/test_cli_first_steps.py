@@ -25,7 +25,10 @@ from masf.study.load import load_study
 from masf.systems.registry import system_names
 
 ROOT = Path(__file__).parent.parent
-CELL = "--system lorenz96 --parameters dimension=12 --observation every_second --gap 5 --cycles 6 --members 20 --seed 3 --quiet"
+CELL = (
+    "--system lorenz96 --parameters dimension=12 --observation every_second --gap 5 --cycles 6 "
+    "--members 20 --seed 3 --quiet"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,15 +52,18 @@ def shell(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 def test_run_prints_and_keeps_the_scores_of_the_interface(tmp_path: Path) -> None:
     filters = ("letkf", "letkf:inflation=1.1,localization_radius=null")
-    done = call("run", CELL, "--output", str(tmp_path / "kept"), *(f"--filter {name}" for name in filters))
+    done = call(
+        "run", CELL, "--output", str(tmp_path / "kept"), *(f"--filter {name}" for name in filters)
+    )
     assert done.exit_code == 0, done.output
     heading, *rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert heading == ["FILTER", "RMSE", "analysis RMSE", "CRPS", "spread / error", "s / cycle"]
     assert [row[0] for row in rows] == list(filters)
     truth = xr.load_dataset(tmp_path / "kept" / "truth.nc")
     estimates = [
-        masf.assimilate(truth, "letkf"), masf.assimilate(truth, "letkf", {"inflation": 1.1, "localization_radius": None})
-    ]  # fmt: skip
+        masf.assimilate(truth, "letkf"),
+        masf.assimilate(truth, "letkf", {"inflation": 1.1, "localization_radius": None}),
+    ]
     # A run shorter than the usual one leaves half of its cycles out.
     scores = masf.score(dict(zip(filters, estimates, strict=True)), spin_up_cycles=3)
     for row in rows:
@@ -106,14 +112,22 @@ def test_progress_is_shown_in_a_terminal_unless_quiet_is_asked_for(
 
 
 @pytest.mark.parametrize("gap", [20, 50])
-def test_filters_have_the_parameters_that_a_study_gives_them(gap: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filters_have_the_parameters_that_a_study_gives_them(
+    gap: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     from masf.study.defaults import filter_in_cell
 
     study = load_study(Path("config/quick.yaml"))
-    cell = next(c for c in study.cells.values() if c.observation_name == "every_second" and c.settings.gap == gap)
+    cell = next(
+        c
+        for c in study.cells.values()
+        if c.observation_name == "every_second" and c.settings.gap == gap
+    )
     for name in ("enkf", "etkf", "masf_fresh"):
-        assert filter_in_cell(name, cell.settings, {}, has_prior=True).parameters == study.default_parameters(name, cell)
+        assert filter_in_cell(
+            name, cell.settings, {}, has_prior=True
+        ).parameters == study.default_parameters(name, cell)
 
 
 @pytest.mark.parametrize("system", system_names())
@@ -123,22 +137,36 @@ def test_run_has_defaults_for_each_system(system: str) -> None:
     assert done.stdout.splitlines()[1].startswith("free_run\t")
 
 
-def test_run_trains_a_prior_of_the_flow_where_masf_asks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_trains_a_prior_of_the_flow_where_masf_asks_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     done = call(
-        "run -s kolmogorov -p size=16 -f masf -f free_run --observation operator=grid,stride=2,noise=0.1 --cycles 4 --quiet"
+        "run -s kolmogorov -p size=16 -f masf -f free_run --observation "
+        "operator=grid,stride=2,noise=0.1 --cycles 4 --quiet"
     )
     assert done.exit_code == 0, done.output
-    rmse = {line.split("\t")[0]: float(line.split("\t")[1]) for line in done.stdout.splitlines()[1:]}
+    rmse = {
+        line.split("\t")[0]: float(line.split("\t")[1]) for line in done.stdout.splitlines()[1:]
+    }
     assert rmse["masf"] < 0.5 * rmse["free_run"]
     assert [path.name.split("-")[0] for path in tmp_path.rglob("*.safetensors")] == ["kolmogorov"]
 
 
 def test_show_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    training = {"network": {"width": 4, "blocks": 1}, "worlds": 2, "cycles": 2, "spin_up_cycles": 0, "members": 6, "steps": 2}
+    training = {
+        "network": {"width": 4, "blocks": 1},
+        "worlds": 2,
+        "cycles": 2,
+        "spin_up_cycles": 0,
+        "members": 6,
+        "steps": 2,
+    }
     assert call("run", CELL, "--filter enkf", f"--output {tmp_path}").exit_code == 0
-    prior = masf.train_prior(xr.load_dataset(tmp_path / "truth.nc"), settings=training, device="cpu")
+    prior = masf.train_prior(
+        xr.load_dataset(tmp_path / "truth.nc"), settings=training, device="cpu"
+    )
     scores = pd.read_parquet(tmp_path / "scores.parquet").loc[0]
     expected = {
         "truth.nc": [
@@ -156,7 +184,9 @@ def test_show_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         str(prior): ["Pretrained prior: lorenz96", '"width": 4', "held-out loss", "steps 2"],
     }
     for name, said in expected.items():
-        done = call("show", str(tmp_path / name), *(["--spin-up-cycles 3"] if name == "enkf.nc" else []))
+        done = call(
+            "show", str(tmp_path / name), *(["--spin-up-cycles 3"] if name == "enkf.nc" else [])
+        )
         assert done.exit_code == 0, done.output
         for text in said:
             assert text in done.stdout, name
@@ -197,18 +227,24 @@ def test_lists_have_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first("systems") == system_names()
     assert first("filters")[: len(filter_names())] == filter_names()
     assert "dapper_letkf" in first("filters")
-    assert first("experiments --config config/quick.yaml") == list(load_study(Path("config/quick.yaml")).config.experiments)
+    assert first("experiments --config config/quick.yaml") == list(
+        load_study(Path("config/quick.yaml")).config.experiments
+    )
     assert {"inflation", "localization_radius"} <= set(first("filters letkf"))
     assert first("systems lorenz96") == ["dt", "dimension", "forcing"]
     assert "gap" in first("experiments lorenz63")
 
 
 def test_every_command_has_a_place_in_the_help_and_a_line_that_fits() -> None:
-    assert sorted(commands.commands) == sorted(name for section in SECTIONS.values() for name in section)
+    assert sorted(commands.commands) == sorted(
+        name for section in SECTIONS.values() for name in section
+    )
     text = call("--help").stdout
     assert "..." not in text.partition("\n")[2]
     assert all(f"\n{section}:\n" in text for section in SECTIONS)
-    examples = [line.split("  ")[2].split() for line in text.splitlines() if line.startswith("    masf ")]
+    examples = [
+        line.split("  ")[2].split() for line in text.splitlines() if line.startswith("    masf ")
+    ]
     for _, name, *words in examples:
         commands.commands[name].make_context(name, words)
     assert len(examples) >= 3
@@ -223,7 +259,7 @@ def test_exit_codes_and_pipes() -> None:
     masf run --filter enfk; echo $?
     masf list filters | head -1 >/dev/null; echo ${PIPESTATUS[1]}
     timeout --preserve-status --signal INT 3 masf run --filter particle --cycles 100000 --quiet; echo $?
-    """
+    """  # noqa: E501
     done = shell(script)
     assert done.stdout.split() == ["1", "0", "130"]
     said = done.stderr.strip().splitlines()

@@ -28,16 +28,25 @@ SEEDS = np.array([1.0, 2.0, 4.0])
 def rows_of(**scores: Sequence[float] | np.ndarray) -> pd.DataFrame:
     """Rows of one point; a filter diverged where its score is NaN."""
     rows = [
-        {"filter": name, "seed": seed, "diverged": bool(np.isnan(value)), **dict.fromkeys(COMPARED, value)}
+        {
+            "filter": name,
+            "seed": seed,
+            "diverged": bool(np.isnan(value)),
+            **dict.fromkeys(COMPARED, value),
+        }
         for name, values in scores.items()
         for seed, value in enumerate(values)
     ]
-    return pd.DataFrame(rows).assign(filter=lambda t: pd.Categorical(t["filter"], list(scores), ordered=True))
+    return pd.DataFrame(rows).assign(
+        filter=lambda t: pd.Categorical(t["filter"], list(scores), ordered=True)
+    )
 
 
 def verdicts(rows: pd.DataFrame) -> dict[str, str]:
     found = compare(rows, [])
-    assert found["score"].tolist() == [score for score in COMPARED for _ in rows["filter"].cat.categories]
+    assert found["score"].tolist() == [
+        score for score in COMPARED for _ in rows["filter"].cat.categories
+    ]
     return dict(zip(found["filter"], found["verdict"], strict=True))
 
 
@@ -50,10 +59,14 @@ def test_interval_is_that_of_the_paired_t_test(n):
 
 
 def test_what_is_common_to_a_seed_does_not_count():
-    rows = rows_of(a=SEEDS, b=SEEDS + np.array([0.1, 0.11, 0.09]), c=SEEDS + np.array([0.1, -0.1, 0.05]))
+    rows = rows_of(
+        a=SEEDS, b=SEEDS + np.array([0.1, 0.11, 0.09]), c=SEEDS + np.array([0.1, -0.1, 0.05])
+    )
     assert verdicts(rows) == {"a": BEST, "b": WORSE, "c": INDISTINGUISHABLE}
     table = compare(rows, []).set_index(["score", "filter"]).loc["crps"]
-    expected = scipy.stats.ttest_rel(rows.query("filter == 'b'")["crps"], rows.query("filter == 'a'")["crps"])
+    expected = scipy.stats.ttest_rel(
+        rows.query("filter == 'b'")["crps"], rows.query("filter == 'a'")["crps"]
+    )
     assert table.loc["b", "difference"] == pytest.approx(0.1)
     assert table.loc["b", "low"] == pytest.approx(expected.confidence_interval(CONFIDENCE).low)
     assert table.loc["b", "high"] == pytest.approx(expected.confidence_interval(CONFIDENCE).high)
@@ -67,7 +80,11 @@ def test_order_of_rows_does_not_change_the_pairs():
 
 
 def test_filter_that_diverged_is_never_the_best_and_is_not_compared():
-    table = compare(rows_of(a=[0.1, 0.1, np.nan], b=SEEDS), []).set_index(["score", "filter"]).loc["rmse"]
+    table = (
+        compare(rows_of(a=[0.1, 0.1, np.nan], b=SEEDS), [])
+        .set_index(["score", "filter"])
+        .loc["rmse"]
+    )
     assert table["verdict"].tolist() == [DIVERGED, BEST]
     assert table.loc["a", ["runs", "diverged"]].tolist() == [3, 1]
     assert table.loc["a", "mean"] == pytest.approx(0.1)
@@ -87,7 +104,10 @@ def test_one_seed_has_no_interval():
 
 
 def test_points_are_compared_each_for_itself():
-    near, far = rows_of(a=SEEDS, b=2 * SEEDS).assign(gap=2), rows_of(a=2 * SEEDS, b=SEEDS).assign(gap=3)
+    near, far = (
+        rows_of(a=SEEDS, b=2 * SEEDS).assign(gap=2),
+        rows_of(a=2 * SEEDS, b=SEEDS).assign(gap=3),
+    )
     table = compare(pd.concat([far, near]), ["gap"])
     best = table[table["verdict"] == BEST]
     assert set(zip(best["gap"], best["filter"], strict=True)) == {(2, "a"), (3, "b")}

@@ -1,4 +1,6 @@
-"""Requests and expectations of jobs: they grow with the cell and the attempt, and are right where something was measured."""
+"""Requests and expectations of jobs: they grow with the cell and the attempt, and are right where
+something was measured.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +47,19 @@ def study_of(**experiment: Any) -> Study:
             "priors": {"lorenz96": {"gaps": [20]}},
             "experiments": {
                 "one": {
-                    "title": "One", "system": "lorenz96", "observations": ["all"], "gaps": [20], "members": 100, "cycles": 100,
-                    "parameters": {"dt": 0.01, "forcing": 8, "dimension": dimension}, **experiment,
+                    "title": "One",
+                    "system": "lorenz96",
+                    "observations": ["all"],
+                    "gaps": [20],
+                    "members": 100,
+                    "cycles": 100,
+                    "parameters": {"dt": 0.01, "forcing": 8, "dimension": dimension},
+                    **experiment,
                 }
             },
         },
         root=ROOT,
-    )  # fmt: skip
+    )
 
 
 def cell_of(study: Study) -> Cell:
@@ -61,25 +69,41 @@ def cell_of(study: Study) -> Cell:
 
 def measured(*runs: tuple[str, int, float, float]) -> Measured:
     """Runs by filter, dimension, seconds a cycle at gap 20 and N 100, and MiB."""
-    return Measured([Run(name, "cpu", Size("lorenz96", d, 100, 20, 1), seconds, mib) for name, d, seconds, mib in runs])
+    return Measured(
+        [
+            Run(name, "cpu", Size("lorenz96", d, 100, 20, 1), seconds, mib)
+            for name, d, seconds, mib in runs
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("larger", [{"dimension": 50_000, "cycles": 5000}, {"members": 2_000_000}])
 def test_requests_of_filters_grow_with_the_cell(name: str, larger: dict[str, int]) -> None:
     small, large = study_of(), study_of(**larger)
-    before, after = assimilate_request(small, name, cell_of(small)), assimilate_request(large, name, cell_of(large))
+    before, after = (
+        assimilate_request(small, name, cell_of(small)),
+        assimilate_request(large, name, cell_of(large)),
+    )
     assert before.mem_mb >= small.filters[name].resources.mem_mb
     assert before.runtime >= small.filters[name].resources.runtime
     assert after.mem_mb > before.mem_mb
-    # Of a filter that nothing is known of, the time grows in proportion; of others, once it is more than what their file says.
+    # Of a filter that nothing is known of, the time grows in proportion; of others, once it is more
+    # than what their file says.
     known = Measured.read().knows(name)
     growth = 100 * 50_000 if "dimension" in larger else 40 * 2_000_000
-    assert (after.runtime > before.runtime) if known else after.runtime == before.runtime * growth / (40 * 100)
+    assert (
+        (after.runtime > before.runtime)
+        if known
+        else after.runtime == before.runtime * growth / (40 * 100)
+    )
 
 
 def test_requests_of_truths_grow_with_the_cell() -> None:
-    small, large = simulate_request(cell_of(study_of())), simulate_request(cell_of(study_of(dimension=20_000, cycles=1000)))
+    small, large = (
+        simulate_request(cell_of(study_of())),
+        simulate_request(cell_of(study_of(dimension=20_000, cycles=1000))),
+    )
     assert large.mem_mb > 2 * small.mem_mb
     assert large.runtime > small.runtime
 
@@ -89,7 +113,9 @@ def test_a_long_ring_asks_for_the_prior_of_a_short_one_and_more_worlds_ask_for_m
     prior = small.prior(cell_of(small))
     request = train_prior_request(prior)
     assert train_prior_request(large.prior(cell_of(large))) == request  # they share the training
-    twice = train_prior_request(replace(prior, settings=prior.settings.model_copy(update={"worlds": 640})))
+    twice = train_prior_request(
+        replace(prior, settings=prior.settings.model_copy(update={"worlds": 640}))
+    )
     assert twice.mem_mb > request.mem_mb
     assert twice.runtime > request.runtime
 
@@ -102,11 +128,18 @@ def test_tuning_asks_for_its_runs_memory_and_the_config_s_time() -> None:
         asked = tune_request(study, "enkf", cells)
         assert asked.mem_mb > assimilate_request(study, "enkf", cell_of(study)).mem_mb
         assert asked.runtime == 90
-    assert tune_request(large, "enkf", *large.points.values()).mem_mb > 2 * small.filters["enkf"].resources.mem_mb
+    assert (
+        tune_request(large, "enkf", *large.points.values()).mem_mb
+        > 2 * small.filters["enkf"].resources.mem_mb
+    )
 
 
 def test_each_attempt_asks_for_twice_as_much() -> None:
-    assert [Request(700, 10).attempt(n) for n in (1, 2, 3)] == [Request(700, 10), Request(1400, 20), Request(2800, 40)]
+    assert [Request(700, 10).attempt(n) for n in (1, 2, 3)] == [
+        Request(700, 10),
+        Request(1400, 20),
+        Request(2800, 40),
+    ]
 
 
 def test_interpolation_is_a_power_law_between_and_beyond_points() -> None:
@@ -121,12 +154,19 @@ def test_interpolation_is_a_power_law_between_and_beyond_points() -> None:
 
 def test_measured_cell_is_expected_to_take_what_it_took_and_gaps_cost_their_steps() -> None:
     known = measured(
-        ("enkf", 40, 0.3, 200.0), ("enkf", 1000, 5.0, 500.0), ("free_run", 40, 0.2, 150.0), ("free_run", 1000, 2.0, 200.0)
+        ("enkf", 40, 0.3, 200.0),
+        ("enkf", 1000, 5.0, 500.0),
+        ("free_run", 40, 0.2, 150.0),
+        ("free_run", 1000, 2.0, 200.0),
     )
     study = study_of()
-    assert assimilate_seconds(study, "enkf", cell_of(study), known) == pytest.approx(START_SECONDS + 100 * 0.3)
+    assert assimilate_seconds(study, "enkf", cell_of(study), known) == pytest.approx(
+        START_SECONDS + 100 * 0.3
+    )
     longer = study_of(gaps=[40])
-    assert assimilate_seconds(longer, "enkf", cell_of(longer), known) == pytest.approx(START_SECONDS + 100 * (0.3 + 0.2))
+    assert assimilate_seconds(longer, "enkf", cell_of(longer), known) == pytest.approx(
+        START_SECONDS + 100 * (0.3 + 0.2)
+    )
     assert assimilate_seconds(study, "etkf", cell_of(study), known) is None
 
 
@@ -173,11 +213,16 @@ def test_plan_adds_up_the_jobs_that_are_left() -> None:
 def test_nothing_is_left_of_a_study_that_is_done() -> None:
     rows = summary((f"{CELL}/enkf.nc", "assimilate_enkf"), plan="no update")
     study = study_of()
-    assert report(expected(study, planned(study, rows), measured()), measured()) == "Nothing to be done."
+    assert (
+        report(expected(study, planned(study, rows), measured()), measured())
+        == "Nothing to be done."
+    )
 
 
 def test_table_that_is_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "costs.csv"
     path.write_text("filter,seconds\nenkf,1\n", encoding="utf-8")
-    with pytest.raises(ConfigFault, match=r"costs\.csv: cannot be read as a table of measured costs"):
+    with pytest.raises(
+        ConfigFault, match=r"costs\.csv: cannot be read as a table of measured costs"
+    ):
         Measured.read(path)

@@ -20,12 +20,16 @@ FATAL = 2
 
 
 class Scripted(Filter):
-    """Counts its analyses; in cycle FATAL it does what a test asks for, otherwise it shifts the ensemble by 1."""
+    """Counts its analyses; in cycle FATAL it does what a test asks for, otherwise it shifts the
+    ensemble by 1.
+    """
 
     def __init__(self, at_fatal=lambda state: state + 1) -> None:
         system = make_system("linear_gaussian", {"dimension": D})
         observation = Mask(D, np.arange(D), noise=1.0)
-        super().__init__(None, Setup(system, observation, np.zeros(D), 1.0, Stream(0, "test cycle")))
+        super().__init__(
+            None, Setup(system, observation, np.zeros(D), 1.0, Stream(0, "test cycle"))
+        )
         self.at_fatal = at_fatal
         self.cycle = 0
         self.seen = []
@@ -48,13 +52,22 @@ def initial() -> np.ndarray:
 
 def run(filter_: Filter, **settings: object) -> Trajectory:
     truth = np.arange(CYCLES * D, dtype=np.float32).reshape(CYCLES, D)
-    return run_cycles(filter_, initial(), truth + 0.5, gap=GAP, truth_at_cycles=truth, covariance=True, **settings)
+    return run_cycles(
+        filter_, initial(), truth + 0.5, gap=GAP, truth_at_cycles=truth, covariance=True, **settings
+    )
 
 
 SERIES = (
-    "forecast_mean", "forecast_spread", "crps", "crps_forecast", "ranks", "ranks_forecast", "covariance",
-    "wall_seconds", "cpu_seconds",
-)  # fmt: skip
+    "forecast_mean",
+    "forecast_spread",
+    "crps",
+    "crps_forecast",
+    "ranks",
+    "ranks_forecast",
+    "covariance",
+    "wall_seconds",
+    "cpu_seconds",
+)
 
 
 def assert_diverged_at(result: Trajectory, k: int) -> None:
@@ -88,7 +101,9 @@ def test_cycle_alternates_forecasts_and_analyses():
         np.testing.assert_allclose(result.forecast_mean[k], x.mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(result.forecast_spread[k], x.std(axis=0, ddof=1), rtol=1e-5)
         truth = np.arange(k * D, (k + 1) * D)
-        np.testing.assert_array_equal(result.ranks_forecast[k], np.bincount((x < truth).sum(axis=0), minlength=MEMBERS + 1))
+        np.testing.assert_array_equal(
+            result.ranks_forecast[k], np.bincount((x < truth).sum(axis=0), minlength=MEMBERS + 1)
+        )
         np.testing.assert_array_equal(filter_.seen[k][0], x)
         np.testing.assert_array_equal(filter_.seen[k][1], np.arange(k * D, (k + 1) * D) + 0.5)
         x = x + 1
@@ -97,7 +112,9 @@ def test_cycle_alternates_forecasts_and_analyses():
         np.testing.assert_allclose(result.spread[step], x.std(axis=0, ddof=1), rtol=1e-5)
         np.testing.assert_allclose(result.members[:, k], x[:2])
         np.testing.assert_allclose(result.covariance[k], np.cov(x.T), rtol=1e-4)
-        np.testing.assert_array_equal(result.ranks[k], np.bincount((x < truth).sum(axis=0), minlength=MEMBERS + 1))
+        np.testing.assert_array_equal(
+            result.ranks[k], np.bincount((x < truth).sum(axis=0), minlength=MEMBERS + 1)
+        )
     assert step == len(result.mean) - 1
     np.testing.assert_array_equal(result.diagnostics["cycle"], np.arange(1, CYCLES + 1))
 
@@ -106,7 +123,9 @@ def test_cycle_alternates_forecasts_and_analyses():
 def test_filters_see_single_precision_of_the_right_library(torch_device):
     filter_ = Scripted()
     run(filter_, torch_device=torch_device)
-    kind, dtype = (np.ndarray, np.float32) if torch_device is None else (torch.Tensor, torch.float32)
+    kind, dtype = (
+        (np.ndarray, np.float32) if torch_device is None else (torch.Tensor, torch.float32)
+    )
     for array in filter_.seen[0]:
         assert isinstance(array, kind)
         assert array.dtype == dtype
@@ -143,7 +162,15 @@ def floating_point_error(_):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
-    "failure", [one_nan, all_infinite, collapsed, numpy_linalg_error, torch_linalg_error, floating_point_error]
+    "failure",
+    [
+        one_nan,
+        all_infinite,
+        collapsed,
+        numpy_linalg_error,
+        torch_linalg_error,
+        floating_point_error,
+    ],
 )
 @pytest.mark.parametrize("torch_device", [None, "cpu"])
 def test_divergence_is_a_result(failure, torch_device):
@@ -172,7 +199,10 @@ def test_a_narrow_ensemble_has_not_collapsed():
     assert run(Scripted(lambda state: 1e-3 * state)).diverged_at is None
 
 
-@pytest.mark.parametrize("error", [RuntimeError("out of memory"), TypeError("no"), KeyError("no"), ValueError("wrong shape")])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("out of memory"), TypeError("no"), KeyError("no"), ValueError("wrong shape")],
+)
 def test_faults_of_the_code_are_not_taken_for_divergence(error):
     def broken(_):
         raise error
@@ -210,7 +240,9 @@ def test_streams_repeat_themselves_and_differ_by_purpose():
 
 @pytest.mark.parametrize("name", ["enkf", "kalman"])
 def test_a_filter_in_the_cycle_follows_the_truth(name):
-    """A linear system with accurate measurements: errors stay near the measurement's, far below a free run's."""
+    """A linear system with accurate measurements: errors stay near the measurement's, far below a
+    free run's.
+    """
     system = make_system("linear_gaussian", {"dimension": D})
     stream = Stream(0, "truth")
     truth = [np.zeros(D)]
@@ -222,9 +254,12 @@ def test_a_filter_in_the_cycle_follows_the_truth(name):
     cls = filter_class(name)
     setup = Setup(system, observation, np.zeros(D, dtype=np.float32), 1.0, Stream(0, "filter"))
     ensemble = np.random.default_rng(0).standard_normal((50, D))
-    result = run_cycles(cls(cls.Parameters(), setup), ensemble, measured, gap=3, truth_at_cycles=at_cycles)
+    result = run_cycles(
+        cls(cls.Parameters(), setup), ensemble, measured, gap=3, truth_at_cycles=at_cycles
+    )
     errors = result.mean[3::3] - at_cycles
-    # Each of the analysis errors has a standard deviation below that of the measurement: a chi-square quantile.
+    # Each of the analysis errors has a standard deviation below that of the measurement: a
+    # chi-square quantile.
     assert np.sum(errors**2) / 0.1**2 < scipy.stats.chi2.isf(1e-3, errors.size)
     # And the forecasts, with three steps of model noise of 0.3, are far worse.
     assert np.sum(errors**2) < np.sum((result.forecast_mean - at_cycles) ** 2) / 5

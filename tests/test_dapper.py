@@ -1,4 +1,6 @@
-"""DAPPER's filters as commands: the same problem as ours, against closed forms and a published score."""
+"""DAPPER's filters as commands: the same problem as ours, against closed forms and a published
+score.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +31,30 @@ REQUIREMENTS = ROOT / "workflow" / "envs" / "dapper-requirements.txt"
 SCRIPT = ROOT / "workflow" / "external" / "dapper_filter.py"
 METHODS = ("etkf", "letkf", "ienks")
 
-installed = pytest.mark.skipif(not ENVIRONMENT.exists(), reason="DAPPER is not installed here: make dapper")
+installed = pytest.mark.skipif(
+    not ENVIRONMENT.exists(), reason="DAPPER is not installed here: make dapper"
+)
 
 LINEAR = CellSettings(
     system="linear_gaussian",
     parameters={"dimension": 4, "model_noise": 0.0, "persistence": 1.0},
-    observation={"operator": "matrix", "matrix": [[1.0, 0.5, 0, 0], [0, 0, 1.0, -1.0]], "noise": [[1.0, 0.4], [0.4, 0.8]]},
+    observation={
+        "operator": "matrix",
+        "matrix": [[1.0, 0.5, 0, 0], [0, 0, 1.0, -1.0]],
+        "noise": [[1.0, 0.4], [0.4, 0.8]],
+    },
     gap=3,
     cycles=4,
     members=30,
     initial_spread=1.0,
     seed=2,
 )
-LORENZ63 = CellSettings("lorenz63", {"dt": 0.01, "rho": 30.0}, {"operator": "identity", "noise": 1.0}, 5, 2, 12, 1.0, 3)
-LORENZ96 = dataclasses.replace(LORENZ63, system="lorenz96", parameters={"dt": 0.02, "dimension": 12, "forcing": 9})
+LORENZ63 = CellSettings(
+    "lorenz63", {"dt": 0.01, "rho": 30.0}, {"operator": "identity", "noise": 1.0}, 5, 2, 12, 1.0, 3
+)
+LORENZ96 = dataclasses.replace(
+    LORENZ63, system="lorenz96", parameters={"dt": 0.02, "dimension": 12, "forcing": 9}
+)
 
 
 def run(method: str, settings: CellSettings, **parameters: Any) -> Trajectory:
@@ -71,8 +83,12 @@ def test_linear_system_gets_the_kalman_filter_of_the_initial_ensemble(method: st
             gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + r)
             mean = mean + gain @ (truth.observation[cycle] - h @ mean)
             covariance = covariance - gain @ h @ covariance
-        np.testing.assert_allclose(found.mean[i], mean, rtol=1e-4, atol=1e-4, err_msg=f"mean at step {i}")
-        np.testing.assert_allclose(found.spread[i], np.sqrt(np.diag(covariance)), rtol=1e-4, err_msg=f"spread at step {i}")
+        np.testing.assert_allclose(
+            found.mean[i], mean, rtol=1e-4, atol=1e-4, err_msg=f"mean at step {i}"
+        )
+        np.testing.assert_allclose(
+            found.spread[i], np.sqrt(np.diag(covariance)), rtol=1e-4, err_msg=f"spread at step {i}"
+        )
 
 
 @installed
@@ -80,18 +96,26 @@ def test_linear_system_gets_the_kalman_filter_of_the_initial_ensemble(method: st
 def test_its_model_is_ours(settings: CellSettings) -> None:
     free, _, _ = run_filter("free_run", {}, simulate(settings))
     found = run("etkf", settings)
-    np.testing.assert_allclose(found.mean[: settings.gap], free.mean[: settings.gap], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        found.mean[: settings.gap], free.mean[: settings.gap], rtol=1e-5, atol=1e-5
+    )
     np.testing.assert_allclose(found.forecast_mean[0], free.forecast_mean[0], rtol=1e-5, atol=1e-5)
 
 
 @installed
-@pytest.mark.parametrize(("method", "parameters"), [("etkf", {}), ("letkf", {"localization_radius": 3})])
+@pytest.mark.parametrize(
+    ("method", "parameters"), [("etkf", {}), ("letkf", {"localization_radius": 3})]
+)
 def test_its_filter_is_ours(method: str, parameters: dict[str, Any]) -> None:
-    settings = dataclasses.replace(LORENZ96, observation={"operator": "stride", "stride": 2, "noise": 1.2})
+    settings = dataclasses.replace(
+        LORENZ96, observation={"operator": "stride", "stride": 2, "noise": 1.2}
+    )
     found = run(method, settings, inflation=1.05, **parameters)
     ours, _, _ = run_filter(method, {"inflation": 1.05, **parameters}, simulate(settings))
     for name in ("mean", "spread", "forecast_mean", "members", "crps", "crps_forecast"):
-        np.testing.assert_allclose(getattr(found, name), getattr(ours, name), rtol=1e-3, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(ours, name), rtol=1e-3, atol=1e-3, err_msg=name
+        )
 
 
 @installed
@@ -106,14 +130,18 @@ def test_smoother_shows_no_estimate_that_has_seen_the_next_measurement() -> None
 @installed
 def test_model_noise_has_its_variance() -> None:
     parameters = {"dimension": 3, "model_noise": 0.5, "dt": 0.25, "persistence": 0.9}
-    settings = dataclasses.replace(LINEAR, parameters=parameters, members=3000, cycles=1, observation=LORENZ63.observation)
+    settings = dataclasses.replace(
+        LINEAR, parameters=parameters, members=3000, cycles=1, observation=LORENZ63.observation
+    )
     matrix = make_system("linear_gaussian", parameters).matrix
     covariance = np.cov(simulate(settings).initial_ensemble.T)
     # Three steps; the first two are not analysed.
     for _ in range(2):
         covariance = matrix @ covariance @ matrix.T + 0.25 * np.eye(3)
     # The standard error of a standard deviation from 3000 members is 1.3%.
-    np.testing.assert_allclose(run("etkf", settings).spread[2], np.sqrt(np.diag(covariance)), rtol=0.06)
+    np.testing.assert_allclose(
+        run("etkf", settings).spread[2], np.sqrt(np.diag(covariance)), rtol=0.06
+    )
 
 
 @installed
@@ -128,15 +156,27 @@ def test_localisation_radius_means_what_it_means_here(tmp_path: Path) -> None:
         "with contextlib.redirect_stdout(None): from dapper.tools.localization import dist2coeff\n"
         f"print(dist2coeff(np.arange(20.0), 7 / {factor}, 'GC').tolist())"
     )
-    words, home = [str(ENVIRONMENT / "bin" / "python"), "-c", code], {"HOME": str(tmp_path), "MPLBACKEND": "Agg"}
+    words, home = (
+        [str(ENVIRONMENT / "bin" / "python"), "-c", code],
+        {"HOME": str(tmp_path), "MPLBACKEND": "Agg"},
+    )
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=os.environ | home)  # noqa: S603
-    np.testing.assert_allclose(ast.literal_eval(done.stdout), gaspari_cohn(np.arange(20.0), 7.0), atol=1e-12)
+    np.testing.assert_allclose(
+        ast.literal_eval(done.stdout), gaspari_cohn(np.arange(20.0), 7.0), atol=1e-12
+    )
 
 
 @installed
 def test_published_score_of_the_etkf() -> None:
     settings = CellSettings(
-        "lorenz96", {"dt": 0.05, "dimension": 40, "forcing": 8}, {"operator": "identity", "noise": 1.0}, 1, 400, 24, 0.0316228, 0
+        "lorenz96",
+        {"dt": 0.05, "dimension": 40, "forcing": 8},
+        {"operator": "identity", "noise": 1.0},
+        1,
+        400,
+        24,
+        0.0316228,
+        0,
     )
     found = run("etkf", settings, inflation=1.013, rotation=True)
     errors = np.sqrt(np.mean((found.mean - simulate(settings).truth) ** 2, axis=1))
@@ -148,14 +188,26 @@ def test_published_score_of_the_etkf() -> None:
 @pytest.mark.parametrize(
     ("method", "settings", "parameters", "said"),
     [
-        ("etkf", LORENZ63, {"infl": 1.1}, "unknown parameters infl; allowed are inflation, rotation"),
+        (
+            "etkf",
+            LORENZ63,
+            {"infl": 1.1},
+            "unknown parameters infl; allowed are inflation, rotation",
+        ),
         ("etkf", LORENZ63, {"inflation": 0.5}, "inflation = 0.5: expected a number of at least 1"),
         ("ienks", LORENZ63, {"lag": 1.5}, "lag = 1.5: expected a whole number of at least 1"),
         ("letkf", LORENZ63, {"localization_radius": 4}, "there are components without distances"),
-        ("ienks", dataclasses.replace(LINEAR, parameters={"dimension": 4}), {}, "for systems without model noise"),
+        (
+            "ienks",
+            dataclasses.replace(LINEAR, parameters={"dimension": 4}),
+            {},
+            "for systems without model noise",
+        ),
     ],
 )
-def test_what_it_cannot_do_is_said(method: str, settings: CellSettings, parameters: dict[str, Any], said: str) -> None:
+def test_what_it_cannot_do_is_said(
+    method: str, settings: CellSettings, parameters: dict[str, Any], said: str
+) -> None:
     with pytest.raises(CommandFault, match=said):
         run(method, settings, **parameters)
 
@@ -165,7 +217,10 @@ def test_what_it_cannot_do_is_said(method: str, settings: CellSettings, paramete
 
 def test_pins_name_the_version_that_the_script_is_for() -> None:
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    pins = {r.name: str(r.specifier) for r in (Requirement(line) for line in lines if not line.startswith("#"))}
+    pins = {
+        r.name: str(r.specifier)
+        for r in (Requirement(line) for line in lines if not line.startswith("#"))
+    }
     assert f'VERSION = "{pins["dapper"].removeprefix("==")}"' in SCRIPT.read_text(encoding="utf-8")
     assert {"dapper", "netCDF4", "numpy", "scipy"} == pins.keys()
     assert all(specifier.startswith("==") for specifier in pins.values())
@@ -173,14 +228,21 @@ def test_pins_name_the_version_that_the_script_is_for() -> None:
 
 def test_script_imports_nothing_of_masf() -> None:
     tree = ast.parse(SCRIPT.read_text(encoding="utf-8"))
-    imported = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
+    imported = {
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
     assert not [line for line in imported if "masf" in line]
 
 
 @pytest.mark.parametrize("name", ["config", "quick"])
 def test_no_default_study_needs_it(name: str) -> None:
     config = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
-    listed = [*config["filters"], *(f for e in config["experiments"].values() for f in e.get("add_filters", []))]
+    listed = [
+        *config["filters"],
+        *(f for e in config["experiments"].values() for f in e.get("add_filters", [])),
+    ]
     assert not [name for name in listed if name.startswith("dapper")]
 
 
@@ -188,7 +250,10 @@ def test_study_without_its_environment_stops_before_any_job(tmp_path: Path) -> N
     project = Project(tmp_path)
     done = project.make("config/dapper.yaml")
     assert done.returncode != 0
-    assert "filter 'dapper_etkf' runs .venv-dapper/bin/python, which is not there: make dapper" in done.stdout
+    assert (
+        "filter 'dapper_etkf' runs .venv-dapper/bin/python, which is not there: make dapper"
+        in done.stdout
+    )
     assert "Traceback" not in done.stdout
     assert len(done.stdout.splitlines()) < 10
     assert not (tmp_path / "results").exists()

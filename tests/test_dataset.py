@@ -1,4 +1,6 @@
-"""The files of a cell: what is written is read again, CF-style and in float32, and says how it was made."""
+"""The files of a cell: what is written is read again, CF-style and in float32, and says how it was
+made.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,12 @@ SETTINGS = CellSettings(
 )
 SYSTEM: System = make_system(SETTINGS.system, SETTINGS.parameters)
 ATTRIBUTES = {
-    "filter": "enkf", "filter_module": "enkf", "filter_parameters": "{}", "parameter_source": "{}", "code_version": "abc",
-}  # fmt: skip
+    "filter": "enkf",
+    "filter_module": "enkf",
+    "filter_parameters": "{}",
+    "parameter_source": "{}",
+    "code_version": "abc",
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,11 @@ def write_files(folder: Path, truth: Truth) -> None:
     write_truth(folder / "truth.nc", truth, SYSTEM, "v1")
     trajectory, system, _ = run_filter("enkf", {}, truth, saved_members=2)
     write_estimate(folder / "enkf.nc", trajectory, truth, system, ATTRIBUTES)
-    write_cost(folder / "enkf.cost.json", trajectory, {"peak_memory_mib": 12.5, "device": "numpy", "threads": 1})
+    write_cost(
+        folder / "enkf.cost.json",
+        trajectory,
+        {"peak_memory_mib": 12.5, "device": "numpy", "threads": 1},
+    )
 
 
 def test_cells_that_differ_in_their_size_have_one_truth_and_nested_ensembles(truth: Truth) -> None:
@@ -87,14 +97,20 @@ def test_estimate_survives_the_file(folder: Path, truth: Truth) -> None:
     np.testing.assert_array_equal(data["member"], trajectory.members)
     for name in ("crps", "ranks", "ranks_forecast"):
         np.testing.assert_array_equal(data[name], getattr(trajectory, name))
-    np.testing.assert_allclose(data["spread_forecast"], np.sqrt(np.mean(trajectory.forecast_spread**2, axis=1)), rtol=1e-6)
+    np.testing.assert_allclose(
+        data["spread_forecast"], np.sqrt(np.mean(trajectory.forecast_spread**2, axis=1)), rtol=1e-6
+    )
     assert "covariance" not in data
     errors = np.sqrt(np.mean((trajectory.mean.astype(float) - truth.truth) ** 2, axis=1))
     np.testing.assert_allclose(data["rmse"], errors, rtol=1e-6)
     np.testing.assert_allclose(
-        data["spread_skill"], np.sqrt(np.mean(trajectory.spread.astype(float) ** 2, axis=1)) / errors, rtol=1e-5
+        data["spread_skill"],
+        np.sqrt(np.mean(trajectory.spread.astype(float) ** 2, axis=1)) / errors,
+        rtol=1e-5,
     )
-    forecast_errors = np.sqrt(np.mean((trajectory.forecast_mean.astype(float) - truth.truth[3::3]) ** 2, axis=1))
+    forecast_errors = np.sqrt(
+        np.mean((trajectory.forecast_mean.astype(float) - truth.truth[3::3]) ** 2, axis=1)
+    )
     np.testing.assert_allclose(data["rmse_forecast"], forecast_errors, rtol=1e-6)
     assert {k: data.attrs[k] for k in ATTRIBUTES} == ATTRIBUTES
     assert (data.attrs["diverged"], data.attrs["diverged_at_cycle"]) == (0, -1)
@@ -102,7 +118,10 @@ def test_estimate_survives_the_file(folder: Path, truth: Truth) -> None:
 
 def test_scores_of_a_flow_s_vorticity_are_means_over_analyses() -> None:
     settings = dataclasses.replace(
-        SETTINGS, system="kolmogorov", parameters={"size": 16}, observation={"operator": "grid", "stride": 4, "noise": 0.1}
+        SETTINGS,
+        system="kolmogorov",
+        parameters={"size": 16},
+        observation={"operator": "grid", "stride": 4, "noise": 0.1},
     )
     trajectory, system, _ = run_filter("enkf", {}, truth := simulate(settings))
     velocities = truth.truth.reshape(-1, 2, 16, 16)
@@ -110,7 +129,9 @@ def test_scores_of_a_flow_s_vorticity_are_means_over_analyses() -> None:
     data = estimate(trajectory, truth, system, ATTRIBUTES)
     scores = score(data, gap=3, spin_up_cycles=1, velocities=velocities)
     for name, function in (("ssim", structural_similarity), ("csi", critical_success_index)):
-        assert scores[name] == pytest.approx(np.mean([function(*pair) for pair in zip(*fields, strict=True)]), rel=1e-6)
+        assert scores[name] == pytest.approx(
+            np.mean([function(*pair) for pair in zip(*fields, strict=True)]), rel=1e-6
+        )
         assert np.isnan(score(data, gap=3, spin_up_cycles=1)[name])
 
 
@@ -139,10 +160,14 @@ def test_file_is_cf_style_and_opens_with_plain_xarray(name: str, folder: Path) -
         ("kolmogorov", {"size": 16}, {"operator": "grid", "stride": 4, "noise": 0.1}),
     ],
 )
-def test_files_pass_a_checker_of_the_conventions(system: str, parameters: dict, observation: dict, tmp_path: Path) -> None:
+def test_files_pass_a_checker_of_the_conventions(
+    system: str, parameters: dict, observation: dict, tmp_path: Path
+) -> None:
     from compliance_checker.runner import CheckSuite, ComplianceChecker
 
-    settings = dataclasses.replace(SETTINGS, system=system, parameters=parameters, observation=observation)
+    settings = dataclasses.replace(
+        SETTINGS, system=system, parameters=parameters, observation=observation
+    )
     truth, model = simulate(settings), make_system(system, parameters)
     write_truth(tmp_path / "truth.nc", truth, model, "v1")
     trajectory, _, _ = run_filter("enkf", {}, truth, saved_members=2, covariance=True)
@@ -151,14 +176,20 @@ def test_files_pass_a_checker_of_the_conventions(system: str, parameters: dict, 
     CheckSuite.load_all_available_checkers()
     for name in ("truth.nc", "enkf.nc"):
         report = tmp_path / f"{name}.txt"
-        ComplianceChecker.run_checker(str(tmp_path / name), ["cf:1.11"], 0, "strict", output_filename=str(report))
-        assert "All tests passed!" in report.read_text(encoding="utf-8"), report.read_text(encoding="utf-8")
+        ComplianceChecker.run_checker(
+            str(tmp_path / name), ["cf:1.11"], 0, "strict", output_filename=str(report)
+        )
+        assert "All tests passed!" in report.read_text(encoding="utf-8"), report.read_text(
+            encoding="utf-8"
+        )
 
 
 def test_file_opens_lazily_in_chunks_and_selects_by_model_time(folder: Path) -> None:
     with xr.open_dataset(folder / "enkf.nc") as data:
         assert not data["mean"].variable._in_memory
-        np.testing.assert_array_equal(data["mean"].sel(model_time=0.3, method="nearest"), data["mean"][6])
+        np.testing.assert_array_equal(
+            data["mean"].sel(model_time=0.3, method="nearest"), data["mean"][6]
+        )
 
 
 def test_truth_file_has_the_variables_that_stages_rely_on(folder: Path) -> None:
@@ -196,7 +227,9 @@ def test_estimate_without_a_score_is_named(name: str, folder: Path, tmp_path: Pa
     path = tmp_path / "enkf.nc"
     with xr.open_dataset(folder / "enkf.nc") as data:
         data.load().drop_vars(name).to_netcdf(path)
-    with pytest.raises(FileFault, match=f"{re.escape(str(path))}: lacks {name}; .*stage assimilate"):
+    with pytest.raises(
+        FileFault, match=f"{re.escape(str(path))}: lacks {name}; .*stage assimilate"
+    ):
         read_estimate(path)
 
 

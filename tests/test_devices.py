@@ -68,7 +68,12 @@ def test_claimed_card_is_the_only_one_seen(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.mark.parametrize(
     ("cards", "environment"),
-    [pytest.param("0", {}, id="one card"), pytest.param("0,1", {"SLURM_JOB_ID": "7"}, id="SLURM hands out its cards")],
+    [
+        pytest.param("0", {}, id="one card"),
+        pytest.param("0,1", {"SLURM_JOB_ID": "7"}, id="SLURM hands out its cards"),
+    ],
 )
-def test_nothing_is_claimed_where_there_is_nothing_to_choose(cards: str, environment: dict[str, str], claim: Any) -> None:
+def test_nothing_is_claimed_where_there_is_nothing_to_choose(
+    cards: str, environment: dict[str, str], claim: Any
+) -> None:
     assert card_of(claim(cards, **environment)) == "None"

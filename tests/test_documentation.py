@@ -1,4 +1,6 @@
-"""The documents: each block of code is run or checked, or says why it is not; and the site builds without a dead link."""
+"""The documents: each block of code is run or checked, or says why it is not; and the site builds
+without a dead link.
+"""
 
 from __future__ import annotations
 
@@ -82,11 +84,22 @@ ALL = [block for document in DOCUMENTS for block in blocks(document)]
 
 def test_every_block_has_a_language_that_is_checked() -> None:
     assert len(DOCUMENTS) > 10
-    assert {block.document for block in ALL} >= {"README.md", "config/README.md", "docs/tutorial.md", "docs/python.md"}
-    assert [f"{b.document}:{b.line}" for b in ALL if b.language not in {"sh", "python", "yaml", "diff"} | NO_CODE] == []
+    assert {block.document for block in ALL} >= {
+        "README.md",
+        "config/README.md",
+        "docs/tutorial.md",
+        "docs/python.md",
+    }
+    assert [
+        f"{b.document}:{b.line}"
+        for b in ALL
+        if b.language not in {"sh", "python", "yaml", "diff"} | NO_CODE
+    ] == []
 
 
-@pytest.mark.parametrize("block", [b for b in ALL if b.not_run], ids=lambda b: f"{b.document}:{b.line}")
+@pytest.mark.parametrize(
+    "block", [b for b in ALL if b.not_run], ids=lambda b: f"{b.document}:{b.line}"
+)
 def test_block_is_not_run(block: Block) -> None:
     pytest.skip(f"{block.document}:{block.line}: {block.not_run}")
 
@@ -131,7 +144,9 @@ class Reader:
         elif program == "snakemake":
             self._check_snakemake(rest)
         else:
-            pytest.fail(f"{shlex.join(words)}: cannot be checked; mark it as not run, with the reason")
+            pytest.fail(
+                f"{shlex.join(words)}: cannot be checked; mark it as not run, with the reason"
+            )
 
     def _check_make(self, words: list[str]) -> None:
         makefile = (self.root / "Makefile").read_text(encoding="utf-8")
@@ -152,12 +167,16 @@ class Reader:
             assert (self.root / path).is_file()
 
     def edit(self, block: Block, file: str) -> None:
-        """Makes the changes of a diff, whose parts begin with @@: what a part says was there is found once."""
+        """Makes the changes of a diff, whose parts begin with @@: what a part says was there is
+        found once.
+        """
         path = self.root / file
         text = path.read_text(encoding="utf-8")
         for part in block.text.split("@@\n")[1:]:
             lines = part.splitlines(keepends=True)
-            before, after = ("".join(line[1:] for line in lines if line[0] != other) for other in "+-")
+            before, after = (
+                "".join(line[1:] for line in lines if line[0] != other) for other in "+-"
+            )
             assert text.count(before) == 1, before
             text = text.replace(before, after)
         path.write_text(text, encoding="utf-8")
@@ -176,23 +195,35 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 
 def check_fragment(text: str) -> None:
-    """A part of a config, a filter's file or its tuned values: each key at its top is one of theirs, with a value that fits."""
+    """A part of a config, a filter's file or its tuned values: each key at its top is one of
+    theirs, with a value that fits.
+    """
     content = yaml.safe_load(text)
     for key, value in content.items():
-        files = [cls for cls in (StudyConfig, FilterDefinition, TunedValues) if key in cls.model_fields]
+        files = [
+            cls for cls in (StudyConfig, FilterDefinition, TunedValues) if key in cls.model_fields
+        ]
         assert files, key
         # ``settings`` is a key of two of them, and its value has to fit one.
-        TypeAdapter(Union[tuple(cls.model_fields[key].annotation for cls in files)]).validate_python(value)  # noqa: UP007
+        TypeAdapter(
+            Union[tuple(cls.model_fields[key].annotation for cls in files)]  # noqa: UP007
+        ).validate_python(value)
     assert content
 
 
 def labels(lines: Iterator[str] | list[str]) -> list[str]:
     """The first column of a table, its heading and rule left out."""
-    return [re.split(r"\t|\s{2,}", line)[0] for line in lines if line.strip() and not line.startswith(("FILTER", "---"))]
+    return [
+        re.split(r"\t|\s{2,}", line)[0]
+        for line in lines
+        if line.strip() and not line.startswith(("FILTER", "---"))
+    ]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_blocks_do_what_the_document_says(document: str, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_what_the_document_says(
+    document: str, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(ROOT)
     namespace: dict[str, Any] = {"__name__": document}
@@ -210,7 +241,9 @@ def test_blocks_do_what_the_document_says(document: str, reader: Reader, monkeyp
                     reader.check(words)
                 except (AssertionError, click.ClickException, SystemExit) as error:
                     pytest.fail(f"{where}: {shlex.join(words)}: {error}")
-            printed = reader.done.get(tuple(block.commands[0]), "") if len(block.commands) == 1 else ""
+            printed = (
+                reader.done.get(tuple(block.commands[0]), "") if len(block.commands) == 1 else ""
+            )
         elif block.language == "text" and printed:
             assert labels(block.text.splitlines()) == labels(printed.splitlines()), where
         elif block.file is not None:
@@ -230,8 +263,12 @@ def test_blocks_do_what_the_document_says(document: str, reader: Reader, monkeyp
 def test_site_builds_without_a_dead_link(tmp_path: Path) -> None:
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
-        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     pages = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.html")}
     assert len(pages) > 14
@@ -239,7 +276,9 @@ def test_site_builds_without_a_dead_link(tmp_path: Path) -> None:
     assert pages["mathematics.html"].count("<math") > 60
     code = re.compile(r"<(pre|code|script)\b.*?</\1>", flags=re.DOTALL)
     for name, page in pages.items():
-        assert not re.search(r"\$\$|\\(frac|begin|Sigma)|<merror|<mi>&</mi>|<mi>\\", code.sub("", page)), name
+        assert not re.search(
+            r"\$\$|\\(frac|begin|Sigma)|<merror|<mi>&</mi>|<mi>\\", code.sub("", page)
+        ), name
     # The reference comes from the code.
     assert "spin-up-cycles" in pages["commands.html"]
     assert 'id="masf.api.assimilate"' in pages["api.html"]

@@ -1,4 +1,6 @@
-"""Filters that are not ours: they see no truth, are scored as ours are, and go wrong in clear words."""
+"""Filters that are not ours: they see no truth, are scored as ours are, and go wrong in clear
+words.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from masf.stages.external import CommandFault, own_seed, read_estimate, write_pr
 from masf.stages.simulate import simulate
 
 GAP, CYCLES = 3, 4
-CELL = CellSettings("lorenz63", {"dt": 0.01}, {"operator": "identity", "noise": 1.0}, GAP, CYCLES, 6, 1.0, 5)
+CELL = CellSettings(
+    "lorenz63", {"dt": 0.01}, {"operator": "identity", "noise": 1.0}, GAP, CYCLES, 6, 1.0, 5
+)
 COMMAND = shlex.join([sys.executable, str(Path(__file__).parent / "external_filter.py")])
 
 
@@ -49,10 +53,15 @@ def problem_of(settings: CellSettings, path: Path) -> tuple[Truth, dict[str, Any
     """The truth of a cell, and the variables and attributes of its problem.nc."""
     truth = simulate(settings)
     system, observation = build(settings)
-    setup = Setup(system, observation, truth.initial_mean, settings.initial_spread, None)  # type: ignore[arg-type]
+    setup = Setup(system, observation, truth.initial_mean, settings.initial_spread, None)
+    # type: ignore[arg-type]
     write_problem(path, truth, setup, seed=7, device="cpu")
     with netCDF4.Dataset(path) as data:
-        return truth, {k: (v.dimensions, v[:].filled()) for k, v in data.variables.items()}, data.__dict__
+        return (
+            truth,
+            {k: (v.dimensions, v[:].filled()) for k, v in data.variables.items()},
+            data.__dict__,
+        )
 
 
 def test_problem_holds_what_a_filter_may_know(tmp_path: Path) -> None:
@@ -67,13 +76,22 @@ def test_problem_holds_what_a_filter_may_know(tmp_path: Path) -> None:
     for name in ("observation", "initial_mean", "initial_ensemble"):
         np.testing.assert_array_equal(variables[name][1], getattr(truth, name))
     assert variables["H_indices"][1].tolist() == [0, 1, 2]
-    assert attributes["parameters"] == '{"dt":0.01,"sigma":10.0,"rho":28.0,"beta":2.6666666666666665}'
-    assert (attributes["system"], attributes["gap"], attributes["cycles"], attributes["seed"]) == ("lorenz63", GAP, CYCLES, 7)
+    assert (
+        attributes["parameters"] == '{"dt":0.01,"sigma":10.0,"rho":28.0,"beta":2.6666666666666665}'
+    )
+    assert (attributes["system"], attributes["gap"], attributes["cycles"], attributes["seed"]) == (
+        "lorenz63",
+        GAP,
+        CYCLES,
+        7,
+    )
 
 
 def test_problem_holds_matrices_where_the_observation_has_them(tmp_path: Path) -> None:
     matrix, covariance = [[1.0, 0.5, 0.0], [0.0, 0.0, 2.0]], [[1.0, 0.3], [0.3, 2.0]]
-    settings = dataclasses.replace(CELL, observation={"operator": "matrix", "matrix": matrix, "noise": covariance})
+    settings = dataclasses.replace(
+        CELL, observation={"operator": "matrix", "matrix": matrix, "noise": covariance}
+    )
     _, variables, _ = problem_of(settings, tmp_path / "problem.nc")
     assert variables.keys() == {"observation", "initial_mean", "initial_ensemble", "H", "R"}
     assert (variables["H"][0], variables["H"][1].tolist()) == (("obs", "component"), matrix)
@@ -91,10 +109,14 @@ def test_filter_does_not_learn_the_seed_of_the_truth() -> None:
 
 def test_command_that_does_what_our_filter_does_gets_the_same_scores(truth: Truth) -> None:
     ours, _, _ = run_filter("free_run", {}, truth, saved_members=2)
-    theirs, system, where = run_filter("theirs", {"seconds": 0.25}, truth, saved_members=2, command=COMMAND)
+    theirs, system, where = run_filter(
+        "theirs", {"seconds": 0.25}, truth, saved_members=2, command=COMMAND
+    )
     assert (type(system).__name__, where) == ("Lorenz63", "external")
     for name in ("mean", "spread", "forecast_mean", "members", "crps", "crps_forecast"):
-        np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(theirs, name), getattr(ours, name), rtol=1e-6, atol=1e-6, err_msg=name
+        )
     assert theirs.diverged_at is ours.diverged_at is None
     assert theirs.diagnostics["twice"].tolist() == [0, 2, 4, 6]
     # The seconds that it tells, and its processor time, which it does not tell, spread evenly.
@@ -105,9 +127,13 @@ def test_command_that_does_what_our_filter_does_gets_the_same_scores(truth: Trut
 
 
 def test_what_a_command_does_not_write_has_diverged(truth: Truth) -> None:
-    found, _, _ = run_filter("theirs", {"seconds": 0.25}, truth, command=f"{COMMAND} --diverge-in 2")
+    found, _, _ = run_filter(
+        "theirs", {"seconds": 0.25}, truth, command=f"{COMMAND} --diverge-in 2"
+    )
     assert found.diverged_at == 2
-    assert np.isfinite(found.mean).all(axis=1).tolist() == [True] * (2 * GAP + 1) + [False] * (2 * GAP)
+    assert np.isfinite(found.mean).all(axis=1).tolist() == [True] * (2 * GAP + 1) + [False] * (
+        2 * GAP
+    )
     for series in (found.crps, found.crps_forecast, found.wall_seconds, found.cpu_seconds):
         assert np.isfinite(series).tolist() == [True, True, False, False]
 
@@ -115,11 +141,21 @@ def test_what_a_command_does_not_write_has_diverged(truth: Truth) -> None:
 @pytest.mark.parametrize(
     ("spoil", "cycle"),
     [
-        pytest.param(lambda e: e["mean"].__setitem__(2 * GAP, np.nan), 1, id="a mean after an analysis"),
-        pytest.param(lambda e: e["mean"].__setitem__(GAP + 1, np.inf), 1, id="a mean between measurements"),
+        pytest.param(
+            lambda e: e["mean"].__setitem__(2 * GAP, np.nan), 1, id="a mean after an analysis"
+        ),
+        pytest.param(
+            lambda e: e["mean"].__setitem__(GAP + 1, np.inf), 1, id="a mean between measurements"
+        ),
         pytest.param(lambda e: e["analysis"].__setitem__((2, 0), np.nan), 2, id="one member"),
-        pytest.param(lambda e: e["forecast"].__setitem__((0, 0), np.nan), 0, id="one member of a forecast"),
-        pytest.param(lambda e: e["spread"].__setitem__(slice(3 * GAP, None), 1e-9), 2, id="a spread that is lost"),
+        pytest.param(
+            lambda e: e["forecast"].__setitem__((0, 0), np.nan), 0, id="one member of a forecast"
+        ),
+        pytest.param(
+            lambda e: e["spread"].__setitem__(slice(3 * GAP, None), 1e-9),
+            2,
+            id="a spread that is lost",
+        ),
     ],
 )
 def test_estimate_that_is_not_finite_or_lost_its_spread_has_diverged(
@@ -168,26 +204,44 @@ def write_estimate(path: Path, change: Callable[[dict[str, Any]], object]) -> No
             for dim, length in zip(dims, values.shape, strict=True):
                 if dim not in data.dimensions:
                     data.createDimension(dim, length)
-            data.createVariable(name, str if values.dtype == object else values.dtype, dims)[:] = values
+            data.createVariable(name, str if values.dtype == object else values.dtype, dims)[:] = (
+                values
+            )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: c.pop("spread"), r"lacks variable spread\(model_time, component\); it has mean, forecast"),
         (
-            lambda c: c.update({k: (dims, np.ones((*v.shape[:-1], 3))) for k, (dims, v) in c.items() if "component" in dims}),
-            r"mean has dimensions \(model_time 13, component 3\), expected \(model_time 13, component 2\)",
+            lambda c: c.pop("spread"),
+            r"lacks variable spread\(model_time, component\); it has mean, forecast",
+        ),
+        (
+            lambda c: c.update(
+                {
+                    k: (dims, np.ones((*v.shape[:-1], 3)))
+                    for k, (dims, v) in c.items()
+                    if "component" in dims
+                }
+            ),
+            r"mean has dimensions \(model_time 13, component 3\), expected \(model_time 13, component 2\)",  # noqa: E501
         ),
         (
             lambda c: c.update(mean=(("steps", "component"), np.zeros((CYCLES * GAP, 2)))),
-            r"mean has dimensions \(steps 12, component 2\), expected \(model_time 13, component 2\)",
+            r"mean has dimensions \(steps 12, component 2\), expected \(model_time 13, component 2\)",  # noqa: E501
         ),
         (
-            lambda c: c.update({k: (c[k][0], np.zeros((CYCLES, 1, 2))) for k in ("forecast", "analysis")}),
-            r"forecast has dimensions \(cycle 4, member 1, component 2\), expected \(cycle 4, member of 2 or more, component 2\)",
+            lambda c: c.update(
+                {k: (c[k][0], np.zeros((CYCLES, 1, 2))) for k in ("forecast", "analysis")}
+            ),
+            r"forecast has dimensions \(cycle 4, member 1, component 2\), expected \(cycle 4, member of 2 or more, component 2\)",  # noqa: E501
         ),
-        (lambda c: c.update(wall_seconds=(("cycle",), np.array(["long"] * CYCLES, dtype=object))), "wall_seconds has type"),
+        (
+            lambda c: c.update(
+                wall_seconds=(("cycle",), np.array(["long"] * CYCLES, dtype=object))
+            ),
+            "wall_seconds has type",
+        ),
         (lambda c: c["mean"][1].__setitem__(0, np.nan), "mean is not finite at time 0"),
         (lambda c: c["spread"][1].__setitem__(3, -1.0), "spread has negative values"),
     ],
@@ -206,7 +260,13 @@ def test_senseless_estimate_is_refused(change: Callable, said: str, tmp_path: Pa
     ],
 )
 def test_failed_assimilate_leaves_no_output(
-    more: list[str], code: int, said: str, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    more: list[str],
+    code: int,
+    said: str,
+    truth: Truth,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
 ) -> None:
     for name in THREAD_VARIABLES:
         monkeypatch.setenv(name, "1")
@@ -226,17 +286,26 @@ def test_failed_assimilate_leaves_no_output(
 # Where its files are, and which version they have
 
 
-def test_files_are_looked_for_here_and_then_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_looked_for_here_and_then_in_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     root = Path(__file__).parent.parent
     script = "tests/external_filter.py"
-    assert located(f"python {script} a/b 'two words'") == ["python", str(root / script), "a/b", "two words"]
+    assert located(f"python {script} a/b 'two words'") == [
+        "python",
+        str(root / script),
+        "a/b",
+        "two words",
+    ]
     (tmp_path / "tests").mkdir()
     (tmp_path / script).touch()
     assert located(f"python {script}") == ["python", script]
 
 
-def test_code_version_follows_the_words_of_a_command_and_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_version_follows_the_words_of_a_command_and_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)

@@ -1,4 +1,6 @@
-"""What may go wrong on one machine: each fault is one clear error, loses nothing, and running again gives the same tables."""
+"""What may go wrong on one machine: each fault is one clear error, loses nothing, and running again
+gives the same tables.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Obstructed:
 
 @pytest.fixture(scope="module")
 def undisturbed(project: Obstructed) -> Path:
-    """The results of a run without faults, in paths with spaces and with a read-only config folder, as far as one may be made."""
+    """The results of a run without faults, in paths with spaces and with a read-only config folder,
+    as far as one may be made.
+    """
     config = project.study("results/a study", "undisturbed.yaml")
     folder = project.root / "config"
     before = sorted(folder.rglob("*"))
@@ -57,7 +61,9 @@ def undisturbed(project: Obstructed) -> Path:
 
 @pytest.fixture
 def copied(project: Obstructed, undisturbed: Path) -> Callable[[str], tuple[str, Path]]:
-    """A copy of the undisturbed results, finished as Snakemake sees it: its config, and its folder."""
+    """A copy of the undisturbed results, finished as Snakemake sees it: its config, and its
+    folder.
+    """
 
     def copy(name: str) -> tuple[str, Path]:
         results = project.root / "results" / name
@@ -69,7 +75,9 @@ def copied(project: Obstructed, undisturbed: Path) -> Callable[[str], tuple[str,
     return copy
 
 
-def test_jobs_on_a_gpu_run_one_at_a_time_where_the_profile_has_one(project: Obstructed, undisturbed: Path) -> None:
+def test_jobs_on_a_gpu_run_one_at_a_time_where_the_profile_has_one(
+    project: Obstructed, undisturbed: Path
+) -> None:
     profile = yaml.safe_load((project.root / "local" / "config.yaml").read_text(encoding="utf-8"))
     assert profile["resources"] == {"gpu": 1}
     ran = []
@@ -83,7 +91,11 @@ def test_jobs_on_a_gpu_run_one_at_a_time_where_the_profile_has_one(project: Obst
 
 def leftovers(results: Path) -> list[Path]:
     """Temporary files: what was being written when something stopped it."""
-    return [path for path in results.rglob(".*") if path.is_file() and not path.name.startswith(".snakemake")]
+    return [
+        path
+        for path in results.rglob(".*")
+        if path.is_file() and not path.name.startswith(".snakemake")
+    ]
 
 
 def test_killed_stage_is_named_and_run_again(project: Obstructed, undisturbed: Path) -> None:
@@ -111,7 +123,9 @@ def test_killed_stage_is_named_and_run_again(project: Obstructed, undisturbed: P
     done = project.run(*words(config))
     assert done.returncode == 0, done.stdout
     assert tables(results) == tables(undisturbed)
-    assert {"truth.tsv", "enkf.tsv", "masf.tsv"} <= {path.name for path in (results / "benchmarks").rglob("*.tsv")}
+    assert {"truth.tsv", "enkf.tsv", "masf.tsv"} <= {
+        path.name for path in (results / "benchmarks").rglob("*.tsv")
+    }
     assert (results / "benchmarks" / "aggregate.tsv").exists()
 
 

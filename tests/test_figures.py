@@ -1,4 +1,6 @@
-"""Figures from results whose scores are known: files in both formats, the same twice, and a look for every filter."""
+"""Figures from results whose scores are known: files in both formats, the same twice, and a look
+for every filter.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,19 @@ from masf.study.study import Study
 from masf.systems import flow
 
 GAP_SWEEP = {
-    "title": "Gaps", "system": "lorenz63", "parameters": {"dt": 0.01}, "observations": ["every_one"], "gaps": [2, 3],
-    "members": 4, "cycles": 3,
-}  # fmt: skip
-SWEEP = {"kind": "sweep", "title": "Sweep", "panels": [{"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}]}
+    "title": "Gaps",
+    "system": "lorenz63",
+    "parameters": {"dt": 0.01},
+    "observations": ["every_one"],
+    "gaps": [2, 3],
+    "members": 4,
+    "cycles": 3,
+}
+SWEEP = {
+    "kind": "sweep",
+    "title": "Sweep",
+    "panels": [{"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +65,16 @@ def scores(study: Study) -> Path:
 
 
 @pytest.mark.parametrize("name", ["sweep", "paths", "ranks"])
-def test_figure_is_drawn_in_pdf_and_png_and_is_the_same_twice(name: str, study: Study, scores: Path, tmp_path: Path) -> None:
+def test_figure_is_drawn_in_pdf_and_png_and_is_the_same_twice(
+    name: str, study: Study, scores: Path, tmp_path: Path
+) -> None:
     for folder in ("one", "two"):
-        draw(study, name, scores, [tmp_path / folder / f"{name}.pdf", tmp_path / folder / f"{name}.png"])
+        draw(
+            study,
+            name,
+            scores,
+            [tmp_path / folder / f"{name}.pdf", tmp_path / folder / f"{name}.png"],
+        )
     for suffix, magic in (("pdf", b"%PDF"), ("png", b"\x89PNG")):
         content = (tmp_path / "one" / f"{name}.{suffix}").read_bytes()
         assert content.startswith(magic)
@@ -85,7 +103,9 @@ def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: 
     assert {text.get_text() for text in ax.texts} == {"EnKF", "No assimilation"}
 
 
-def test_a_deviation_above_the_mean_does_not_stretch_a_logarithmic_axis(study: Study, scores: Path) -> None:
+def test_a_deviation_above_the_mean_does_not_stretch_a_logarithmic_axis(
+    study: Study, scores: Path
+) -> None:
     table = pd.read_parquet(scores)
     enkf = table["filter"] == "enkf"
     table.loc[enkf, "rmse"] = np.where(table.loc[enkf, "seed"] == 0, 0.1, 20.0)
@@ -95,11 +115,18 @@ def test_a_deviation_above_the_mean_does_not_stretch_a_logarithmic_axis(study: S
     np.testing.assert_allclose(low, 0.09)
 
 
-def test_panels_of_a_sweep_may_show_different_scores_and_a_guide(study: Study, scores: Path) -> None:
+def test_panels_of_a_sweep_may_show_different_scores_and_a_guide(
+    study: Study, scores: Path
+) -> None:
     panel = {"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}
     panels = [panel, {**panel, "score": "crps", "guide": -0.5}]
-    figure = sweep(study, SweepFigure(kind="sweep", title="Two", panels=panels), pd.read_parquet(scores))
-    labels, guide = [ax.get_ylabel() for ax in figure.axes], next(line for line in figure.axes[1].lines if line.get_lw() == 3)
+    figure = sweep(
+        study, SweepFigure(kind="sweep", title="Two", panels=panels), pd.read_parquet(scores)
+    )
+    labels, guide = (
+        [ax.get_ylabel() for ax in figure.axes],
+        next(line for line in figure.axes[1].lines if line.get_lw() == 3),
+    )
     plt.close(figure)
     assert labels == ["RMSE", "CRPS"]
     x, y = (np.asarray(values) for values in guide.get_data())
@@ -126,7 +153,11 @@ def test_trajectories_have_a_row_a_filter_with_its_error(study: Study) -> None:
     figure = trajectories(study, definition)
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
     plt.close(figure)
-    assert titles == ["(a) Particle (100 000): RMSE 0.50", "(b) EnKF: RMSE 1.00", "(c) No assimilation: RMSE 10.00"]
+    assert titles == [
+        "(a) Particle (100 000): RMSE 0.50",
+        "(b) EnKF: RMSE 1.00",
+        "(c) No assimilation: RMSE 10.00",
+    ]
 
 
 def test_trajectories_say_which_filter_diverged(tmp_path: Path) -> None:
@@ -146,20 +177,32 @@ def flow_scores(flows: Study) -> Path:
 
 
 @pytest.mark.parametrize("name", ["scores", "fields", "film", "spectra"])
-def test_figure_of_a_flow_is_drawn_and_is_the_same_twice(name: str, flows: Study, flow_scores: Path, tmp_path: Path) -> None:
+def test_figure_of_a_flow_is_drawn_and_is_the_same_twice(
+    name: str, flows: Study, flow_scores: Path, tmp_path: Path
+) -> None:
     for folder in ("one", "two"):
-        draw(flows, name, flow_scores, [tmp_path / folder / f"{name}.{suffix}" for suffix in ("pdf", "png")])
+        draw(
+            flows,
+            name,
+            flow_scores,
+            [tmp_path / folder / f"{name}.{suffix}" for suffix in ("pdf", "png")],
+        )
     for suffix in ("pdf", "png"):
         assert len(content := (tmp_path / "one" / f"{name}.{suffix}").read_bytes()) > 5000
         assert (tmp_path / "two" / f"{name}.{suffix}").read_bytes() == content
 
 
-def test_panel_over_time_shows_forecasts_and_analyses_and_the_score_of_the_run(flows: Study, flow_scores: Path) -> None:
+def test_panel_over_time_shows_forecasts_and_analyses_and_the_score_of_the_run(
+    flows: Study, flow_scores: Path
+) -> None:
     definition = flows.config.figures["scores"]
     assert isinstance(definition, SweepFigure)
     figure = sweep(flows, definition, pd.read_parquet(flow_scores))
     titles = [ax.get_title(loc="left") for ax in figure.axes]
-    line, names = figure.axes[1].lines[0], [{text.get_text() for text in ax.texts} for ax in figure.axes]
+    line, names = (
+        figure.axes[1].lines[0],
+        [{text.get_text() for text in ax.texts} for ax in figure.axes],
+    )
     x, y = (np.asarray(values) for values in line.get_data())
     plt.close(figure)
     assert figure.legends == []
@@ -182,33 +225,47 @@ def test_vorticity_has_a_row_a_time_and_the_similarity_of_each_analysis(flows: S
     assert isinstance(definition, VorticityFigure)
     figure = vorticity(flows, definition)
     panels = [ax for ax in figure.axes[:-1] if ax.get_visible()]
-    titles, times = [ax.get_title() for ax in panels], [ax.get_ylabel() for ax in panels if ax.get_ylabel()]
+    titles, times = (
+        [ax.get_title() for ax in panels],
+        [ax.get_ylabel() for ax in panels if ax.get_ylabel()],
+    )
     images = [ax.images[0] for ax in panels if ax.images]
     numbers = [float(ax.texts[0].get_text()) for ax in panels if ax.texts]
     arrows = [collection.N for ax in panels for collection in ax.collections]
     cell = flows.point_cells(definition, 0)[0]
-    truth = read_truth(Path(flows.config.results) / cell.path / "truth.nc").truth[[2, 6]].reshape(2, 2, 16, 16)
+    truth = (
+        read_truth(Path(flows.config.results) / cell.path / "truth.nc")
+        .truth[[2, 6]]
+        .reshape(2, 2, 16, 16)
+    )
     plt.close(figure)
     assert titles == ["truth", "measurement", "EnKF", "No assimilation", "", "", "", ""]
     assert times == ["$t = 0.4$", "$t = 1.2$"]
-    np.testing.assert_array_equal([images[0].get_array(), images[3].get_array()], flow.vorticity(truth))
+    np.testing.assert_array_equal(
+        [images[0].get_array(), images[3].get_array()], flow.vorticity(truth)
+    )
     assert len({image.get_clim() for image in images}) == 1
     low, high = images[0].get_clim()
     assert low == -high
-    # Estimates are the truth plus a constant velocity after spin-up, so that their vorticity is right.
+    # Estimates are the truth plus a constant velocity after spin-up, so that their vorticity is
+    # right.
     assert numbers[2:] == [1, 1]
     assert max(numbers[:2]) < 0.9
     assert arrows == [16, 16]
 
 
-def test_animation_has_a_picture_a_step_and_similarities_at_measurements(flows: Study, flow_scores: Path, tmp_path: Path) -> None:
+def test_animation_has_a_picture_a_step_and_similarities_at_measurements(
+    flows: Study, flow_scores: Path, tmp_path: Path
+) -> None:
     definition = flows.config.figures["film"]
     assert isinstance(definition, AnimationFigure)
     figures = list(animation(flows, definition))
     titles = [figure.get_suptitle() for figure in figures]
     numbers = [sum(len(ax.texts) for ax in figure.axes) for figure in figures]
     plt.close("all")
-    assert titles == [f"model time {0.2 * i:.2f}: {'analysis' if i in (2, 4) else 'forecast'}" for i in range(5)]
+    assert titles == [
+        f"model time {0.2 * i:.2f}: {'analysis' if i in (2, 4) else 'forecast'}" for i in range(5)
+    ]
     assert numbers == [0, 0, 2, 0, 2]
     outputs = [tmp_path / f"film.{suffix}" for suffix in ("png", "gif", "pdf")]
     draw(flows, "film", flow_scores, outputs)
@@ -228,20 +285,30 @@ def test_spectra_are_those_of_the_analyses_after_spin_up(flows: Study) -> None:
     plt.close(figure)
     assert labels == list(lines) == ["truth", "EnKF", "No assimilation"]
     truths = [
-        read_truth(Path(flows.config.results) / cell.path / "truth.nc").truth[4::2].reshape(-1, 2, 16, 16)
+        read_truth(Path(flows.config.results) / cell.path / "truth.nc")
+        .truth[4::2]
+        .reshape(-1, 2, 16, 16)
         for cell in flows.point_cells(definition)
     ]
     expected = flow.energy_spectrum(np.concatenate(truths)).mean(axis=0)
     # Shells that the model does not resolve are not shown.
     np.testing.assert_allclose(lines["truth"], expected[1 : len(lines["truth"]) + 1], rtol=1e-10)
-    assert [len(line) for line in lines.values()] == 3 * [np.sum(expected[1:] > 1e-10 * expected.max())]
-    # A constant velocity adds to shell 0 only, which is not shown. free_run has one seed that did not diverge.
+    assert [len(line) for line in lines.values()] == 3 * [
+        np.sum(expected[1:] > 1e-10 * expected.max())
+    ]
+    # A constant velocity adds to shell 0 only, which is not shown. free_run has one seed that did
+    # not diverge.
     np.testing.assert_allclose(lines["EnKF"][:4], expected[1:5], rtol=1e-4)
-    np.testing.assert_allclose(lines["No assimilation"][:4], flow.energy_spectrum(truths[0]).mean(axis=0)[1:5], rtol=1e-4)
+    np.testing.assert_allclose(
+        lines["No assimilation"][:4], flow.energy_spectrum(truths[0]).mean(axis=0)[1:5], rtol=1e-4
+    )
 
 
 def test_figure_shows_the_filters_that_it_names(flows: Study) -> None:
-    figures = {k: v.model_dump(exclude_defaults=True) | {"filters": ["enkf"]} for k, v in flows.config.figures.items()}
+    figures = {
+        k: v.model_dump(exclude_defaults=True) | {"filters": ["enkf"]}
+        for k, v in flows.config.figures.items()
+    }
     study = flow_study(Path(flows.config.results), figures=figures)
     for name, files in (("scores", 3), ("fields", 2), ("film", 2), ("spectra", 4)):
         assert len(study.figure_files(name)) == files
@@ -251,11 +318,15 @@ def test_figure_shows_the_filters_that_it_names(flows: Study) -> None:
     plt.close(figure)
 
 
-def test_every_filter_looks_different_and_a_new_one_changes_no_other(study: Study, tmp_path: Path) -> None:
+def test_every_filter_looks_different_and_a_new_one_changes_no_other(
+    study: Study, tmp_path: Path
+) -> None:
     before = Look.of(study)
     assert list(before.colours) == ["Particle (100 000)", "EnKF", "No assimilation"]
     extra = [f"new_{i}" for i in range(20)]
-    definitions = study.filters | {name: FilterDefinition(filter="enkf", label=f"New {name}") for name in extra}
+    definitions = study.filters | {
+        name: FilterDefinition(filter="enkf", label=f"New {name}") for name in extra
+    }
     after = Look.of(
         small_study(
             tmp_path,
@@ -266,19 +337,29 @@ def test_every_filter_looks_different_and_a_new_one_changes_no_other(study: Stud
     for label in before.colours:
         assert after.colours[label] == before.colours[label]
         assert after.markers[label] == before.markers[label]
-    own = {(after.colours[label], after.markers[label], after.dashes[label]) for label in after.colours}
+    own = {
+        (after.colours[label], after.markers[label], after.dashes[label]) for label in after.colours
+    }
     assert len(own) == len(after.colours) == 23
 
 
 def test_filter_looks_the_same_whatever_else_a_study_runs(study: Study, tmp_path: Path) -> None:
-    definitions = study.filters | {name: FilterDefinition(filter="enkf", label=name) for name in ("mine", "yours")}
+    definitions = study.filters | {
+        name: FilterDefinition(filter="enkf", label=name) for name in ("mine", "yours")
+    }
     content = {name: definition.model_dump() for name, definition in definitions.items()}
 
     def of(filters: list[str]) -> dict[str, FilterLook]:
         one_gap = {**GAP_SWEEP, "leave_out_filters": []}
         figures = {"sweep": SWEEP}
         return looks(
-            small_study(tmp_path, filters=filters, definitions=content, experiments={"gap_sweep": one_gap}, figures=figures)
+            small_study(
+                tmp_path,
+                filters=filters,
+                definitions=content,
+                experiments={"gap_sweep": one_gap},
+                figures=figures,
+            )
         )
 
     everyone = of(["particle", "enkf", "mine", "yours", "free_run"])
@@ -305,19 +386,32 @@ def test_shipped_filters_of_one_colour_differ_in_marker_and_line() -> None:
 
 @pytest.mark.parametrize("vision", [None, "deuteranomaly", "protanomaly", "tritanomaly"])
 def test_colours_are_told_apart_with_each_kind_of_vision(vision: str | None) -> None:
-    colours = sorted({look.colour for look in shipped_looks().values() if look is not None} | set(OTHER_COLOURS))
+    colours = sorted(
+        {look.colour for look in shipped_looks().values() if look is not None} | set(OTHER_COLOURS)
+    )
     seen = to_rgba_array(colours)[:, :3]
     if vision is not None:
-        seen = np.clip(cspace_convert(seen, {"name": "sRGB1+CVD", "cvd_type": vision, "severity": 100}, "sRGB1"), 0, 1)
+        seen = np.clip(
+            cspace_convert(
+                seen, {"name": "sRGB1+CVD", "cvd_type": vision, "severity": 100}, "sRGB1"
+            ),
+            0,
+            1,
+        )
     # Distances in CAM02-UCS, in which a just noticeable difference is about 1.
-    distances = {(a, b): deltaE(seen[i], seen[j]) for (i, a), (j, b) in combinations(enumerate(colours), 2)}
+    distances = {
+        (a, b): deltaE(seen[i], seen[j]) for (i, a), (j, b) in combinations(enumerate(colours), 2)
+    }
     assert min(distances.values()) > 10, min(distances, key=distances.__getitem__)
 
 
 @pytest.mark.parametrize("count", [1, 7, 12, 25])
 def test_labels_fit_the_page_and_do_not_overlap(count: int, tmp_path: Path) -> None:
     # The longest labels that there may be.
-    definitions = {f"f{i}": {"filter": "free_run", "label": f"Filter of a long name {i:02d}"} for i in range(count)}
+    definitions = {
+        f"f{i}": {"filter": "free_run", "label": f"Filter of a long name {i:02d}"}
+        for i in range(count)
+    }
     study = small_study(
         tmp_path,
         filters=list(definitions),
@@ -326,14 +420,23 @@ def test_labels_fit_the_page_and_do_not_overlap(count: int, tmp_path: Path) -> N
         figures={"sweep": SWEEP},
     )
     rows = [
-        {"cell": path, "observation": "every_one", "gap": cell.settings.gap, "filter": name, "rmse": 1.0 + i}
+        {
+            "cell": path,
+            "observation": "every_one",
+            "gap": cell.settings.gap,
+            "filter": name,
+            "rmse": 1.0 + i,
+        }
         for path, cell in study.cells.items()
         for i, name in enumerate(definitions)
     ]
     figure = sweep(study, study.config.figures["sweep"], pd.DataFrame(rows))
     figure.draw_without_rendering()
     (ax,) = figure.axes
-    boxes, panel = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0), ax.get_window_extent()
+    boxes, panel = (
+        sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0),
+        ax.get_window_extent(),
+    )
     plt.close(figure)
     assert len(boxes) == count
     assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
@@ -374,5 +477,7 @@ def test_unknown_figure_and_unreadable_scores_are_named(study: Study, tmp_path: 
 def test_every_kind_of_figure_is_drawn_and_says_what_it_shows() -> None:
     (union, _) = get_args(Figure)
     (*kinds,) = get_args(union)
-    assert [get_args(kind.model_fields["kind"].annotation) for kind in kinds] == [(name,) for name in DRAWINGS]
+    assert [get_args(kind.model_fields["kind"].annotation) for kind in kinds] == [
+        (name,) for name in DRAWINGS
+    ]
     assert all(kind.shows.endswith(".") for kind in kinds)

@@ -1,4 +1,6 @@
-"""Filters: each against its textbook formula, and all against the Kalman filter on a linear Gaussian system."""
+"""Filters: each against its textbook formula, and all against the Kalman filter on a linear
+Gaussian system.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,17 @@ NETWORKS = {"masf", "masf_fresh", "masf_guided"}
 LINEAR = {"dimension": 4, "speed": 0.6, "diffusion": 0.3, "persistence": 0.95, "model_noise": 0.5}
 
 
-def make_filter(name: str, observation: Observation, *, seed: int = 0, spread: float = 1.0, **parameters: object) -> Filter:
+def make_filter(
+    name: str, observation: Observation, *, seed: int = 0, spread: float = 1.0, **parameters: object
+) -> Filter:
     """A filter on the linear system, in numpy and float64."""
     system = make_system("linear_gaussian", LINEAR | {"dimension": observation.dimension})
     mean = np.linspace(-1, 1, observation.dimension)
     cls = filter_class(name)
-    return cls(cls.Parameters(**parameters), Setup(system, observation, mean, spread, Stream(seed, f"test {name}")))
+    return cls(
+        cls.Parameters(**parameters),
+        Setup(system, observation, mean, spread, Stream(seed, f"test {name}")),
+    )
 
 
 # --- the EnKF's formulas
@@ -57,7 +64,9 @@ def test_enkf_increments_are_the_textbook_formula(kind, n):
     np.testing.assert_allclose(increments, expected, rtol=1e-9, atol=1e-11)
     untapered = localized_increments(ensemble, innovations, problem.observation, None)
     np.testing.assert_allclose(untapered, expected, rtol=1e-9, atol=1e-11)
-    in_torch = enkf_increments(torch.as_tensor(ensemble), torch.as_tensor(innovations), problem.observation)
+    in_torch = enkf_increments(
+        torch.as_tensor(ensemble), torch.as_tensor(innovations), problem.observation
+    )
     np.testing.assert_allclose(in_torch, increments, rtol=1e-9, atol=1e-11)
 
 
@@ -70,7 +79,9 @@ def test_localized_increments_taper_the_covariance(kind):
     increments = localized_increments(ensemble, innovations, problem.observation, taper)
     expected = textbook_increments(ensemble, innovations, problem.observation, taper)
     np.testing.assert_allclose(increments, expected, rtol=1e-9, atol=1e-11)
-    in_torch = localized_increments(*map(torch.as_tensor, (ensemble, innovations)), problem.observation, torch.as_tensor(taper))
+    in_torch = localized_increments(
+        *map(torch.as_tensor, (ensemble, innovations)), problem.observation, torch.as_tensor(taper)
+    )
     np.testing.assert_allclose(in_torch, increments, rtol=1e-9, atol=1e-11)
 
 
@@ -103,21 +114,28 @@ DIAGONAL = ("masf", {"network": False, "steps": 5, "covariance": "diagonal"})
 
 def taper_of(filter_):
     """What a filter multiplies the ensemble's covariance by: 1 where it does not localise."""
-    taper = filter_.fit.taper if isinstance(filter_, ProcessFilter) else getattr(filter_, "taper", None)
+    taper = (
+        filter_.fit.taper if isinstance(filter_, ProcessFilter) else getattr(filter_, "taper", None)
+    )
     return 1.0 if taper is None else taper
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "parameters"),
-    [(kind, *f) for kind in ("identity", "mask", "dense") for f in ENKF_LIKE] + [("identity", *DIAGONAL), ("mask", *DIAGONAL)],
+    [(kind, *f) for kind in ("identity", "mask", "dense") for f in ENKF_LIKE]
+    + [("identity", *DIAGONAL), ("mask", *DIAGONAL)],
 )
 def test_masf_without_a_network_is_the_enkf_in_distribution(kind, name, parameters, assert_moments):
-    """Member i goes to x_i + K (y - H x_i) + K eta with eta ~ N(0, R): the increments' noise is the same for all filters."""
+    """Member i goes to x_i + K (y - H x_i) + K eta with eta ~ N(0, R): the increments' noise is the
+    same for all filters.
+    """
     problem = make_problem(kind, 6)
     observation, ensemble = problem.observation, problem.prior_draws(20_000, seed=1)
     filter_ = make_filter(name, observation, **parameters)
     taper = taper_of(filter_)
-    covariance = np.cov(ensemble.T) * (np.eye(6) if parameters.get("covariance") == "diagonal" else taper)
+    covariance = np.cov(ensemble.T) * (
+        np.eye(6) if parameters.get("covariance") == "diagonal" else taper
+    )
     h = observation.matrix
     gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + observation.noise.covariance)
     noise = filter_.analyse(ensemble, problem.y) - ensemble - (problem.y - ensemble @ h.T) @ gain.T
@@ -129,8 +147,11 @@ def test_masf_without_a_network_is_the_enkf_in_distribution(kind, name, paramete
 
 
 @pytest.mark.parametrize(("name", "parameters"), ENKF_LIKE)
-def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(name, parameters, bonferroni):
-    """Member i goes to x_i + K (y - H x_i) + e_i: the e_i have mean 0, and sample covariance K R K^T in expectation.
+def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(
+    name, parameters, bonferroni
+):
+    """Member i goes to x_i + K (y - H x_i) + e_i: the e_i have mean 0, and sample covariance K R
+    K^T in expectation.
 
     Else the analysis covariance is not (I - K H) P in expectation, as the EnKF's is.
     """
@@ -146,7 +167,9 @@ def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(n
     entries = np.triu_indices(4)
     covariances = np.array([np.cov(e.T)[entries] for e in noise])
     expected = (gain @ observation.noise.covariance @ gain.T)[entries]
-    errors = (covariances.mean(axis=0) - expected) / (covariances.std(axis=0, ddof=1) / math.sqrt(repeats))
+    errors = (covariances.mean(axis=0) - expected) / (
+        covariances.std(axis=0, ddof=1) / math.sqrt(repeats)
+    )
     assert np.max(np.abs(errors)) < bonferroni(len(errors))
 
 
@@ -157,7 +180,9 @@ def test_noise_of_small_ensembles_moves_no_mean_and_has_an_unbiased_covariance(n
 def test_kalman_update_is_the_information_form(kind):
     problem = make_problem(kind, 6)
     prior = Gaussian(problem.mean, problem.covariance)
-    posterior = kalman_update(prior, problem.y, problem.observation.matrix, problem.observation.noise.covariance)
+    posterior = kalman_update(
+        prior, problem.y, problem.observation.matrix, problem.observation.noise.covariance
+    )
     mean, covariance = problem.posterior
     np.testing.assert_allclose(posterior.mean, mean, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(posterior.covariance, covariance, rtol=1e-10, atol=1e-12)
@@ -167,9 +192,15 @@ def test_kalman_cycle_conditions_the_joint_normal_of_all_states():
     observation, cycles, gap, d = make_problem("dense", 4).observation, 3, 2, 4
     filter_ = make_filter("kalman", observation, spread=0.7)
     m, times = filter_.system.matrix, cycles * gap + 1
-    # All states at once: x = G (x_0, xi_1, ..., xi_T), with G lower triangular in blocks of powers of M.
+    # All states at once: x = G (x_0, xi_1, ..., xi_T), with G lower triangular in blocks of powers
+    # of M.
     powers = [np.linalg.matrix_power(m, k) for k in range(times)]
-    g = np.block([[powers[i - j] if i >= j else np.zeros((d, d)) for j in range(times)] for i in range(times)])
+    g = np.block(
+        [
+            [powers[i - j] if i >= j else np.zeros((d, d)) for j in range(times)]
+            for i in range(times)
+        ]
+    )
     scale = np.repeat([0.7**2] + [LINEAR["model_noise"] ** 2] * (times - 1), d)
     joint_mean = g[:, :d] @ filter_.setup.initial_mean
     joint_covariance = (g * scale) @ g.T
@@ -182,7 +213,9 @@ def test_kalman_cycle_conditions_the_joint_normal_of_all_states():
         state = filter_.analyse(state, ys[k - 1])
         h = np.zeros((k * observation.size, times * d))
         for j in range(1, k + 1):
-            h[(j - 1) * observation.size : j * observation.size, j * gap * d : (j * gap + 1) * d] = observation.matrix
+            h[
+                (j - 1) * observation.size : j * observation.size, j * gap * d : (j * gap + 1) * d
+            ] = observation.matrix
         r = np.kron(np.eye(k), observation.noise.covariance)
         gain = joint_covariance @ h.T @ np.linalg.inv(h @ joint_covariance @ h.T + r)
         now = slice(k * gap * d, (k * gap + 1) * d)
@@ -198,16 +231,25 @@ def test_kalman_cycle_conditions_the_joint_normal_of_all_states():
 def test_kalman_members_are_draws_from_the_posterior(assert_moments):
     problem = make_problem("dense", 4)
     filter_ = make_filter("kalman", problem.observation, draws=20_000)
-    assert_moments(filter_.members(Gaussian(problem.mean, problem.covariance)), problem.mean, problem.covariance)
+    assert_moments(
+        filter_.members(Gaussian(problem.mean, problem.covariance)),
+        problem.mean,
+        problem.covariance,
+    )
 
 
 @pytest.mark.parametrize("name", ["lorenz63", "lorenz96"])
 def test_kalman_refuses_a_nonlinear_system(name):
-    system = make_system(name, {"dt": 0.01} | ({} if name == "lorenz63" else {"dimension": 8, "forcing": 8.0}))
+    system = make_system(
+        name, {"dt": 0.01} | ({} if name == "lorenz63" else {"dimension": 8, "forcing": 8.0})
+    )
     observation = Mask(system.dimension, [0], noise=1.0)
     cls = filter_class("kalman")
     with pytest.raises(ValueError, match="for linear systems only"):
-        cls(cls.Parameters(), Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test")))
+        cls(
+            cls.Parameters(),
+            Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test")),
+        )
 
 
 # --- every ensemble filter, against the Kalman filter
@@ -236,7 +278,12 @@ def test_every_filter_is_held_against_the_kalman_filter_or_known_to_differ():
 @pytest.mark.parametrize("kind", ["mask", "dense"])
 @pytest.mark.parametrize(("name", "parameters"), CONSISTENT)
 def test_a_large_ensemble_comes_near_the_kalman_posterior(name, parameters, kind):
-    observation, y, n, repeats = make_problem(kind, 3).observation, make_problem(kind, 3).y, 2000, 20
+    observation, y, n, repeats = (
+        make_problem(kind, 3).observation,
+        make_problem(kind, 3).y,
+        2000,
+        20,
+    )
     kalman = make_filter("kalman", observation)
     posterior = kalman.analyse(kalman.forecast(kalman.start(np.empty((2, 3)))), y)
     found = []
@@ -244,11 +291,16 @@ def test_a_large_ensemble_comes_near_the_kalman_posterior(name, parameters, kind
         filter_ = make_filter(name, observation, seed=seed, **parameters)
         ensemble = filter_.start(initial_draws(kalman.setup, n))
         analysis = filter_.analyse(filter_.forecast(ensemble), y)
-        found.append(np.concatenate([analysis.mean(axis=0), np.cov(analysis.T)[np.triu_indices(3)]]))
-    # Independent repeats give each moment's standard error: Student's t, and Bonferroni over the moments. The bias of an
-    # ensemble of n, of order 1/n, is far below the standard error, of order (n repeats)^(-1/2).
+        found.append(
+            np.concatenate([analysis.mean(axis=0), np.cov(analysis.T)[np.triu_indices(3)]])
+        )
+    # Independent repeats give each moment's standard error: Student's t, and Bonferroni over the
+    # moments. The bias of an ensemble of n, of order 1/n, is far below the standard error, of order
+    # (n repeats)^(-1/2).
     expected = np.concatenate([posterior.mean, posterior.covariance[np.triu_indices(3)]])
-    errors = (np.mean(found, axis=0) - expected) / (np.std(found, axis=0, ddof=1) / math.sqrt(repeats))
+    errors = (np.mean(found, axis=0) - expected) / (
+        np.std(found, axis=0, ddof=1) / math.sqrt(repeats)
+    )
     assert np.max(np.abs(errors)) < scipy.stats.t.isf(1e-3 / 2 / len(errors), repeats - 1)
 
 
@@ -256,7 +308,9 @@ def test_guided_filter_has_the_gain_of_theory_and_not_the_kalman_gain(bonferroni
     n = 10_000
     ensemble = np.random.default_rng(0).standard_normal((n, 1))
     ensemble = (ensemble - ensemble.mean()) / ensemble.std(ddof=1)
-    filter_ = make_filter("masf_guided", Mask(1, [0], noise=1.0), network=False, steps=400, covariance="diagonal")
+    filter_ = make_filter(
+        "masf_guided", Mask(1, [0], noise=1.0), network=False, steps=400, covariance="diagonal"
+    )
     analysis = filter_.analyse(ensemble, np.array([2.0]))
     # Variance 3 - 4 log 2, and a step error below 0.005: see test_samplers.py.
     bound = 0.005 + bonferroni(1) * math.sqrt((3 - 4 * math.log(2)) / n)
@@ -268,7 +322,14 @@ def test_guided_filter_has_the_gain_of_theory_and_not_the_kalman_gain(bonferroni
 
 @pytest.mark.parametrize("offset", [0.0, 0.3, 0.999])
 @pytest.mark.parametrize(
-    "weights", [[0.0, 1.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.5, 0.5], [0.7, 0.0, 0.3, 0.0]]
+    "weights",
+    [
+        [0.0, 1.0, 0.0, 0.0],
+        [0.1, 0.2, 0.3, 0.4],
+        [0.25, 0.25, 0.25, 0.25],
+        [0.0, 0.0, 0.5, 0.5],
+        [0.7, 0.0, 0.3, 0.0],
+    ],
 )
 def test_systematic_resampling_copies_as_often_as_weights_say(weights, offset):
     weights = np.array(weights)
@@ -283,8 +344,11 @@ def test_systematic_resampling_copies_as_often_as_weights_say(weights, offset):
 def test_systematic_resampling_is_unbiased_over_offsets():
     weights = np.random.default_rng(0).dirichlet(np.ones(7))
     offsets = (np.arange(2000) + 0.5) / 2000
-    copies = np.mean([np.bincount(systematic_resampling(weights, u), minlength=7) for u in offsets], axis=0)
-    # Each expected count is an integral of a step function with at most two jumps of size 1, on a grid of 2000 points.
+    copies = np.mean(
+        [np.bincount(systematic_resampling(weights, u), minlength=7) for u in offsets], axis=0
+    )
+    # Each expected count is an integral of a step function with at most two jumps of size 1, on a
+    # grid of 2000 points.
     np.testing.assert_allclose(copies, 7 * weights, atol=2 / 2000)
 
 
@@ -303,7 +367,8 @@ def test_kernel_moves_particles_but_keeps_mean_and_covariance(bandwidth, bonferr
     if bandwidth == 0:
         np.testing.assert_allclose(np.sort(moved, axis=0), np.sort(state, axis=0), atol=1e-12)
         return
-    # All weights are equal, so each particle has one copy: sqrt(1 - h^2) of its anomaly plus noise of covariance h^2 C.
+    # All weights are equal, so each particle has one copy: sqrt(1 - h^2) of its anomaly plus noise
+    # of covariance h^2 C.
     h2 = (4 / (4 * n)) ** (2 / 6)
     c = np.cov(state.T)
     mean_errors = (moved.mean(axis=0) - state.mean(axis=0)) / np.sqrt(h2 * np.diag(c) / n)
@@ -317,7 +382,9 @@ def test_kernel_moves_particles_but_keeps_mean_and_covariance(bandwidth, bonferr
 def test_first_particles_are_a_fair_sample_of_all():
     n, observation = 2000, Mask(1, np.arange(1), noise=0.5)
     state = np.linspace(-2, 2, n)[:, None]
-    analysis = make_filter("particle", observation, particles=n, bandwidth=0.0).analyse(state, np.ones(1))
+    analysis = make_filter("particle", observation, particles=n, bandwidth=0.0).analyse(
+        state, np.ones(1)
+    )
     first, rest = analysis[:100, 0], analysis[100:, 0]
     assert scipy.stats.ks_2samp(first, rest).pvalue > 1e-3
 
@@ -331,8 +398,9 @@ def test_particle_filter_meets_the_kalman_posterior(kind, bonferroni):
     particle = make_filter("particle", observation, particles=n)
     forecast = particle.forecast(particle.start(np.empty((2, 2))))
     analysis = particle.analyse(forecast, y)
-    # Importance sampling: a weighted mean of f has variance E[w^2 (f - Ef)^2] / n with w = posterior / prior density, and
-    # resampling adds at most Var(f) / n. f is each component, and each product of two.
+    # Importance sampling: a weighted mean of f has variance E[w^2 (f - Ef)^2] / n with w =
+    # posterior / prior density, and resampling adds at most Var(f) / n. f is each component, and
+    # each product of two.
     w = scipy.stats.multivariate_normal(posterior.mean, posterior.covariance).pdf(forecast)
     w /= scipy.stats.multivariate_normal(prior.mean, prior.covariance).pdf(forecast)
 
@@ -342,7 +410,9 @@ def test_particle_filter_meets_the_kalman_posterior(kind, bonferroni):
 
     c = posterior.covariance
     expected = np.array([0, 0, c[0, 0], c[0, 1], c[1, 1]])
-    variance = np.mean((w[:, None] * (functions(forecast) - expected)) ** 2, axis=0) + functions(analysis).var(axis=0)
+    variance = np.mean((w[:, None] * (functions(forecast) - expected)) ** 2, axis=0) + functions(
+        analysis
+    ).var(axis=0)
     errors = (functions(analysis).mean(axis=0) - expected) / np.sqrt(variance / n)
     assert np.max(np.abs(errors)) < bonferroni(len(errors))
     effective_size = particle.diagnostics()["effective_size"]
@@ -361,13 +431,26 @@ def test_inflate_scales_anomalies_and_keeps_the_mean():
 
 
 @pytest.mark.parametrize(
-    "name", ["enkf", "enkf_localized", "etkf", "letkf", "masf", "masf_fresh", "masf_gaussian", "masf_guided"]
+    "name",
+    [
+        "enkf",
+        "enkf_localized",
+        "etkf",
+        "letkf",
+        "masf",
+        "masf_fresh",
+        "masf_gaussian",
+        "masf_guided",
+    ],
 )
 def test_filters_inflate_their_analysis(name):
     problem = make_problem("mask", 6)
     ensemble = problem.prior_draws(10, seed=1)
     parameters = {"network": False, "steps": 3} if name in NETWORKS else {}
-    filters = (make_filter(name, problem.observation, inflation=factor, **parameters) for factor in (1.0, 1.5))
+    filters = (
+        make_filter(name, problem.observation, inflation=factor, **parameters)
+        for factor in (1.0, 1.5)
+    )
     plain, inflated = (filter_.analyse(ensemble, problem.y) for filter_ in filters)
     np.testing.assert_allclose(inflated, inflate(plain, 1.5), rtol=1e-12, atol=1e-12)
 
@@ -375,7 +458,9 @@ def test_filters_inflate_their_analysis(name):
 def test_free_run_does_not_look_at_the_measurement():
     problem = make_problem("mask", 4)
     ensemble = problem.prior_draws(5, seed=1)
-    np.testing.assert_array_equal(make_filter("free_run", problem.observation).analyse(ensemble, problem.y), ensemble)
+    np.testing.assert_array_equal(
+        make_filter("free_run", problem.observation).analyse(ensemble, problem.y), ensemble
+    )
 
 
 def test_moments_are_the_mean_and_the_unbiased_spread():
@@ -387,7 +472,9 @@ def test_moments_are_the_mean_and_the_unbiased_spread():
 
 
 def test_particles_start_from_the_initial_distribution(assert_moments):
-    filter_ = make_filter("particle", make_problem("mask", 4).observation, particles=20_000, spread=0.4)
+    filter_ = make_filter(
+        "particle", make_problem("mask", 4).observation, particles=20_000, spread=0.4
+    )
     assert_moments(filter_.start(np.empty((2, 4))), filter_.setup.initial_mean, 0.16 * np.eye(4))
 
 
@@ -404,7 +491,10 @@ def test_filters_run_on_torch_tensors(name):
     parameters = SMALL.get(name, {})
     mean = torch.zeros(4, dtype=torch.float32)
     system = make_system("linear_gaussian", LINEAR)
-    filter_ = cls(cls.Parameters(**parameters), Setup(system, problem.observation, mean, 1.0, Stream(0, "test")))
+    filter_ = cls(
+        cls.Parameters(**parameters),
+        Setup(system, problem.observation, mean, 1.0, Stream(0, "test")),
+    )
     ensemble = torch.as_tensor(problem.prior_draws(8, seed=1), dtype=torch.float32)
     state = filter_.forecast(filter_.start(ensemble))
     analysis = filter_.analyse(state, torch.as_tensor(problem.y, dtype=torch.float32))
@@ -420,7 +510,9 @@ def test_faults_of_a_setup_are_named():
         make_filter("masf", observation)
     dense = make_problem("dense", 4)
     for name, parameters in (("masf", {"network": False}), ("masf_gaussian", {})):
-        with pytest.raises(ValueError, match="covariance = 'diagonal': needs an observation that is a mask"):
+        with pytest.raises(
+            ValueError, match="covariance = 'diagonal': needs an observation that is a mask"
+        ):
             make_filter(name, dense.observation, covariance="diagonal", **parameters)
     with pytest.raises(ValueError, match="at least 2"):
         ensemble_needs_members(np.zeros((1, 4)))

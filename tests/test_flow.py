@@ -1,4 +1,6 @@
-"""Two-dimensional flow: derivatives against closed forms, the projection, and where energy sits in the spectrum."""
+"""Two-dimensional flow: derivatives against closed forms, the projection, and where energy sits in
+the spectrum.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,17 @@ def test_projection_removes_the_divergence_and_nothing_else(dtype):
     projected = flow.project(velocity)
     assert projected.dtype == dtype
     tolerance = 100 * np.finfo(dtype).eps
-    np.testing.assert_allclose(flow.divergence(projected), 0, atol=tolerance * np.abs(flow.divergence(velocity)).max())
-    np.testing.assert_allclose(flow.vorticity(projected), flow.vorticity(velocity), atol=tolerance * N)
+    np.testing.assert_allclose(
+        flow.divergence(projected), 0, atol=tolerance * np.abs(flow.divergence(velocity)).max()
+    )
+    np.testing.assert_allclose(
+        flow.vorticity(projected), flow.vorticity(velocity), atol=tolerance * N
+    )
     np.testing.assert_allclose(flow.project(projected), projected, atol=tolerance)
     # Orthogonal: what is removed is a gradient, at right angles to what stays.
-    np.testing.assert_allclose((projected * (velocity - projected)).mean(axis=(-3, -2, -1)), 0, atol=tolerance)
+    np.testing.assert_allclose(
+        (projected * (velocity - projected)).mean(axis=(-3, -2, -1)), 0, atol=tolerance
+    )
 
 
 def test_energy_of_a_wave_is_in_its_shell():
@@ -64,10 +72,16 @@ def test_energy_of_a_wave_is_in_its_shell():
 def test_spectrum_adds_up_to_the_energy():
     velocity = noise(3, 2)
     assert flow.energy_spectrum(velocity).shape == (3, 2, round(N / np.sqrt(2)) + 1)
-    np.testing.assert_allclose(flow.energy_spectrum(velocity).sum(-1), flow.energy(velocity), rtol=1e-13)
+    np.testing.assert_allclose(
+        flow.energy_spectrum(velocity).sum(-1), flow.energy(velocity), rtol=1e-13
+    )
 
 
-@pytest.mark.parametrize("function", ["vorticity", "divergence", "project", "energy", "enstrophy", "energy_spectrum"])
+@pytest.mark.parametrize(
+    "function", ["vorticity", "divergence", "project", "energy", "enstrophy", "energy_spectrum"]
+)
 def test_numpy_and_torch_agree(function):
     apply = getattr(flow, function)
-    np.testing.assert_allclose(apply(torch.as_tensor(noise(2))), apply(noise(2)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        apply(torch.as_tensor(noise(2))), apply(noise(2)), rtol=1e-12, atol=1e-12
+    )

@@ -1,4 +1,6 @@
-"""Filters on the Kolmogorov flow: what they leave is a velocity of the model, and nothing of size d x d is formed."""
+"""Filters on the Kolmogorov flow: what they leave is a velocity of the model, and nothing of size d
+x d is formed.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,13 @@ FILTERS = {
     "masf_fresh": {"network": False, "localization_radius": 3, "steps": 4},
     "masf_guided": {"network": False, "localization_radius": 3, "steps": 10},
     "masf_mc": {"localization_radius": 3, "weight_radius": 1, "steps": 2},
-    "masf_mc, exact": {"localization_radius": 3, "weight_radius": None, "sampler": "exact", "steps": 4},
-}  # fmt: skip
+    "masf_mc, exact": {
+        "localization_radius": 3,
+        "weight_radius": None,
+        "sampler": "exact",
+        "steps": 4,
+    },
+}
 
 
 def cell(observation: dict = GRID, **changes) -> CellSettings:
@@ -60,7 +67,10 @@ def test_filters_run_and_leave_velocities_of_the_model(name, truth):
     assert np.abs(flow.divergence(analyses)).max() < 1e-4 * np.abs(flow.vorticity(analyses)).max()
     np.testing.assert_allclose(system.project(found.members), found.members, atol=1e-4)
     observation = build(truth.settings)[1]
-    misfits = [np.std(observation.apply(mean) - truth.observation[0]) for mean in (found.forecast_mean[0], found.mean[2])]
+    misfits = [
+        np.std(observation.apply(mean) - truth.observation[0])
+        for mean in (found.forecast_mean[0], found.mean[2])
+    ]
     assert misfits[1] < misfits[0]
 
 
@@ -78,7 +88,9 @@ def test_initial_perturbations_are_velocities_of_the_model_with_unit_variance():
     system = make_system("kolmogorov", FLOW)
     draws = system.perturbations(400, np.empty(0), Stream(0, "test"))
     np.testing.assert_allclose(draws.mean(axis=0), 0, atol=0.25)
-    np.testing.assert_allclose((draws.reshape(-1, *system.shape) ** 2).mean(axis=(0, 2, 3)), 1, atol=0.05)
+    np.testing.assert_allclose(
+        (draws.reshape(-1, *system.shape) ** 2).mean(axis=(0, 2, 3)), 1, atol=0.05
+    )
     velocities = draws.reshape(-1, *system.shape)
     assert np.abs(flow.divergence(velocities)).max() < 1e-10
     few = system.perturbations(3, np.empty(0), Stream(0, "test"))
@@ -95,7 +107,9 @@ def test_localised_enkf_by_measurements_is_the_tapered_covariance_for_masks(chun
     near = LocalizedEnKF(LocalizedEnKF.Parameters(localization_radius=4), setup).near
     innovations = np.random.default_rng(0).standard_normal((10, observation.size))
     expected = localized_increments(members, innovations, observation, taper_matrix(system, 4))
-    np.testing.assert_allclose(near.increments(members, innovations, observation), expected, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(
+        near.increments(members, innovations, observation), expected, rtol=1e-8, atol=1e-10
+    )
 
 
 def test_localised_enkf_refuses_more_measurements_than_it_can_solve_for():
@@ -125,7 +139,10 @@ def test_unet_commutes_with_translations_of_the_torus_and_starts_as_zero():
 
 
 def test_networks_that_do_not_serve_a_system_are_named():
-    flow_, ring = make_system("kolmogorov", {"size": 18}), make_system("lorenz96", {"dimension": 8, "dt": 0.01, "forcing": 8})
+    flow_, ring = (
+        make_system("kolmogorov", {"size": 18}),
+        make_system("lorenz96", {"dimension": 8, "dt": 0.01, "forcing": 8}),
+    )
     assert "multiple of 4" in NetworkSettings().fault(flow_)
     assert "use 'mlp'" in NetworkSettings(kind="conv1d").fault(flow_)
     assert "square grid" in NetworkSettings(kind="unet2d").fault(ring)
@@ -135,30 +152,53 @@ def test_networks_that_do_not_serve_a_system_are_named():
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory):
     settings = PriorSettings(
-        network=NetworkSettings(width=4, blocks=1, kernel=3), gaps=[2], worlds=2, cycles=3, spin_up_cycles=1, members=8,
-        extra_members=2, initial_spread=0.5, localization_radii=[3.0, 2.0], sampler_steps=2, rounds=2, times_per_ensemble=2,
-        states_per_time=2, steps=20, batch=4, earliest_time=0.25, climate_steps=2,
-    )  # fmt: skip
+        network=NetworkSettings(width=4, blocks=1, kernel=3),
+        gaps=[2],
+        worlds=2,
+        cycles=3,
+        spin_up_cycles=1,
+        members=8,
+        extra_members=2,
+        initial_spread=0.5,
+        localization_radii=[3.0, 2.0],
+        sampler_steps=2,
+        rounds=2,
+        times_per_ensemble=2,
+        states_per_time=2,
+        steps=20,
+        batch=4,
+        earliest_time=0.25,
+        climate_steps=2,
+    )
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
-    save(train("kolmogorov", FLOW, observation_settings(GRID), settings, seed=0, device="cpu"), path)
+    save(
+        train("kolmogorov", FLOW, observation_settings(GRID), settings, seed=0, device="cpu"), path
+    )
     return path
 
 
 @pytest.mark.parametrize("finetune_steps", [0, 3])
 def test_masf_corrects_the_flow_by_a_trained_prior(prior, truth, finetune_steps):
-    found, system, _ = run_filter("masf", {"steps": 2, "finetune_steps": finetune_steps}, truth, prior=prior, device="cpu")
+    found, system, _ = run_filter(
+        "masf", {"steps": 2, "finetune_steps": finetune_steps}, truth, prior=prior, device="cpu"
+    )
     assert found.diverged_at is None
     assert np.isfinite(found.diagnostics["loss_prior"]).all()
     np.testing.assert_allclose(system.project(found.members), found.members, atol=1e-4)
 
 
 def test_a_prior_of_the_flow_is_refused_for_another(prior):
-    for system in (make_system("kolmogorov", {"size": 20}), make_system("kolmogorov", FLOW | {"reynolds": 500})):
+    for system in (
+        make_system("kolmogorov", {"size": 20}),
+        make_system("kolmogorov", FLOW | {"reynolds": 500}),
+    ):
         with pytest.raises(FileFault, match="was trained for another system"):
             load(prior, system, "cpu")
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("particle", {}), ("masf_mc", {"covariance": "ensemble"})])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("particle", {}), ("masf_mc", {"covariance": "ensemble"})]
+)
 def test_filters_that_form_a_covariance_refuse_what_is_too_long_for_one(name, parameters):
     system, observation = build(CellSettings(**cell().__dict__ | {"parameters": {"size": 64}}))
     setup = Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test"))
@@ -169,7 +209,13 @@ def test_filters_that_form_a_covariance_refuse_what_is_too_long_for_one(name, pa
 
 def test_a_mixture_with_local_weights_follows_the_flow():
     truth = simulate(cell({"operator": "grid", "stride": 2, "noise": 0.1}, cycles=8, members=20))
-    parameters = {"localization_radius": 3, "weight_radius": 1, "steps": 1, "bandwidth": 0.7, "inflation": 1.3}
+    parameters = {
+        "localization_radius": 3,
+        "weight_radius": 1,
+        "steps": 1,
+        "bandwidth": 0.7,
+        "inflation": 1.3,
+    }
     errors = {}
     for name, given in (("free_run", {}), ("masf_mc", parameters)):
         found, _, _ = run_filter(name, given, truth, device="cpu")

@@ -8,7 +8,12 @@ import torch
 from problems import KINDS, make_problem
 
 from masf.arrays import Stream
-from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser, EnsembleDenoiser, GaussianDenoiser
+from masf.diffusion.denoisers.gaussian import (
+    DenseDenoiser,
+    DiagonalDenoiser,
+    EnsembleDenoiser,
+    GaussianDenoiser,
+)
 from masf.diffusion.denoisers.select import ensemble_denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import MAX_DENSE_DIMENSION
@@ -31,7 +36,9 @@ def conditional(process: ForwardProcess, mean, covariance, x, t):
     """E[X_0 | X_t = x] and Cov(X_0 | X_t), by inverting the covariance of (X_0, X_t) as a whole."""
     a = process.apply(process.A(t), np.eye(D)).T
     sigma = process.apply(process.Sigma(t), np.eye(D)).T
-    joint = np.block([[covariance, covariance @ a.T], [a @ covariance, a @ covariance @ a.T + sigma]])
+    joint = np.block(
+        [[covariance, covariance @ a.T], [a @ covariance, a @ covariance @ a.T + sigma]]
+    )
     precision = np.linalg.inv(joint)
     c = np.linalg.inv(precision[:D, :D])
     return mean - (x - a @ mean) @ precision[D:, :D] @ c, c
@@ -73,8 +80,12 @@ def test_diagonal_form_is_the_conditional_mean(kind, t):
 @pytest.mark.parametrize("n", [3, 40])
 def test_woodbury_and_dense_forms_agree_for_few_and_many_members(kind, t, n):
     woodbury, dense = forms(make_problem(kind, D).process, ensemble(n)).values()
-    np.testing.assert_allclose(woodbury(states(), t).mean, dense(states(), t).mean, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(woodbury.posterior_variance(t), dense.posterior_variance(t), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        woodbury(states(), t).mean, dense(states(), t).mean, rtol=1e-9, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        woodbury.posterior_variance(t), dense.posterior_variance(t), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("form", ["ensemble", "dense"])
@@ -89,9 +100,13 @@ def test_denoiser_answers_any_batch_as_it_answers_each_state(form):
 @pytest.mark.parametrize("kind", ["mask", "dense"])
 def test_denoiser_knows_nothing_at_the_end_of_what_is_not_observed(kind):
     process = make_problem(kind, D).process
-    null = process.apply((~process.observed).astype(float), np.random.default_rng(0).standard_normal((1, D)))
+    null = process.apply(
+        (~process.observed).astype(float), np.random.default_rng(0).standard_normal((1, D))
+    )
     for denoiser in forms(process, ensemble()).values():
-        np.testing.assert_allclose(denoiser(states() + null, 1.0).mean, denoiser(states(), 1.0).mean, rtol=1e-9)
+        np.testing.assert_allclose(
+            denoiser(states() + null, 1.0).mean, denoiser(states(), 1.0).mean, rtol=1e-9
+        )
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
@@ -128,8 +143,12 @@ def test_names_give_the_moments_of_the_ensemble(name, n):
     covariance = np.cov(members.T) * (np.eye(D) if name == "diagonal" else 1)
     expected = DenseDenoiser(process, members.mean(axis=0), covariance)
     denoiser = ensemble_denoiser(process, members, name)
-    np.testing.assert_allclose(denoiser(states(), 0.5).mean, expected(states(), 0.5).mean, rtol=1e-9)
-    np.testing.assert_allclose(denoiser.posterior_variance(0.5), expected.posterior_variance(0.5), rtol=1e-9)
+    np.testing.assert_allclose(
+        denoiser(states(), 0.5).mean, expected(states(), 0.5).mean, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        denoiser.posterior_variance(0.5), expected.posterior_variance(0.5), rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["diagonal", "ensemble", "localized"])
@@ -137,8 +156,12 @@ def test_numpy_and_torch_agree(name):
     process, members, x = make_problem("mask", D).process, ensemble(), states()
     in_numpy = ensemble_denoiser(process, members, name)
     in_torch = ensemble_denoiser(process, torch.as_tensor(members), name)
-    np.testing.assert_allclose(in_torch(torch.as_tensor(x), 0.5).mean, in_numpy(x, 0.5).mean, rtol=1e-9)
-    np.testing.assert_allclose(in_torch.posterior_variance(0.5), in_numpy.posterior_variance(0.5), rtol=1e-9)
+    np.testing.assert_allclose(
+        in_torch(torch.as_tensor(x), 0.5).mean, in_numpy(x, 0.5).mean, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        in_torch.posterior_variance(0.5), in_numpy.posterior_variance(0.5), rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,7 +172,9 @@ def test_single_precision_keeps_four_digits(kind, name, n, t):
     """Filters compute in float32: answers must not lose what float32 can hold."""
     basis, members = make_problem(kind, D).process.basis, ensemble(n)
     answers = [
-        ensemble_denoiser(ForwardProcess.for_ensemble(basis, e), e, name)(states().astype(e.dtype), t).mean
+        ensemble_denoiser(ForwardProcess.for_ensemble(basis, e), e, name)(
+            states().astype(e.dtype), t
+        ).mean
         for e in (members, members.astype(np.float32))
     ]
     np.testing.assert_allclose(answers[1], answers[0], rtol=0, atol=1e-4 * np.abs(members).max())
@@ -171,5 +196,7 @@ def large_process() -> ForwardProcess:
 @pytest.mark.parametrize("covariance", ["ensemble", "localized"])
 def test_an_untapered_covariance_serves_any_dimension(excess, covariance):
     d = MAX_DENSE_DIMENSION + 1
-    denoiser = ensemble_denoiser(large_process(), np.zeros((d + excess, d), dtype=np.float32), covariance)
+    denoiser = ensemble_denoiser(
+        large_process(), np.zeros((d + excess, d), dtype=np.float32), covariance
+    )
     assert denoiser.mean.shape == (d,)

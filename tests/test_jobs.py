@@ -16,7 +16,15 @@ from masf.files.provenance import assimilate_version, simulate_version
 from masf.report.captions import table_entry
 from masf.study import paths
 from masf.study.costs import Request
-from masf.study.jobs import Job, Jobs, all_jobs, file_options, masf_command, missing_programs, tuned_files
+from masf.study.jobs import (
+    Job,
+    Jobs,
+    all_jobs,
+    file_options,
+    masf_command,
+    missing_programs,
+    tuned_files,
+)
 from masf.study.load import load_study, make_study, study_with
 from masf.study.study import Study
 
@@ -62,7 +70,13 @@ def parsed(rule: str, job: Job) -> dict[str, Any]:
 
 def test_the_command_line_understands_every_command_of_a_study(study: Study) -> None:
     jobs = jobs_of(study)
-    assert {rule for rule, _ in jobs} >= {"simulate", "train_prior", "assimilate", "aggregate", "page"}
+    assert {rule for rule, _ in jobs} >= {
+        "simulate",
+        "train_prior",
+        "assimilate",
+        "aggregate",
+        "page",
+    }
     for rule, job in jobs:
         assert parsed(rule, job)
 
@@ -97,16 +111,23 @@ def test_filters_run_with_the_parameters_that_the_study_has_for_them(study: Stud
             options = parsed("assimilate", job)
             assert options["name"] == name
             assert options["module"] == study.filter_module(name)
-            assert options["parameters"] == json.loads(json.dumps(study.default_parameters(name, cell)))
+            assert options["parameters"] == json.loads(
+                json.dumps(study.default_parameters(name, cell))
+            )
             assert options["pinned"] == study.config.pinned.get(name, {})
             assert options["saved_members"] == cell.saved_members
             assert options["covariance"] is (cell.reference is not None)
             assert job.version == assimilate_version(name, cell.settings.system)
-            below = {key: [file.removeprefix(f"{study.config.results}/") for file in files] for key, files in job.inputs.items()}
+            below = {
+                key: [file.removeprefix(f"{study.config.results}/") for file in files]
+                for key, files in job.inputs.items()
+            }
             tuned = study.tuning_path(name, cell)
             assert below["truth"] == [cell.truth]
             assert below.get("tuned") == (None if tuned is None else [tuned])
-            assert below.get("prior") == ([study.prior(cell).path] if study.needs_prior(name, cell) else None)
+            assert below.get("prior") == (
+                [study.prior(cell).path] if study.needs_prior(name, cell) else None
+            )
 
 
 def test_tuning_reads_the_truths_of_all_tuning_seeds() -> None:
@@ -115,13 +136,19 @@ def test_tuning_reads_the_truths_of_all_tuning_seeds() -> None:
     for point, cells in study.points.items():
         for name in study.tuned_filters(point):
             job = Jobs(study)("tune", wildcards(cells[0].wildcards, filter=name, seed="none"))
-            assert job.inputs["truths"] == [f"{results}/{point}/seed~{seed}/truth.nc" for seed in (100, 101)]
+            assert job.inputs["truths"] == [
+                f"{results}/{point}/seed~{seed}/truth.nc" for seed in (100, 101)
+            ]
             assert f"{results}/{point}/tuning/{name}.json" in tuned_files(study)
             assert parsed("tune", job)["search"].keys() == study.search(name, cells[0]).keys()
 
 
 def test_aggregate_waits_for_all_that_is_made(study: Study) -> None:
-    made = {paths.below(study.config.results, c.estimate(f)) for c in study.cells.values() for f in c.filters}
+    made = {
+        paths.below(study.config.results, c.estimate(f))
+        for c in study.cells.values()
+        for f in c.filters
+    }
     inputs = Jobs(study)("aggregate", {}).inputs
     assert made < set(inputs["estimates"])
     assert len(inputs["estimates"]) == 2 * len(made)
@@ -140,7 +167,10 @@ def test_retries_ask_for_more_but_tuning_goes_on_where_it_was(study: Study) -> N
 def test_only_jobs_that_ask_for_a_gpu_compute_on_one(gpu: bool) -> None:
     study = changed(gpu=gpu)
     (cell, *_) = study.cells.values()
-    jobs = {name: Jobs(study)("assimilate", wildcards(cell.wildcards, filter=name)) for name in ("masf", "enkf")}
+    jobs = {
+        name: Jobs(study)("assimilate", wildcards(cell.wildcards, filter=name))
+        for name in ("masf", "enkf")
+    }
     assert {name: (job.gpu, job.device) for name, job in jobs.items()} == {
         "masf": (1, "cuda") if gpu else (0, "cpu"),
         "enkf": (0, "cpu"),
@@ -166,9 +196,13 @@ def test_a_command_runs_in_place_of_a_module_and_its_program_must_be_there() -> 
     }
     study = study_with(config, files, {})
     (cell, *_) = study.cells.values()
-    options = parsed("assimilate", Jobs(study)("assimilate", wildcards(cell.wildcards, filter="masf")))
+    options = parsed(
+        "assimilate", Jobs(study)("assimilate", wildcards(cell.wildcards, filter="masf"))
+    )
     assert (options["module"], options["command"]) == (None, "cat 'a file'")
-    assert list(missing_programs(study)) == ["filter 'enkf' runs no_such_program, which is not there: buy it"]
+    assert list(missing_programs(study)) == [
+        "filter 'enkf' runs no_such_program, which is not there: buy it"
+    ]
 
 
 def test_words_of_a_command_are_quoted() -> None:
@@ -189,7 +223,10 @@ def test_a_job_is_made_once() -> None:
 def test_the_report_lists_each_table_under_its_experiment() -> None:
     study = load_study(ROOT / "config" / "quick.yaml", ROOT)
     entry = table_entry(study, "lorenz63_exactness")
-    assert (entry.category, entry.title) == ("Exactness", study.config.experiments["lorenz63"].title)
+    assert (entry.category, entry.title) == (
+        "Exactness",
+        study.config.experiments["lorenz63"].title,
+    )
     categories = {table_entry(study, table).category for table in study.tables}
     assert categories == {"Scores", "Paired comparison", "Exactness", "Cost"}
     assert table_entry(study, "tuning").category == "Tuning"

@@ -1,4 +1,6 @@
-"""Kolmogorov flow: closed forms, order of convergence, budgets, and members that know nothing of their batch."""
+"""Kolmogorov flow: closed forms, order of convergence, budgets, and members that know nothing of
+their batch.
+"""
 
 from __future__ import annotations
 
@@ -61,10 +63,14 @@ def test_taylor_green_vortex_is_carried_by_the_mean_flow_and_decays():
 
     system = make(reynolds=re, drag=drag, amplitude=0.0)
     system.inner_steps = fixed(16)
-    np.testing.assert_allclose(step(system, exact(0.0), round(time / system.dt)), exact(time), atol=2e-7)
+    np.testing.assert_allclose(
+        step(system, exact(0.0), round(time / system.dt)), exact(time), atol=2e-7
+    )
     # Without mean flow nothing is left to approximate: the linear part is exact.
     u = v = 0.0
-    np.testing.assert_allclose(step(system, exact(0.0), round(time / system.dt)), exact(time), atol=1e-13)
+    np.testing.assert_allclose(
+        step(system, exact(0.0), round(time / system.dt)), exact(time), atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -88,12 +94,17 @@ def test_scheme_converges_at_fourth_order():
         system.inner_steps = fixed(count)
         results.append(step(system, velocity))
     coarse, middle, fine = results
-    # Richardson: successive differences shrink by 2^4 where halving the step leaves the leading error term alone.
-    assert np.log2(np.linalg.norm(coarse - middle) / np.linalg.norm(middle - fine)) == pytest.approx(4, abs=0.2)
+    # Richardson: successive differences shrink by 2^4 where halving the step leaves the leading
+    # error term alone.
+    assert np.log2(
+        np.linalg.norm(coarse - middle) / np.linalg.norm(middle - fine)
+    ) == pytest.approx(4, abs=0.2)
 
 
 @pytest.mark.parametrize(
-    "parameters", [{}, {"reynolds": 100.0, "drag": 0.3}, {"reynolds": 1e12, "drag": 0.0, "amplitude": 0.0}], ids=str
+    "parameters",
+    [{}, {"reynolds": 100.0, "drag": 0.3}, {"reynolds": 1e12, "drag": 0.0, "amplitude": 0.0}],
+    ids=str,
 )
 def test_budgets_of_energy_and_enstrophy_close(parameters):
     system = make(dt=1e-3, **parameters)
@@ -101,16 +112,22 @@ def test_budgets_of_energy_and_enstrophy_close(parameters):
     force = np.stack([p.amplitude * np.sin(p.forcing_wavenumber * mesh()[1]), np.zeros((N, N))])
 
     def budget(velocity: np.ndarray) -> np.ndarray:
-        """Energy and enstrophy, and the rates that should change them: work of the force, drag, dissipation."""
+        """Energy and enstrophy, and the rates that should change them: work of the force, drag,
+        dissipation.
+        """
         w, z = flow.vorticity(velocity), flow.enstrophy(velocity)
-        # Palinstrophy, the mean of |grad w|^2/2: (dw/dy)^2 is in the enstrophy of (w, 0), (dw/dx)^2 in that of (0, w).
+        # Palinstrophy, the mean of |grad w|^2/2: (dw/dy)^2 is in the enstrophy of (w, 0), (dw/dx)^2
+        # in that of (0, w).
         palinstrophy = sum(flow.enstrophy(np.stack(pair)) for pair in ((w, 0 * w), (0 * w, w)))
         energy = flow.energy(velocity)
         work = (force * velocity).sum(0).mean(), (flow.vorticity(force) * w).mean()
         return np.array(
             [
                 [energy, z],
-                [work[0] - 2 * p.drag * energy - 2 * z / p.reynolds, work[1] - 2 * p.drag * z - 2 * palinstrophy / p.reynolds],
+                [
+                    work[0] - 2 * p.drag * energy - 2 * z / p.reynolds,
+                    work[1] - 2 * p.drag * z - 2 * palinstrophy / p.reynolds,
+                ],
             ]
         )
 
@@ -119,18 +136,25 @@ def test_budgets_of_energy_and_enstrophy_close(parameters):
         states.append(step(system, states[-1]))
     (before, r0), (_, r1), (after, r2) = map(budget, states)
     # Simpson's rule over two steps.
-    np.testing.assert_allclose(after - before, system.dt / 3 * (r0 + 4 * r1 + r2), rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(
+        after - before, system.dt / 3 * (r0 + 4 * r1 + r2), rtol=1e-8, atol=1e-11
+    )
 
 
 def test_float32_stays_float32_and_free_of_divergence():
-    velocity = step(make(), np.random.default_rng(1).standard_normal((4, 2, N, N)).astype(np.float32), 5)
+    velocity = step(
+        make(), np.random.default_rng(1).standard_normal((4, 2, N, N)).astype(np.float32), 5
+    )
     assert velocity.dtype == np.float32
-    relative = np.sqrt((flow.divergence(velocity) ** 2).mean() / (flow.vorticity(velocity) ** 2).mean())
+    relative = np.sqrt(
+        (flow.divergence(velocity) ** 2).mean() / (flow.vorticity(velocity) ** 2).mean()
+    )
     assert relative < 1e-5
 
 
 def test_aliases_do_not_reach_the_wavenumbers_kept():
-    # The same flow on a finer grid with the same wavenumbers kept gives the same result: there are no aliases to differ in.
+    # The same flow on a finer grid with the same wavenumbers kept gives the same result: there are
+    # no aliases to differ in.
     velocity = turbulent()
     kx, ky = flow.wavenumbers(N)
     kept = kx**2 + ky**2 < (N / 3) ** 2
@@ -151,7 +175,9 @@ def test_aliases_do_not_reach_the_wavenumbers_kept():
     # A short step of the inviscid flow without force is a difference quotient of its advection.
     h = 1e-6
     system = make(dt=h, reynolds=1e12, drag=0.0, amplitude=0.0)
-    rate = (flow.fft2(flow.vorticity(step(system, velocity))) - flow.fft2(flow.vorticity(velocity))) / h
+    rate = (
+        flow.fft2(flow.vorticity(step(system, velocity))) - flow.fft2(flow.vorticity(velocity))
+    ) / h
     expected = advection(2 * N)
     np.testing.assert_allclose(rate, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -159,7 +185,12 @@ def test_aliases_do_not_reach_the_wavenumbers_kept():
 @pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
 def test_a_member_does_not_depend_on_its_batch(convert):
     # Speeds that ask for different inner steps.
-    system, x = make(), convert((np.linspace(0.5, 3, 6).reshape(2, 3, 1, 1, 1) * turbulent(2, 3)).reshape(2, 3, -1))
+    system, x = (
+        make(),
+        convert(
+            (np.linspace(0.5, 3, 6).reshape(2, 3, 1, 1, 1) * turbulent(2, 3)).reshape(2, 3, -1)
+        ),
+    )
     together = system.step(x, stream())
     assert together.shape == x.shape
     np.testing.assert_array_equal(together, system.step(x, stream()))
@@ -168,7 +199,9 @@ def test_a_member_does_not_depend_on_its_batch(convert):
 
 def test_numpy_and_torch_agree():
     system, x = make(), turbulent(3).reshape(3, -1)
-    np.testing.assert_allclose(system.step(torch.as_tensor(x), stream()), system.step(x, stream()), atol=1e-12)
+    np.testing.assert_allclose(
+        system.step(torch.as_tensor(x), stream()), system.step(x, stream()), atol=1e-12
+    )
 
 
 def test_inner_steps_keep_the_courant_number_below_the_limit_of_stability():
@@ -178,7 +211,8 @@ def test_inner_steps_keep_the_courant_number_below_the_limit_of_stability():
     # The fastest wave kept on this grid has k^2 = 16^2 + 14^2 = 452 < (64/3)^2.
     courant = system.dt / counts * np.sqrt(452) * speeds
     assert np.all(courant <= 2.2)
-    # Not wasteful either: a rung of the ladder and the rounding to a whole number of steps below it.
+    # Not wasteful either: a rung of the ladder and the rounding to a whole number of steps below
+    # it.
     assert np.all((courant * np.sqrt(2) * counts / (counts - 1) >= 2.2)[speeds > 2])
     assert len(np.unique(counts)) < 10
 

@@ -73,12 +73,18 @@ def test_untrained_networks_answer_zero():
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
-@pytest.mark.parametrize("network", [lambda f: CircularConvNet(f, 4, 1, 3), lambda f: MLP(f, 6, 4, 1)], ids=["conv1d", "mlp"])
+@pytest.mark.parametrize(
+    "network",
+    [lambda f: CircularConvNet(f, 4, 1, 3), lambda f: MLP(f, 6, 4, 1)],
+    ids=["conv1d", "mlp"],
+)
 def test_a_network_of_zeros_is_the_gaussian_denoiser_exactly(kind, network):
     problem = make_problem(kind, 6)
     ensemble, x = tensor(problem.prior_draws(9, seed=1)), tensor(problem.prior_draws(5, seed=2))
     gaussian = ensemble_denoiser(problem.process, ensemble, "localized")
-    learned = LearnedDenoiser([gaussian, gaussian], network(feature_count(6, [None, None])).double(), CLIMATE, ensemble)
+    learned = LearnedDenoiser(
+        [gaussian, gaussian], network(feature_count(6, [None, None])).double(), CLIMATE, ensemble
+    )
     for t in (0.01, 0.5, 1.0):
         found, expected = learned(x, t), gaussian(x, t)
         np.testing.assert_array_equal(found.mean, expected.mean)
@@ -94,8 +100,12 @@ def test_the_network_moves_the_answer_by_posterior_standard_deviations():
     problem = make_problem("mask", 6)
     ensemble, x = tensor(problem.prior_draws(9, seed=1)), tensor(problem.prior_draws(5, seed=2))
     gaussian = ensemble_denoiser(problem.process, ensemble, "localized")
-    moved = LearnedDenoiser([gaussian], One(), CLIMATE, ensemble)(x, 0.5).mean - gaussian(x, 0.5).mean
-    np.testing.assert_allclose(moved, gaussian.posterior_variance(0.5).sqrt().expand(5, 6), rtol=1e-6)
+    moved = (
+        LearnedDenoiser([gaussian], One(), CLIMATE, ensemble)(x, 0.5).mean - gaussian(x, 0.5).mean
+    )
+    np.testing.assert_allclose(
+        moved, gaussian.posterior_variance(0.5).sqrt().expand(5, 6), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["mask", "dense"])
@@ -103,18 +113,29 @@ def test_targets_have_unit_variance_for_gaussian_data_at_every_time(kind, bonfer
     problem, n, times = make_problem(kind, 6), 5000, [0.02, 0.3, 0.7, 1.0]
     gaussian = DenseDenoiser(problem.process, tensor(problem.mean), tensor(problem.covariance))
     ensemble = tensor(problem.prior_draws(50, seed=1))
-    learned = LearnedDenoiser([gaussian], MLP(feature_count(6, [None]), 6, 4, 1).double(), CLIMATE, ensemble)
-    features, targets = learned.denoising_pairs(tensor(problem.prior_draws(n, seed=2)), times, stream())
+    learned = LearnedDenoiser(
+        [gaussian], MLP(feature_count(6, [None]), 6, 4, 1).double(), CLIMATE, ensemble
+    )
+    features, targets = learned.denoising_pairs(
+        tensor(problem.prior_draws(n, seed=2)), times, stream()
+    )
     assert features.shape == (len(times) * n, feature_count(6, [None]), 6)
     assert torch.all(torch.isfinite(features))
     targets = targets.reshape(len(times), n, 6)
     # Standard normal: a mean has standard error n^(-1/2), a mean square (2/n)^(1/2).
-    errors = np.stack([targets.mean(dim=1) * math.sqrt(n), (targets.square().mean(dim=1) - 1) * math.sqrt(n / 2)])
+    errors = np.stack(
+        [targets.mean(dim=1) * math.sqrt(n), (targets.square().mean(dim=1) - 1) * math.sqrt(n / 2)]
+    )
     assert np.max(np.abs(errors)) < bonferroni(errors.size)
     # And they carry no trace of the Gaussian answer: what is left is for the network.
     departure = features[:, 1].reshape(len(times), n, 6)
-    departure = (departure - departure.mean(dim=1, keepdim=True)) / departure.std(dim=1, keepdim=True)
-    informative = tensor(np.stack([problem.process.basis.diagonal(problem.process.A(t)) for t in times])) > 0.01
+    departure = (departure - departure.mean(dim=1, keepdim=True)) / departure.std(
+        dim=1, keepdim=True
+    )
+    informative = (
+        tensor(np.stack([problem.process.basis.diagonal(problem.process.A(t)) for t in times]))
+        > 0.01
+    )
     correlation = (departure * targets).mean(dim=1)[informative] * math.sqrt(n)
     assert correlation.abs().max() < bonferroni(correlation.numel())
 
@@ -123,10 +144,16 @@ def test_one_family_of_gaussian_denoisers_has_one_member_a_radius():
     problem = make_problem("mask", 8)
     ensemble, x = tensor(problem.prior_draws(5, seed=1)), tensor(problem.prior_draws(3, seed=2))
     system = make_system("lorenz96", {"dt": 0.01, "dimension": 8, "forcing": 8.0})
-    free, narrow = GaussianFamily(system, [None, 0.4], problem.process.basis, ensemble)(problem.process, ensemble)
-    torch.testing.assert_close(free(x, 0.5).mean, ensemble_denoiser(problem.process, ensemble, "localized")(x, 0.5).mean)
+    free, narrow = GaussianFamily(system, [None, 0.4], problem.process.basis, ensemble)(
+        problem.process, ensemble
+    )
+    torch.testing.assert_close(
+        free(x, 0.5).mean, ensemble_denoiser(problem.process, ensemble, "localized")(x, 0.5).mean
+    )
     # A taper that reaches no neighbour leaves the diagonal.
-    torch.testing.assert_close(narrow(x, 0.5).mean, ensemble_denoiser(problem.process, ensemble, "diagonal")(x, 0.5).mean)
+    torch.testing.assert_close(
+        narrow(x, 0.5).mean, ensemble_denoiser(problem.process, ensemble, "diagonal")(x, 0.5).mean
+    )
 
 
 # --- training
@@ -134,15 +161,23 @@ def test_one_family_of_gaussian_denoisers_has_one_member_a_radius():
 
 @pytest.fixture(scope="module")
 def bimodal():
-    """Denoising pairs for two well separated modes, which no Gaussian denoiser knows: for training, and held out."""
+    """Denoising pairs for two well separated modes, which no Gaussian denoiser knows: for training,
+    and held out.
+    """
     rng = np.random.default_rng(0)
     draws = rng.choice([-1.5, 1.5], size=(3000, 1)) + 0.3 * rng.standard_normal((3000, 2))
     draws = torch.as_tensor(draws, dtype=torch.float32)
-    process = ForwardProcess(observation_settings({"operator": "identity", "noise": 1.0}).build(2, None).basis())
+    process = ForwardProcess(
+        observation_settings({"operator": "identity", "noise": 1.0}).build(2, None).basis()
+    )
     gaussian = ensemble_denoiser(process, draws[:500], "localized")
-    learned = LearnedDenoiser([gaussian], MLP(feature_count(2, [None]), 2, 4, 1), CLIMATE, draws[:500])
+    learned = LearnedDenoiser(
+        [gaussian], MLP(feature_count(2, [None]), 2, 4, 1), CLIMATE, draws[:500]
+    )
     times = [0.3, 0.6, 0.9]
-    return learned.denoising_pairs(draws[500:2500], times, stream()), learned.denoising_pairs(draws[2500:], times, stream(1))
+    return learned.denoising_pairs(draws[500:2500], times, stream()), learned.denoising_pairs(
+        draws[2500:], times, stream(1)
+    )
 
 
 def small_mlp() -> MLP:
@@ -153,12 +188,18 @@ def small_mlp() -> MLP:
 def test_training_learns_what_is_not_gaussian(bimodal, bonferroni):
     (features, targets), (held_features, held_targets) = bimodal
     network = small_mlp()
-    assert loss(network, held_features, held_targets) == pytest.approx(zero_loss(held_targets), rel=1e-6)
+    assert loss(network, held_features, held_targets) == pytest.approx(
+        zero_loss(held_targets), rel=1e-6
+    )
     fit(network, features, targets, steps=300, batch=128, learning_rate=5e-3, stream=stream())
     assert not network.training
     with torch.no_grad():
-        gains = (held_targets.square() - (held_targets - network(held_features)).square()).mean(dim=-1)
-    assert zero_loss(held_targets) - loss(network, held_features, held_targets) == pytest.approx(float(gains.mean()), rel=1e-3)
+        gains = (held_targets.square() - (held_targets - network(held_features)).square()).mean(
+            dim=-1
+        )
+    assert zero_loss(held_targets) - loss(network, held_features, held_targets) == pytest.approx(
+        float(gains.mean()), rel=1e-3
+    )
     # Pairs on held-out states: the mean gain is positive beyond its standard error.
     assert gains.mean() > bonferroni(1) * gains.std() / math.sqrt(len(gains))
 
@@ -187,7 +228,9 @@ def test_loss_does_not_depend_on_the_chunk(chunk, bimodal):
     _, (features, targets) = bimodal
     network = random_weights(small_mlp())
     expected = float((network(features.double()) - targets).square().mean().detach())
-    assert loss(network, features.double(), targets.double(), chunk) == pytest.approx(expected, rel=1e-9)
+    assert loss(network, features.double(), targets.double(), chunk) == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 # --- priors
@@ -235,7 +278,9 @@ def priors(tmp_path_factory):
 def test_a_prior_comes_back_from_its_file_as_it_was(name, priors):
     prior, path = priors[name]
     again = load(path, make_system(name, SYSTEMS[name]), "cpu")
-    torch.testing.assert_close(again.network.state_dict(), prior.network.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        again.network.state_dict(), prior.network.state_dict(), rtol=0, atol=0
+    )
     np.testing.assert_array_equal(again.climate.mean, prior.climate.mean)
     np.testing.assert_array_equal(again.climate.std, prior.climate.std)
     assert again.settings == prior.settings
@@ -256,7 +301,9 @@ def test_training_twice_writes_identical_bytes(name, priors, tmp_path):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_training_twice_gives_identical_weights_and_another_seed_others(name, priors):
     prior, _ = priors[name]
-    torch.testing.assert_close(trained(name).network.state_dict(), prior.network.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        trained(name).network.state_dict(), prior.network.state_dict(), rtol=0, atol=0
+    )
     assert torch.any(trained(name, seed=2).network.first.weight != prior.network.first.weight)
 
 
@@ -290,7 +337,15 @@ def write(path, content: str, prior: Prior, original) -> None:
         save_file(tensors, path, metadata=prior.metadata | {"format": "masf-prior-0"})
     elif content == "settings of another version":
         settings = json.loads(prior.metadata["settings"]) | {"depth": 3}
-        save(Prior(prior.network, prior.climate, prior.settings, prior.metadata | {"settings": json.dumps(settings)}), path)
+        save(
+            Prior(
+                prior.network,
+                prior.climate,
+                prior.settings,
+                prior.metadata | {"settings": json.dumps(settings)},
+            ),
+            path,
+        )
     elif content == "no settings":
         metadata = {k: v for k, v in prior.metadata.items() if k != "settings"}
         save(Prior(prior.network, prior.climate, prior.settings, metadata), path)
@@ -330,9 +385,19 @@ def test_a_file_that_is_no_prior_is_named_with_its_fault(content, priors, tmp_pa
 @pytest.mark.parametrize("kind", ["auto", "conv1d"])
 def test_a_prior_of_another_system_is_refused(system, kind, priors, tmp_path):
     prior, _ = priors["lorenz96"]
-    settings = prior.settings.model_copy(update={"network": prior.settings.network.model_copy(update={"kind": kind})})
+    settings = prior.settings.model_copy(
+        update={"network": prior.settings.network.model_copy(update={"kind": kind})}
+    )
     path = tmp_path / "other.safetensors"
-    save(Prior(prior.network, prior.climate, settings, prior.metadata | {"settings": settings.model_dump_json()}), path)
+    save(
+        Prior(
+            prior.network,
+            prior.climate,
+            settings,
+            prior.metadata | {"settings": settings.model_dump_json()},
+        ),
+        path,
+    )
     parameters = SYSTEMS["lorenz63"] if system == "lorenz63" else {"dimension": 8}
     with pytest.raises(FileFault, match=r"other\.safetensors: was trained for another system"):
         load(path, make_system(system, parameters), "cpu")
@@ -342,18 +407,28 @@ def test_a_prior_of_another_system_is_refused(system, kind, priors, tmp_path):
     ("network", "observation"),
     [
         ({"kind": "conv1d"}, OBSERVED),
-        ({"kind": "conv1d"}, observation_settings({"operator": "stride", "stride": 2, "offset": 1, "noise": 1.0})),
+        (
+            {"kind": "conv1d"},
+            observation_settings({"operator": "stride", "stride": 2, "offset": 1, "noise": 1.0}),
+        ),
         ({"kind": "conv1d"}, observation_settings({"operator": "identity", "noise": [1.0] * 12})),
         ({"kind": "mlp"}, OBSERVED),
     ],
     ids=["all observed", "every second observed", "one noise for each", "mlp"],
 )
-def test_a_prior_serves_the_ring_it_was_trained_for_even_if_trained_on_a_shorter_one(network, observation, tmp_path):
+def test_a_prior_serves_the_ring_it_was_trained_for_even_if_trained_on_a_shorter_one(
+    network, observation, tmp_path
+):
     parameters = SYSTEMS["lorenz96"] | {"dimension": 12}
-    settings = tiny_settings([3.0], rounds=1, network={"width": 4, "blocks": 1, "kernel": 3} | network)
+    settings = tiny_settings(
+        [3.0], rounds=1, network={"width": 4, "blocks": 1, "kernel": 3} | network
+    )
     prior = train("lorenz96", parameters, observation, settings, seed=1, device="cpu")
     save(prior, tmp_path / "prior.safetensors")
-    assert load(tmp_path / "prior.safetensors", make_system("lorenz96", parameters), "cpu").metadata == prior.metadata
+    assert (
+        load(tmp_path / "prior.safetensors", make_system("lorenz96", parameters), "cpu").metadata
+        == prior.metadata
+    )
 
 
 def test_metadata_say_where_a_prior_comes_from(priors):
@@ -370,12 +445,21 @@ def masf_filter(priors, name: str = "masf", *, prior_of: str = "lorenz96", **par
     system = make_system(prior_of, SYSTEMS[prior_of])
     cls = filter_class(name)
     mean = torch.zeros(system.dimension)
-    setup = Setup(system, OBSERVED.build(system.dimension, None), mean, 1.0, stream(), load(priors[prior_of][1], system, "cpu"))
+    setup = Setup(
+        system,
+        OBSERVED.build(system.dimension, None),
+        mean,
+        1.0,
+        stream(),
+        load(priors[prior_of][1], system, "cpu"),
+    )
     return cls(cls.Parameters(steps=3, **parameters), setup)
 
 
 def forecast_ensemble(system) -> torch.Tensor:
-    x = system.typical_state(stream()) + np.random.default_rng(0).standard_normal((20, system.dimension))
+    x = system.typical_state(stream()) + np.random.default_rng(0).standard_normal(
+        (20, system.dimension)
+    )
     return torch.as_tensor(x, dtype=torch.float32)
 
 
@@ -418,6 +502,8 @@ def test_the_network_of_a_prior_cannot_run_on_numpy(priors):
     cls = filter_class("masf")
     assert cls.needs_torch(cls.Parameters())
     assert not cls.needs_torch(cls.Parameters(network=False))
-    setup = Setup(system, OBSERVED.build(8, None), np.zeros(8), 1.0, stream(), priors["lorenz96"][1])
+    setup = Setup(
+        system, OBSERVED.build(8, None), np.zeros(8), 1.0, stream(), priors["lorenz96"][1]
+    )
     with pytest.raises(ValueError, match="torch"):
         cls(cls.Parameters(), setup)

@@ -1,4 +1,6 @@
-"""The Gaussian denoiser with local weights: against its formula at single points, the untapered form, and the LETKF."""
+"""The Gaussian denoiser with local weights: against its formula at single points, the untapered
+form, and the LETKF.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ from masf.systems.registry import make_system
 
 SIZE, MEMBERS, RADIUS = 8, 6, 2.0
 D, POINTS = 2 * SIZE**2, SIZE**2
-OPERATORS = {"mask": {"operator": "grid", "stride": 3}, "pooling": {"operator": "average_pooling", "size": 2}}
+OPERATORS = {
+    "mask": {"operator": "grid", "stride": 3},
+    "pooling": {"operator": "average_pooling", "size": 2},
+}
 TIMES = [0.05, 0.5, 1.0]
 
 
@@ -35,7 +40,9 @@ def ensemble(n: int = MEMBERS) -> np.ndarray:
 def local(kind: str, radius: float = RADIUS) -> LocalDenoiser:
     members = ensemble()
     process = ForwardProcess.for_ensemble(observed(kind).basis(), members)
-    denoiser = ensemble_denoiser(process, members, "localized", GridTaper((SIZE, SIZE), radius, members))
+    denoiser = ensemble_denoiser(
+        process, members, "localized", GridTaper((SIZE, SIZE), radius, members)
+    )
     assert isinstance(denoiser, LocalDenoiser)
     return denoiser
 
@@ -50,8 +57,12 @@ def test_gain_and_variance_at_each_point_are_those_of_the_points_own_ensemble_an
     gain, variance = denoiser.gain(x, t), denoiser.posterior_variance(t)
     for i in (0, 19, POINTS + 19, D - 1):
         weighted = y * taper[i]
-        regression = np.linalg.solve((MEMBERS - 1) * np.eye(MEMBERS) + weighted @ y.T, denoiser.anomalies[:, i])
-        np.testing.assert_allclose(gain[:, i], whitened @ weighted.T @ regression, rtol=1e-8, atol=1e-10)
+        regression = np.linalg.solve(
+            (MEMBERS - 1) * np.eye(MEMBERS) + weighted @ y.T, denoiser.anomalies[:, i]
+        )
+        np.testing.assert_allclose(
+            gain[:, i], whitened @ weighted.T @ regression, rtol=1e-8, atol=1e-10
+        )
         np.testing.assert_allclose(variance[i], denoiser.anomalies[:, i] @ regression, rtol=1e-8)
 
 
@@ -61,7 +72,9 @@ def test_a_taper_wider_than_the_grid_leaves_the_ensembles_own_covariance(kind):
     plain = EnsembleDenoiser(denoiser.process, denoiser.mean, denoiser.anomalies)
     for t in TIMES:
         np.testing.assert_allclose(denoiser(x, t).mean, plain(x, t).mean, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(denoiser.posterior_variance(t), plain.posterior_variance(t), rtol=1e-4)
+        np.testing.assert_allclose(
+            denoiser.posterior_variance(t), plain.posterior_variance(t), rtol=1e-4
+        )
 
 
 def test_at_the_end_the_answer_to_the_measurement_is_the_mean_of_the_letkf(monkeypatch):
@@ -73,7 +86,9 @@ def test_at_the_end_the_answer_to_the_measurement_is_the_mean_of_the_letkf(monke
     answer = denoiser(denoiser.process.end_state(members[:1], y), 1.0).mean[0]
     letkf = filter_class("letkf")
     setup = Setup(system, observation, members[0], 1.0, Stream(0, "test"))
-    mean = letkf(letkf.Parameters(localization_radius=RADIUS), setup).analyse(members, y).mean(axis=0)
+    mean = (
+        letkf(letkf.Parameters(localization_radius=RADIUS), setup).analyse(members, y).mean(axis=0)
+    )
     np.testing.assert_allclose(answer, mean, rtol=1e-8, atol=1e-10)
 
 
@@ -83,7 +98,11 @@ def test_float32_tensors_give_the_same_answer():
     process, taper = denoiser.process, GridTaper((SIZE, SIZE), RADIUS, single)
     in_torch = ensemble_denoiser(process, single, "localized", taper)
     for t in TIMES:
-        np.testing.assert_allclose(in_torch(torch.as_tensor(x, dtype=torch.float32), t).mean, denoiser(x, t).mean, atol=5e-4)
+        np.testing.assert_allclose(
+            in_torch(torch.as_tensor(x, dtype=torch.float32), t).mean,
+            denoiser(x, t).mean,
+            atol=5e-4,
+        )
     assert in_torch(single, 0.5).residual(Stream(0, "test")).dtype == torch.float32
 
 

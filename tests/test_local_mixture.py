@@ -1,4 +1,6 @@
-"""The mixture denoiser with local weights: against densities at single points, the global mixture, and the Gaussian denoiser."""
+"""The mixture denoiser with local weights: against densities at single points, the global mixture,
+and the Gaussian denoiser.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ SIZE, MEMBERS, RADIUS, NEAR, H = 8, 6, 2.0, 1.0, 0.6
 D, POINTS = 2 * SIZE**2, SIZE**2
 EVERYWHERE = 200.0
 """A radius whose taper is 1 on the whole grid."""
-OPERATORS = {"mask": {"operator": "grid", "stride": 3}, "pooling": {"operator": "average_pooling", "size": 2}}
+OPERATORS = {
+    "mask": {"operator": "grid", "stride": 3},
+    "pooling": {"operator": "average_pooling", "size": 2},
+}
 TIMES = [0.05, 0.5, 1.0]
 
 
@@ -32,7 +37,9 @@ def ensemble() -> np.ndarray:
 def states() -> np.ndarray:
     """Some near members, so that weights are neither even nor all on one kernel."""
     rng = np.random.default_rng(2)
-    return np.concatenate([ensemble()[:2] + 0.5 * rng.standard_normal((2, D)), rng.standard_normal((2, D))])
+    return np.concatenate(
+        [ensemble()[:2] + 0.5 * rng.standard_normal((2, D)), rng.standard_normal((2, D))]
+    )
 
 
 def process(kind: str) -> ForwardProcess:
@@ -40,7 +47,9 @@ def process(kind: str) -> ForwardProcess:
     return ForwardProcess.for_ensemble(observation.basis(), ensemble())
 
 
-def mixture(kind: str, radius: float = RADIUS, near: float = NEAR, h: float = H) -> LocalMixtureDenoiser:
+def mixture(
+    kind: str, radius: float = RADIUS, near: float = NEAR, h: float = H
+) -> LocalMixtureDenoiser:
     members = ensemble()
     tapers = [GridTaper((SIZE, SIZE), r, members) for r in (radius, near)]
     return LocalMixtureDenoiser(process(kind), members, h, *tapers)
@@ -49,7 +58,9 @@ def mixture(kind: str, radius: float = RADIUS, near: float = NEAR, h: float = H)
 @pytest.mark.parametrize("near", [NEAR, RADIUS])
 @pytest.mark.parametrize("kind", OPERATORS)
 @pytest.mark.parametrize("t", TIMES)
-def test_at_each_point_the_kernels_answers_are_weighed_by_their_densities_seen_from_there(kind, t, near):
+def test_at_each_point_the_kernels_answers_are_weighed_by_their_densities_seen_from_there(
+    kind, t, near
+):
     denoiser, x = mixture(kind, near=near), states()
     p, mean = denoiser.process, ensemble().mean(axis=0)
     anomalies = ensemble() - mean
@@ -60,13 +71,17 @@ def test_at_each_point_the_kernels_answers_are_weighed_by_their_densities_seen_f
     posterior = denoiser(x, t)
     found, variance = posterior.mean, posterior.variance
     for i in (0, 19, POINTS + 19, D - 1):
-        kernel_rho, weight_rho = (np.tile(grid_taper((SIZE, SIZE), r), (2, 2))[i] for r in (RADIUS, near))
+        kernel_rho, weight_rho = (
+            np.tile(grid_taper((SIZE, SIZE), r), (2, 2))[i] for r in (RADIUS, near)
+        )
         seen = np.sqrt(weight_rho)[:, None] * covariance * np.sqrt(weight_rho) + np.eye(D)
         departures = np.sqrt(weight_rho) * (z[:, None] - math.sqrt(1 - H**2) * y)
         logits = -np.einsum("nji,ik,njk->nj", departures, np.linalg.inv(seen), departures) / 2
         weights = scipy.special.softmax(logits, axis=-1)
         cross = np.sqrt(kernel_rho) * (H**2 * anomalies[:, i] @ y / (MEMBERS - 1))
-        gain = cross @ np.linalg.inv(np.sqrt(kernel_rho)[:, None] * covariance * np.sqrt(kernel_rho) + np.eye(D))
+        gain = cross @ np.linalg.inv(
+            np.sqrt(kernel_rho)[:, None] * covariance * np.sqrt(kernel_rho) + np.eye(D)
+        )
         centres = math.sqrt(1 - H**2) * anomalies[:, i]
         departures = np.sqrt(kernel_rho) * (z[:, None] - math.sqrt(1 - H**2) * y)
         answers = mean[i] + centres + departures @ gain
@@ -92,7 +107,12 @@ def test_tapers_wider_than_the_grid_leave_the_global_mixture(kind):
 @pytest.mark.parametrize("t", TIMES)
 def test_one_wide_kernel_is_the_gaussian_denoiser(t):
     denoiser, x, members = mixture("mask", h=1.0), states(), ensemble()
-    gaussian = LocalDenoiser(denoiser.process, denoiser.mean, members - denoiser.mean, GridTaper((SIZE, SIZE), RADIUS, members))
+    gaussian = LocalDenoiser(
+        denoiser.process,
+        denoiser.mean,
+        members - denoiser.mean,
+        GridTaper((SIZE, SIZE), RADIUS, members),
+    )
     posterior = denoiser(x, t)
     np.testing.assert_allclose(posterior.mean, gaussian(x, t).mean, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(posterior.variance[0], gaussian.posterior_variance(t), rtol=1e-10)
@@ -127,5 +147,9 @@ def test_float32_tensors_give_the_same_answer():
     tapers = [GridTaper((SIZE, SIZE), r, single) for r in (RADIUS, NEAR)]
     in_torch = LocalMixtureDenoiser(denoiser.process, single, H, *tapers)
     for t in TIMES:
-        np.testing.assert_allclose(in_torch(torch.as_tensor(x, dtype=torch.float32), t).mean, denoiser(x, t).mean, atol=2e-3)
+        np.testing.assert_allclose(
+            in_torch(torch.as_tensor(x, dtype=torch.float32), t).mean,
+            denoiser(x, t).mean,
+            atol=2e-3,
+        )
     assert in_torch(single, 0.5).residual(Stream(0, "test")).dtype == torch.float32

@@ -11,14 +11,18 @@ from masf.observations.matrix import Matrix
 from masf.systems.registry import make_system
 
 
-@pytest.mark.parametrize(("distance", "value"), [(0.0, 1.0), (4.0, 5 / 24), (8.0, 0.0), (8.1, 0.0), (1e3, 0.0)])
+@pytest.mark.parametrize(
+    ("distance", "value"), [(0.0, 1.0), (4.0, 5 / 24), (8.0, 0.0), (8.1, 0.0), (1e3, 0.0)]
+)
 def test_values_that_the_paper_gives(distance, value):
     assert gaspari_cohn(np.array([distance]), 4.0)[0] == pytest.approx(value, abs=1e-15)
 
 
 def test_the_two_pieces_meet_smoothly():
     h = 1e-4
-    around = gaspari_cohn(np.array([[1 - 2 * h, 1 - h, 1 - h / 10, 1 + h / 10, 1 + h, 1 + 2 * h]]) * 7, 7.0)[0]
+    around = gaspari_cohn(
+        np.array([[1 - 2 * h, 1 - h, 1 - h / 10, 1 + h / 10, 1 + h, 1 + 2 * h]]) * 7, 7.0
+    )[0]
     assert around[2] == pytest.approx(around[3], abs=1e-4)
     below, above = around[1] - around[0], around[5] - around[4]
     assert below == pytest.approx(above, rel=1e-2)
@@ -30,7 +34,9 @@ def test_taper_falls_from_one_to_zero_with_distance():
     assert np.all(np.diff(values) <= 0)
     assert np.all(np.diff(values[:1900]) < 0)
     assert values.min() >= 0
-    np.testing.assert_array_equal(gaspari_cohn(-np.arange(5.0), 3.0), gaspari_cohn(np.arange(5.0), 3.0))
+    np.testing.assert_array_equal(
+        gaspari_cohn(-np.arange(5.0), 3.0), gaspari_cohn(np.arange(5.0), 3.0)
+    )
 
 
 def torus_distances(grid: tuple[int, ...]) -> np.ndarray:
@@ -56,7 +62,9 @@ def test_taper_is_a_correlation_on_any_grid_at_any_radius(grid, radius):
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.25])
 def test_taper_is_the_plain_one_while_its_support_fits_the_grid(grid, share):
     radius = share * min(grid)
-    np.testing.assert_allclose(grid_taper(grid, radius), gaspari_cohn(torus_distances(grid), radius), atol=1e-14)
+    np.testing.assert_allclose(
+        grid_taper(grid, radius), gaspari_cohn(torus_distances(grid), radius), atol=1e-14
+    )
 
 
 class TwoFields:
@@ -67,7 +75,9 @@ class TwoFields:
 
 def test_fields_at_a_point_have_no_distance():
     plain = grid_taper((6, 8), 2.0)
-    np.testing.assert_array_equal(taper_matrix(TwoFields(), 2.0), np.block([[plain, plain], [plain, plain]]))
+    np.testing.assert_array_equal(
+        taper_matrix(TwoFields(), 2.0), np.block([[plain, plain], [plain, plain]])
+    )
 
 
 def test_no_radius_tapers_nothing_and_no_geometry_cannot_be_tapered():
@@ -107,8 +117,14 @@ def test_rows_of_a_matrix_sit_at_their_centre_of_mass_on_the_torus():
     np.testing.assert_allclose(mask.places((6, 8)), [[1, 2], [1, 2]])
 
 
-@pytest.mark.parametrize("row", [np.ones(8), np.zeros(8), np.eye(8)[0] + np.eye(8)[4]], ids=["all", "nothing", "opposite"])
+@pytest.mark.parametrize(
+    "row",
+    [np.ones(8), np.zeros(8), np.eye(8)[0] + np.eye(8)[4]],
+    ids=["all", "nothing", "opposite"],
+)
 def test_rows_without_a_place_are_refused(row):
     observation = Matrix(np.stack([np.eye(8)[2], row]), noise=1.0)
-    with pytest.raises(ValueError, match=r"row 2: measures nothing, or more than half of the grid.*null"):
+    with pytest.raises(
+        ValueError, match=r"row 2: measures nothing, or more than half of the grid.*null"
+    ):
         observation.places((8,))

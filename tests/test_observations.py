@@ -30,7 +30,9 @@ MEASURED = {
 MATRICES = {"stride": np.eye(D)[::2], "matrix": H}
 
 
-def make(dimension: int = D, grid: tuple[int, ...] | None = None, **settings: object) -> Observation:
+def make(
+    dimension: int = D, grid: tuple[int, ...] | None = None, **settings: object
+) -> Observation:
     return observation_settings(settings).build(dimension, grid)
 
 
@@ -45,7 +47,8 @@ def test_identity_observes_every_component():
 
 
 @pytest.mark.parametrize(
-    ("stride", "offset", "observed"), [(1, 0, [0, 1, 2, 3, 4]), (2, 0, [0, 2, 4]), (2, 1, [1, 3]), (3, 4, [4])]
+    ("stride", "offset", "observed"),
+    [(1, 0, [0, 1, 2, 3, 4]), (2, 0, [0, 2, 4]), (2, 1, [1, 3]), (3, 4, [4])],
 )
 def test_stride_observes_the_components_that_it_names(stride, offset, observed):
     observation = make(operator="stride", stride=stride, offset=offset, noise=1.0)
@@ -77,20 +80,31 @@ def test_masks_of_a_grid_observe_all_fields_at_the_points_that_they_name(setting
 @pytest.mark.parametrize("grid", [(8,), (4, 8)], ids=str)
 def test_hole_observes_all_fields_at_the_points_that_centre_leaves_out(grid):
     fields, points = 2, int(np.prod(grid))
-    centre, hole = (make(fields * points, grid, operator=o, width=3, noise=1.0).indices for o in ("centre", "hole"))
+    centre, hole = (
+        make(fields * points, grid, operator=o, width=3, noise=1.0).indices
+        for o in ("centre", "hole")
+    )
     assert len(centre) == fields * 3 ** len(grid)
-    np.testing.assert_array_equal(np.sort(np.concatenate([centre, hole])), np.arange(fields * points))
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([centre, hole])), np.arange(fields * points)
+    )
     np.testing.assert_array_equal(hole, np.sort(hole))
 
 
 def test_grid_is_stride_on_a_ring():
-    indices = [make(12, (12,), operator=operator, stride=5, offset=1, noise=1.0).indices for operator in ("grid", "stride")]
+    indices = [
+        make(12, (12,), operator=operator, stride=5, offset=1, noise=1.0).indices
+        for operator in ("grid", "stride")
+    ]
     np.testing.assert_array_equal(*indices)
 
 
 @pytest.mark.parametrize("grid", [None, (64,), (4, 8)])
 def test_random_points_are_a_share_of_all_and_depend_on_the_seed_alone(grid):
-    fields, settings = (2 if grid == (4, 8) else 1), {"operator": "random", "fraction": 0.25, "noise": 1.0}
+    fields, settings = (
+        (2 if grid == (4, 8) else 1),
+        {"operator": "random", "fraction": 0.25, "noise": 1.0},
+    )
     indices = make(64, grid, **settings).indices
     assert len(indices) == 16
     np.testing.assert_array_equal(indices, make(64, grid, **settings).indices)
@@ -98,8 +112,12 @@ def test_random_points_are_a_share_of_all_and_depend_on_the_seed_alone(grid):
     per_field = indices.reshape(fields, -1)
     assert np.all(np.diff(per_field) > 0)
     # Every field is observed at the same points.
-    np.testing.assert_array_equal(per_field - per_field[:, :1], np.tile(per_field[0] - per_field[0, 0], (fields, 1)))
-    np.testing.assert_array_equal(make(64, grid, **(settings | {"fraction": 1.0})).indices, np.arange(64))
+    np.testing.assert_array_equal(
+        per_field - per_field[:, :1], np.tile(per_field[0] - per_field[0, 0], (fields, 1))
+    )
+    np.testing.assert_array_equal(
+        make(64, grid, **(settings | {"fraction": 1.0})).indices, np.arange(64)
+    )
 
 
 @pytest.mark.parametrize(("grid", "size"), [((12,), 3), ((4, 8), 2), ((4, 8), 4), ((2, 4, 6), 2)])
@@ -128,7 +146,10 @@ def test_average_pooling_takes_means_of_blocks(grid, size, shape):
 def test_masks_and_pooling_of_many_components_form_no_matrix():
     n = 128
     x = np.random.default_rng(0).standard_normal((2, 2 * n * n)).astype(np.float32)
-    for settings in ({"operator": "grid", "stride": 10}, {"operator": "average_pooling", "size": 4}):
+    for settings in (
+        {"operator": "grid", "stride": 10},
+        {"operator": "average_pooling", "size": 4},
+    ):
         observation = make(2 * n * n, (n, n), **settings, noise=0.1)
         basis = observation.basis()
         y = observation.apply(x)
@@ -143,7 +164,9 @@ def test_masks_and_pooling_of_many_components_form_no_matrix():
 def test_apply_is_the_matrix_on_any_batch(operator, shape):
     observation = make(**MEASURED[operator], noise=1.0)
     np.testing.assert_allclose(
-        observation.apply(states(*shape)), np.einsum("ij,...j", MATRICES[operator], states(*shape)), atol=1e-14
+        observation.apply(states(*shape)),
+        np.einsum("ij,...j", MATRICES[operator], states(*shape)),
+        atol=1e-14,
     )
 
 
@@ -161,7 +184,9 @@ def test_a_diagonal_covariance_is_treated_as_one_standard_deviation_each():
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("array", [np.empty(0), torch.empty(0, dtype=torch.float64)], ids=["numpy", "torch"])
+@pytest.mark.parametrize(
+    "array", [np.empty(0), torch.empty(0, dtype=torch.float64)], ids=["numpy", "torch"]
+)
 def test_noise_has_mean_zero_and_covariance_r(noise, array, assert_moments):
     observation = make(**MEASURED["matrix"], noise=NOISES[noise])
     draws = observation.noise.draw((50, 400), array, Stream(1, "test"))
@@ -188,7 +213,9 @@ def test_likelihood_score_is_the_gradient_of_the_log_likelihood(noise, operator)
     y = np.array([0.3, -1.0, 2.0])
     x = torch.as_tensor(states(4)).requires_grad_()
     observation.log_likelihood(x, torch.as_tensor(y)).sum().backward()
-    np.testing.assert_allclose(observation.likelihood_score(states(4), y), x.grad, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        observation.likelihood_score(states(4), y), x.grad, rtol=1e-9, atol=1e-12
+    )
     in_torch = observation.likelihood_score(x.detach(), torch.as_tensor(y))
     np.testing.assert_allclose(in_torch, x.grad, rtol=1e-9, atol=1e-12)
 
@@ -206,7 +233,9 @@ def test_numpy_and_torch_agree(noise, operator):
     tensor = torch.as_tensor(x)
     np.testing.assert_allclose(observation.apply(tensor), observation.apply(x), atol=1e-13)
     np.testing.assert_allclose(
-        observation.log_likelihood(tensor, torch.as_tensor(y)), observation.log_likelihood(x, y), rtol=1e-12
+        observation.log_likelihood(tensor, torch.as_tensor(y)),
+        observation.log_likelihood(x, y),
+        rtol=1e-12,
     )
 
 
@@ -241,10 +270,16 @@ def test_operator_adjoint_and_matrix_agree(name, convert):
     x = convert(rng.standard_normal((2, 3, observation.dimension)))
     v = convert(rng.standard_normal((2, 3, observation.size)))
     assert observation.matrix.shape == (observation.size, observation.dimension)
-    np.testing.assert_allclose(observation.apply(x), np.asarray(x) @ observation.matrix.T, atol=1e-13)
-    np.testing.assert_allclose(observation.adjoint(v), np.asarray(v) @ observation.matrix, atol=1e-13)
+    np.testing.assert_allclose(
+        observation.apply(x), np.asarray(x) @ observation.matrix.T, atol=1e-13
+    )
+    np.testing.assert_allclose(
+        observation.adjoint(v), np.asarray(v) @ observation.matrix, atol=1e-13
+    )
     # <H x, v> = <x, H^T v>
-    np.testing.assert_allclose((observation.apply(x) * v).sum(-1), (x * observation.adjoint(v)).sum(-1), atol=1e-13)
+    np.testing.assert_allclose(
+        (observation.apply(x) * v).sum(-1), (x * observation.adjoint(v)).sum(-1), atol=1e-13
+    )
     # What a class knows of its H is what the base class finds from apply.
     np.testing.assert_allclose(Observation.matrix.func(observation), observation.matrix, atol=1e-15)
 
@@ -271,7 +306,9 @@ def test_basis_measures_component_by_component(name):
     lift = basis.lift(np.eye(observation.size)).T
     covariance = lift @ observation.noise.covariance @ lift.T
     null = np.where(basis.s == 0, 0, basis.r)
-    np.testing.assert_allclose(covariance, basis.apply(null, np.eye(observation.dimension)), atol=1e-12)
+    np.testing.assert_allclose(
+        covariance, basis.apply(null, np.eye(observation.dimension)), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -325,7 +362,9 @@ def test_settings_know_what_shift_along_a_ring_they_repeat_after(operator):
 def test_whole_points_are_those_where_both_fields_are_measured():
     points = 16
     for operator, example in EXAMPLES.items():
-        keys = example | ({"matrix": np.eye(2 * points)[:3].tolist()} if operator == "matrix" else {})
+        keys = example | (
+            {"matrix": np.eye(2 * points)[:3].tolist()} if operator == "matrix" else {}
+        )
         settings = observation_settings({"operator": operator, **keys, "noise": 1.0})
         measured = np.any(settings.build(2 * points, (4, 4)).matrix, axis=0).reshape(2, points)
         if settings.whole_points:
@@ -354,38 +393,92 @@ def test_blocks_hold_each_point_once(grid, side):
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        ({"operator": "stride", "offset": D, "noise": 1.0}, "'offset' is 5: it must be below the dimension 5"),
-        ({"operator": "identity", "stride": 2, "noise": 1.0}, "takes no key 'stride'; did you mean operator 'stride', 'grid'"),
-        ({"operator": "identity", "offset": 1, "noise": 1.0}, "takes no key 'offset'; did you mean operator 'stride', 'grid'"),
-        ({"operator": "stride", "seed": 3, "noise": 1.0}, "takes no key 'seed'; did you mean operator 'random'"),
-        ({"operator": "grid", "stride": 2, "noise": 1.0}, "operator 'grid' needs a system whose components sit on a grid"),
-        ({"operator": "centre", "width": 2, "noise": 1.0}, "operator 'centre' needs a system whose"),
-        ({"operator": "average_pooling", "size": 5, "noise": 1.0}, "operator 'average_pooling' needs a system whose"),
-        ({"operator": "strid", "noise": 1.0}, "unknown observation operator 'strid' .did you mean 'stride'"),
+        (
+            {"operator": "stride", "offset": D, "noise": 1.0},
+            "'offset' is 5: it must be below the dimension 5",
+        ),
+        (
+            {"operator": "identity", "stride": 2, "noise": 1.0},
+            "takes no key 'stride'; did you mean operator 'stride', 'grid'",
+        ),
+        (
+            {"operator": "identity", "offset": 1, "noise": 1.0},
+            "takes no key 'offset'; did you mean operator 'stride', 'grid'",
+        ),
+        (
+            {"operator": "stride", "seed": 3, "noise": 1.0},
+            "takes no key 'seed'; did you mean operator 'random'",
+        ),
+        (
+            {"operator": "grid", "stride": 2, "noise": 1.0},
+            "operator 'grid' needs a system whose components sit on a grid",
+        ),
+        (
+            {"operator": "centre", "width": 2, "noise": 1.0},
+            "operator 'centre' needs a system whose",
+        ),
+        (
+            {"operator": "average_pooling", "size": 5, "noise": 1.0},
+            "operator 'average_pooling' needs a system whose",
+        ),
+        (
+            {"operator": "strid", "noise": 1.0},
+            "unknown observation operator 'strid' .did you mean 'stride'",
+        ),
         ({"noise": 1.0}, "needs the key 'operator': choose one of average_pooling, .*, stride"),
         ({"operator": ["stride"], "noise": 1.0}, "unknown observation operator"),
         ({"operator": "centre", "noise": 1.0}, "(?s)width.*required"),
         ({"operator": "hole", "noise": 1.0}, "(?s)width.*required"),
         ({"operator": "hole", "width": 2, "noise": 1.0}, "operator 'hole' needs a system whose"),
-        ({"grid": (D,), "operator": "hole", "width": 5, "noise": 1.0}, r"'width' is 5: the hole leaves none of the grid \(5,\)"),
+        (
+            {"grid": (D,), "operator": "hole", "width": 5, "noise": 1.0},
+            r"'width' is 5: the hole leaves none of the grid \(5,\)",
+        ),
         ({"operator": "random", "noise": 1.0}, "(?s)fraction.*required"),
         ({"operator": "average_pooling", "noise": 1.0}, "(?s)size.*required"),
         ({"operator": "random", "fraction": 0.05, "noise": 1.0}, "leaves none of 5 points"),
-        ({"grid": (D,), "operator": "average_pooling", "size": 2, "noise": 1.0}, r"'size' is 2: it must divide .* \(5,\)"),
-        ({"grid": (D,), "operator": "centre", "width": 6, "noise": 1.0}, r"'width' is 6: at most .* \(5,\)"),
-        ({"grid": (D,), "operator": "grid", "offset": 5, "noise": 1.0}, r"'offset' is 5: it must be below .* \(5,\)"),
+        (
+            {"grid": (D,), "operator": "average_pooling", "size": 2, "noise": 1.0},
+            r"'size' is 2: it must divide .* \(5,\)",
+        ),
+        (
+            {"grid": (D,), "operator": "centre", "width": 6, "noise": 1.0},
+            r"'width' is 6: at most .* \(5,\)",
+        ),
+        (
+            {"grid": (D,), "operator": "grid", "offset": 5, "noise": 1.0},
+            r"'offset' is 5: it must be below .* \(5,\)",
+        ),
         ({"operator": "identity", "matrix": H.tolist(), "noise": 1.0}, "takes no key 'matrix'"),
         ({"operator": "stride", "matrix": H.tolist(), "noise": 1.0}, "takes no key 'matrix'"),
         ({"operator": "matrix", "noise": 1.0}, "(?s)matrix.*required"),
-        ({"operator": "matrix", "matrix": [[1.0, 0.0], [1.0]], "noise": 1.0}, "rows of different lengths"),
+        (
+            {"operator": "matrix", "matrix": [[1.0, 0.0], [1.0]], "noise": 1.0},
+            "rows of different lengths",
+        ),
         ({"operator": "matrix", "matrix": [], "noise": 1.0}, "matrix"),
-        ({"operator": "matrix", "matrix": [[1.0, 0.0]], "noise": 1.0}, r"has shape \(1, 2\): expected \(any, 5\)"),
+        (
+            {"operator": "matrix", "matrix": [[1.0, 0.0]], "noise": 1.0},
+            r"has shape \(1, 2\): expected \(any, 5\)",
+        ),
         ({"operator": "matrix", "matrix": [[0.0] * D], "noise": 1.0}, "all zero"),
-        ({"operator": "identity", "noise": [1.0, 2.0]}, "2 standard deviations: expected one, or 5"),
+        (
+            {"operator": "identity", "noise": [1.0, 2.0]},
+            "2 standard deviations: expected one, or 5",
+        ),
         ({"operator": "identity", "noise": R.tolist()}, r"shape \(3, 3\): expected \(5, 5\)"),
-        ({**MEASURED["matrix"], "noise": (R + np.eye(3, k=1)).tolist()}, "symmetric and positive definite"),
-        ({**MEASURED["matrix"], "noise": (R - np.eye(3)).tolist()}, "symmetric and positive definite"),
-        ({**MEASURED["matrix"], "noise": (np.ones((3, 3)) - 2 * np.eye(3)).tolist()}, "symmetric and positive definite"),
+        (
+            {**MEASURED["matrix"], "noise": (R + np.eye(3, k=1)).tolist()},
+            "symmetric and positive definite",
+        ),
+        (
+            {**MEASURED["matrix"], "noise": (R - np.eye(3)).tolist()},
+            "symmetric and positive definite",
+        ),
+        (
+            {**MEASURED["matrix"], "noise": (np.ones((3, 3)) - 2 * np.eye(3)).tolist()},
+            "symmetric and positive definite",
+        ),
         ({**MEASURED["matrix"], "noise": [[1.0, 0.0], [0.0]]}, "noise"),
     ],
 )

@@ -1,6 +1,8 @@
-"""The page of a study: what its headline says; and in a real browser, that it sorts, filters and fits a narrow screen.
+"""The page of a study: what its headline says; and in a real browser, that it sorts, filters and
+fits a narrow screen.
 
-The tests in a browser need Chromium and its driver, or leave to install them (tests/debian.py); elsewhere they are skipped.
+The tests in a browser need Chromium and its driver, or leave to install them (tests/debian.py);
+elsewhere they are skipped.
 """
 
 from __future__ import annotations
@@ -35,14 +37,27 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a study of three filters, of which one diverges now and then."""
     folder = tmp_path_factory.mktemp("page")
     study = small_study(folder)
-    write_results(study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0})
+    write_results(
+        study, diverged={("free_run", 2, 1): 2, ("free_run", 3, 0): 1, ("free_run", 3, 1): 0}
+    )
     scores, costs = gather(study)
-    files = {"scores_path": folder / "scores.parquet", "costs_path": folder / "costs.parquet", "folder": folder / "tables"}
+    files = {
+        "scores_path": folder / "scores.parquet",
+        "costs_path": folder / "costs.parquet",
+        "folder": folder / "tables",
+    }
     write_tables(study, scores, costs, **files)
     for name in study.config.figures:
         draw(study, name, folder / "scores.parquet", [folder / "figures" / f"{name}.png"])
     page = folder / "index.html"
-    write_page(study, folder / "scores.parquet", folder / "costs.parquet", folder / "figures", folder / "tables", page)
+    write_page(
+        study,
+        folder / "scores.parquet",
+        folder / "costs.parquet",
+        folder / "figures",
+        folder / "tables",
+        page,
+    )
     return page
 
 
@@ -52,22 +67,32 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scores_of(study: Study, rmse: dict[str, list[float]]) -> pd.DataFrame:
     """Scores of one situation: the RMSE of each filter on each seed; NaN where it diverged."""
     cells = [cell for cell in study.cells.values() if "one_gap" in cell.experiments]
-    return pd.DataFrame([
-        {
-            "cell": cell.path, "system": "lorenz63", "observation": "every_one", "gap": 2, "members": 4,
-            "seed": cell.settings.seed, "filter": name, "diverged": np.isnan(values[i]),
-            **dict.fromkeys(("rmse", "rmse_analysis", "crps"), values[i]),
-        }
-        for name, values in rmse.items()
-        for i, cell in enumerate(cells)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "cell": cell.path,
+                "system": "lorenz63",
+                "observation": "every_one",
+                "gap": 2,
+                "members": 4,
+                "seed": cell.settings.seed,
+                "filter": name,
+                "diverged": np.isnan(values[i]),
+                **dict.fromkeys(("rmse", "rmse_analysis", "crps"), values[i]),
+            }
+            for name, values in rmse.items()
+            for i, cell in enumerate(cells)
+        ]
+    )
 
 
 def said(tmp_path: Path, rmse: dict[str, list[float]], **changes: Any) -> list[str]:
     seeds = range(len(next(iter(rmse.values()))))
     study = small_study(tmp_path, seeds={"test": list(seeds)})
     experiment = study.config.experiments["one_gap"].model_dump(exclude_defaults=True) | changes
-    study = small_study(tmp_path, seeds={"test": list(seeds)}, experiments={"one_gap": experiment}, figures={})
+    study = small_study(
+        tmp_path, seeds={"test": list(seeds)}, experiments={"one_gap": experiment}, figures={}
+    )
     return sentences(study, verdicts(study, scores_of(study, rmse)))
 
 
@@ -77,7 +102,8 @@ NAN = float("nan")
 def test_headline_names_a_winner_by_how_much_and_who_diverged(tmp_path: Path) -> None:
     rmse = {"particle": [0.75, 0.76, 0.74], "enkf": [1.0, 1.01, 0.99], "free_run": [9.0, NAN, 9.0]}
     assert said(tmp_path, rmse) == [
-        "Ahead of every other filter beyond chance in 1 of 1 situation: Particle (100 000) in 1 (lorenz63), 25% below the next.",
+        "Ahead of every other filter beyond chance in 1 of 1 situation: Particle (100 000) in 1 "
+        "(lorenz63), 25% below the next.",
         "On lorenz63, lowest RMSE: Particle (100 000), 25% below the next.",
         "Diverged on some seed, in 1 situation: No assimilation in 1.",
     ]
@@ -101,7 +127,9 @@ def test_headline_leaves_the_reference_out_and_claims_nothing_from_one_seed(tmp_
 
 
 def test_headline_of_a_study_in_which_everything_diverged(tmp_path: Path) -> None:
-    first, second, *_ = said(tmp_path, {"particle": [1.0, NAN], "enkf": [NAN, NAN], "free_run": [NAN, 1.0]})
+    first, second, *_ = said(
+        tmp_path, {"particle": [1.0, NAN], "enkf": [NAN, NAN], "free_run": [NAN, 1.0]}
+    )
     assert first == "In none of 1 situation is a filter ahead of every other one beyond chance."
     assert second == "On lorenz63, every filter diverged on some seed."
 
@@ -109,13 +137,23 @@ def test_headline_of_a_study_in_which_everything_diverged(tmp_path: Path) -> Non
 def test_situations_that_experiments_share_count_once(study: Study) -> None:
     found = verdicts(study, gather(study)[0])
     assert [(v.experiment, v.situation, v.best) for v in found] == [
-        ("gap_sweep", "gap 2", "EnKF"), ("gap_sweep", "gap 3", "EnKF"), ("one_gap", "", "Particle (100 000)"),
-    ]  # fmt: skip
+        ("gap_sweep", "gap 2", "EnKF"),
+        ("gap_sweep", "gap 3", "EnKF"),
+        ("one_gap", "", "Particle (100 000)"),
+    ]
     assert any("in 3 situations" in sentence for sentence in sentences(study, found))
-    twice = small_study(Path(study.config.results), figures={}, experiments={
-        name: study.config.experiments["gap_sweep"].model_dump(exclude_defaults=True) for name in ("gap_sweep", "again")
-    })  # fmt: skip
-    assert any("in 2 situations" in sentence for sentence in sentences(twice, verdicts(twice, gather(study)[0])))
+    twice = small_study(
+        Path(study.config.results),
+        figures={},
+        experiments={
+            name: study.config.experiments["gap_sweep"].model_dump(exclude_defaults=True)
+            for name in ("gap_sweep", "again")
+        },
+    )
+    assert any(
+        "in 2 situations" in sentence
+        for sentence in sentences(twice, verdicts(twice, gather(study)[0]))
+    )
 
 
 def test_page_refers_to_files_that_are_there(page: Path) -> None:
@@ -124,7 +162,9 @@ def test_page_refers_to_files_that_are_there(page: Path) -> None:
         assert (page.parent / target).exists() or target.endswith((".pdf", "study.json")), target
 
 
-def test_table_of_scores_has_those_of_vorticity_where_there_is_a_flow(study: Study, flows: Study) -> None:
+def test_table_of_scores_has_those_of_vorticity_where_there_is_a_flow(
+    study: Study, flows: Study
+) -> None:
     table, plain = (score_rows(s, *gather(s)) for s in (flows, study))
     assert table["SSIM of vorticity"].tolist() == pytest.approx([1.0] * 4)
     assert table["CSI of vorticity"].tolist() == pytest.approx([1.0] * 4)
@@ -140,13 +180,18 @@ def opened(browser: WebDriver, page: Path) -> WebDriver:
     """The page, just loaded."""
     resize(browser, 1280)
     browser.get(page.as_uri())
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#scores.dataTable") and rows(b))
+    WebDriverWait(browser, PATIENCE).until(
+        lambda b: b.find_elements(By.CSS_SELECTOR, "#scores.dataTable") and rows(b)
+    )
     return browser
 
 
 def rows(browser: WebDriver) -> list[list[str]]:
     """The table of scores as it is shown."""
-    script = "return [...document.querySelectorAll('#scores tbody tr')].map(r => [...r.cells].map(c => c.innerText.trim()))"
+    script = (
+        "return [...document.querySelectorAll('#scores tbody tr')].map(r => [...r.cells].map(c "
+        "=> c.innerText.trim()))"
+    )
     return browser.execute_script(script)
 
 
@@ -156,23 +201,34 @@ def errors(browser: WebDriver) -> list[dict[str, Any]]:
 
 def test_page_loads_without_errors_or_network_and_shows_its_figures(opened: WebDriver) -> None:
     assert errors(opened) == []
-    script = "return performance.getEntriesByType('resource').map(r => r.name).filter(n => !/^(file|blob|data):/.test(n))"
+    script = (
+        "return performance.getEntriesByType('resource').map(r => r.name).filter(n => "
+        "!/^(file|blob|data):/.test(n))"
+    )
     assert opened.execute_script(script) == []
-    widths = opened.execute_script("return [...document.images].map(i => [i.naturalWidth, i.alt.length])")
+    widths = opened.execute_script(
+        "return [...document.images].map(i => [i.naturalWidth, i.alt.length])"
+    )
     assert len(widths) == 3
     assert all(width > 500 and alt > 20 for width, alt in widths)
     assert len(opened.find_elements(By.TAG_NAME, "h1")) == 1
 
 
 def test_click_on_a_column_sorts(opened: WebDriver) -> None:
-    heads = [head.text.strip() for head in opened.find_elements(By.CSS_SELECTOR, "#scores thead th")]
+    heads = [
+        head.text.strip() for head in opened.find_elements(By.CSS_SELECTOR, "#scores thead th")
+    ]
     column = heads.index("RMSE")
-    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", opened.find_element(By.ID, "scores"))
+    opened.execute_script(
+        "arguments[0].scrollIntoView({block: 'center'})", opened.find_element(By.ID, "scores")
+    )
     for sign, order in ((1, "ascending"), (-1, "descending")):
         head = opened.find_elements(By.CSS_SELECTOR, "#scores thead th")[column]
         head.click()
         # The table is sorted after the click has returned.
-        WebDriverWait(opened, PATIENCE).until(lambda _, head=head, order=order: head.get_attribute("aria-sort") == order)
+        WebDriverWait(opened, PATIENCE).until(
+            lambda _, head=head, order=order: head.get_attribute("aria-sort") == order
+        )
         shown = [row[column] for row in rows(opened)]
         values = [float(text.replace("–", "inf")) for text in shown]
         assert len(set(values)) > 3
@@ -190,11 +246,19 @@ def test_typing_filters_and_so_does_the_list_of_a_column(opened: WebDriver) -> N
     field.clear()
     field.send_keys(" \b")
     WebDriverWait(opened, PATIENCE).until(lambda browser: len(rows(browser)) == len(everything))
-    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", opened.find_element(By.ID, "scores"))
+    opened.execute_script(
+        "arguments[0].scrollIntoView({block: 'center'})", opened.find_element(By.ID, "scores")
+    )
     opened.find_element(By.CSS_SELECTOR, "#scores thead th:first-child .dtcc-button").click()
-    (choice,) = [b for b in opened.find_elements(By.CSS_SELECTOR, ".dtcc-list button") if b.text.strip() == "No assimilation"]
+    (choice,) = [
+        b
+        for b in opened.find_elements(By.CSS_SELECTOR, ".dtcc-list button")
+        if b.text.strip() == "No assimilation"
+    ]
     choice.click()
-    WebDriverWait(opened, PATIENCE).until(lambda browser: {row[0] for row in rows(browser)} == {"No assimilation"})
+    WebDriverWait(opened, PATIENCE).until(
+        lambda browser: {row[0] for row in rows(browser)} == {"No assimilation"}
+    )
     assert errors(opened) == []
 
 

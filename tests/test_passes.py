@@ -1,4 +1,6 @@
-"""Tempered passes: the joint process of two times, and filters that use the model several times a cycle."""
+"""Tempered passes: the joint process of two times, and filters that use the model several times a
+cycle.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,14 @@ D = 6
 PRESENT, PAST = "present", "past"
 
 
-def make_filter(name: str, system: System, observation: Observation, like: object = None, **parameters: object) -> Filter:
+def make_filter(
+    name: str, system: System, observation: Observation, like: object = None, **parameters: object
+) -> Filter:
     cls = filter_class(name)
     mean = np.zeros(system.dimension) if like is None else like
-    return cls(cls.Parameters(**parameters), Setup(system, observation, mean, 1.0, Stream(3, "test")))
+    return cls(
+        cls.Parameters(**parameters), Setup(system, observation, mean, 1.0, Stream(3, "test"))
+    )
 
 
 def analysed(filter_: Filter, ensemble: object, gap: int, y: object) -> object:
@@ -53,14 +59,21 @@ def test_joint_process_measures_the_present_and_leaves_the_past_to_the_ensemble(
     present = ForwardProcess.for_ensemble(alone, members[:, D:])
     x, y = np.random.default_rng(1).standard_normal((3, 2 * D)), problem.y
     diffused, noise = joint.diffuse(x, t, x[::-1]), x[::-1]
-    np.testing.assert_allclose(diffused[:, D:], present.diffuse(x[:, D:], t, noise[:, D:]), rtol=1e-12)
-    expected = a(t) * x[:, :D] + np.sqrt(one_minus_a_squared(t)) * members[:, :D].std(axis=0, ddof=1) * noise[:, :D]
+    np.testing.assert_allclose(
+        diffused[:, D:], present.diffuse(x[:, D:], t, noise[:, D:]), rtol=1e-12
+    )
+    expected = (
+        a(t) * x[:, :D]
+        + np.sqrt(one_minus_a_squared(t)) * members[:, :D].std(axis=0, ddof=1) * noise[:, :D]
+    )
     np.testing.assert_allclose(diffused[:, :D], expected, rtol=1e-12)
     score = joint.likelihood_score(x, t, y)
     np.testing.assert_allclose(score[:, D:], present.likelihood_score(x[:, D:], t, y), rtol=1e-12)
     assert not np.any(score[:, :D])
     ends = joint.end_state(x, y)
-    np.testing.assert_allclose(ends, np.concatenate([x[:, :D], present.end_state(x[:, D:], y)], axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        ends, np.concatenate([x[:, :D], present.end_state(x[:, D:], y)], axis=1), rtol=1e-12
+    )
     basis, identity = joint.basis, np.eye(2 * D)
     coefficient = np.random.default_rng(2).random(len(basis.s))
     matrix = basis.apply(coefficient, identity)
@@ -77,14 +90,18 @@ def test_a_temperature_is_noise_of_so_much_more_variance(temperature):
     noise = temperature * problem.observation.noise.covariance
     noisier = ForwardProcess(Matrix(problem.observation.matrix, noise=noise).basis())
     x = np.random.default_rng(1).standard_normal((3, D))
-    np.testing.assert_allclose(tempered.end_state(x, problem.y), noisier.end_state(x, problem.y), rtol=1e-9)
+    np.testing.assert_allclose(
+        tempered.end_state(x, problem.y), noisier.end_state(x, problem.y), rtol=1e-9
+    )
     for t in (0.3, 0.9):
         scores = [process.likelihood_score(x, t, problem.y) for process in (tempered, noisier)]
         np.testing.assert_allclose(*scores, rtol=1e-7, atol=1e-10)
 
 
 def test_coupled_moves_the_past_by_the_gain_of_an_enkf_with_its_cross_covariance():
-    """K = Cov(x, F) H^T (H Cov(F) H^T + R)^(-1), the ensemble smoother's; square root, so that no noise enters."""
+    """K = Cov(x, F) H^T (H Cov(F) H^T + R)^(-1), the ensemble smoother's; square root, so that no
+    noise enters.
+    """
     system = make_system("lorenz96", {"dt": 0.05, "dimension": D, "forcing": 8.0})
     observation = Mask(D, np.array([2]), noise=0.5)
     past = make_problem("identity", D).prior_draws(9, seed=1)
@@ -92,7 +109,9 @@ def test_coupled_moves_the_past_by_the_gain_of_an_enkf_with_its_cross_covariance
     joint = np.concatenate([past, present], axis=-1)
     process = ForwardProcess.for_ensemble(JointBasis(observation.basis()), joint)
     denoiser = JointGaussianFit(system, None, past)(process, joint)
-    found = coupled(process, denoiser, np.array([1.5]), joint, [0.0, 1.0], Stream(0, "test"), perturbation=0.0)[:, :D]
+    found = coupled(
+        process, denoiser, np.array([1.5]), joint, [0.0, 1.0], Stream(0, "test"), perturbation=0.0
+    )[:, :D]
     h = present[:, 2]
     gain = np.cov(past.T, h)[:D, D] / (h.var(ddof=1) + 0.25)
     expected = past.mean(axis=0) + gain * (1.5 - h.mean())
@@ -105,18 +124,28 @@ def test_coupled_moves_the_past_by_the_gain_of_an_enkf_with_its_cross_covariance
 
 
 def linear(dimension: int, **parameters: float) -> System:
-    return make_system("linear_gaussian", {"dimension": dimension, "model_noise": 0.0, **parameters})
+    return make_system(
+        "linear_gaussian", {"dimension": dimension, "model_noise": 0.0, **parameters}
+    )
 
 
 @pytest.mark.parametrize("finish", [PRESENT, PAST])
 @pytest.mark.parametrize("passes", [1, 2, 5])
 def test_a_linear_scalar_model_has_the_kalman_posterior_at_any_number_of_passes(passes, finish):
-    """By the square-root sampler, whose sample moments are exact: those of the Kalman update of the forecast's."""
+    """By the square-root sampler, whose sample moments are exact: those of the Kalman update of the
+    forecast's.
+    """
     system, observation = linear(1), Mask(1, np.array([0]), noise=0.7)
     filter_ = make_filter(
-        "masf_gaussian", system, observation, perturbation=0.0, passes=passes, finish=finish, localization_radius=None,
+        "masf_gaussian",
+        system,
+        observation,
+        perturbation=0.0,
+        passes=passes,
+        finish=finish,
+        localization_radius=None,
         passes_radius=None,
-    )  # fmt: skip
+    )
     ensemble, y, gap = np.random.default_rng(1).standard_normal((8, 1)), np.array([1.3]), 4
     m = np.linalg.matrix_power(system.matrix, gap)
     forecast = Gaussian(ensemble.mean(axis=0) @ m.T, m @ np.atleast_2d(np.cov(ensemble.T)) @ m.T)
@@ -131,16 +160,24 @@ def test_a_linear_scalar_model_has_the_kalman_posterior_at_any_number_of_passes(
 def test_a_linear_model_has_the_kalman_posterior_in_distribution(kind, finish):
     system, problem, n, gap = linear(D), make_problem(kind, D), 20_000, 2
     whole = {"localization_radius": None, "passes_radius": None}
-    filter_ = make_filter("masf_gaussian", system, problem.observation, passes=3, finish=finish, **whole)
+    filter_ = make_filter(
+        "masf_gaussian", system, problem.observation, passes=3, finish=finish, **whole
+    )
     ensemble = problem.prior_draws(n, seed=1)
     m = np.linalg.matrix_power(system.matrix, gap)
     prior = Gaussian(m @ ensemble.mean(axis=0), m @ np.cov(ensemble.T) @ m.T)
-    expected = kalman_update(prior, problem.y, problem.observation.matrix, problem.observation.noise.covariance)
+    expected = kalman_update(
+        prior, problem.y, problem.observation.matrix, problem.observation.noise.covariance
+    )
     found = analysed(filter_, ensemble, gap, problem.y)
-    # Noise that happens to correlate with members leaves some standard errors, of 1 / sqrt(n) = 0.7%.
+    # Noise that happens to correlate with members leaves some standard errors, of 1 / sqrt(n) =
+    # 0.7%.
     deviation = np.sqrt(np.diag(expected.covariance))
     assert np.max(np.abs(found.mean(axis=0) - expected.mean) / deviation) < 0.04
-    assert np.max(np.abs(np.cov(found.T) - expected.covariance) / np.outer(deviation, deviation)) < 0.06
+    assert (
+        np.max(np.abs(np.cov(found.T) - expected.covariance) / np.outer(deviation, deviation))
+        < 0.06
+    )
 
 
 @pytest.mark.parametrize(("finish", "forecasts"), [(PRESENT, 3), (PAST, 4)])
@@ -166,7 +203,9 @@ def test_a_model_with_noise_of_its_own_is_refused():
 
 @pytest.mark.parametrize("name", ["masf_gaussian", "masf_mc"])
 def test_passes_lower_the_error_where_forecasts_spread_far(name):
-    """Lorenz-96, gap 30, ten cycles from one ensemble, on torch: the same measurements, with one pass and with three."""
+    """Lorenz-96, gap 30, ten cycles from one ensemble, on torch: the same measurements, with one
+    pass and with three.
+    """
     system = make_system("lorenz96", {"dt": 0.01, "dimension": 20, "forcing": 8.0})
     observation, stream = Mask(20, np.arange(20), noise=1.0), Stream(1, "truth")
     truth = torch.as_tensor(system.typical_state(stream), dtype=torch.float32)
@@ -188,7 +227,9 @@ def test_passes_run_on_a_grid_without_a_matrix():
     system = make_system("kolmogorov", {"size": 16, "forcing_wavenumber": 2})
     settings = observation_settings({"operator": "grid", "stride": 4, "noise": 0.1})
     observation = settings.build(system.dimension, system.grid)
-    filter_ = make_filter("masf_gaussian", system, observation, passes=2, localization_radius=3.0, passes_radius=4.0)
+    filter_ = make_filter(
+        "masf_gaussian", system, observation, passes=2, localization_radius=3.0, passes_radius=4.0
+    )
     assert isinstance(filter_.joint_fit.taper, GridTaper)
     ensemble = system.perturbations(8, np.zeros(1), Stream(0, "ensemble"))
     found = analysed(filter_, ensemble, 2, observation.apply(ensemble[0]))

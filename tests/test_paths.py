@@ -13,8 +13,9 @@ from masf.study.study import Study
 
 ROOT = Path(__file__).parent.parent
 PATTERNS = [
-    getattr(paths, name) for name in ("PRIOR", "TRUTH", "ESTIMATE", "COST", "TUNED", "JOURNAL", "OBSERVATION")
-]  # fmt: skip
+    getattr(paths, name)
+    for name in ("PRIOR", "TRUTH", "ESTIMATE", "COST", "TUNED", "JOURNAL", "OBSERVATION")
+]
 
 
 @pytest.fixture(scope="module", params=["quick", "tuning"])
@@ -64,7 +65,12 @@ def test_a_prior_s_path_names_the_ring_that_it_is_trained_on(study: Study) -> No
 def test_all_paths_of_a_study_are_different(study: Study) -> None:
     cells = study.all_cells.values()
     made = [cell.truth for cell in cells]
-    made += [path for cell in cells for name in cell.filters for path in (cell.estimate(name), cell.cost(name))]
+    made += [
+        path
+        for cell in cells
+        for name in cell.filters
+        for path in (cell.estimate(name), cell.cost(name))
+    ]
     assert len(set(made)) == len(made)
 
 

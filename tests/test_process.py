@@ -52,7 +52,9 @@ def cosine_schedule(t: float) -> Decimal:
     return cos(theta_0 + Decimal(t) * pi / (2 * (1 + k))) / cos(theta_0)
 
 
-@pytest.mark.parametrize("t", [0.0, 1e-12, 1e-6, 0.01, 0.25, 0.5, 0.75, 0.99, 1 - 1e-6, 1 - 1e-12, 1.0])
+@pytest.mark.parametrize(
+    "t", [0.0, 1e-12, 1e-6, 0.01, 0.25, 0.5, 0.75, 0.99, 1 - 1e-6, 1 - 1e-12, 1.0]
+)
 def test_schedule_keeps_all_digits_from_end_to_end(t):
     with localcontext() as context:
         context.prec = 60
@@ -65,7 +67,10 @@ def test_schedule_keeps_all_digits_from_end_to_end(t):
 
 def test_schedule_ends_exactly():
     assert (a(0.0), a(1.0)) == (pytest.approx(1, abs=2e-16), 0.0)
-    assert (one_minus_a_squared(0.0), one_minus_a_squared(1.0)) == (0.0, pytest.approx(1, abs=2e-16))
+    assert (one_minus_a_squared(0.0), one_minus_a_squared(1.0)) == (
+        0.0,
+        pytest.approx(1, abs=2e-16),
+    )
 
 
 @pytest.mark.parametrize("t", [0.01, 0.3, 0.6, 0.99])
@@ -76,7 +81,8 @@ def test_schedule_decreases_at_the_stated_rate(t):
 
 
 @pytest.mark.parametrize(
-    ("kind", "basis"), list(zip(KINDS, [MaskBasis, MaskBasis, SVDBasis, PoolingBasis] + 3 * [SVDBasis], strict=True))
+    ("kind", "basis"),
+    list(zip(KINDS, [MaskBasis, MaskBasis, SVDBasis, PoolingBasis] + 3 * [SVDBasis], strict=True)),
 )
 def test_masks_with_independent_noise_need_no_svd(kind, basis):
     assert type(make_problem(kind, D).process.basis) is basis
@@ -99,12 +105,18 @@ def test_basis_operators_compose_and_have_the_stated_diagonal(kind):
     process = make_problem(kind, D).process
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((2, len(process.s)))
-    np.testing.assert_allclose(dense(process, first) @ dense(process, second), dense(process, first * second), atol=1e-13)
-    np.testing.assert_allclose(process.basis.diagonal(first), np.diag(dense(process, first)), atol=1e-13)
+    np.testing.assert_allclose(
+        dense(process, first) @ dense(process, second), dense(process, first * second), atol=1e-13
+    )
+    np.testing.assert_allclose(
+        process.basis.diagonal(first), np.diag(dense(process, first)), atol=1e-13
+    )
     np.testing.assert_allclose(dense(process, np.ones(len(process.s))), np.eye(D), atol=1e-13)
     variance = rng.random((2, D))
     expected = variance @ dense(process, first).T ** 2
-    np.testing.assert_allclose(process.basis.variance_through(first, variance), expected, atol=1e-13)
+    np.testing.assert_allclose(
+        process.basis.variance_through(first, variance), expected, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,10 +125,15 @@ def test_the_end_is_distributed_exactly_as_the_measurement(kind):
     process, observation = problem.process, problem.observation
     v = observed_directions(process)
     lift = process.basis.lift(np.eye(observation.size)).T
-    # y = H x + eta, lifted, against X_1 = A(1) x + Sigma(1)^(1/2) eps, on observed components: mean, then covariance.
-    np.testing.assert_allclose(v.T @ lift @ observation.matrix, v.T @ dense(process, process.A(1.0)), atol=1e-12)
+    # y = H x + eta, lifted, against X_1 = A(1) x + Sigma(1)^(1/2) eps, on observed components:
+    # mean, then covariance.
     np.testing.assert_allclose(
-        v.T @ lift @ observation.noise.covariance @ lift.T @ v, v.T @ dense(process, process.Sigma(1.0)) @ v, atol=1e-12
+        v.T @ lift @ observation.matrix, v.T @ dense(process, process.A(1.0)), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        v.T @ lift @ observation.noise.covariance @ lift.T @ v,
+        v.T @ dense(process, process.Sigma(1.0)) @ v,
+        atol=1e-12,
     )
     # Null components forget x, and the measurement says nothing of them.
     null = np.eye(D) - v @ v.T
@@ -136,7 +153,9 @@ def test_the_start_is_the_state_itself(kind):
 def test_transitions_compose(kind, t, v):
     process = make_problem(kind, D).process
     u = 0.4 * t + 0.6 * v
-    np.testing.assert_allclose(process.M(u, v) * process.M(t, u), process.M(t, v), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(
+        process.M(u, v) * process.M(t, u), process.M(t, v), rtol=1e-13, atol=1e-15
+    )
     composed = process.M(u, v) ** 2 * process.Q(t, u) + process.Q(u, v)
     np.testing.assert_allclose(composed, process.Q(t, v), rtol=1e-11, atol=1e-15)
 
@@ -146,10 +165,14 @@ def test_transitions_compose(kind, t, v):
 def test_transitions_carry_one_marginal_to_the_next(kind, t, u):
     process = make_problem(kind, D).process
     np.testing.assert_allclose(process.M(t, u) * process.A(t), process.A(u), atol=1e-14)
-    np.testing.assert_allclose(process.M(t, u) ** 2 * process.Sigma(t) + process.Q(t, u), process.Sigma(u), atol=1e-14)
+    np.testing.assert_allclose(
+        process.M(t, u) ** 2 * process.Sigma(t) + process.Q(t, u), process.Sigma(u), atol=1e-14
+    )
     assert np.all(process.Q(t, u) > 0)
     x, noise = np.random.default_rng(0).standard_normal((2, 3, D))
-    expected = x @ dense(process, process.M(t, u)).T + noise @ dense(process, np.sqrt(process.Q(t, u))).T
+    expected = (
+        x @ dense(process, process.M(t, u)).T + noise @ dense(process, np.sqrt(process.Q(t, u))).T
+    )
     np.testing.assert_allclose(process.transition(x, t, u, noise), expected, atol=1e-13)
 
 
@@ -160,7 +183,9 @@ def test_sde_has_these_marginals(kind, t):
     rate_a = (process.A(t + h) - process.A(t - h)) / (2 * h)
     rate_sigma = (process.Sigma(t + h) - process.Sigma(t - h)) / (2 * h)
     np.testing.assert_allclose(process.F(t), rate_a / process.A(t), rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(process.GG(t), rate_sigma - 2 * process.F(t) * process.Sigma(t), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        process.GG(t), rate_sigma - 2 * process.F(t) * process.Sigma(t), rtol=1e-6, atol=1e-8
+    )
     # Short transitions are the SDE's: M = 1 + h F, Q = h G G^T to first order.
     np.testing.assert_allclose((process.M(t, t + h) - 1) / h, process.F(t), rtol=1e-3, atol=1e-8)
     np.testing.assert_allclose(process.Q(t, t + h) / h, process.GG(t), rtol=1e-3)
@@ -176,7 +201,8 @@ def test_squared_diffusion_is_never_negative(kind):
 def test_reverse_step_is_bayes_rule(kind):
     process, t, u = make_problem(kind, D).process, 0.3, 0.6
     on_denoised, on_state, variance = process.reverse_coefficients(t, u)
-    # p(x_t | x_u, x_0) elementwise: the normal N(A_t x_0, Sigma_t) updated by x_u = M x_t + noise of variance Q.
+    # p(x_t | x_u, x_0) elementwise: the normal N(A_t x_0, Sigma_t) updated by x_u = M x_t + noise
+    # of variance Q.
     precision = 1 / process.Sigma(t) + process.M(t, u) ** 2 / process.Q(t, u)
     np.testing.assert_allclose(variance, 1 / precision, rtol=1e-12)
     np.testing.assert_allclose(on_state, process.M(t, u) / process.Q(t, u) / precision, rtol=1e-12)
@@ -190,10 +216,16 @@ def test_likelihood_score_is_the_gradient_of_the_exact_density(kind, t):
     process, v = problem.process, observed_directions(problem.process)
     m, q = dense(process, process.M(t, 1.0)), v.T @ dense(process, process.Q(t, 1.0)) @ v
     y = torch.as_tensor(v.T @ process.basis.lift(problem.y))
-    x = torch.randn(4, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    density = torch.distributions.MultivariateNormal(x @ torch.as_tensor((v.T @ m).T), torch.as_tensor(q))
+    x = torch.randn(
+        4, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
+    density = torch.distributions.MultivariateNormal(
+        x @ torch.as_tensor((v.T @ m).T), torch.as_tensor(q)
+    )
     (expected,) = torch.autograd.grad(density.log_prob(y).sum(), x)
-    np.testing.assert_allclose(process.likelihood_score(x.detach().numpy(), t, problem.y), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        process.likelihood_score(x.detach().numpy(), t, problem.y), expected, rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -202,7 +234,10 @@ def test_prior_and_likelihood_scores_add_to_the_posterior_score(kind, t):
     problem = make_problem(kind, D)
     process, v, p = problem.process, observed_directions(problem.process), problem.covariance
     a_t, a_1 = dense(process, process.A(t)), v.T @ dense(process, process.A(1.0))
-    sigma_t, sigma_1 = dense(process, process.Sigma(t)), v.T @ dense(process, process.Sigma(1.0)) @ v
+    sigma_t, sigma_1 = (
+        dense(process, process.Sigma(t)),
+        v.T @ dense(process, process.Sigma(1.0)) @ v,
+    )
     # Joint normal of x_t and y~: they share x_0, and the noise that x_t hands on to x_1.
     marginal = a_t @ p @ a_t + sigma_t
     cross = a_t @ p @ a_1.T + sigma_t @ dense(process, process.M(t, 1.0)) @ v
@@ -221,7 +256,9 @@ def test_end_state_takes_the_measurement_and_keeps_what_it_does_not_say(kind):
     process, v = problem.process, observed_directions(problem.process)
     x = np.random.default_rng(0).standard_normal((4, D))
     end = process.end_state(x, problem.y)
-    np.testing.assert_allclose(end @ v, np.tile(process.basis.lift(problem.y) @ v, (4, 1)), atol=1e-13)
+    np.testing.assert_allclose(
+        end @ v, np.tile(process.basis.lift(problem.y) @ v, (4, 1)), atol=1e-13
+    )
     null = np.eye(D) - v @ v.T
     np.testing.assert_allclose(end @ null, x @ null, atol=1e-13)
 
@@ -251,7 +288,9 @@ def test_null_components_end_with_the_variance_of_the_ensemble():
     ensemble = np.random.default_rng(0).standard_normal((9, D)) * np.arange(1, D + 1)
     mask = ForwardProcess.for_ensemble(make_problem("mask", D).process.basis, ensemble)
     np.testing.assert_allclose(mask.r[~mask.observed], ensemble.var(axis=0, ddof=1)[~mask.observed])
-    np.testing.assert_array_equal(mask.r[mask.observed], make_problem("mask", D).observation.noise.variance)
+    np.testing.assert_array_equal(
+        mask.r[mask.observed], make_problem("mask", D).observation.noise.variance
+    )
     svd = ForwardProcess.for_ensemble(make_problem("dense", D).process.basis, ensemble)
     null = np.eye(D) - svd.basis.v @ svd.basis.v.T
     # One variance for the whole null space: the mean over its three dimensions.
@@ -264,7 +303,10 @@ def test_null_components_end_with_the_variance_of_the_ensemble():
 def test_pooling_basis_is_that_of_the_svd(grid, array):
     d = 2 * int(np.prod(grid))
     pooled = Pooling(Blocks(grid, 2), 2, noise=0.6)
-    ensemble, y = array(np.random.default_rng(0).standard_normal((7, d))), array(np.arange(pooled.size) / 3.0)
+    ensemble, y = (
+        array(np.random.default_rng(0).standard_normal((7, d))),
+        array(np.arange(pooled.size) / 3.0),
+    )
     bases = PoolingBasis(pooled), Matrix(pooled.matrix, noise=0.6).basis()
     blocks, svd = (ForwardProcess.for_ensemble(basis, ensemble) for basis in bases)
     for coefficient in (
@@ -274,10 +316,24 @@ def test_pooling_basis_is_that_of_the_svd(grid, array):
         lambda p: p.F(0.5),
         lambda p: p.GG(0.5),
     ):
-        np.testing.assert_allclose(blocks.apply(coefficient(blocks), ensemble), svd.apply(coefficient(svd), ensemble), atol=1e-12)
-        np.testing.assert_allclose(blocks.basis.diagonal(coefficient(blocks)), svd.basis.diagonal(coefficient(svd)), atol=1e-12)
-    np.testing.assert_allclose(blocks.end_state(ensemble, y), svd.end_state(ensemble, y), atol=1e-12)
-    np.testing.assert_allclose(blocks.likelihood_score(ensemble, 0.4, y), svd.likelihood_score(ensemble, 0.4, y), atol=1e-11)
+        np.testing.assert_allclose(
+            blocks.apply(coefficient(blocks), ensemble),
+            svd.apply(coefficient(svd), ensemble),
+            atol=1e-12,
+        )
+        np.testing.assert_allclose(
+            blocks.basis.diagonal(coefficient(blocks)),
+            svd.basis.diagonal(coefficient(svd)),
+            atol=1e-12,
+        )
+    np.testing.assert_allclose(
+        blocks.end_state(ensemble, y), svd.end_state(ensemble, y), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        blocks.likelihood_score(ensemble, 0.4, y),
+        svd.likelihood_score(ensemble, 0.4, y),
+        atol=1e-11,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -306,6 +362,12 @@ def test_numpy_and_torch_agree(kind):
 
     tensors = answers(torch.as_tensor(x), torch.as_tensor(noise), torch.as_tensor(problem.y))
     assert all(answer.dtype == torch.float64 for answer in tensors)
-    np.testing.assert_allclose([answer.numpy() for answer in tensors], answers(x, noise, problem.y), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(
+        [answer.numpy() for answer in tensors], answers(x, noise, problem.y), rtol=1e-11, atol=1e-12
+    )
     ensemble = x + np.arange(4.0)[:, None]
-    np.testing.assert_allclose(process.basis.variance(torch.as_tensor(ensemble)), process.basis.variance(ensemble), rtol=1e-12)
+    np.testing.assert_allclose(
+        process.basis.variance(torch.as_tensor(ensemble)),
+        process.basis.variance(ensemble),
+        rtol=1e-12,
+    )

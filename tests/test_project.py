@@ -26,7 +26,9 @@ ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {"torch": "pytorch"}
 NOT_ON_CONDA = {"scoringrules"}
 
-ABSOLUTE_PATH = re.compile(r"(?<![\w.~:/)}-])/(?:home|root|work|workspace|builds|tmp|mnt|private|Users)/\w")
+ABSOLUTE_PATH = re.compile(
+    r"(?<![\w.~:/)}-])/(?:home|root|work|workspace|builds|tmp|mnt|private|Users)/\w"
+)
 REGISTRY = re.compile(
     r"py[p]i\.(?:org|python)|pythonhoste[d]|anacond[a]\.org|artifactor[y]|(?:extra-)?index-ur[l]|simple\.pyp[i]"
 )
@@ -37,9 +39,14 @@ def project() -> dict[str, Any]:
 
 
 def requirements(*groups: str) -> dict[str, Requirement]:
-    """What pyproject.toml asks for, by normalised name: the dependencies and these optional groups."""
+    """What pyproject.toml asks for, by normalised name: the dependencies and these optional
+    groups.
+    """
     content = project()
-    lines = [*content["dependencies"], *(line for group in groups for line in content["optional-dependencies"][group])]
+    lines = [
+        *content["dependencies"],
+        *(line for group in groups for line in content["optional-dependencies"][group]),
+    ]
     parsed = [Requirement(line) for line in lines]
     return {canonicalize_name(requirement.name): requirement for requirement in parsed}
 
@@ -97,7 +104,11 @@ def test_conda_environment_asks_for_what_pyproject_asks_for() -> None:
     assert asked(conda) == {
         "python": project()["requires-python"],
         "pip": "",
-        **{CONDA_NAMES.get(name, name): str(r.specifier) for name, r in expected.items() if name not in NOT_ON_CONDA},
+        **{
+            CONDA_NAMES.get(name, name): str(r.specifier)
+            for name, r in expected.items()
+            if name not in NOT_ON_CONDA
+        },
     }
 
 
@@ -105,7 +116,9 @@ def test_constraints_pin_every_dependency_within_its_bounds() -> None:
     pinned = pins()
     for name, requirement in requirements("slurm", "test", "lint", "docs").items():
         assert name in pinned, f"constraints.txt lacks {name}"
-        assert requirement.specifier.contains(pinned[name]), f"constraints.txt: {name}=={pinned[name]} is not {requirement}"
+        assert requirement.specifier.contains(pinned[name]), (
+            f"constraints.txt: {name}=={pinned[name]} is not {requirement}"
+        )
 
 
 # Documents
@@ -153,9 +166,22 @@ def test_page_of_keys_names_every_key_and_says_what_it_means() -> None:
     keys |= {key for name in system_names() for key in system_class(name).Parameters.model_fields}
     assert len(keys) > 60
     assert sorted(key for key in keys if f"| `{key}` | " not in text) == []
-    assert [line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")] == []
-    assert {"seeds", "observations", "experiments", "priors", "tuning", "figures", "pinned", "filters"} <= {
-        key for key in keys if f"`{key}`" in (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    assert [
+        line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")
+    ] == []
+    assert {
+        "seeds",
+        "observations",
+        "experiments",
+        "priors",
+        "tuning",
+        "figures",
+        "pinned",
+        "filters",
+    } <= {
+        key
+        for key in keys
+        if f"`{key}`" in (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     }
 
 
@@ -182,9 +208,13 @@ def test_no_file_holds_a_path_of_one_machine_or_the_address_of_a_registry() -> N
 @pytest.mark.parametrize("failing", ["", "lint", "test"])
 def test_ci_runs_lint_and_tests_and_fails_where_either_does(failing: str, tmp_path: Path) -> None:
     """By a make that only says what it was asked for, and fails at one target."""
-    (tmp_path / "make").write_text(f'#!/bin/sh\necho "$1"\n[ "$1" != "{failing}" ]\n', encoding="utf-8")
+    (tmp_path / "make").write_text(
+        f'#!/bin/sh\necho "$1"\n[ "$1" != "{failing}" ]\n', encoding="utf-8"
+    )
     (tmp_path / "make").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run([ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        [ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.stdout.split() == ["lint", "test"]
     assert (done.returncode == 0) == (failing == "")

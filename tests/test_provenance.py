@@ -1,4 +1,6 @@
-"""Code versions: an edit to a filter's code changes that filter's version, and an edit to its words none."""
+"""Code versions: an edit to a filter's code changes that filter's version, and an edit to its words
+none.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,18 @@ from masf.filters.registry import filter_names
 
 ROOT = Path(__file__).parent.parent
 MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided", "masf_mc"}
-OTHERS = {"enkf", "enkf_localized", "ensf", "etkf", "free_run", "kalman", "letkf", "particle", "sf", "ssls"}
+OTHERS = {
+    "enkf",
+    "enkf_localized",
+    "ensf",
+    "etkf",
+    "free_run",
+    "kalman",
+    "letkf",
+    "particle",
+    "sf",
+    "ssls",
+}
 
 VERSIONS = """
 import json
@@ -26,7 +39,8 @@ from masf.systems.registry import system_names
 from masf.filters.registry import filter_names
 versions = {f"assimilate {name}": assimilate_version(name, "lorenz96") for name in filter_names()}
 for system in system_names():
-    versions |= {f"simulate {system}": simulate_version(system), f"prior {system}": train_prior_version(system)}
+    versions[f"simulate {system}"] = simulate_version(system)
+    versions[f"prior {system}"] = train_prior_version(system)
 print(json.dumps(versions))
 """
 
@@ -36,7 +50,8 @@ import json
 from masf.files.provenance import assimilate_version, code_version, tune_version
 versions = {stage: code_version(f"stages.{stage}") for stage in ("aggregate", "plot")}
 for system in ("lorenz96", "kolmogorov"):
-    versions |= {f"assimilate {system}": assimilate_version("letkf", system), f"tune {system}": tune_version("letkf", system)}
+    versions[f"assimilate {system}"] = assimilate_version("letkf", system)
+    versions[f"tune {system}"] = tune_version("letkf", system)
 print(json.dumps(versions))
 """
 
@@ -45,7 +60,12 @@ def versions(copy: Path, script: str = VERSIONS) -> dict[str, str]:
     """The code versions of a copy of the package that a script prints, by a fresh process."""
     environment = os.environ | {"PYTHONPATH": str(copy)}
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, cwd=copy
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=copy,
     )
     return json.loads(done.stdout)
 
@@ -63,7 +83,9 @@ def before(original: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def changed(original: Path, before: dict[str, str]) -> Callable[[str, Callable[[str], str]], set[str]]:
+def changed(
+    original: Path, before: dict[str, str]
+) -> Callable[[str, Callable[[str], str]], set[str]]:
     """Edits a module, and says which versions that changes."""
 
     def edit(module: str, change: Callable[[str], str]) -> set[str]:
@@ -108,7 +130,9 @@ def test_edit_of_the_networks_leaves_filters_without_one_alone(changed: Callable
     assert found == assimilations({"masf", "masf_fresh", "masf_guided"})
 
 
-def test_edit_of_the_forward_process_changes_what_diffuses_and_nothing_else(changed: Callable) -> None:
+def test_edit_of_the_forward_process_changes_what_diffuses_and_nothing_else(
+    changed: Callable,
+) -> None:
     found = changed("diffusion/process.py", add_code)
     assert found >= assimilations(MASF_FAMILY) | {"prior lorenz63", "prior lorenz96"}
     assert not found & assimilations(OTHERS)
@@ -138,9 +162,18 @@ def test_edit_of_the_scores_of_fields_runs_no_filter_again(original: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "module", ["report/tables.py", "report/figures/sweep.py", "cli/stages.py", "study/study.py", "stages/external.py"]
+    "module",
+    [
+        "report/tables.py",
+        "report/figures/sweep.py",
+        "cli/stages.py",
+        "study/study.py",
+        "stages/external.py",
+    ],
 )
-def test_edit_of_later_stages_changes_no_version_of_an_earlier_one(module: str, changed: Callable) -> None:
+def test_edit_of_later_stages_changes_no_version_of_an_earlier_one(
+    module: str, changed: Callable
+) -> None:
     assert changed(module, add_code) == set()
 
 
@@ -148,13 +181,23 @@ def test_edit_of_later_stages_changes_no_version_of_an_earlier_one(module: str, 
     "change",
     [
         pytest.param(lambda text: text + "\n# A comment.\n", id="comment"),
-        pytest.param(lambda text: text.replace('"""', '"""Rewritten. ', 1), id="docstring of the module"),
-        pytest.param(lambda text: text.replace('    """', '    """Rewritten. ', 1), id="docstring of a function"),
-        pytest.param(lambda text: text + '\n"""Words about the name above."""\n', id="docstring of an attribute"),
+        pytest.param(
+            lambda text: text.replace('"""', '"""Rewritten. ', 1), id="docstring of the module"
+        ),
+        pytest.param(
+            lambda text: text.replace('    """', '    """Rewritten. ', 1),
+            id="docstring of a function",
+        ),
+        pytest.param(
+            lambda text: text + '\n"""Words about the name above."""\n',
+            id="docstring of an attribute",
+        ),
         pytest.param(lambda text: text.replace("\n\n\n", "\n\n\n\n\n"), id="layout"),
     ],
 )
-def test_words_and_layout_change_no_version(change: Callable[[str], str], changed: Callable) -> None:
+def test_words_and_layout_change_no_version(
+    change: Callable[[str], str], changed: Callable
+) -> None:
     assert changed("filters/enkf.py", change) == set()
 
 

@@ -22,7 +22,9 @@ D = 301  # in blocks of two lengths
 def process_of(stride: int, ensemble: np.ndarray) -> ForwardProcess:
     d = ensemble.shape[-1]
     noise = np.linspace(0.5, 2.0, len(range(0, d, stride)))
-    return ForwardProcess.for_ensemble(Mask(d, np.arange(0, d, stride), noise=list(noise)).basis(), ensemble)
+    return ForwardProcess.for_ensemble(
+        Mask(d, np.arange(0, d, stride), noise=list(noise)).basis(), ensemble
+    )
 
 
 def ensemble_on_ring(d: int = D, n: int = 12) -> np.ndarray:
@@ -35,7 +37,9 @@ def ensemble_on_ring(d: int = D, n: int = 12) -> np.ndarray:
 def both(radius: float, stride: int, ensemble: np.ndarray) -> tuple[RingDenoiser, DenseDenoiser]:
     system = make_system("lorenz96", {"dt": 0.01, "dimension": ensemble.shape[-1], "forcing": 8.0})
     process = process_of(stride, ensemble)
-    ring = ensemble_denoiser(process, ensemble, "localized", denoiser_taper(system, radius, process.basis, ensemble))
+    ring = ensemble_denoiser(
+        process, ensemble, "localized", denoiser_taper(system, radius, process.basis, ensemble)
+    )
     dense = ensemble_denoiser(process, ensemble, "localized", taper_matrix(system, radius))
     assert isinstance(ring, RingDenoiser)
     assert isinstance(dense, DenseDenoiser)
@@ -49,7 +53,9 @@ def test_it_is_the_dense_denoiser(radius, stride):
     x = np.random.default_rng(1).standard_normal((2, 3, D))
     for t in (0.02, 0.5, 1.0):
         np.testing.assert_allclose(ring(x, t).mean, dense(x, t).mean, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(ring.posterior_variance(t), dense.posterior_variance(t), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            ring.posterior_variance(t), dense.posterior_variance(t), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_single_precision_keeps_four_digits():
@@ -58,9 +64,13 @@ def test_single_precision_keeps_four_digits():
     _, exact = both(6.0, 2, members)
     for t in (0.02, 0.25, 1.0):
         expected = exact(x, t).mean
-        np.testing.assert_allclose(ring(x.astype(np.float32), t).mean, expected, rtol=0, atol=1e-4 * np.abs(members).max())
+        np.testing.assert_allclose(
+            ring(x.astype(np.float32), t).mean, expected, rtol=0, atol=1e-4 * np.abs(members).max()
+        )
     for t in (0.25, 1.0):
-        np.testing.assert_allclose(ring.posterior_variance(t), exact.posterior_variance(t), rtol=2e-3)
+        np.testing.assert_allclose(
+            ring.posterior_variance(t), exact.posterior_variance(t), rtol=2e-3
+        )
 
 
 def test_numpy_and_torch_agree():
@@ -68,8 +78,12 @@ def test_numpy_and_torch_agree():
     in_numpy, _ = both(6.0, 2, members)
     taper = RingTaper(D, 6.0, in_numpy.taper.blocks, torch.as_tensor(members))
     in_torch = ensemble_denoiser(in_numpy.process, torch.as_tensor(members), "localized", taper)
-    np.testing.assert_allclose(in_torch(torch.as_tensor(x), 0.5).mean, in_numpy(x, 0.5).mean, rtol=1e-9)
-    np.testing.assert_allclose(in_torch.posterior_variance(0.5), in_numpy.posterior_variance(0.5), rtol=1e-9)
+    np.testing.assert_allclose(
+        in_torch(torch.as_tensor(x), 0.5).mean, in_numpy(x, 0.5).mean, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        in_torch.posterior_variance(0.5), in_numpy.posterior_variance(0.5), rtol=1e-9
+    )
 
 
 def test_prior_draws_have_the_tapered_covariance():
@@ -108,7 +122,9 @@ def test_a_ring_too_long_for_a_matrix_is_served():
     members = ensemble_on_ring(d, 8).astype(np.float32)
     system = make_system("lorenz96", {"dt": 0.01, "dimension": d, "forcing": 8.0})
     process = process_of(1, members)
-    denoiser = ensemble_denoiser(process, members, "localized", denoiser_taper(system, 6.0, process.basis, members))
+    denoiser = ensemble_denoiser(
+        process, members, "localized", denoiser_taper(system, 6.0, process.basis, members)
+    )
     assert np.all(np.isfinite(denoiser(members, 0.5).mean))
     variance = denoiser.posterior_variance(0.5)
     assert np.all(variance > 0)

@@ -1,4 +1,6 @@
-"""Samplers: exact on linear Gaussian problems at any number of steps, and near the posterior on a bimodal one."""
+"""Samplers: exact on linear Gaussian problems at any number of steps, and near the posterior on a
+bimodal one.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,10 @@ def test_gaussian_posterior_is_exact_in_fifty_components(sampler, kind, assert_m
     problem = make_problem(kind, 50)
     members = problem.prior_draws(N, seed=2)
     denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
-    assert_moments(sampler(problem.process, denoiser, problem.y, members, time_grid(2), stream()), *problem.posterior)
+    assert_moments(
+        sampler(problem.process, denoiser, problem.y, members, time_grid(2), stream()),
+        *problem.posterior,
+    )
 
 
 @pytest.mark.parametrize("sampler", [exact, coupled])
@@ -77,10 +82,13 @@ def test_coupled_is_the_stochastic_enkf_member_by_member(kind, steps):
     members = problem.prior_draws(7, seed=4)
     denoiser = DenseDenoiser(process, problem.mean, problem.covariance)
     found = coupled(process, denoiser, problem.y, members, time_grid(steps), stream())
-    # y_i is the measurement that the member's own x_1 stands for; outside the range of H nothing is learned from y.
+    # y_i is the measurement that the member's own x_1 stands for; outside the range of H nothing is
+    # learned from y.
     lift = process.basis.lift(np.eye(observation.size)).T
     own = forward_end(process, members, time_grid(steps)) @ np.linalg.pinv(lift).T
-    np.testing.assert_allclose(found, members + (problem.y - own) @ problem.gain.T, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        found, members + (problem.y - own) @ problem.gain.T, rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("perturbation", [0.0, 0.5])
@@ -90,9 +98,13 @@ def test_less_perturbation_is_exact_for_independent_components(perturbation, ass
     members = np.random.default_rng(1).standard_normal((N, 3)) * np.sqrt(variance)
     process = ForwardProcess.for_ensemble(observation.basis(), members)
     denoiser, y = DenseDenoiser(process, np.zeros(3), np.diag(variance)), np.array([1.0, -2.0])
-    found = coupled(process, denoiser, y, members, time_grid(3), stream(), perturbation=perturbation)
+    found = coupled(
+        process, denoiser, y, members, time_grid(3), stream(), perturbation=perturbation
+    )
     gain = variance[1:] / (variance[1:] + noise**2)
-    assert_moments(found, np.append(0, gain * y), np.diag(np.append(variance[0], (1 - gain) * variance[1:])))
+    assert_moments(
+        found, np.append(0, gain * y), np.diag(np.append(variance[0], (1 - gain) * variance[1:]))
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,15 +115,23 @@ def test_without_perturbation_members_move_by_their_departure_alone(kind):
     found = coupled(process, denoiser, problem.y, members, time_grid(3), stream(), perturbation=0.0)
     mean, anomalies = members.mean(axis=0), members - members.mean(axis=0)
     np.testing.assert_allclose(
-        found.mean(axis=0), mean + problem.gain @ (problem.y - problem.observation.matrix @ mean), rtol=1e-9, atol=1e-9
+        found.mean(axis=0),
+        mean + problem.gain @ (problem.y - problem.observation.matrix @ mean),
+        rtol=1e-9,
+        atol=1e-9,
     )
-    # Linear in the anomalies of 6 components, with no noise: no such product would give 20 members that have some.
+    # Linear in the anomalies of 6 components, with no noise: no such product would give 20 members
+    # that have some.
     moved = found - found.mean(axis=0)
-    np.testing.assert_allclose(moved, anomalies @ np.linalg.pinv(anomalies) @ moved, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(
+        moved, anomalies @ np.linalg.pinv(anomalies) @ moved, rtol=1e-8, atol=1e-8
+    )
 
 
 class Wavy:
-    """A nonlinear made-up denoiser, and far from any posterior mean; with or without a C that depends on x."""
+    """A nonlinear made-up denoiser, and far from any posterior mean; with or without a C that
+    depends on x.
+    """
 
     def __init__(self, spread: float | None) -> None:
         self.spread = spread
@@ -142,7 +162,8 @@ def test_coupled_scales_what_is_left_by_a_c_that_depends_on_x():
     problem = make_problem("mask", 6)
     members, denoiser = problem.prior_draws(7, seed=4), Wavy(0.3)
     found = coupled(problem.process, denoiser, problem.y, members, time_grid(1), stream())
-    # One step from x_1 to x_0, whose covariance is C: x = D(x_1') + sqrt(C(x_1') / C(x_1)) (x_0 - D(x_1)).
+    # One step from x_1 to x_0, whose covariance is C: x = D(x_1') + sqrt(C(x_1') / C(x_1)) (x_0 -
+    # D(x_1)).
     own = forward_end(problem.process, members, time_grid(1))
     end = problem.process.end_state(own, problem.y)
     at_end, at_own = denoiser(end, 1.0), denoiser(own, 1.0)
@@ -150,9 +171,13 @@ def test_coupled_scales_what_is_left_by_a_c_that_depends_on_x():
     np.testing.assert_allclose(found, at_end.mean + ratio * (members - at_own.mean), rtol=1e-10)
 
 
-@pytest.mark.parametrize("h", [[[1.0, 0.0]], [[1.0, -1.0]], [[1.0, 1.0]]], ids=["mask", "difference", "sum"])
+@pytest.mark.parametrize(
+    "h", [[[1.0, 0.0]], [[1.0, -1.0]], [[1.0, 1.0]]], ids=["mask", "difference", "sum"]
+)
 def test_coupled_takes_a_constant_variance_for_what_it_is(h):
-    """Where C does not depend on x, saying so and giving its diagonal, however uneven, are the same."""
+    """Where C does not depend on x, saying so and giving its diagonal, however uneven, are the
+    same.
+    """
     process = ForwardProcess(Matrix(h, noise=0.5).basis())
     members = np.random.default_rng(4).standard_normal((7, 2))
 
@@ -161,7 +186,8 @@ def test_coupled_takes_a_constant_variance_for_what_it_is(h):
             return np.broadcast_to([9.0, 0.01], x.shape)
 
     silent, stating = (
-        coupled(process, denoiser, np.ones(1), members, time_grid(5), stream()) for denoiser in (Wavy(None), Stating(None))
+        coupled(process, denoiser, np.ones(1), members, time_grid(5), stream())
+        for denoiser in (Wavy(None), Stating(None))
     )
     np.testing.assert_allclose(stating, silent, rtol=1e-12)
 
@@ -181,7 +207,10 @@ def test_samplers_repeat_themselves_with_the_same_stream(sampler):
     problem = make_problem("mask", 4)
     members = problem.prior_draws(5, seed=1)
     denoiser = DenseDenoiser(problem.process, problem.mean, problem.covariance)
-    first, again = (sampler(problem.process, denoiser, problem.y, members, time_grid(6), stream()) for _ in range(2))
+    first, again = (
+        sampler(problem.process, denoiser, problem.y, members, time_grid(6), stream())
+        for _ in range(2)
+    )
     np.testing.assert_array_equal(first, again)
 
 
@@ -191,7 +220,9 @@ def test_numpy_and_torch_agree(sampler, kind):
     problem = make_problem(kind, 4)
     members = problem.prior_draws(5, seed=1)
     in_numpy = DenseDenoiser(problem.process, problem.mean, problem.covariance)
-    in_torch = DenseDenoiser(problem.process, torch.as_tensor(problem.mean), torch.as_tensor(problem.covariance))
+    in_torch = DenseDenoiser(
+        problem.process, torch.as_tensor(problem.mean), torch.as_tensor(problem.covariance)
+    )
 
     class SameNumbers(Stream):
         def normal(self, shape, x):
@@ -199,9 +230,17 @@ def test_numpy_and_torch_agree(sampler, kind):
 
     expected = sampler(problem.process, in_numpy, problem.y, members, time_grid(6), stream())
     numbers = SameNumbers(11, "test samplers")
-    # No prior draws through eigenvectors, whose signs are free: they are the one part of a draw that may differ.
+    # No prior draws through eigenvectors, whose signs are free: they are the one part of a draw
+    # that may differ.
     in_torch._factor = torch.as_tensor(in_numpy._factor) if in_numpy._factor is not None else None
-    found = sampler(problem.process, in_torch, torch.as_tensor(problem.y), torch.as_tensor(members), time_grid(6), numbers)
+    found = sampler(
+        problem.process,
+        in_torch,
+        torch.as_tensor(problem.y),
+        torch.as_tensor(members),
+        time_grid(6),
+        numbers,
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -218,8 +257,9 @@ def scalar_guided(p: float, y: float, steps: int, n: int = 1, mean: float = 0.0)
 
 @pytest.mark.parametrize("p", [1.0, 3.0])
 def test_guided_has_the_wrong_gain_that_theory_gives_it(p):
-    # The sampler is affine in y with additive noise: with the same noise, the difference over y is the gain, without
-    # Monte-Carlo error. The Euler scheme is of first order: its error halves with the step, and extrapolation removes it.
+    # The sampler is affine in y with additive noise: with the same noise, the difference over y is
+    # the gain, without Monte-Carlo error. The Euler scheme is of first order: its error halves with
+    # the step, and extrapolation removes it.
     def gain(steps: int) -> float:
         return float((scalar_guided(p, 1.0, steps) - scalar_guided(p, 0.0, steps))[0, 0])
 
@@ -231,11 +271,14 @@ def test_guided_has_the_wrong_gain_that_theory_gives_it(p):
 
 
 def test_guided_draws_have_the_mean_and_variance_that_theory_gives_them(bonferroni):
-    # At P = R = 1: mean gain log 2, variance 3 - 4 log 2. The step error at 400 steps is below 0.005.
+    # At P = R = 1: mean gain log 2, variance 3 - 4 log 2. The step error at 400 steps is below
+    # 0.005.
     draws = scalar_guided(1.0, 2.0, 400, n=N)
     variance = 3 - 4 * math.log(2)
     bound = bonferroni(2)
-    assert draws.mean() == pytest.approx(2 * math.log(2), abs=0.005 + bound * math.sqrt(variance / N))
+    assert draws.mean() == pytest.approx(
+        2 * math.log(2), abs=0.005 + bound * math.sqrt(variance / N)
+    )
     assert draws.var() == pytest.approx(variance, abs=0.005 + bound * variance * math.sqrt(2 / N))
 
 
@@ -244,7 +287,9 @@ def test_guided_without_scores_only_undoes_the_drift():
     denoiser = DiagonalDenoiser(process, np.zeros(2), np.ones(2))
     members = np.ones((N, 2))
     times = time_grid(20)
-    draws = guided(process, denoiser, np.zeros(1), members, times, stream(), prior_scale=0, likelihood_scale=0)
+    draws = guided(
+        process, denoiser, np.zeros(1), members, times, stream(), prior_scale=0, likelihood_scale=0
+    )
     variance = process.Sigma(times[-2])[0] + sum(process.GG(u)[0] for u in times[1:-1]) / 20
     # Component 0 is observed: F = 0, so the mean stays and the variances of both halves add up.
     assert scipy.stats.kstest(draws[:, 0], scipy.stats.norm(1, np.sqrt(variance)).cdf).pvalue > 1e-3
@@ -265,7 +310,9 @@ class MixtureDenoiser:
         a, sigma = self.process.A(t)[0], self.process.Sigma(t)[0]
         marginal = a**2 * self.variances + sigma
         distance = (x - a * self.means) ** 2 / marginal
-        weights = scipy.special.softmax(np.log(self.weights / np.sqrt(marginal)) - distance / 2, axis=-1)
+        weights = scipy.special.softmax(
+            np.log(self.weights / np.sqrt(marginal)) - distance / 2, axis=-1
+        )
         gain = self.variances * a / marginal
         return weights, self.means + gain * (x - a * self.means), self.variances * sigma / marginal
 
@@ -273,11 +320,15 @@ class MixtureDenoiser:
         weights, means, variances = self.conditional(x, t)
         mean = np.sum(weights * means, axis=-1, keepdims=True)
         variance = np.sum(weights * (variances + (means - mean) ** 2), axis=-1, keepdims=True)
-        return Posterior(mean, variance, lambda stream: np.sqrt(variance) * stream.normal(x.shape, x))
+        return Posterior(
+            mean, variance, lambda stream: np.sqrt(variance) * stream.normal(x.shape, x)
+        )
 
 
 class WithGaussianC(MixtureDenoiser):
-    """The same mean, with the C of the normal prior that has the mixture's mean and variance, as for a trained network."""
+    """The same mean, with the C of the normal prior that has the mixture's mean and variance, as
+    for a trained network.
+    """
 
     def __init__(self, process: ForwardProcess, weights, means, variances) -> None:
         super().__init__(process, weights, means, variances)
@@ -296,7 +347,9 @@ Y, NOISE = 0.3, 1.0
 def posterior_cdf(x: np.ndarray) -> np.ndarray:
     """By quadrature, on a grid so fine that its error does not count."""
     grid = np.linspace(-8, 8, 20_001)
-    prior = sum(w * scipy.stats.norm.pdf(grid, m, np.sqrt(v)) for w, m, v in zip(*MIXTURE, strict=True))
+    prior = sum(
+        w * scipy.stats.norm.pdf(grid, m, np.sqrt(v)) for w, m, v in zip(*MIXTURE, strict=True)
+    )
     cdf = np.cumsum(prior * scipy.stats.norm.pdf(Y, grid, NOISE))
     return np.interp(x, grid, cdf / cdf[-1])
 
@@ -306,8 +359,17 @@ def bimodal_distance(sampler, denoiser_class, steps: int, n: int = N) -> float:
     process = ForwardProcess(MaskBasis(Mask(1, np.array([0]), noise=NOISE)))
     rng = np.random.default_rng(7)
     which = rng.choice(2, size=n, p=MIXTURE[0])
-    members = (np.take(MIXTURE[1], which) + np.sqrt(np.take(MIXTURE[2], which)) * rng.standard_normal(n))[:, None]
-    draws = sampler(process, denoiser_class(process, *MIXTURE), np.array([Y]), members, time_grid(steps), stream())
+    members = (
+        np.take(MIXTURE[1], which) + np.sqrt(np.take(MIXTURE[2], which)) * rng.standard_normal(n)
+    )[:, None]
+    draws = sampler(
+        process,
+        denoiser_class(process, *MIXTURE),
+        np.array([Y]),
+        members,
+        time_grid(steps),
+        stream(),
+    )
     return scipy.stats.kstest(draws[:, 0], posterior_cdf).statistic
 
 
@@ -318,10 +380,13 @@ def test_bimodal_posterior_is_met(sampler, denoiser, steps):
 
 
 @pytest.mark.parametrize("sampler", [exact, coupled])
-@pytest.mark.parametrize(("denoiser", "steps"), [(MixtureDenoiser, (2, 4, 16)), (WithGaussianC, (2, 8, 64))])
+@pytest.mark.parametrize(
+    ("denoiser", "steps"), [(MixtureDenoiser, (2, 4, 16)), (WithGaussianC, (2, 8, 64))]
+)
 def test_bimodal_error_falls_with_the_number_of_steps(sampler, denoiser, steps):
     coarse, middle, fine = (bimodal_distance(sampler, denoiser, n) for n in steps)
-    # Distances fluctuate by less than this quantile of the distance of draws from the posterior itself.
+    # Distances fluctuate by less than this quantile of the distance of draws from the posterior
+    # itself.
     fluctuation = scipy.stats.kstwo.isf(1e-3, N)
     assert coarse > middle + fluctuation
     assert middle > fine + fluctuation

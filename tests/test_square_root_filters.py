@@ -34,14 +34,24 @@ class Grid:
 
 
 def make_filter(
-    name: str, observation: Observation, system: object = None, *, like: object = None, **parameters: object
+    name: str,
+    observation: Observation,
+    system: object = None,
+    *,
+    like: object = None,
+    **parameters: object,
 ) -> Filter:
     cls, system = filter_class(name), system or Grid(1, observation.dimension)
     mean = np.zeros(observation.dimension) if like is None else like
-    return cls(cls.Parameters(**parameters), Setup(system, observation, mean, 1.0, Stream(0, f"test {name}")))
+    return cls(
+        cls.Parameters(**parameters),
+        Setup(system, observation, mean, 1.0, Stream(0, f"test {name}")),
+    )
 
 
-def by_definition(ensemble: np.ndarray, y: np.ndarray, h: np.ndarray, precision: np.ndarray) -> np.ndarray:
+def by_definition(
+    ensemble: np.ndarray, y: np.ndarray, h: np.ndarray, precision: np.ndarray
+) -> np.ndarray:
     """The transform as Hunt et al. (2007) write it, for states (N, d) and R^(-1) (m, m)."""
     n, mean = len(ensemble), ensemble.mean(axis=0)
     observed = (ensemble - mean) @ h.T
@@ -62,11 +72,15 @@ def test_etkf_has_the_mean_and_covariance_of_the_kalman_update(kind, n, rotation
     ensemble = problem.prior_draws(n, seed=1)
     h, r = problem.observation.matrix, problem.observation.noise.covariance
     posterior = kalman_update(Gaussian(ensemble.mean(axis=0), np.cov(ensemble.T)), problem.y, h, r)
-    analysis = make_filter("etkf", problem.observation, rotation=rotation).analyse(ensemble, problem.y)
+    analysis = make_filter("etkf", problem.observation, rotation=rotation).analyse(
+        ensemble, problem.y
+    )
     np.testing.assert_allclose(analysis.mean(axis=0), posterior.mean, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(np.cov(analysis.T), posterior.covariance, rtol=1e-9, atol=1e-11)
     if not rotation:
-        np.testing.assert_allclose(analysis, by_definition(ensemble, problem.y, h, np.linalg.inv(r)), rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(
+            analysis, by_definition(ensemble, problem.y, h, np.linalg.inv(r)), rtol=1e-9, atol=1e-11
+        )
 
 
 @pytest.mark.parametrize("d", [6, 40], ids=["fewer measurements than members", "more"])
@@ -77,7 +91,9 @@ def test_accurate_measurements_cost_no_digits_in_float32(d):
     modes = np.sqrt(n - 1) * zero_sum_basis(n)[:, :3]
     ensemble = modes * spread @ directions.T
     observation = Mask(d, np.arange(d), noise=noise)
-    analysis = make_filter("etkf", observation).analyse(ensemble.astype(np.float32), np.zeros(d, np.float32))
+    analysis = make_filter("etkf", observation).analyse(
+        ensemble.astype(np.float32), np.zeros(d, np.float32)
+    )
     assert analysis.dtype == np.float32
     expected = modes * spread / np.sqrt(1 + (spread / noise) ** 2)
     np.testing.assert_allclose(analysis @ directions, expected, atol=1e-2 * noise)
@@ -93,7 +109,9 @@ def test_rotations_are_orthogonal_keep_the_mean_and_differ(n):
 
 
 def test_rotations_favour_no_direction(bonferroni):
-    """A uniform rotation of dimension n - 1 has entries of mean 0 and variance 1 / (n - 1), but for the mean's 1 / n."""
+    """A uniform rotation of dimension n - 1 has entries of mean 0 and variance 1 / (n - 1), but for
+    the mean's 1 / n.
+    """
     n, repeats = 4, 4000
     stream = Stream(0, "test")
     entries = np.array([random_rotation(n, np.empty(0), stream) - 1 / n for _ in range(repeats)])
@@ -101,17 +119,23 @@ def test_rotations_favour_no_direction(bonferroni):
     # C Q C^T with rows of C of squared length 1 - 1/n.
     squares = entries**2
     expected = (1 - 1 / n) ** 2 / (n - 1)
-    square_errors = (squares.mean(axis=0) - expected) / (squares.std(axis=0, ddof=1) / np.sqrt(repeats))
+    square_errors = (squares.mean(axis=0) - expected) / (
+        squares.std(axis=0, ddof=1) / np.sqrt(repeats)
+    )
     assert np.max(np.abs([errors, square_errors])) < bonferroni(2 * n * n)
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("masf_gaussian", {}), ("masf_mc", {"weight_radius": None})])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("masf_gaussian", {}), ("masf_mc", {"weight_radius": None})]
+)
 def test_rotation_of_masf_mixes_members_and_keeps_mean_and_covariance(name, parameters):
     problem = make_problem("mask", 8)
     ensemble = problem.prior_draws(20, seed=1)
     settings = {"perturbation": 0.3, "localization_radius": 2.0, **parameters}
     plain, rotated = (
-        make_filter(name, problem.observation, Grid(1, 8), rotation=r, **settings).analyse(ensemble, problem.y)
+        make_filter(name, problem.observation, Grid(1, 8), rotation=r, **settings).analyse(
+            ensemble, problem.y
+        )
         for r in (False, True)
     )
     np.testing.assert_allclose(rotated.mean(axis=0), plain.mean(axis=0), rtol=1e-9, atol=1e-11)
@@ -136,14 +160,20 @@ def test_letkf_without_localisation_is_the_etkf(kind, n, radius):
 def test_letkf_where_components_have_no_place_is_the_etkf():
     problem = make_problem("mask", 3)
     lorenz63, ensemble = make_system("lorenz63", {"dt": 0.01}), problem.prior_draws(10, seed=1)
-    found = make_filter("letkf", problem.observation, lorenz63, localization_radius=None).analyse(ensemble, problem.y)
-    np.testing.assert_array_equal(found, make_filter("etkf", problem.observation).analyse(ensemble, problem.y))
+    found = make_filter("letkf", problem.observation, lorenz63, localization_radius=None).analyse(
+        ensemble, problem.y
+    )
+    np.testing.assert_array_equal(
+        found, make_filter("etkf", problem.observation).analyse(ensemble, problem.y)
+    )
 
 
 def test_letkf_with_the_least_radius_is_one_scalar_update_at_each_component():
     problem = make_problem("mask", 8)
     observation, ensemble = problem.observation, problem.prior_draws(5, seed=1)
-    analysis = make_filter("letkf", observation, localization_radius=0.5).analyse(ensemble, problem.y)
+    analysis = make_filter("letkf", observation, localization_radius=0.5).analyse(
+        ensemble, problem.y
+    )
     expected = ensemble.copy()
     for i, y, r in zip(observation.indices, problem.y, observation.noise.variance, strict=True):
         x = ensemble[:, i]
@@ -172,7 +202,9 @@ def test_letkf_is_an_etkf_at_each_point_for_all_its_fields(n, chunk, monkeypatch
         components = [point, 30 + point]
         h = np.eye(60)[observed]
         full = by_definition(ensemble, y, h, np.diag(weights[point] / observation.noise.variance))
-        np.testing.assert_allclose(analysis[:, components], full[:, components], rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(
+            analysis[:, components], full[:, components], rtol=1e-9, atol=1e-11
+        )
 
 
 @pytest.mark.parametrize(("shape", "block"), [((3, 4), 1), ((4, 6), 2), ((6, 3), 3), ((12,), 4)])
@@ -181,7 +213,9 @@ def test_a_block_shares_the_transform_of_its_centre(shape, block):
     points = int(np.prod(shape))
     ensemble, y = rng.standard_normal((8, 2 * points)), rng.standard_normal(points)
     observation = Mask(2 * points, np.arange(points), noise=0.5)
-    analysis = make_filter("letkf", observation, system, localization_radius=1.5, block=block).analyse(ensemble, y)
+    analysis = make_filter(
+        "letkf", observation, system, localization_radius=1.5, block=block
+    ).analyse(ensemble, y)
     places = np.indices(shape).reshape(len(shape), -1).T
     for place in places:
         centre = place - place % block + (block - 1) / 2
@@ -189,19 +223,28 @@ def test_a_block_shares_the_transform_of_its_centre(shape, block):
         point = np.ravel_multi_index(tuple(place), shape)
         kept = np.where(weights > SMALLEST_WEIGHT, weights, 0) / observation.noise.variance
         full = by_definition(ensemble, y, np.eye(2 * points)[:points], np.diag(kept))
-        np.testing.assert_allclose(analysis[:, [point, points + point]], full[:, [point, points + point]], rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(
+            analysis[:, [point, points + point]],
+            full[:, [point, points + point]],
+            rtol=1e-9,
+            atol=1e-11,
+        )
 
 
 def test_blocks_that_do_not_fill_the_grid_are_refused():
     observation = Mask(24, [0], noise=1.0)
-    with pytest.raises(ValueError, match="block = 3: does not divide the grid 4 x 6; set it to a divisor"):
+    with pytest.raises(
+        ValueError, match="block = 3: does not divide the grid 4 x 6; set it to a divisor"
+    ):
         make_filter("letkf", observation, Grid(1, 4, 6), block=3)
 
 
 def test_components_without_measurements_near_them_keep_their_members():
     observation = Mask(40, [5], noise=1.0)
     ensemble = np.random.default_rng(0).standard_normal((6, 40))
-    analysis = make_filter("letkf", observation, localization_radius=2.0).analyse(ensemble, np.ones(1))
+    analysis = make_filter("letkf", observation, localization_radius=2.0).analyse(
+        ensemble, np.ones(1)
+    )
     far = np.abs(np.arange(40) - 5) > 3
     np.testing.assert_allclose(analysis[:, far], ensemble[:, far], atol=1e-14)
     assert np.all(np.abs(analysis - ensemble)[:, ~far].max(axis=0) > 1e-4)
@@ -250,5 +293,7 @@ def test_analyses_are_dappers(case, library, reference):
     mean = np.zeros(d)
     if library == "torch":
         ensemble, y, mean = map(torch.as_tensor, (ensemble, y, mean))
-    analysis = make_filter(name, observation, Grid(1, *settings["grid"]), like=mean, **parameters).analyse(ensemble, y)
+    analysis = make_filter(
+        name, observation, Grid(1, *settings["grid"]), like=mean, **parameters
+    ).analyse(ensemble, y)
     np.testing.assert_allclose(analysis, reference[f"analysis_{case}"], rtol=1e-9, atol=1e-11)

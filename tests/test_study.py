@@ -1,4 +1,6 @@
-"""The config: what is accepted, what is refused and in which words, and the cells that it expands to."""
+"""The config: what is accepted, what is refused and in which words, and the cells that it expands
+to.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def config() -> dict[str, Any]:
 def filters_folder(config: dict[str, Any], tmp_path: Path) -> Path:
     """A folder of filter files, copies of ours, that ``config`` uses."""
     for name in FILTER_FILES:
-        (tmp_path / name).write_text((ROOT / "config" / "filters" / name).read_text(encoding="utf-8"), encoding="utf-8")
+        (tmp_path / name).write_text(
+            (ROOT / "config" / "filters" / name).read_text(encoding="utf-8"), encoding="utf-8"
+        )
     config["filters_directory"] = str(tmp_path)
     return tmp_path
 
@@ -61,7 +65,9 @@ def fault_of(config: dict[str, Any]) -> str:
 def at(study: Study, **situation: Any) -> Any:
     """The one cell of seed 0 in this situation."""
     (cell,) = [
-        c for c in study.cells.values() if {**c.situation, "seed": c.settings.seed}.items() >= {**situation, "seed": 0}.items()
+        c
+        for c in study.cells.values()
+        if {**c.situation, "seed": c.settings.seed}.items() >= {**situation, "seed": 0}.items()
     ]
     return cell
 
@@ -79,8 +85,8 @@ def test_shipped_config_is_accepted_from_any_working_directory(
 
 def test_full_study_computes_each_cell_once() -> None:
     study = load_study(ROOT / "config" / "config.yaml", ROOT)
-    # Three sweeps of six points with two observations share one point; Lorenz-63 has one cell, linear_gaussian two of five sizes,
-    # kolmogorov five gaps.
+    # Three sweeps of six points with two observations share one point; Lorenz-63 has one cell,
+    # linear_gaussian two of five sizes, kolmogorov five gaps.
     assert len(study.cells) == 5 * (2 * (3 * 6 - 2) + 1 + 2 * 5 + 5)
 
 
@@ -93,7 +99,9 @@ def test_quick_study_has_every_filter_and_no_more_than_twenty_cycles() -> None:
 
 def test_every_filter_has_a_file() -> None:
     files = {Path(name).stem: read(ROOT / "config" / "filters" / name) for name in FILTER_FILES}
-    assert {name for name, content in files.items() if "command" not in content} == set(filter_names())
+    assert {name for name, content in files.items() if "command" not in content} == set(
+        filter_names()
+    )
 
 
 def test_config_and_its_check_need_no_torch() -> None:
@@ -123,10 +131,14 @@ def test_config_schema_accepts_shipped_config(path: str) -> None:
 
 @pytest.mark.parametrize("name", FILTER_FILES)
 def test_filter_schema_accepts_shipped_filter_file(name: str) -> None:
-    jsonschema.validate(read(ROOT / "config" / "filters" / name), json_schemas()["filter.schema.json"])
+    jsonschema.validate(
+        read(ROOT / "config" / "filters" / name), json_schemas()["filter.schema.json"]
+    )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config" / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "config" / "tuned").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_tuned_schema_accepts_shipped_values(path: Path) -> None:
     jsonschema.validate(read(path), json_schemas()["tuned.schema.json"])
 
@@ -151,7 +163,13 @@ def test_config_schema_refuses(spoil: Callable[[dict], object], config: dict[str
 
 
 @pytest.mark.parametrize(
-    "content", [{}, {"label": "x", "colour": "red"}, {"label": ""}, {"label": "x", "resources": {"threads": 0}}]
+    "content",
+    [
+        {},
+        {"label": "x", "colour": "red"},
+        {"label": ""},
+        {"label": "x", "resources": {"threads": 0}},
+    ],
 )
 def test_filter_schema_refuses(content: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
@@ -184,11 +202,15 @@ def test_experiments_share_a_cell_and_its_filters(config: dict[str, Any]) -> Non
     assert "particle" in cell.filters
     assert len(cell.filters) == len(set(cell.filters))
     assert cell.path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/gap~20/members~100/seed~0"
-    assert study.prior(cell).path == "lorenz96/dimension~40+dt~0.01+forcing~8/all/prior/prior.safetensors"
+    assert (
+        study.prior(cell).path
+        == "lorenz96/dimension~40+dt~0.01+forcing~8/all/prior/prior.safetensors"
+    )
 
 
 @pytest.mark.parametrize(
-    ("dimension", "noise", "shared"), [(20, 1.0, False), (40, 1.0, True), (1000, 1.0, True), (1000, [1.0] * 1000, False)]
+    ("dimension", "noise", "shared"),
+    [(20, 1.0, False), (40, 1.0, True), (1000, 1.0, True), (1000, [1.0] * 1000, False)],
 )
 def test_long_rings_of_equal_components_share_a_short_ones_prior(
     dimension: int, noise: float | list[float], shared: bool, config: dict[str, Any]
@@ -201,18 +223,31 @@ def test_long_rings_of_equal_components_share_a_short_ones_prior(
     trained = 40 if shared else dimension
     (prior,) = study.priors.values()
     assert prior.parameters["dimension"] == trained
-    assert prior.path == f"lorenz96/dimension~{trained}+dt~0.01+forcing~8/all/prior/prior.safetensors"
+    assert (
+        prior.path == f"lorenz96/dimension~{trained}+dt~0.01+forcing~8/all/prior/prior.safetensors"
+    )
 
 
-@pytest.mark.parametrize(("key", "value"), [("cycles", 19), ("spin_up_cycles", 4), ("initial_spread", 2.0)])
-def test_cell_described_in_two_ways_is_refused(key: str, value: float, config: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"), [("cycles", 19), ("spin_up_cycles", 4), ("initial_spread", 2.0)]
+)
+def test_cell_described_in_two_ways_is_refused(
+    key: str, value: float, config: dict[str, Any]
+) -> None:
     config["experiments"]["lorenz96_forcing"][key] = value
     message = fault_of(config)
-    for word in ("'lorenz96_dimension'", "'lorenz96_forcing'", "dimension~40+dt~0.01+forcing~8/all/gap~20", key):
+    for word in (
+        "'lorenz96_dimension'",
+        "'lorenz96_forcing'",
+        "dimension~40+dt~0.01+forcing~8/all/gap~20",
+        key,
+    ):
         assert word in message
 
 
-def test_cells_that_are_shared_have_the_reference_and_the_most_saved_members_of_both(config: dict[str, Any]) -> None:
+def test_cells_that_are_shared_have_the_reference_and_the_most_saved_members_of_both(
+    config: dict[str, Any],
+) -> None:
     del config["figures"]
     experiments = config["experiments"]
     experiments["again"] = copy.deepcopy(experiments["lorenz63"])
@@ -226,12 +261,21 @@ def test_cells_that_are_shared_have_the_reference_and_the_most_saved_members_of_
 
 def test_a_figure_names_the_files_that_it_reads(config: dict[str, Any]) -> None:
     study = make_study(config, root=ROOT)
-    (place,) = (cell.path for cell in study.cells.values() if cell.settings.system == "lorenz63" and cell.settings.seed == 0)
-    assert set(study.figure_files("figure3")) == {f"{place}/{name}.nc" for name in (*config["filters"], "truth")}
+    (place,) = (
+        cell.path
+        for cell in study.cells.values()
+        if cell.settings.system == "lorenz63" and cell.settings.seed == 0
+    )
+    assert set(study.figure_files("figure3")) == {
+        f"{place}/{name}.nc" for name in (*config["filters"], "truth")
+    }
     assert study.figure_files("figure4") == []
     ranks = study.figure_files("ranks")
     assert len(ranks) == 2 * (len(config["filters"]) - 1)
-    assert all(path.startswith("lorenz96/dimension~40+dt~0.01+forcing~8/every_second/gap~20/members~100/") for path in ranks)
+    assert all(
+        path.startswith("lorenz96/dimension~40+dt~0.01+forcing~8/every_second/gap~20/members~100/")
+        for path in ranks
+    )
 
 
 def test_parameters_that_differ_in_the_eighth_digit_are_two_cells(config: dict[str, Any]) -> None:
@@ -240,9 +284,12 @@ def test_parameters_that_differ_in_the_eighth_digit_are_two_cells(config: dict[s
     assert len(paths) == 2 * 2
 
 
-def test_list_of_sizes_is_an_axis_and_its_cells_share_a_prior(config: dict[str, Any], filters_folder: Path) -> None:
+def test_list_of_sizes_is_an_axis_and_its_cells_share_a_prior(
+    config: dict[str, Any], filters_folder: Path
+) -> None:
     (filters_folder / "enkf.yaml").write_text(
-        "{label: EnKF, settings: [{when: {members: [5, 6]}, parameters: {inflation: 1.3}}]}", encoding="utf-8"
+        "{label: EnKF, settings: [{when: {members: [5, 6]}, parameters: {inflation: 1.3}}]}",
+        encoding="utf-8",
     )
     config["experiments"]["linear_gaussian"]["members"] = [5, 50]
     study = make_study(config)
@@ -256,7 +303,9 @@ def test_list_of_sizes_is_an_axis_and_its_cells_share_a_prior(config: dict[str, 
 
 
 def test_seed_changes_nothing_but_the_seed(config: dict[str, Any]) -> None:
-    first, second = (c for c in make_study(config, root=ROOT).cells.values() if c.settings.system == "lorenz63")
+    first, second = (
+        c for c in make_study(config, root=ROOT).cells.values() if c.settings.system == "lorenz63"
+    )
     assert (first.settings.seed, second.settings.seed) == (0, 1)
     assert {**vars(first.settings), "seed": 1} == vars(second.settings)
 
@@ -273,7 +322,9 @@ def test_study_json_describes_the_same_study_without_the_filters_files(
     assert again.to_json() == study.to_json()
 
 
-def test_study_json_keeps_numbers_that_yaml_would_take_for_text(config: dict[str, Any], tmp_path: Path) -> None:
+def test_study_json_keeps_numbers_that_yaml_would_take_for_text(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
     config["pinned"] = {"sf": {"learning_rate": 1e-7}}
     study = make_study(config, root=ROOT)
     (tmp_path / "study.json").write_text(study.to_json(), encoding="utf-8")
@@ -324,20 +375,28 @@ def test_settings_override_parameters_where_they_hold_and_pinned_override_all(
     assert inflation(study, **forty, observation="every_second", gap=20) == 1.5
     config["pinned"] = {"enkf": {"inflation": 1.6}}
     pinned = make_study(config)
-    assert {pinned.filter_parameters("enkf", cell)["inflation"] for cell in pinned.cells.values()} == {1.6}
+    assert {
+        pinned.filter_parameters("enkf", cell)["inflation"] for cell in pinned.cells.values()
+    } == {1.6}
 
 
-def test_file_of_another_name_may_use_the_same_filter(config: dict[str, Any], filters_folder: Path) -> None:
-    (filters_folder / "enkf_calm.yaml").write_text("{filter: enkf, label: EnKF (calm)}", encoding="utf-8")
+def test_file_of_another_name_may_use_the_same_filter(
+    config: dict[str, Any], filters_folder: Path
+) -> None:
+    (filters_folder / "enkf_calm.yaml").write_text(
+        "{filter: enkf, label: EnKF (calm)}", encoding="utf-8"
+    )
     config["filters"].append("enkf_calm")
     study = make_study(config)
     assert study.filter_module("enkf_calm") == "enkf"
     assert "enkf_calm" in study.all_filters
 
 
-def test_filter_with_a_command_takes_any_parameters_and_no_prior(config: dict[str, Any], filters_folder: Path) -> None:
+def test_filter_with_a_command_takes_any_parameters_and_no_prior(
+    config: dict[str, Any], filters_folder: Path
+) -> None:
     setting = "{when: {gap: 20}, parameters: {c: 2}}"
-    text = f"{{command: run it, label: Theirs, parameters: {{a: 1}}, search: {{b: [1]}}, settings: [{setting}]}}"
+    text = f"{{command: run it, label: Theirs, parameters: {{a: 1}}, search: {{b: [1]}}, settings: [{setting}]}}"  # noqa: E501
     (filters_folder / "masf.yaml").write_text(text, encoding="utf-8")
     study = make_study(config)
     assert study.filter_command("masf") == "run it"
@@ -399,7 +458,11 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(cylces=3),
-            ["experiments.lorenz63.cylces: unknown key", "did you mean 'cycles'?", "spin_up_cycles"],
+            [
+                "experiments.lorenz63.cylces: unknown key",
+                "did you mean 'cycles'?",
+                "spin_up_cycles",
+            ],
             id="unknown key of an experiment",
         ),
         pytest.param(
@@ -407,7 +470,9 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             ["figures.figure4.panels.0.axes: unknown key", "did you mean 'axis'?"],
             id="unknown key of a panel",
         ),
-        pytest.param(lambda c: c.pop("seeds"), ["seeds: this key is missing"], id="missing section"),
+        pytest.param(
+            lambda c: c.pop("seeds"), ["seeds: this key is missing"], id="missing section"
+        ),
         pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(gaps=[100, -5]),
             ["experiments.lorenz63.gaps.1 = -5", "greater than or equal to 1"],
@@ -455,7 +520,11 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(system="lorenz633"),
-            ["experiments.lorenz63.system = 'lorenz633'", "did you mean 'lorenz63'?", "linear_gaussian"],
+            [
+                "experiments.lorenz63.system = 'lorenz633'",
+                "did you mean 'lorenz63'?",
+                "linear_gaussian",
+            ],
             id="unknown system",
         ),
         pytest.param(
@@ -463,19 +532,25 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             ["seeds [1]", "test and tuning"],
             id="seed in test and tuning",
         ),
-        pytest.param(lambda c: c["seeds"].update(test=[0, 0]), ["test [0, 0]", "twice"], id="seed twice"),
+        pytest.param(
+            lambda c: c["seeds"].update(test=[0, 0]), ["test [0, 0]", "twice"], id="seed twice"
+        ),
         pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(add_filters=["kalman"]),
             ["experiments.lorenz63", "'kalman'", "linear systems only", "'lorenz63'"],
             id="kalman on a nonlinear system",
         ),
         pytest.param(
-            lambda c: c["observations"].update(all={"operator": "matrix", "matrix": [[1, 0]], "noise": 1}),
+            lambda c: c["observations"].update(
+                all={"operator": "matrix", "matrix": [[1, 0]], "noise": 1}
+            ),
             ["observations.all", "shape (1, 2)", "expected (any, 3)"],
             id="matrix of the wrong shape",
         ),
         pytest.param(
-            lambda c: c["observations"].update(all={"operator": "matrix", "matrix": [[1, 0, 0], [1]], "noise": 1}),
+            lambda c: c["observations"].update(
+                all={"operator": "matrix", "matrix": [[1, 0, 0], [1]], "noise": 1}
+            ),
             ["observations.all", "different lengths [1, 3]"],
             id="ragged matrix",
         ),
@@ -511,12 +586,18 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["observations"].update(all={"operator": "hole", "noise": 1, "stride": 2}),
-            ["observations.all: observation operator 'hole' takes no key 'stride'; did you mean operator 'stride', 'grid'?"],
+            [
+                "observations.all: observation operator 'hole' takes no key 'stride'; did you "
+                "mean operator 'stride', 'grid'?"
+            ],
             id="key of another operator",
         ),
         pytest.param(
             lambda c: c["observations"].update(all={"operator": "stride", "noise": 1, "strid": 2}),
-            ["observations.all.strid: unknown key (did you mean 'stride'?); allowed are noise, offset, operator, stride"],
+            [
+                "observations.all.strid: unknown key (did you mean 'stride'?); allowed are "
+                "noise, offset, operator, stride"
+            ],
             id="misspelt key of an operator",
         ),
         pytest.param(
@@ -540,7 +621,9 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             id="trajectories of many cells",
         ),
         pytest.param(
-            lambda c: c["experiments"]["lorenz63"].update(system="linear_gaussian", parameters={"dimension": 2}),
+            lambda c: c["experiments"]["lorenz63"].update(
+                system="linear_gaussian", parameters={"dimension": 2}
+            ),
             ["figures.figure3.experiment = 'lorenz63'", "2 components, not 3"],
             id="trajectories of two components",
         ),
@@ -551,12 +634,19 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["figures"]["figure3"].update(kind="pie"),
-            ['figures.figure3.kind = "pie": choose one of', "'trajectories', 'sweep', 'rank_histograms'"],
+            [
+                'figures.figure3.kind = "pie": choose one of',
+                "'trajectories', 'sweep', 'rank_histograms'",
+            ],
             id="unknown kind of figure",
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"]["panels"][2].update(axis="gaps"),
-            ["figures.figure4.panels.2.axis = 'gaps'", "did you mean 'gap'?", "dimension, dt, forcing, gap, members"],
+            [
+                "figures.figure4.panels.2.axis = 'gaps'",
+                "did you mean 'gap'?",
+                "dimension, dt, forcing, gap, members",
+            ],
             id="unknown axis",
         ),
         pytest.param(
@@ -586,7 +676,10 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["experiments"]["lorenz96_gap"].update(reference="particle"),
-            ["experiments.lorenz96_gap.reference = 'particle'", "unknown filter of this experiment"],
+            [
+                "experiments.lorenz96_gap.reference = 'particle'",
+                "unknown filter of this experiment",
+            ],
             id="reference that the experiment does not run",
         ),
         pytest.param(
@@ -596,7 +689,10 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["figures"]["figure4"].update(score="energy_distance"),
-            ["figures.figure4.panels.0: score 'energy_distance'", "'lorenz96_dimension' names none"],
+            [
+                "figures.figure4.panels.0: score 'energy_distance'",
+                "'lorenz96_dimension' names none",
+            ],
             id="distance without a reference",
         ),
         pytest.param(
@@ -661,7 +757,8 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: (
-                c.update(pinned={"masf_mc": {"weight_radius": 0}}) or c["experiments"]["kolmogorov"].update(leave_out_filters=[])
+                c.update(pinned={"masf_mc": {"weight_radius": 0}})
+                or c["experiments"]["kolmogorov"].update(leave_out_filters=[])
             ),
             ["'masf_mc'", "weight_radius = 0", "'kolmogorov'", "must be positive, or null"],
             id="weights of a mixture that see nothing of a grid",
@@ -680,13 +777,17 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             id="blocks that do not fill a grid",
         ),
         pytest.param(
-            lambda c: c["experiments"].update({"Lorenz-63": copy.deepcopy(c["experiments"]["lorenz63"])}),
+            lambda c: c["experiments"].update(
+                {"Lorenz-63": copy.deepcopy(c["experiments"]["lorenz63"])}
+            ),
             ["experiments.Lorenz-63", "^[a-z][a-z0-9_]*$"],
             id="name that no path should have",
         ),
     ],
 )
-def test_config_is_refused(spoil: Callable[[dict], object], words: list[str], config: dict[str, Any]) -> None:
+def test_config_is_refused(
+    spoil: Callable[[dict], object], words: list[str], config: dict[str, Any]
+) -> None:
     spoil(config)
     message = fault_of(config)
     for word in words:
@@ -703,54 +804,113 @@ RINGS = {"dt": 0.01, "dimension": 6, "forcing": 8.0}
     ("name", "pinned", "system", "parameters", "observation", "said"),
     [
         pytest.param(
-            "letkf", {}, "lorenz96", RINGS, SPREAD_OUT, "row 1: measures nothing, or more than half", id="row without a place"
+            "letkf",
+            {},
+            "lorenz96",
+            RINGS,
+            SPREAD_OUT,
+            "row 1: measures nothing, or more than half",
+            id="row without a place",
         ),
         pytest.param(
-            "enkf_localized", {"localization_radius": 4.0}, "kolmogorov", {"dt": 0.01, "size": 96},
+            "enkf_localized",
+            {"localization_radius": 4.0},
+            "kolmogorov",
+            {"dt": 0.01, "size": 96},
             {"operator": "identity", "noise": 0.1},
-            "forms the covariance of 18432 measurements: the most is 6000", id="too many measurements",
+            "forms the covariance of 18432 measurements: the most is 6000",
+            id="too many measurements",
         ),
         pytest.param(
-            "masf_gaussian", {"covariance": "diagonal"}, "lorenz96", RINGS, SPREAD_OUT,
-            "covariance = 'diagonal': needs an observation that is a mask", id="diagonal covariance of what is mixed",
+            "masf_gaussian",
+            {"covariance": "diagonal"},
+            "lorenz96",
+            RINGS,
+            SPREAD_OUT,
+            "covariance = 'diagonal': needs an observation that is a mask",
+            id="diagonal covariance of what is mixed",
         ),
         pytest.param(
-            "masf", {"network": False, "covariance": "diagonal"}, "lorenz96", RINGS,
+            "masf",
+            {"network": False, "covariance": "diagonal"},
+            "lorenz96",
+            RINGS,
             {"operator": "identity", "noise": (np.eye(6) + 0.1).tolist()},
-            "covariance = 'diagonal': needs an observation that is a mask", id="diagonal covariance under dependent noise",
+            "covariance = 'diagonal': needs an observation that is a mask",
+            id="diagonal covariance under dependent noise",
         ),
         pytest.param(
-            "particle", {}, "lorenz96", RINGS | {"dimension": 5001}, {"operator": "identity", "noise": 1.0},
-            "covariance of 5001 x 5001: the most is 5000", id="too many components for particles",
+            "particle",
+            {},
+            "lorenz96",
+            RINGS | {"dimension": 5001},
+            {"operator": "identity", "noise": 1.0},
+            "covariance of 5001 x 5001: the most is 5000",
+            id="too many components for particles",
         ),
         pytest.param(
-            "masf_mc", {"weight_radius": 0}, "lorenz96", RINGS | {"dimension": 5001}, {"operator": "identity", "noise": 1.0},
-            "weight_radius = 0: on this grid", id="weights that see nothing of a long ring",
+            "masf_mc",
+            {"weight_radius": 0},
+            "lorenz96",
+            RINGS | {"dimension": 5001},
+            {"operator": "identity", "noise": 1.0},
+            "weight_radius = 0: on this grid",
+            id="weights that see nothing of a long ring",
         ),
         pytest.param(
-            "masf_mc", {"localization_radius": None, "weight_radius": None}, "kolmogorov", {"dt": 0.01, "size": 64},
-            {"operator": "identity", "noise": 0.1}, "forms matrices of 8192 x 8192", id="too many components for a mixture",
+            "masf_mc",
+            {"localization_radius": None, "weight_radius": None},
+            "kolmogorov",
+            {"dt": 0.01, "size": 64},
+            {"operator": "identity", "noise": 0.1},
+            "forms matrices of 8192 x 8192",
+            id="too many components for a mixture",
         ),
         pytest.param(
-            "masf_gaussian", {"localization_radius": None, "passes": 2, "passes_radius": None}, "linear_gaussian",
-            {"dimension": 4, "model_noise": 0.3}, {"operator": "identity", "noise": 1.0},
-            "passes = 2: this system's model has noise of its own", id="passes of a model with noise",
+            "masf_gaussian",
+            {"localization_radius": None, "passes": 2, "passes_radius": None},
+            "linear_gaussian",
+            {"dimension": 4, "model_noise": 0.3},
+            {"operator": "identity", "noise": 1.0},
+            "passes = 2: this system's model has noise of its own",
+            id="passes of a model with noise",
         ),
         pytest.param(
-            "masf_gaussian", {"localization_radius": None, "passes": 2, "passes_radius": 4.0}, "lorenz63", {"dt": 0.01},
-            {"operator": "identity", "noise": 1.0}, "passes_radius = 4.0: the components", id="passes where nothing is near",
+            "masf_gaussian",
+            {"localization_radius": None, "passes": 2, "passes_radius": 4.0},
+            "lorenz63",
+            {"dt": 0.01},
+            {"operator": "identity", "noise": 1.0},
+            "passes_radius = 4.0: the components",
+            id="passes where nothing is near",
         ),
         pytest.param(
-            "kalman", {}, "lorenz96", RINGS, {"operator": "identity", "noise": 1.0}, "for linear systems only", id="not linear"
+            "kalman",
+            {},
+            "lorenz96",
+            RINGS,
+            {"operator": "identity", "noise": 1.0},
+            "for linear systems only",
+            id="not linear",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_filter_that_does_not_suit_is_refused_in_the_same_words_by_the_config_and_by_the_filter(
     name, pinned, system, parameters, observation, said, config
 ):
-    experiment = {"title": "One", "system": system, "parameters": parameters, "observations": ["one"]}
+    experiment = {
+        "title": "One",
+        "system": system,
+        "parameters": parameters,
+        "observations": ["one"],
+    }
     experiment |= {"gaps": [1], "members": 4, "cycles": 2, "spin_up_cycles": 0}
-    config |= {"filters": [name], "pinned": {name: pinned}, "observations": {"one": observation}, "figures": {}}
+    config |= {
+        "filters": [name],
+        "pinned": {name: pinned},
+        "observations": {"one": observation},
+        "figures": {},
+    }
     config |= {"experiments": {"one": experiment}}
     for section in ("tuning", "priors"):
         config.pop(section, None)
@@ -769,7 +929,9 @@ def test_a_filter_that_does_not_suit_is_refused_in_the_same_words_by_the_config_
 
 def test_what_is_wrong_in_many_cells_is_said_once(config):
     config["pinned"] = {"letkf": {"block": 7}}
-    faults = [line for line in fault_of(config).splitlines() if "'letkf'" in line and "block = 7" in line]
+    faults = [
+        line for line in fault_of(config).splitlines() if "'letkf'" in line and "block = 7" in line
+    ]
     assert len(faults) == len(set(faults))
     assert sum("the grid 40;" in line for line in faults) == 1
 
@@ -793,8 +955,13 @@ def test_what_is_wrong_in_many_cells_is_said_once(config):
             id="fields of a seed that is not run",
         ),
         pytest.param(
-            lambda c: c["observations"].update(every_fourth={"operator": "stride", "stride": 4, "noise": 0.1}),
-            ["figures.fields.observation = 'every_fourth'", "'stride' does not measure whole velocities"],
+            lambda c: c["observations"].update(
+                every_fourth={"operator": "stride", "stride": 4, "noise": 0.1}
+            ),
+            [
+                "figures.fields.observation = 'every_fourth'",
+                "'stride' does not measure whole velocities",
+            ],
             id="measurement that is no velocity",
         ),
         pytest.param(
@@ -808,9 +975,12 @@ def test_what_is_wrong_in_many_cells_is_said_once(config):
             id="spectra without members",
         ),
         pytest.param(
-            lambda c: c["experiments"]["flow"].update(system="lorenz96", parameters={"dt": 0.01, "dimension": 8, "forcing": 8}),
+            lambda c: c["experiments"]["flow"].update(
+                system="lorenz96", parameters={"dt": 0.01, "dimension": 8, "forcing": 8}
+            ),
             [
-                "figures.fields.experiment = 'flow': figure 'vorticity' is for flows, and 'lorenz96' is none",
+                "figures.fields.experiment = 'flow': figure 'vorticity' is for flows, and "
+                "'lorenz96' is none",
                 "figures.spectra.experiment = 'flow'",
                 "figures.scores.panels.0: score 'ssim' is for flows",
             ],
@@ -838,7 +1008,10 @@ def test_what_is_wrong_in_many_cells_is_said_once(config):
         ),
         pytest.param(
             lambda c: c["figures"]["scores"]["panels"][1].update(score="rmse_analysis"),
-            ["figures.scores.panels.1: score 'rmse_analysis' is one number for a run", "rmse, spread_skill, rmse_forecast"],
+            [
+                "figures.scores.panels.1: score 'rmse_analysis' is one number for a run",
+                "rmse, spread_skill, rmse_forecast",
+            ],
             id="score that has no time",
         ),
         pytest.param(
@@ -853,7 +1026,9 @@ def test_what_is_wrong_in_many_cells_is_said_once(config):
         ),
     ],
 )
-def test_config_of_a_flow_is_refused(spoil: Callable[[dict], object], words: list[str], tmp_path: Path) -> None:
+def test_config_of_a_flow_is_refused(
+    spoil: Callable[[dict], object], words: list[str], tmp_path: Path
+) -> None:
     config = json.loads(flow_study(tmp_path).config.model_dump_json(exclude_defaults=True))
     spoil(config)
     message = fault_of(config)
@@ -865,24 +1040,59 @@ def test_experiment_may_run_on_some_of_the_test_seeds(config: dict[str, Any]) ->
     config["experiments"]["lorenz96_gap"]["seeds"] = [1]
     del config["experiments"]["kolmogorov"]["seeds"], config["figures"]["figure5"]
     study = make_study(config, root=ROOT)
-    seeds = {name: {c.settings.seed for c in study.cells.values() if name in c.experiments} for name in config["experiments"]}
-    assert seeds == {name: {1} if name == "lorenz96_gap" else {0, 1} for name in config["experiments"]}
+    seeds = {
+        name: {c.settings.seed for c in study.cells.values() if name in c.experiments}
+        for name in config["experiments"]
+    }
+    assert seeds == {
+        name: {1} if name == "lorenz96_gap" else {0, 1} for name in config["experiments"]
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{label: EnKF, parameters: {inflation: 0.9}}", ["filter 'enkf': inflation = 0.9", "greater than or equal to 1"]),
-        ("{label: EnKF, parameters: {inflatoin: 1.1}}", ["inflatoin: unknown key", "did you mean 'inflation'?"]),
-        ("{label: EnKF, search: {inflatoin: [1.1]}}", ["search = 'inflatoin'", "did you mean 'inflation'?"]),
-        ("{label: EnKF, search: {inflation: [1.1, 0.9]}}", ["'enkf': search: inflation = 0.9", "greater than or equal to 1"]),
-        ("{label: EnKF, search: {inflation: {low: 1, high: 4}}}", ["'enkf': search: inflation = 4", "less than or equal to 3"]),
-        ("{label: EnKF, search: {inflation: {low: 2, high: 1}}}", ["search.inflation", "low 2 must be less than high 1"]),
-        ("{label: EnKF, search: {inflation: {low: 1, hihg: 2}}}", ["search.inflation", "hihg", "missing"]),
-        ("{label: EnKF, search: {inflation: [1.1, 1.1]}}", ["search.inflation", "names a value twice"]),
+        (
+            "{label: EnKF, parameters: {inflation: 0.9}}",
+            ["filter 'enkf': inflation = 0.9", "greater than or equal to 1"],
+        ),
+        (
+            "{label: EnKF, parameters: {inflatoin: 1.1}}",
+            ["inflatoin: unknown key", "did you mean 'inflation'?"],
+        ),
+        (
+            "{label: EnKF, search: {inflatoin: [1.1]}}",
+            ["search = 'inflatoin'", "did you mean 'inflation'?"],
+        ),
+        (
+            "{label: EnKF, search: {inflation: [1.1, 0.9]}}",
+            ["'enkf': search: inflation = 0.9", "greater than or equal to 1"],
+        ),
+        (
+            "{label: EnKF, search: {inflation: {low: 1, high: 4}}}",
+            ["'enkf': search: inflation = 4", "less than or equal to 3"],
+        ),
+        (
+            "{label: EnKF, search: {inflation: {low: 2, high: 1}}}",
+            ["search.inflation", "low 2 must be less than high 1"],
+        ),
+        (
+            "{label: EnKF, search: {inflation: {low: 1, hihg: 2}}}",
+            ["search.inflation", "hihg", "missing"],
+        ),
+        (
+            "{label: EnKF, search: {inflation: [1.1, 1.1]}}",
+            ["search.inflation", "names a value twice"],
+        ),
         ("{label: EnKF, search: {inflation: []}}", ["search.inflation", "at least 1 item"]),
-        ("{label: EnKF, settings: [{when: {gap: 7}, search: {inflatoin: null}}]}", ["settings.0.search = 'inflatoin'"]),
-        ("{label: EnKF, settings: [{when: {gap: 7}}]}", ["settings.0", "needs parameters or search"]),
+        (
+            "{label: EnKF, settings: [{when: {gap: 7}, search: {inflatoin: null}}]}",
+            ["settings.0.search = 'inflatoin'"],
+        ),
+        (
+            "{label: EnKF, settings: [{when: {gap: 7}}]}",
+            ["settings.0", "needs parameters or search"],
+        ),
         (
             "{label: EnKF, settings: [{when: {sytem: lorenz63}, parameters: {inflation: 1.1}}]}",
             ["settings.0.when = 'sytem'", "did you mean 'system'?", "gap"],
@@ -892,21 +1102,42 @@ def test_experiment_may_run_on_some_of_the_test_seeds(config: dict[str, Any]) ->
             ["settings.0.parameters = 'inflatoin'", "did you mean 'inflation'?"],
         ),
         ("{label: MASF}", ["filter 'enkf': label = 'MASF'", "filter 'masf'", "its own"]),
-        ("{filter: enkff, label: EnKF}", ["filter 'enkf': filter = 'enkff'", "did you mean 'enkf'?"]),
-        ("{filter: enkf, command: run, label: EnKF}", ["filter 'enkf' and command 'run'", "one or the other"]),
-        ('{command: "run \'it", label: EnKF}', ["command", "run 'it", "cannot be read as a shell does"]),
+        (
+            "{filter: enkff, label: EnKF}",
+            ["filter 'enkf': filter = 'enkff'", "did you mean 'enkf'?"],
+        ),
+        (
+            "{filter: enkf, command: run, label: EnKF}",
+            ["filter 'enkf' and command 'run'", "one or the other"],
+        ),
+        (
+            '{command: "run \'it", label: EnKF}',
+            ["command", "run 'it", "cannot be read as a shell does"],
+        ),
         ("{command: ' ', label: EnKF}", ["command is empty"]),
         ("{install: make it, label: EnKF}", ["install 'make it' is for filters with a command"]),
         (
             "{command: run, label: EnKF, settings: [{when: {gpa: 7}, parameters: {x: 1}}]}",
             ["settings.0.when = 'gpa'", "did you mean 'gap'?"],
         ),
-        ("{lable: EnKF}", ["enkf.yaml: lable: unknown key", "did you mean 'label'?", "enkf.yaml: label: this key is missing"]),
-        ("{label: EnKF, resources: {threads: 0}}", ["enkf.yaml: resources.threads = 0", "greater than or equal to 1"]),
+        (
+            "{lable: EnKF}",
+            [
+                "enkf.yaml: lable: unknown key",
+                "did you mean 'label'?",
+                "enkf.yaml: label: this key is missing",
+            ],
+        ),
+        (
+            "{label: EnKF, resources: {threads: 0}}",
+            ["enkf.yaml: resources.threads = 0", "greater than or equal to 1"],
+        ),
         ("[1, 2]", ["enkf.yaml", "expected a mapping", "found list"]),
     ],
 )
-def test_filter_file_is_refused(text: str, words: list[str], config: dict[str, Any], filters_folder: Path) -> None:
+def test_filter_file_is_refused(
+    text: str, words: list[str], config: dict[str, Any], filters_folder: Path
+) -> None:
     (filters_folder / "enkf.yaml").write_text(text, encoding="utf-8")
     message = fault_of(config)
     for word in words:
@@ -924,7 +1155,11 @@ def test_all_faults_are_named_at_once(config: dict[str, Any]) -> None:
     config["seeds"].update(training=-1)
     message = fault_of(config)
     assert len(message.splitlines()) == 3
-    for key in ("experiments.lorenz63.cycles = 0", "experiments.lorenz63.gaps.0 = 0", "seeds.training = -1"):
+    for key in (
+        "experiments.lorenz63.cycles = 0",
+        "experiments.lorenz63.gaps.0 = 0",
+        "seeds.training = -1",
+    ):
         assert key in message
 
 
@@ -938,7 +1173,9 @@ def test_all_faults_are_named_at_once(config: dict[str, Any]) -> None:
         (b"\xff\xfe\x00", ["cannot be read as YAML"]),
     ],
 )
-def test_unreadable_config_file_is_named(content: str | bytes | None, words: list[str], tmp_path: Path) -> None:
+def test_unreadable_config_file_is_named(
+    content: str | bytes | None, words: list[str], tmp_path: Path
+) -> None:
     path = tmp_path / "study.yaml"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -1,4 +1,6 @@
-"""Systems: convergence of the integrator, invariants, published statistics, and one code for numpy and torch."""
+"""Systems: convergence of the integrator, invariants, published statistics, and one code for numpy
+and torch.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ def integrate(system: System, x: np.ndarray, dt: float, time: float) -> np.ndarr
 def test_rk4_converges_at_fourth_order(name):
     system = make_system(name, CHAOTIC[name])
     x = typical(system)
-    # Richardson: successive differences shrink by 2^4 where halving the step leaves the leading error term alone.
+    # Richardson: successive differences shrink by 2^4 where halving the step leaves the leading
+    # error term alone.
     coarse, middle, fine = (integrate(system, x, dt, 0.4) for dt in (0.01, 0.005, 0.0025))
     order = np.log2(np.linalg.norm(coarse - middle) / np.linalg.norm(middle - fine))
     assert order == pytest.approx(4, abs=0.2)
@@ -45,7 +48,9 @@ def test_rk4_converges_at_fourth_order(name):
 def test_step_agrees_with_an_independent_integrator(name):
     system = make_system(name, CHAOTIC[name] | {"dt": 0.001})
     x = typical(system)
-    expected = solve_ivp(lambda _, s: system.tendency(s), (0, 0.2), x, method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1]
+    expected = solve_ivp(
+        lambda _, s: system.tendency(s), (0, 0.2), x, method="DOP853", rtol=1e-12, atol=1e-12
+    ).y[:, -1]
     for _ in range(200):
         x = system.step(x, stream())
     np.testing.assert_allclose(x, expected, atol=1e-8)
@@ -53,7 +58,9 @@ def test_step_agrees_with_an_independent_integrator(name):
 
 def test_rk4_of_a_linear_equation_is_the_taylor_polynomial():
     h = 0.3
-    assert rk4(lambda x: -x, np.array([1.0]), h)[0] == pytest.approx(1 - h + h**2 / 2 - h**3 / 6 + h**4 / 24, abs=1e-15)
+    assert rk4(lambda x: -x, np.array([1.0]), h)[0] == pytest.approx(
+        1 - h + h**2 / 2 - h**3 / 6 + h**4 / 24, abs=1e-15
+    )
 
 
 def test_lorenz63_equations():
@@ -81,7 +88,9 @@ def divergence(system: System, x: np.ndarray) -> float:
 def test_volume_contracts_at_the_known_rate():
     lorenz63 = make_system("lorenz63", CHAOTIC["lorenz63"])
     p = lorenz63.parameters
-    assert divergence(lorenz63, typical(lorenz63)) == pytest.approx(-(p.sigma + 1 + p.beta), rel=1e-8)
+    assert divergence(lorenz63, typical(lorenz63)) == pytest.approx(
+        -(p.sigma + 1 + p.beta), rel=1e-8
+    )
     lorenz96 = make_system("lorenz96", CHAOTIC["lorenz96"])
     assert divergence(lorenz96, typical(lorenz96)) == pytest.approx(-lorenz96.dimension, rel=1e-8)
 
@@ -90,7 +99,9 @@ def test_volume_contracts_at_the_known_rate():
 def test_lorenz96_tendency_by_its_formula(dimension):
     system = make_system("lorenz96", {"dt": 0.01, "dimension": dimension, "forcing": 6.0})
     x = np.random.default_rng(0).standard_normal(dimension)
-    expected = [(x[(i + 1) % dimension] - x[i - 2]) * x[i - 1] - x[i] + 6.0 for i in range(dimension)]
+    expected = [
+        (x[(i + 1) % dimension] - x[i - 2]) * x[i - 1] - x[i] + 6.0 for i in range(dimension)
+    ]
     np.testing.assert_allclose(system.tendency(x), expected, atol=1e-14)
 
 
@@ -111,17 +122,37 @@ def test_step_commutes_with_translations_of_the_ring(name):
     np.testing.assert_allclose(moved, np.roll(system.step(x, stream()), 3), rtol=1e-12, atol=1e-13)
 
 
-# Published to these digits: so a value counts as agreeing up to half of the last digit, plus the sampling error of the
-# estimate, taken from the scatter over independent trajectories.
+# Published to these digits: so a value counts as agreeing up to half of the last digit, plus the
+# sampling error of the estimate, taken from the scatter over independent trajectories.
 @pytest.mark.parametrize(
     ("name", "parameters", "statistic", "published", "half_digit"),
     [
-        # Lorenz and Emanuel (1998), section 3: mean 2.3, standard deviation 3.6 of each component at F = 8.
-        ("lorenz96", {"dt": 0.02, "dimension": 40, "forcing": 8.0}, lambda x: x.mean(axis=(0, 2)), 2.3, 0.05),
-        ("lorenz96", {"dt": 0.02, "dimension": 40, "forcing": 8.0}, lambda x: x.std(axis=(0, 2)), 3.6, 0.05),
-        # The classical attractor: mean z 23.55, standard deviation of x 7.92 (its mean is 0 by symmetry).
+        # Lorenz and Emanuel (1998), section 3: mean 2.3, standard deviation 3.6 of each component
+        # at F = 8.
+        (
+            "lorenz96",
+            {"dt": 0.02, "dimension": 40, "forcing": 8.0},
+            lambda x: x.mean(axis=(0, 2)),
+            2.3,
+            0.05,
+        ),
+        (
+            "lorenz96",
+            {"dt": 0.02, "dimension": 40, "forcing": 8.0},
+            lambda x: x.std(axis=(0, 2)),
+            3.6,
+            0.05,
+        ),
+        # The classical attractor: mean z 23.55, standard deviation of x 7.92 (its mean is 0 by
+        # symmetry).
         ("lorenz63", {"dt": 0.01}, lambda x: x[..., 2].mean(axis=0), 23.55, 0.005),
-        ("lorenz63", {"dt": 0.01}, lambda x: np.sqrt(np.square(x[..., 0]).mean(axis=0)), 7.92, 0.005),
+        (
+            "lorenz63",
+            {"dt": 0.01},
+            lambda x: np.sqrt(np.square(x[..., 0]).mean(axis=0)),
+            7.92,
+            0.005,
+        ),
     ],
     ids=["lorenz96 mean", "lorenz96 std", "lorenz63 mean z", "lorenz63 std x"],
 )
@@ -136,7 +167,9 @@ def test_long_run_statistics(name, parameters, statistic, published, half_digit,
     values = statistic(np.stack(states))
     standard_error = values.std(ddof=1) / np.sqrt(len(values))
     assert standard_error < 0.05
-    assert values.mean() == pytest.approx(published, abs=half_digit + bonferroni(1) * standard_error)
+    assert values.mean() == pytest.approx(
+        published, abs=half_digit + bonferroni(1) * standard_error
+    )
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -172,7 +205,9 @@ def test_a_typical_state_is_reproducible_and_on_the_attractor(name):
 
 @pytest.mark.parametrize("dimension", [7, 8])
 def test_linear_gaussian_matrix_is_circulant_and_damps(dimension):
-    system = make_system("linear_gaussian", {"dimension": dimension, "persistence": 0.97, "speed": 1.4})
+    system = make_system(
+        "linear_gaussian", {"dimension": dimension, "persistence": 0.97, "speed": 1.4}
+    )
     matrix = system.matrix
     rolled = np.roll(matrix, (1, 1), axis=(0, 1))
     np.testing.assert_allclose(matrix, rolled, atol=1e-14)
@@ -183,10 +218,19 @@ def test_linear_gaussian_matrix_is_circulant_and_damps(dimension):
 
 
 def test_linear_gaussian_moves_by_whole_grid_points_without_diffusion():
-    parameters = {"dimension": 9, "persistence": 1.0, "speed": 2.0, "diffusion": 0.0, "model_noise": 0.0}
+    parameters = {
+        "dimension": 9,
+        "persistence": 1.0,
+        "speed": 2.0,
+        "diffusion": 0.0,
+        "model_noise": 0.0,
+    }
     x = np.random.default_rng(0).standard_normal(9)
     np.testing.assert_allclose(
-        make_system("linear_gaussian", parameters).step(x, stream()), np.roll(x, 2), rtol=1e-12, atol=1e-12
+        make_system("linear_gaussian", parameters).step(x, stream()),
+        np.roll(x, 2),
+        rtol=1e-12,
+        atol=1e-12,
     )
 
 

@@ -43,38 +43,61 @@ def tables(study: Study, frames: tuple[pd.DataFrame, pd.DataFrame]) -> Path:
 
 def markdown(path: Path) -> pd.DataFrame:
     """The table of a Markdown file."""
-    lines = [line.strip("|") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    lines = [
+        line.strip("|")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ]
     table = pd.read_csv(io.StringIO("\n".join([lines[0], *lines[2:]])), sep="|", dtype=str)
     return table.rename(columns=str.strip).map(str.strip)
 
 
-def test_scores_are_those_of_the_estimates_and_leave_spin_up_out(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_scores_are_those_of_the_estimates_and_leave_spin_up_out(
+    frames: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
     scores = frames[0]
-    assert len(scores) == 2 * (3 + 2)  # particle at gap 2 only; the cells of gap 2 once, though two experiments have them
+    assert len(scores) == 2 * (
+        3 + 2
+    )  # particle at gap 2 only; the cells of gap 2 once, though two experiments have them
     for _, row in scores[~scores["diverged"]].iterrows():
         error = error_of(row["filter"], row["gap"], row["seed"])
         found = row[list(SCORES)].astype(float)
         expected = {
-            "rmse": error, "rmse_analysis": error, "rmse_forecast": 2 * error, "spread_skill": 0.5, "spread_skill_forecast": 0.5,
-            "crps": error / 4, "crps_forecast": error / 2, **dict.fromkeys((*EXACTNESS, *FLOW_SCORES), np.nan),
-        }  # fmt: skip
+            "rmse": error,
+            "rmse_analysis": error,
+            "rmse_forecast": 2 * error,
+            "spread_skill": 0.5,
+            "spread_skill_forecast": 0.5,
+            "crps": error / 4,
+            "crps_forecast": error / 2,
+            **dict.fromkeys((*EXACTNESS, *FLOW_SCORES), np.nan),
+        }
         np.testing.assert_allclose(found, [expected[name] for name in SCORES], rtol=1e-4)
         assert row["diagnostic_error"] == pytest.approx(error)
     assert scores[list(SCORES)].max(axis=None) < SPIN_UP_ERROR / 2
 
 
 def test_rmse_is_the_root_of_the_mean_square_over_steps_and_components() -> None:
-    mean, truth = np.array([[9.0, 9.0], [1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 7.0]])
+    mean, truth = (
+        np.array([[9.0, 9.0], [1.0, 2.0], [3.0, 4.0]]),
+        np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 7.0]]),
+    )
     one = ("cycle", np.ones(1))
     variables = dict.fromkeys(("crps", "crps_forecast", "rmse_forecast", "spread_forecast"), one)
-    variables |= {"rmse": ("time", rmse_over_components(mean, truth)), "spread": (("time", "x"), np.ones((3, 2)))}
+    variables |= {
+        "rmse": ("time", rmse_over_components(mean, truth)),
+        "spread": (("time", "x"), np.ones((3, 2))),
+    }
     found = score(xr.Dataset(variables, attrs={"diverged": 0}), gap=2, spin_up_cycles=0)
-    # Squares 0, 4, 9, 9: the root of their mean, which is not the mean of the roots over time; the initial state does not count.
+    # Squares 0, 4, 9, 9: the root of their mean, which is not the mean of the roots over time; the
+    # initial state does not count.
     assert found["rmse"] == pytest.approx(np.sqrt(22 / 4))
     assert found["rmse_analysis"] == pytest.approx(3.0)
 
 
-def test_diverged_runs_have_no_score_and_are_counted(frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_diverged_runs_have_no_score_and_are_counted(
+    frames: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
     scores = frames[0]
     diverged = scores[scores["diverged"]]
     assert set(zip(diverged["filter"], diverged["gap"], diverged["seed"], strict=True)) == {
@@ -85,11 +108,20 @@ def test_diverged_runs_have_no_score_and_are_counted(frames: tuple[pd.DataFrame,
     assert diverged[list(SCORES)].isna().all(axis=None)
 
 
-def test_tables_of_a_flow_have_the_scores_of_its_vorticity(flows: Study, tables: Path, tmp_path: Path) -> None:
+def test_tables_of_a_flow_have_the_scores_of_its_vorticity(
+    flows: Study, tables: Path, tmp_path: Path
+) -> None:
     scores, costs = gather(flows)
     # Estimates miss the truth by a constant velocity after spin-up: their vorticity is right.
     np.testing.assert_allclose(scores.loc[~scores["diverged"], list(FLOW_SCORES)], 1, rtol=1e-4)
-    write_tables(flows, scores, costs, folder=tmp_path, scores_path=tmp_path / "s.parquet", costs_path=tmp_path / "c.parquet")
+    write_tables(
+        flows,
+        scores,
+        costs,
+        folder=tmp_path,
+        scores_path=tmp_path / "s.parquet",
+        costs_path=tmp_path / "c.parquet",
+    )
     table = markdown(tmp_path / "flow.md")
     assert table["SSIM of vorticity"].tolist() == ["1.000 ± 0.000", "1.000"] * 2
     assert table["CSI of vorticity"].tolist() == ["1.000 ± 0.000", "1.000"] * 2
@@ -103,7 +135,12 @@ def test_csv_has_mean_and_standard_deviation_over_seeds(tables: Path) -> None:
     assert table.loc[(2, "enkf"), "rmse_std"] == pytest.approx(np.sqrt(2), rel=1e-4)
     assert table.loc[(3, "enkf"), "rmse_analysis_mean"] == pytest.approx(3.0, rel=1e-4)
     assert table["runs"].tolist() == [2] * 4
-    assert table["diverged"].to_dict() == {(2, "enkf"): 0, (2, "free_run"): 1, (3, "enkf"): 0, (3, "free_run"): 2}
+    assert table["diverged"].to_dict() == {
+        (2, "enkf"): 0,
+        (2, "free_run"): 1,
+        (3, "enkf"): 0,
+        (3, "free_run"): 2,
+    }
     assert table.loc[(2, "free_run"), "rmse_mean"] == pytest.approx(10.0, rel=1e-4)
     assert np.isnan(table.loc[(3, "free_run"), "rmse_mean"])
 
@@ -112,10 +149,23 @@ def test_markdown_is_for_people(tables: Path) -> None:
     table = markdown(tables / "gap_sweep.md")
     assert table["gap"].tolist() == ["2", "2", "3", "3"]
     assert table["filter"].tolist() == ["EnKF", "No assimilation"] * 2
-    assert table["RMSE"].tolist() == ["**2.000 ± 1.414**", "10.000", "**3.000 ± 2.121**", "diverged"]
+    assert table["RMSE"].tolist() == [
+        "**2.000 ± 1.414**",
+        "10.000",
+        "**3.000 ± 2.121**",
+        "diverged",
+    ]
     assert table["diverged"].tolist() == ["0 of 2", "1 of 2", "0 of 2", "2 of 2"]
     note = (tables / "gap_sweep.md").read_text(encoding="utf-8").splitlines()[0]
-    for words in ("Gaps, 100% of them", "2 seeds", "diverged runs left out", "3 cycles", "first 1 left out", "N = 4", "95%"):
+    for words in (
+        "Gaps, 100% of them",
+        "2 seeds",
+        "diverged runs left out",
+        "3 cycles",
+        "first 1 left out",
+        "N = 4",
+        "95%",
+    ):
         assert words in note
 
 
@@ -134,8 +184,12 @@ def test_latex_compiles(tables: Path, tmp_path: Path) -> None:
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
 
 
-def test_long_latex_table_goes_on_over_pages_and_is_no_wider_than_one(tables: Path, tmp_path: Path) -> None:
-    (tmp_path / "long.tex").write_text(lengthened((tables / "gap_sweep.tex").read_text(encoding="utf-8")), encoding="utf-8")
+def test_long_latex_table_goes_on_over_pages_and_is_no_wider_than_one(
+    tables: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "long.tex").write_text(
+        lengthened((tables / "gap_sweep.tex").read_text(encoding="utf-8")), encoding="utf-8"
+    )
     said = compile_latex(tmp_path, tmp_path / "long.tex")
     assert int(re.search(r"\((\d+) page", said)[1]) > 1
     assert "Overfull" not in said
@@ -143,17 +197,33 @@ def test_long_latex_table_goes_on_over_pages_and_is_no_wider_than_one(tables: Pa
 
 def lengthened(table: str) -> str:
     """A table with each of its rows thirty times."""
-    return "\n".join(line for row in table.splitlines() for line in [row] * (30 if row.startswith(("2 &", "3 &")) else 1))
+    return "\n".join(
+        line
+        for row in table.splitlines()
+        for line in [row] * (30 if row.startswith(("2 &", "3 &")) else 1)
+    )
 
 
 def compile_latex(folder: Path, *inputs: Path) -> str:
     """Compiles a document of tables to all.pdf; what pdflatex said."""
-    if shutil.which("pdflatex") is None or not shutil.which("kpsewhich") or not run("kpsewhich", "booktabs.sty").stdout:
+    if (
+        shutil.which("pdflatex") is None
+        or not shutil.which("kpsewhich")
+        or not run("kpsewhich", "booktabs.sty").stdout
+    ):
         pytest.skip("no pdflatex with booktabs here: install texlive-latex-recommended")
     body = "".join(f"\\input{{{path}}}\n" for path in inputs)
-    preamble = "\\documentclass{article}\n\\usepackage[margin=1in]{geometry}\n\\usepackage{booktabs,longtable}\n"
-    (folder / "all.tex").write_text(f"{preamble}\\begin{{document}}\n{body}\\end{{document}}\n", encoding="utf-8")
-    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={folder}", str(folder / "all.tex")]
+    preamble = "\\documentclass{article}\n\\usepackage[margin=1in]{geometry}\n\\usepackage{booktabs,longtable}\n"  # noqa: E501
+    (folder / "all.tex").write_text(
+        f"{preamble}\\begin{{document}}\n{body}\\end{{document}}\n", encoding="utf-8"
+    )
+    words = [
+        "pdflatex",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        f"-output-directory={folder}",
+        str(folder / "all.tex"),
+    ]
     for _ in range(2):  # longtable measures its columns in the first
         done = run(*words)
         assert done.returncode == 0, done.stdout[-2000:]
@@ -167,16 +237,25 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 def test_scores_and_costs_are_in_csv_too(tables: Path) -> None:
     for name in ("scores", "costs"):
         parquet, csv = (
-            read(tables.parent / f"{name}.{end}") for end, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv))
+            read(tables.parent / f"{name}.{end}")
+            for end, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv))
         )
         pd.testing.assert_frame_equal(csv, parquet, check_dtype=False)
 
 
 def test_latex_escapes_labels(tmp_path: Path) -> None:
     labels = {"particle": "Particle", "enkf": "EnKF_2 & 5%", "free_run": "Free #1"}
-    study = small_study(tmp_path, definitions={name: {"label": label} for name, label in labels.items()})
+    study = small_study(
+        tmp_path, definitions={name: {"label": label} for name, label in labels.items()}
+    )
     write_results(study)
-    write_tables(study, *gather(study), scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
+    write_tables(
+        study,
+        *gather(study),
+        scores_path=tmp_path / "s",
+        costs_path=tmp_path / "c",
+        folder=tmp_path / "tables",
+    )
     for name in ("one_gap.tex", "one_gap_cost.tex"):
         text = (tmp_path / "tables" / name).read_text(encoding="utf-8")
         assert r"EnKF\_2 \& 5\% & " in text
@@ -184,35 +263,52 @@ def test_latex_escapes_labels(tmp_path: Path) -> None:
 
 
 def test_filters_keep_the_order_of_the_study(tables: Path) -> None:
-    assert markdown(tables / "one_gap.md")["filter"].tolist() == ["Particle (100 000)", "EnKF", "No assimilation"]
+    assert markdown(tables / "one_gap.md")["filter"].tolist() == [
+        "Particle (100 000)",
+        "EnKF",
+        "No assimilation",
+    ]
 
 
 def test_experiments_that_share_cells_show_the_same_numbers(tables: Path) -> None:
     one = pd.read_csv(tables / "one_gap.csv").set_index("filter")
-    sweep = pd.read_csv(tables / "gap_sweep.csv").query("gap == 2").set_index("filter").drop(columns="gap")
+    sweep = (
+        pd.read_csv(tables / "gap_sweep.csv")
+        .query("gap == 2")
+        .set_index("filter")
+        .drop(columns="gap")
+    )
     pd.testing.assert_frame_equal(one.loc[["enkf", "free_run"]], sweep.loc[["enkf", "free_run"]])
 
 
 def test_cost_leaves_out_the_first_cycle(tables: Path) -> None:
     table = pd.read_csv(tables / "one_gap_cost.csv").set_index("filter")
-    assert table["seconds_per_cycle"].to_dict() == pytest.approx(dict.fromkeys(["particle", "enkf", "free_run"], 2.0))
+    assert table["seconds_per_cycle"].to_dict() == pytest.approx(
+        dict.fromkeys(["particle", "enkf", "free_run"], 2.0)
+    )
     assert table["cpu_seconds_per_cycle"].iloc[0] == pytest.approx(1.0)
     assert table["peak_memory_mib"].iloc[0] == pytest.approx(100.5)
     assert markdown(tables / "one_gap_cost.md")["seconds a cycle"].tolist() == ["2", "2", "2"]
     assert (tables / "one_gap_cost.tex").is_file()
 
 
-def test_parquet_holds_the_rows(study: Study, tables: Path, frames: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_parquet_holds_the_rows(
+    study: Study, tables: Path, frames: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
     assert tables.is_dir()
     for name, frame in zip(("scores", "costs"), frames, strict=True):
-        pd.testing.assert_frame_equal(pd.read_parquet(Path(study.config.results) / f"{name}.parquet"), frame)
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(Path(study.config.results) / f"{name}.parquet"), frame
+        )
 
 
 def test_tables_are_the_same_twice(study: Study, tables: Path, tmp_path: Path) -> None:
     paths = {"scores_path": tmp_path / "scores.parquet", "costs_path": tmp_path / "costs.parquet"}
     write_tables(study, *gather(study), folder=tmp_path / "tables", **paths)
     names = sorted(path.name for path in tables.iterdir())
-    assert names == sorted(f"{name}.{suffix}" for name in study.tables for suffix in ("csv", "md", "tex"))
+    assert names == sorted(
+        f"{name}.{suffix}" for name in study.tables for suffix in ("csv", "md", "tex")
+    )
     for name in names:
         assert (tmp_path / "tables" / name).read_bytes() == (tables / name).read_bytes()
 
@@ -220,16 +316,37 @@ def test_tables_are_the_same_twice(study: Study, tables: Path, tmp_path: Path) -
 def test_one_seed_has_no_standard_deviation(tmp_path: Path) -> None:
     study = small_study(tmp_path, seeds={"test": [0]})
     write_results(study)
-    write_tables(study, *gather(study), scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
-    assert markdown(tmp_path / "tables" / "one_gap.md")["RMSE"].tolist() == ["**0.500**", "1.000", "10.000"]
-    assert markdown(tmp_path / "tables" / "one_gap_paired.md")["RMSE"].tolist() == ["**0.500**", "+0.500", "+9.500"]
-    assert (tmp_path / "tables" / "one_gap.md").read_text(encoding="utf-8").startswith("One gap. One seed; 3 cycles")
+    write_tables(
+        study,
+        *gather(study),
+        scores_path=tmp_path / "s",
+        costs_path=tmp_path / "c",
+        folder=tmp_path / "tables",
+    )
+    assert markdown(tmp_path / "tables" / "one_gap.md")["RMSE"].tolist() == [
+        "**0.500**",
+        "1.000",
+        "10.000",
+    ]
+    assert markdown(tmp_path / "tables" / "one_gap_paired.md")["RMSE"].tolist() == [
+        "**0.500**",
+        "+0.500",
+        "+9.500",
+    ]
+    assert (
+        (tmp_path / "tables" / "one_gap.md")
+        .read_text(encoding="utf-8")
+        .startswith("One gap. One seed; 3 cycles")
+    )
     for name in ("one_gap", "one_gap_paired"):
-        assert "With one seed there is no interval" in (tmp_path / "tables" / f"{name}.md").read_text(encoding="utf-8")
+        assert "With one seed there is no interval" in (
+            tmp_path / "tables" / f"{name}.md"
+        ).read_text(encoding="utf-8")
 
 
 def test_paired_table_marks_the_best_and_what_is_not_distinguishable_from_it(tables: Path) -> None:
-    # Errors of the particle filter are 0.5 and 1.5, those of the EnKF 1 and 3: differences 0.5 and 1.5, t quantile 12.7.
+    # Errors of the particle filter are 0.5 and 1.5, those of the EnKF 1 and 3: differences 0.5 and
+    # 1.5, t quantile 12.7.
     half = scipy.stats.t.ppf(0.975, 1) * 0.5
     paired = markdown(tables / "one_gap_paired.md").set_index("filter")
     assert paired.loc["Particle (100 000)", "RMSE"] == "**1.000**"
@@ -242,24 +359,38 @@ def test_paired_table_marks_the_best_and_what_is_not_distinguishable_from_it(tab
     assert numbers.loc[("rmse", "enkf"), "best"] == "particle"
 
 
-def test_exactness_is_the_distance_to_the_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exactness_is_the_distance_to_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = exact_study(tmp_path)
     write_results(study, diverged={("free_run", 2, 1): 2})
     reads: Counter[Path] = Counter()
     monkeypatch.setattr(
-        masf.stages.aggregate, "read_estimate", lambda path, *names: reads.update([path]) or read_estimate(path, *names)
+        masf.stages.aggregate,
+        "read_estimate",
+        lambda path, *names: reads.update([path]) or read_estimate(path, *names),
     )
     scores, costs = gather(study)
     assert set(reads.values()) == {1}
     rows = scores[scores["gap"] == 2].set_index(["filter", "seed"])
-    # Estimates miss the truth by 1 (enkf), 10 and 0.5 in each of three components, times 1 and 3; the spread is as large.
+    # Estimates miss the truth by 1 (enkf), 10 and 0.5 in each of three components, times 1 and 3;
+    # the spread is as large.
     assert rows.loc[("particle", 1), "mean_distance"] == pytest.approx(0.5, rel=1e-4)
     assert rows.loc[("particle", 1), "covariance_distance"] == pytest.approx(0.75, rel=1e-4)
-    assert rows.loc[("particle", 1), "energy_distance"] == pytest.approx(np.sqrt(2 * np.sqrt(3) * 1.5), rel=1e-4)
+    assert rows.loc[("particle", 1), "energy_distance"] == pytest.approx(
+        np.sqrt(2 * np.sqrt(3) * 1.5), rel=1e-4
+    )
     assert rows.loc["enkf", list(EXACTNESS)].isna().all(axis=None)
     assert rows.loc[("free_run", 1), list(EXACTNESS)].isna().all()
     assert scores.loc[scores["gap"] == 3, list(EXACTNESS)].isna().all(axis=None)
-    write_tables(study, scores, costs, scores_path=tmp_path / "s", costs_path=tmp_path / "c", folder=tmp_path / "tables")
+    write_tables(
+        study,
+        scores,
+        costs,
+        scores_path=tmp_path / "s",
+        costs_path=tmp_path / "c",
+        folder=tmp_path / "tables",
+    )
     table = markdown(tmp_path / "tables" / "one_gap_exactness.md")
     assert table["filter"].tolist() == ["Particle (100 000)", "No assimilation"]
     assert table["distance of means"].tolist() == ["0.500 ± 0.000", "9.000"]
@@ -276,7 +407,9 @@ def test_reference_that_diverged_leaves_no_distances(tmp_path: Path) -> None:
 
 def test_file_without_what_distances_need_is_named(tmp_path: Path) -> None:
     write_results(small_study(tmp_path))
-    with pytest.raises(FileFault, match=r"gap~2.*\.nc: lacks covariance; remove it and run stage assimilate again"):
+    with pytest.raises(
+        FileFault, match=r"gap~2.*\.nc: lacks covariance; remove it and run stage assimilate again"
+    ):
         gather(exact_study(tmp_path))
 
 
@@ -304,5 +437,7 @@ def test_estimate_of_other_parameters_than_the_study_s_is_refused_and_named(tmp_
     study = small_study(tmp_path)
     write_results(study)
     edited = small_study(tmp_path, pinned={"enkf": {"inflation": 1.5}})
-    with pytest.raises(FileFault, match=r"enkf\.nc: was made with other filter parameters than the study's"):
+    with pytest.raises(
+        FileFault, match=r"enkf\.nc: was made with other filter parameters than the study's"
+    ):
         gather(edited)

@@ -1,4 +1,6 @@
-"""Stage tune: what is searched, in which order, what is chosen, and that an interrupted search ends as an uninterrupted one."""
+"""Stage tune: what is searched, in which order, what is chosen, and that an interrupted search ends
+as an uninterrupted one.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ from masf.study.tuned_values import TunedValues, file_text, from_search
 
 SITUATION = {"system": "lorenz63", "observation": "all", "dt": 0.01, "gap": 5}
 FILES = {
-    "enkf": "{label: EnKF, parameters: {inflation: 1.1}, search: {inflation: {low: 1.0, high: 1.5}}}",
+    "enkf": "{label: EnKF, parameters: {inflation: 1.1}, search: {inflation: {low: 1.0, high: "
+    "1.5}}}",
     "particle": "{label: Particle, parameters: {particles: 50}, search: {bandwidth: [0.2, 0.3]}}",
     "free_run": "{label: No assimilation}",
 }
@@ -61,23 +64,47 @@ def truths() -> list[Truth]:
     def truth(seed: int) -> Truth:
         observation = {"operator": "identity", "noise": 1.0}
         return simulate(
-            CellSettings("lorenz63", {"dt": 0.01}, observation, gap=5, cycles=4, members=8, initial_spread=1.0, seed=seed)
+            CellSettings(
+                "lorenz63",
+                {"dt": 0.01},
+                observation,
+                gap=5,
+                cycles=4,
+                members=8,
+                initial_spread=1.0,
+                seed=seed,
+            )
         )
 
     return [truth(100), truth(101)]
 
 
 @pytest.fixture
-def search(truths: list[Truth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+def search(
+    truths: list[Truth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
     """Tunes ``Scaled``; what its file would hold."""
     monkeypatch.setattr("masf.filters.free_run.filter", Scaled)
 
-    def run(searched: dict[str, Any], trials: int, journal: str = "journal", **changes: Any) -> dict[str, Any]:
+    def run(
+        searched: dict[str, Any], trials: int, journal: str = "journal", **changes: Any
+    ) -> dict[str, Any]:
         options = {
-            "situation": SITUATION, "trials": trials, "score": "rmse", "spin_up_cycles": 1, "made_from": {"code_version": "1"},
+            "situation": SITUATION,
+            "trials": trials,
+            "score": "rmse",
+            "spin_up_cycles": 1,
+            "made_from": {"code_version": "1"},
             "storage": tmp_path / "a folder" / journal,
-        }  # fmt: skip
-        return tune("free_run", "free_run", changes.pop("parameters", {}), searched, truths, **options | changes)
+        }
+        return tune(
+            "free_run",
+            "free_run",
+            changes.pop("parameters", {}),
+            searched,
+            truths,
+            **options | changes,
+        )
 
     return run
 
@@ -115,7 +142,9 @@ def test_bad_interval_is_refused(content: dict[str, Any], said: str) -> None:
         (Range(low=2, high=8, step=3), [2, 5, 8], [3]),
     ],
 )
-def test_interval_holds_what_it_says(interval: Range, inside: list[Any], outside: list[Any]) -> None:
+def test_interval_holds_what_it_says(
+    interval: Range, inside: list[Any], outside: list[Any]
+) -> None:
     assert [v for v in inside + outside if v in interval] == inside
 
 
@@ -128,20 +157,31 @@ def test_value_in_force_joins_a_list_and_must_lie_in_an_interval() -> None:
 
 
 def test_finite_space_numbers_all_its_combinations() -> None:
-    space = Space({"a": [1, 2, None], "b": Range(low=0.0, high=0.4, step=0.1), "c": Range(low=3, high=4)})
+    space = Space(
+        {"a": [1, 2, None], "b": Range(low=0.0, high=0.4, step=0.1), "c": Range(low=3, high=4)}
+    )
     assert space.shape == (3, 5, 2)
     combinations = [space.at(i) for i in range(30)]
     assert len({json.dumps(c) for c in combinations}) == 30
     assert all(space.decode(space.encode(c)) == c for c in combinations)
-    assert all(space.distributions[k]._contains(v) for c in combinations for k, v in space.encode(c).items())
+    assert all(
+        space.distributions[k]._contains(v)
+        for c in combinations
+        for k, v in space.encode(c).items()
+    )
     assert Space({"a": Range(low=0.0, high=1.0)}).shape is None
 
 
 def test_proposal_is_a_function_of_the_trials_before_it() -> None:
     space = Space({"x": Range(low=0.0, high=1.0)})
-    finished = [Trial({"x": x}, [x**2], x**2) for x in (0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.8, 0.6, 0.4, 0.05, 0.15)]
+    finished = [
+        Trial({"x": x}, [x**2], x**2)
+        for x in (0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.8, 0.6, 0.4, 0.05, 0.15)
+    ]
     assert propose(space, [], {"x": 0.5}, Stream(0, "a")) == {"x": 0.5}
-    first, again, other = (propose(space, finished, {"x": 0.5}, Stream(0, word)) for word in ("a", "a", "b"))
+    first, again, other = (
+        propose(space, finished, {"x": 0.5}, Stream(0, word)) for word in ("a", "a", "b")
+    )
     assert first == again != other
     # Past its random start the sampler looks where the score was small.
     suggested = [propose(space, finished, {"x": 0.5}, Stream(seed, "a"))["x"] for seed in range(20)]
@@ -166,22 +206,38 @@ def test_default_is_the_first_trial_and_stands_if_nothing_is_better(search: Call
 def test_best_trial_is_chosen(search: Callable) -> None:
     outcome = search({"factor": [0.1, 1.0, 1.5]}, 4, parameters={"factor": 0.5})
     assert outcome["chosen"] == {"factor": 1.0}
-    assert outcome["chosen_score"] == min(trial["score"] for trial in outcome["trials"]) < outcome["default_score"]
+    assert (
+        outcome["chosen_score"]
+        == min(trial["score"] for trial in outcome["trials"])
+        < outcome["default_score"]
+    )
 
 
-def test_trial_that_diverges_scores_infinity_and_is_never_chosen(search: Callable, tmp_path: Path) -> None:
+def test_trial_that_diverges_scores_infinity_and_is_never_chosen(
+    search: Callable, tmp_path: Path
+) -> None:
     outcome = search({"factor": [1.0, 3.0]}, 5, parameters={"factor": 2.0})
     assert outcome["chosen"] == {"factor": 1.0}
     assert outcome["default_score"] is None
     assert outcome["budget"]["diverged"] == 2
     # The seeds after the first that diverged are not run.
-    assert [t["scores"] for t in outcome["trials"] if t["parameters"]["factor"] > 1] == [[None], [None]]
+    assert [t["scores"] for t in outcome["trials"] if t["parameters"]["factor"] > 1] == [
+        [None],
+        [None],
+    ]
     write_tuning(tmp_path / "free_run.json", outcome)
-    parameters, source = in_force({"factor": 2.0}, read_tuned(tmp_path / "free_run.json"), {"other": "b"})
+    parameters, source = in_force(
+        {"factor": 2.0}, read_tuned(tmp_path / "free_run.json"), {"other": "b"}
+    )
     assert parameters == {"factor": 1.0, "other": "b"}
-    assert source == ParameterSource(tuned=TunedAt(situation=SITUATION, trials=3, all_diverged=False), pinned=("other",))
+    assert source == ParameterSource(
+        tuned=TunedAt(situation=SITUATION, trials=3, all_diverged=False), pinned=("other",)
+    )
     assert ParameterSource.model_validate_json(source.model_dump_json()) == source
-    assert source_in_words(source) == "tuned at lorenz63, observation all, dt 0.01, gap 5; pinned other"
+    assert (
+        source_in_words(source)
+        == "tuned at lorenz63, observation all, dt 0.01, gap 5; pinned other"
+    )
 
 
 def test_default_stands_where_every_trial_diverged(search: Callable, tmp_path: Path) -> None:
@@ -192,7 +248,10 @@ def test_default_stands_where_every_trial_diverged(search: Callable, tmp_path: P
     parameters, source = in_force({"factor": 2.0}, read_tuned(tmp_path / "free_run.json"))
     assert parameters == {"factor": 2.0}
     assert source.tuned == TunedAt(situation=SITUATION, trials=3, all_diverged=True)
-    assert source_in_words(source) == "default (all 3 trials at lorenz63, observation all, dt 0.01, gap 5 diverged)"
+    assert (
+        source_in_words(source)
+        == "default (all 3 trials at lorenz63, observation all, dt 0.01, gap 5 diverged)"
+    )
 
 
 def test_values_of_all_kinds_are_searched(search: Callable) -> None:
@@ -245,13 +304,22 @@ def test_interrupted_search_ends_as_an_uninterrupted_one(
 
 @pytest.mark.parametrize(
     "change",
-    [{"score": "crps"}, {"spin_up_cycles": 2}, {"parameters": {"other": "b"}}, {"made_from": {"code_version": "2"}}],
+    [
+        {"score": "crps"},
+        {"spin_up_cycles": 2},
+        {"parameters": {"other": "b"}},
+        {"made_from": {"code_version": "2"}},
+    ],
     ids=lambda change: next(iter(change)),
 )
-def test_change_of_what_scores_depend_on_starts_anew(change: dict[str, Any], search: Callable) -> None:
+def test_change_of_what_scores_depend_on_starts_anew(
+    change: dict[str, Any], search: Callable
+) -> None:
     searched = {"factor": [0.5, 1.0]}
     first = search(searched, 2)
-    assert search(searched, 2, **change) == search(searched, 2, "another journal", **change) != first
+    assert (
+        search(searched, 2, **change) == search(searched, 2, "another journal", **change) != first
+    )
     assert search(searched, 2) == first
 
 
@@ -261,10 +329,16 @@ def test_change_of_what_scores_depend_on_starts_anew(change: dict[str, Any], sea
         ({"factr": [1.0]}, {}, r"no parameter factr; it has factor, other"),
         ({"factor": Range(low=1.5, high=1.8)}, {}, r"value in force, 1.0"),
         ({"factor": [1.0]}, {"spin_up_cycles": 4}, r"spin_up_cycles 4 leaves none of 4 cycles"),
-        ({"factor": [1.0]}, {"score": "spread_skill"}, r"score 'spread_skill': choose one of rmse, "),
+        (
+            {"factor": [1.0]},
+            {"score": "spread_skill"},
+            r"score 'spread_skill': choose one of rmse, ",
+        ),
     ],
 )
-def test_unfit_search_is_refused(searched: dict[str, Any], change: dict[str, Any], said: str, search: Callable) -> None:
+def test_unfit_search_is_refused(
+    searched: dict[str, Any], change: dict[str, Any], said: str, search: Callable
+) -> None:
     with pytest.raises(ValueError, match=said):
         search(searched, 2, **change)
 
@@ -287,8 +361,14 @@ def test_truths_must_differ_in_the_seed_alone(truths: list[Truth], tmp_path: Pat
         "made_from": {},
         "storage": tmp_path / "j",
     }
-    other = Truth(CellSettings(**vars(truths[0].settings) | {"gap": 10, "seed": 5}), *list(vars(truths[0]).values())[1:])
-    for pair, said in (([truths[0], other], "seeds 100 and 5 differ in"), ([truths[0]] * 2, "the same seed")):
+    other = Truth(
+        CellSettings(**vars(truths[0].settings) | {"gap": 10, "seed": 5}),
+        *list(vars(truths[0]).values())[1:],
+    )
+    for pair, said in (
+        ([truths[0], other], "seeds 100 and 5 differ in"),
+        ([truths[0]] * 2, "the same seed"),
+    ):
         with pytest.raises(ValueError, match=said):
             tune("enkf", "enkf", {}, {"inflation": [1.0]}, pair, **options)
 
@@ -298,53 +378,98 @@ def test_truths_must_differ_in_the_seed_alone(truths: list[Truth], tmp_path: Pat
 
 def test_distance_is_in_logarithms() -> None:
     assert distance({"gap": 20, "forcing": 8}, {"gap": 20, "forcing": 8}) == 0
-    assert distance({"gap": 10, "forcing": 8}, {"gap": 20, "forcing": 4}) == pytest.approx(math.sqrt(2) * math.log(2))
+    assert distance({"gap": 10, "forcing": 8}, {"gap": 20, "forcing": 4}) == pytest.approx(
+        math.sqrt(2) * math.log(2)
+    )
     assert distance({"gap": 10, "speed": 0}, {"gap": 10, "speed": 0.5}) == 0.5
 
 
 def tuned_study(folder: Path, points: list[dict[str, Any]] | None, **changes: Any) -> Study:
-    """The small study with gaps 2 and 3 and, in one experiment, 20; ``points`` is of its section tuning."""
+    """The small study with gaps 2 and 3 and, in one experiment, 20; ``points`` is of its section
+    tuning.
+    """
     (folder / "filters").mkdir(exist_ok=True)
     for name, text in FILES.items():
         (folder / "filters" / f"{name}.yaml").write_text(text, encoding="utf-8")
-    tuning = {"trials": 3, "cycles": 4, "spin_up_cycles": 2, **({} if points is None else {"points": points})}
+    tuning = {
+        "trials": 3,
+        "cycles": 4,
+        "spin_up_cycles": 2,
+        **({} if points is None else {"points": points}),
+    }
     common = {
-        "system": "lorenz63", "observations": ["every_one"], "members": 4, "cycles": 3, "spin_up_cycles": 1,
-    }  # fmt: skip
+        "system": "lorenz63",
+        "observations": ["every_one"],
+        "members": 4,
+        "cycles": 3,
+        "spin_up_cycles": 1,
+    }
     experiments = {
         "gap_sweep": {"title": "Gaps", "parameters": {"dt": 0.01}, "gaps": [2, 3, 20], **common},
-        "one_gap": {"title": "One gap", "parameters": {"dt": 0.01, "rho": [28, 14]}, "gaps": [2], **common},
+        "one_gap": {
+            "title": "One gap",
+            "parameters": {"dt": 0.01, "rho": [28, 14]},
+            "gaps": [2],
+            **common,
+        },
     }
     seeds = {"test": [0], "tuning": [100, 101]}
     options = {
-        "seeds": seeds, "tuning": tuning, "experiments": experiments, "figures": {}, "filters_directory": str(folder / "filters")
-    }  # fmt: skip
+        "seeds": seeds,
+        "tuning": tuning,
+        "experiments": experiments,
+        "figures": {},
+        "filters_directory": str(folder / "filters"),
+    }
     return small_study(folder, **options | changes)
 
 
 def cell_at(study: Study, gap: int, **parameters: float) -> Cell:
-    (cell,) = [c for c in study.cells.values() if c.settings.gap == gap and c.settings.parameters == {"dt": 0.01, **parameters}]
+    (cell,) = [
+        c
+        for c in study.cells.values()
+        if c.settings.gap == gap and c.settings.parameters == {"dt": 0.01, **parameters}
+    ]
     return cell
 
 
 def test_cell_takes_what_was_tuned_at_the_nearest_point(tmp_path: Path) -> None:
     study = tuned_study(
-        tmp_path, [{"experiment": "gap_sweep", "when": {"gap": [2, 20]}}, {"experiment": "one_gap", "when": {"rho": 14}}]
+        tmp_path,
+        [
+            {"experiment": "gap_sweep", "when": {"gap": [2, 20]}},
+            {"experiment": "one_gap", "when": {"rho": 14}},
+        ],
     )
     assert [cells[0].situation for cells in study.points.values()] == [
         {"system": "lorenz63", "observation": "every_one", "dt": 0.01, "members": 4, **more}
         for more in ({"gap": 2}, {"gap": 20}, {"gap": 2, "rho": 14})
     ]
     (first, second), *_ = study.points.values()
-    assert (first.settings.seed, second.settings.seed, first.settings.cycles, first.spin_up_cycles) == (100, 101, 4, 2)
-    expected = {(2, None): (2, None), (3, None): (2, None), (20, None): (20, None), (2, 14): (2, 14), (2, 28): (2, None)}
+    assert (
+        first.settings.seed,
+        second.settings.seed,
+        first.settings.cycles,
+        first.spin_up_cycles,
+    ) == (100, 101, 4, 2)
+    expected = {
+        (2, None): (2, None),
+        (3, None): (2, None),
+        (20, None): (20, None),
+        (2, 14): (2, 14),
+        (2, 28): (2, None),
+    }
     for (gap, rho), (near, near_rho) in expected.items():
-        # rho is 28 where it is not given, so that the cell with rho 28 lies where the one without does.
+        # rho is 28 where it is not given, so that the cell with rho 28 lies where the one without
+        # does.
         point = study.tuned_at("enkf", cell_at(study, gap, **({} if rho is None else {"rho": rho})))
         assert point is not None
         assert (point.settings.gap, point.settings.parameters.get("rho")) == (near, near_rho)
     assert study.tuned_at("free_run", cell_at(study, 2)) is None
-    assert study.tuning_path("enkf", cell_at(study, 3)) == "lorenz63/dt~0.01/every_one/gap~2/members~4/tuning/enkf.json"
+    assert (
+        study.tuning_path("enkf", cell_at(study, 3))
+        == "lorenz63/dt~0.01/every_one/gap~2/members~4/tuning/enkf.json"
+    )
 
 
 def test_every_situation_is_a_point_by_default(tmp_path: Path) -> None:
@@ -353,14 +478,17 @@ def test_every_situation_is_a_point_by_default(tmp_path: Path) -> None:
     assert all(study.tuned_filters(point) == ["particle", "enkf"] for point in study.points)
 
 
-def test_settings_replace_and_remove_what_is_searched_and_pinned_is_not_tuned(tmp_path: Path) -> None:
+def test_settings_replace_and_remove_what_is_searched_and_pinned_is_not_tuned(
+    tmp_path: Path,
+) -> None:
     def searched(study: Study, gap: int) -> dict[str, Any]:
         return study.search("enkf", cell_at(study, gap))
 
     study = tuned_study(tmp_path, None)
     text = (
         "{label: EnKF, search: {inflation: [1.0, 1.1]}, settings: "
-        "[{when: {gap: 3}, search: {inflation: [1.2]}}, {when: {gap: 20}, search: {inflation: null}}]}"
+        "[{when: {gap: 3}, search: {inflation: [1.2]}}, {when: {gap: 20}, search: {inflation: "
+        "null}}]}"
     )
     definition = yaml.safe_load(text)
     changed = {name: yaml.safe_load(FILES[name]) for name in FILES} | {"enkf": definition}
@@ -380,17 +508,39 @@ def test_settings_replace_and_remove_what_is_searched_and_pinned_is_not_tuned(tm
         ({"seeds": {"test": [0]}}, "seeds.tuning: this key is missing"),
         ({"tuning": {"trials": 0}}, "tuning.trials = 0"),
         ({"tuning": {"trials": 1, "score": "spread_skill"}}, "tuning.score"),
-        ({"tuning": {"trials": 1, "spin_up_cycles": 3}}, "spin_up_cycles 3 leaves none of 3 cycles"),
-        ({"tuning": {"trials": 1, "points": [{"experiment": "gap_swep"}]}}, "did you mean 'gap_sweep'?"),
-        ({"tuning": {"trials": 1, "points": [{"experiment": "gap_sweep", "when": {"gapp": 2}}]}}, "did you mean 'gap'?"),
-        ({"tuning": {"trials": 1, "points": [{"experiment": "gap_sweep", "when": {"gap": 7}}]}}, "holds in no situation"),
+        (
+            {"tuning": {"trials": 1, "spin_up_cycles": 3}},
+            "spin_up_cycles 3 leaves none of 3 cycles",
+        ),
+        (
+            {"tuning": {"trials": 1, "points": [{"experiment": "gap_swep"}]}},
+            "did you mean 'gap_sweep'?",
+        ),
+        (
+            {"tuning": {"trials": 1, "points": [{"experiment": "gap_sweep", "when": {"gapp": 2}}]}},
+            "did you mean 'gap'?",
+        ),
+        (
+            {"tuning": {"trials": 1, "points": [{"experiment": "gap_sweep", "when": {"gap": 7}}]}},
+            "holds in no situation",
+        ),
         ({"filters": ["free_run"]}, "no filter of the study declares a search"),
-        ({"definitions": {
-            "enkf": {"label": "E", "parameters": {"inflation": 2}, "search": {"inflation": {"low": 1, "high": 1.5}}},
-            "particle": {"label": "P"}, "free_run": {"label": "F"},
-        }}, "the value in force, 2.0, is not among those from 1 to 1.5"),
+        (
+            {
+                "definitions": {
+                    "enkf": {
+                        "label": "E",
+                        "parameters": {"inflation": 2},
+                        "search": {"inflation": {"low": 1, "high": 1.5}},
+                    },
+                    "particle": {"label": "P"},
+                    "free_run": {"label": "F"},
+                }
+            },
+            "the value in force, 2.0, is not among those from 1 to 1.5",
+        ),
     ],
-)  # fmt: skip
+)
 def test_unfit_tuning_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigFault) as caught:
         tuned_study(tmp_path, None, **change)
@@ -400,15 +550,28 @@ def test_unfit_tuning_is_refused(change: dict[str, Any], said: str, tmp_path: Pa
 @pytest.fixture(scope="module")
 def tuned_results(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Results of a study that tunes at gap 2."""
-    study = tuned_study(tmp_path_factory.mktemp("tuned"), [{"experiment": "gap_sweep", "when": {"gap": 2}}])
+    study = tuned_study(
+        tmp_path_factory.mktemp("tuned"), [{"experiment": "gap_sweep", "when": {"gap": 2}}]
+    )
     for point, cells in study.points.items():
         for name in study.tuned_filters(point):
-            truths, parameters = [simulate(c.settings) for c in cells], study.filter_parameters(name, cells[0])
+            truths, parameters = (
+                [simulate(c.settings) for c in cells],
+                study.filter_parameters(name, cells[0]),
+            )
             outcome = tune(
-                name, name, parameters, study.search(name, cells[0]), truths, situation=cells[0].situation,
-                trials=3, score="rmse", spin_up_cycles=cells[0].spin_up_cycles,
-                storage=Path(study.config.results) / f"{name}.journal", made_from={},
-            )  # fmt: skip
+                name,
+                name,
+                parameters,
+                study.search(name, cells[0]),
+                truths,
+                situation=cells[0].situation,
+                trials=3,
+                score="rmse",
+                spin_up_cycles=cells[0].spin_up_cycles,
+                storage=Path(study.config.results) / f"{name}.journal",
+                made_from={},
+            )
             write_tuning(Path(study.config.results) / point / "tuning" / f"{name}.json", outcome)
     return study
 
@@ -420,14 +583,30 @@ def test_tables_say_where_parameters_come_from(tuned_results: Study) -> None:
     recorded = scores["parameter_source"].map(ParameterSource.model_validate_json)
     sources = recorded.map(source_in_words).groupby(scores["filter"]).unique().map(list).to_dict()
     point = "lorenz63, observation every_one, dt 0.01, gap 2, members 4"
-    assert sources == {"enkf": [f"tuned at {point}"], "particle": [f"tuned at {point}"], "free_run": ["default"]}
+    assert sources == {
+        "enkf": [f"tuned at {point}"],
+        "particle": [f"tuned at {point}"],
+        "free_run": ["default"],
+    }
     found = read_tuned(folder / study.tuning_path("enkf", cell_at(study, 20)))
     rows = scores[scores["filter"] == "enkf"]
-    assert {json.loads(p)["inflation"] for p in rows["filter_parameters"]} == {found.chosen["inflation"]}
+    assert {json.loads(p)["inflation"] for p in rows["filter_parameters"]} == {
+        found.chosen["inflation"]
+    }
 
-    write_tables(study, scores, costs, scores_path=folder / "s", costs_path=folder / "c", folder=folder / "tables")
+    write_tables(
+        study,
+        scores,
+        costs,
+        scores_path=folder / "s",
+        costs_path=folder / "c",
+        folder=folder / "tables",
+    )
     table = pd.read_csv(folder / "tables" / "tuning.csv")
-    assert table[["point", "filter", "trials", "diverged"]].values.tolist() == [[1, "particle", 2, 0], [1, "enkf", 3, 0]]
+    assert table[["point", "filter", "trials", "diverged"]].values.tolist() == [
+        [1, "particle", 2, 0],
+        [1, "enkf", 3, 0],
+    ]
     assert (table["tuned_score"] <= table["default_score"]).all()
     text = (folder / "tables" / "tuning.md").read_text(encoding="utf-8")
     for words in (point, "inflation 1.1 ", "seeds 100, 101", "at most 3 trials"):
@@ -442,11 +621,18 @@ def test_estimate_of_other_tuned_parameters_is_refused(tuned_results: Study) -> 
     path = Path(study.config.results) / str(study.tuning_path("enkf", cell_at(study, 2)))
     content = path.read_text(encoding="utf-8")
     try:
-        path.write_text(json.dumps(json.loads(content) | {"chosen": {"inflation": 1.234}}), encoding="utf-8")
+        path.write_text(
+            json.dumps(json.loads(content) | {"chosen": {"inflation": 1.234}}), encoding="utf-8"
+        )
         with pytest.raises(FileFault, match=r"enkf\.nc: was made with other filter parameters"):
             gather(study)
-        path.write_text(json.dumps(json.loads(content) | {"situation": {**SITUATION, "gap": 7}}), encoding="utf-8")
-        with pytest.raises(FileFault, match=r"enkf\.nc: says that its parameters are .*gap 2.*gap 7"):
+        path.write_text(
+            json.dumps(json.loads(content) | {"situation": {**SITUATION, "gap": 7}}),
+            encoding="utf-8",
+        )
+        with pytest.raises(
+            FileFault, match=r"enkf\.nc: says that its parameters are .*gap 2.*gap 7"
+        ):
             gather(study)
     finally:
         path.write_text(content, encoding="utf-8")
@@ -471,13 +657,17 @@ def test_damaged_result_is_named(text: str | None, said: str, tmp_path: Path) ->
 
 
 def test_result_of_another_filter_is_refused(tuned_results: Study) -> None:
-    path = Path(tuned_results.config.results) / str(tuned_results.tuning_path("enkf", cell_at(tuned_results, 2)))
+    path = Path(tuned_results.config.results) / str(
+        tuned_results.tuning_path("enkf", cell_at(tuned_results, 2))
+    )
     with pytest.raises(FileFault, match="was tuned for filter 'enkf' on 'lorenz63'"):
         tuned_for("particle", "lorenz63", path)
 
 
 def test_tuned_values_say_where_and_how_they_were_found(tuned_results: Study) -> None:
-    path = Path(tuned_results.config.results) / str(tuned_results.tuning_path("enkf", cell_at(tuned_results, 2)))
+    path = Path(tuned_results.config.results) / str(
+        tuned_results.tuning_path("enkf", cell_at(tuned_results, 2))
+    )
     found = read_tuned(path)
     (alone,) = from_search([found])["enkf"].settings
     assert (alone.when, alone.parameters) == ({"system": "lorenz63"}, found.chosen)
@@ -488,21 +678,31 @@ def test_tuned_values_say_where_and_how_they_were_found(tuned_results: Study) ->
     }  # fmt: skip
     twin = replace(found, situation={**found.situation, "gap": 9})
     both = from_search([found, twin])["enkf"].settings
-    assert [setting.when for setting in both] == [{"system": "lorenz63", "gap": gap} for gap in (2, 9)]
+    assert [setting.when for setting in both] == [
+        {"system": "lorenz63", "gap": gap} for gap in (2, 9)
+    ]
 
 
 def test_a_point_at_which_every_trial_diverged_has_no_tuned_values(tuned_results: Study) -> None:
-    path = Path(tuned_results.config.results) / str(tuned_results.tuning_path("enkf", cell_at(tuned_results, 2)))
+    path = Path(tuned_results.config.results) / str(
+        tuned_results.tuning_path("enkf", cell_at(tuned_results, 2))
+    )
     found = read_tuned(path)
     lost = replace(found, chosen_score=None, default_score=None, diverged=found.trials)
     assert from_search([lost]) == {}
 
 
 def by_hand(when: dict[str, Any], inflation: float) -> dict[str, Any]:
-    return {"when": when, "parameters": {"inflation": inflation}, "found": {"by": "hand", "seeds": [100]}}
+    return {
+        "when": when,
+        "parameters": {"inflation": inflation},
+        "found": {"by": "hand", "seeds": [100]},
+    }
 
 
-def test_tuned_values_stand_over_the_filter_s_own_and_those_with_more_conditions_over_others(tmp_path: Path) -> None:
+def test_tuned_values_stand_over_the_filter_s_own_and_those_with_more_conditions_over_others(
+    tmp_path: Path,
+) -> None:
     content = [
         by_hand({"system": "lorenz63", "gap": 2, "members": 4}, 1.45),
         by_hand({"system": "lorenz63", "gap": [2, 3]}, 1.4),
@@ -510,20 +710,30 @@ def test_tuned_values_stand_over_the_filter_s_own_and_those_with_more_conditions
         by_hand({"gap": 3, "system": "lorenz63"}, 1.3),
     ]
     study = tuned_study(tmp_path, None)
-    own = {cell.path: study.default_parameters("enkf", cell)["inflation"] for cell in study.cells.values()}
+    own = {
+        cell.path: study.default_parameters("enkf", cell)["inflation"]
+        for cell in study.cells.values()
+    }
     (tmp_path / "tuned").mkdir()
-    (tmp_path / "tuned" / "enkf.yaml").write_text(yaml.safe_dump({"settings": content}), encoding="utf-8")
+    (tmp_path / "tuned" / "enkf.yaml").write_text(
+        yaml.safe_dump({"settings": content}), encoding="utf-8"
+    )
 
     def in_force(**changes: Any) -> dict[int, float]:
         study = tuned_study(tmp_path, None, **changes)
-        return {gap: study.filter_parameters("enkf", cell_at(study, gap))["inflation"] for gap in (2, 3, 20)}
+        return {
+            gap: study.filter_parameters("enkf", cell_at(study, gap))["inflation"]
+            for gap in (2, 3, 20)
+        }
 
     assert set(own.values()).isdisjoint({1.15, 1.3, 1.4, 1.45})
     assert in_force() == {2: 1.45, 3: 1.3, 20: 1.15}
     assert in_force(pinned={"enkf": {"inflation": 1.2}}) == {2: 1.2, 3: 1.2, 20: 1.2}
     # A folder that is named has its place.
     (tmp_path / "elsewhere").mkdir()
-    assert in_force(tuned_directory=str(tmp_path / "elsewhere")) == dict.fromkeys((2, 3, 20), *set(own.values()))
+    assert in_force(tuned_directory=str(tmp_path / "elsewhere")) == dict.fromkeys(
+        (2, 3, 20), *set(own.values())
+    )
     # What was tuned is a part of study.json.
     again = study_in(json.loads(tuned_study(tmp_path, None).to_json()))
     assert again.filter_parameters("enkf", cell_at(again, 2))["inflation"] == 1.45
@@ -532,7 +742,10 @@ def test_tuned_values_stand_over_the_filter_s_own_and_those_with_more_conditions
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"parameters": {"inflatoin": 1.1}}, "tuned 'enkf': settings.0.parameters = 'inflatoin': unknown parameter"),
+        (
+            {"parameters": {"inflatoin": 1.1}},
+            "tuned 'enkf': settings.0.parameters = 'inflatoin': unknown parameter",
+        ),
         ({"when": {"gapp": 2}}, "tuned 'enkf': settings.0.when = 'gapp': unknown condition"),
         ({"parameters": {"inflation": 0.1}}, "filter 'enkf': inflation = 0.1"),
         ({"found": {"by": "hearsay", "seeds": [100]}}, 'settings.0.found.by = "hearsay"'),
@@ -552,7 +765,9 @@ def test_what_was_found_takes_the_place_of_values_for_the_same_conditions(tmp_pa
     def values(*settings: dict[str, Any]) -> TunedValues:
         return TunedValues.model_validate({"settings": settings})
 
-    old = values(by_hand({"system": "lorenz63", "gap": 2}, 1.1), by_hand({"system": "lorenz96"}, 1.2))
+    old = values(
+        by_hand({"system": "lorenz63", "gap": 2}, 1.1), by_hand({"system": "lorenz96"}, 1.2)
+    )
     new = values(by_hand({"gap": 2, "system": "lorenz63"}, 1.3))
     update_tuned_values(tmp_path, "enkf", old)
     path = update_tuned_values(tmp_path, "enkf", new)
@@ -560,11 +775,17 @@ def test_what_was_found_takes_the_place_of_values_for_the_same_conditions(tmp_pa
     assert "`masf tuned-settings` writes this file" in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config" / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_tuned_values_are_as_the_command_writes_them_and_saw_no_test_seed(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "config" / "tuned").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_shipped_tuned_values_are_as_the_command_writes_them_and_saw_no_test_seed(
+    path: Path,
+) -> None:
     values = read_tuned_values(path)
     assert path.read_text(encoding="utf-8") == file_text(path.stem, values)
-    assert not {seed for setting in values.settings for seed in setting.found.seeds} & set(range(100))
+    assert not {seed for setting in values.settings for seed in setting.found.seeds} & set(
+        range(100)
+    )
     for setting in values.settings:
         assert setting.found.source is None or (ROOT / setting.found.source).is_file()
 
@@ -575,7 +796,8 @@ def test_situation_in_words() -> None:
 
 def test_tuning_study_measures_and_trains_as_the_whole_study() -> None:
     ours, whole = (
-        yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8")) for name in ("tuning.yaml", "config.yaml")
+        yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8"))
+        for name in ("tuning.yaml", "config.yaml")
     )
     for key in ("observations", "priors"):
         assert ours[key].items() <= whole[key].items()

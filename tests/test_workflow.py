@@ -53,7 +53,9 @@ COPIED = [
 ]
 AFTER_ALL_FILTERS = {"aggregate": 1, "plot": 2, "page": 1, "all": 1}
 PATIENCE = 900
-"""Seconds after which a hanging run counts as failed; on a machine of its own a run takes a twentieth of that."""
+"""Seconds after which a hanging run counts as failed; on a machine of its own a run takes a
+twentieth of that.
+"""
 
 BROKEN = '''
 from masf.filters.base import Filter
@@ -108,7 +110,9 @@ class Project:
             source, target = ROOT / name, root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir() and not source.is_symlink():
-                shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+                )
             else:
                 shutil.copy2(source, target, follow_symlinks=False)
         # The environment that runs these tests, under the name that the Makefile asks for.
@@ -118,7 +122,9 @@ class Project:
                 (root / "venv" / name).symlink_to(Path(sys.prefix) / name)
         (root / "venv" / ".installed").touch()
         (root / "masf" / "filters" / "broken.py").write_text(BROKEN, encoding="utf-8")
-        (root / "config" / "filters" / "broken.yaml").write_text("label: Broken\n", encoding="utf-8")
+        (root / "config" / "filters" / "broken.yaml").write_text(
+            "label: Broken\n", encoding="utf-8"
+        )
         config = yaml.safe_load((root / TINY).read_text(encoding="utf-8"))
         config["experiments"]["lorenz63"]["add_filters"] = ["broken"]
         self.write_config(TINY, config)
@@ -126,7 +132,9 @@ class Project:
     def write_config(self, path: str, config: dict[str, Any]) -> None:
         (self.root / path).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
-    def changed_config(self, change: Callable[[dict[str, Any]], object], path: str = "changed.yaml") -> str:
+    def changed_config(
+        self, change: Callable[[dict[str, Any]], object], path: str = "changed.yaml"
+    ) -> str:
         """A config file that differs from the tiny one by ``change``."""
         config = yaml.safe_load((self.root / TINY).read_text(encoding="utf-8"))
         change(config)
@@ -137,14 +145,24 @@ class Project:
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SNAKEMAKE", "MAKE"))}
         bin_folder = str(self.root / "venv" / "bin")
-        return kept | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "PATH": f"{bin_folder}:{kept['PATH']}"}
+        return kept | {
+            "PYTHONPATH": str(self.root),
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{bin_folder}:{kept['PATH']}",
+        }
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs a command here; what it wrote is in ``stdout``."""
         return subprocess.run(  # noqa: S603
-            words, cwd=self.root, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=PATIENCE, check=False,
-        )  # fmt: skip
+            words,
+            cwd=self.root,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE,
+            check=False,
+        )
 
     def make_words(self, config: str) -> list[str]:
         return ["make", "VENV=venv", "study", f"CONFIG={config}"]
@@ -163,7 +181,10 @@ class Project:
         if "Nothing to be done" in out:
             return {}
         table = out.split("Job stats:", 1)[1].split("total", 1)[0]
-        return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+        return {
+            name: int(count)
+            for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)
+        }
 
     @contextmanager
     def edited(self, path: str, change: Callable[[str], str]) -> Iterator[None]:
@@ -196,7 +217,9 @@ def results(project: Project) -> Path:
 def test_run_makes_estimates_tables_and_figures(results: Path) -> None:
     for cell in CELLS:
         names = {path.name for path in (results / cell).iterdir()}
-        assert names == {"truth.nc"} | {f"{name}.{end}" for name in ("masf", "enkf", "broken") for end in ("nc", "cost.json")}
+        assert names == {"truth.nc"} | {
+            f"{name}.{end}" for name in ("masf", "enkf", "broken") for end in ("nc", "cost.json")
+        }
     tables = {
         f"{name}{kind}.{end}"
         for name in ("lorenz63", "same_cells")
@@ -205,8 +228,10 @@ def test_run_makes_estimates_tables_and_figures(results: Path) -> None:
     }
     assert {path.name for path in (results / "tables").iterdir()} == tables
     assert {path.name for path in results.glob("*.*")} == {
-        "index.html", "study.json", *(f"{name}.{end}" for name in ("scores", "costs") for end in ("csv", "parquet")),
-    }  # fmt: skip
+        "index.html",
+        "study.json",
+        *(f"{name}.{end}" for name in ("scores", "costs") for end in ("csv", "parquet")),
+    }
     assert {path.name for path in (results / "figures").iterdir()} == {
         f"{name}.{end}" for name in ("trajectories", "sweep") for end in ("pdf", "png")
     }
@@ -231,13 +256,20 @@ def test_jobs_that_ask_for_a_gpu_compute_on_it_and_no_others(project: Project) -
         config["tuning"] = {"trials": 2, "points": [{"experiment": "lorenz63"}]}
 
     # This profile sets gpu: true.
-    out = project.dry_run(project.changed_config(with_network_and_tuning), "--profile", "workstation", "--printshellcmds")
+    out = project.dry_run(
+        project.changed_config(with_network_and_tuning),
+        "--profile",
+        "workstation",
+        "--printshellcmds",
+    )
     gpus = {job.rule: job.gpu for job in jobs_in(out)}
     on_gpu = {"train_prior", "assimilate_masf", "tune_gpu"}
     on_cpu = {"assimilate_enkf", "assimilate_broken", "tune"}
     assert {rule for rule, gpu in gpus.items() if gpu} == on_gpu
     devices: dict[str, set[str]] = {}
-    for stage, name, device in re.findall(r"masf (train-prior|tune|assimilate)(?: --filter (\w+))?.* --device (\w+)", out):
+    for stage, name, device in re.findall(
+        r"masf (train-prior|tune|assimilate)(?: --filter (\w+))?.* --device (\w+)", out
+    ):
         devices.setdefault(device, set()).add(f"{stage} {name}")
     assert devices == {
         "cuda": {"train-prior ", "tune masf", "assimilate masf"},
@@ -245,7 +277,9 @@ def test_jobs_that_ask_for_a_gpu_compute_on_it_and_no_others(project: Project) -
     }
     assert on_cpu < set(gpus)
     # Without a GPU the same jobs run on the processor.
-    assert project.dry_run("changed.yaml", "--printshellcmds").count("--device cpu") == 1 + 2 + 3 * 2
+    assert (
+        project.dry_run("changed.yaml", "--printshellcmds").count("--device cpu") == 1 + 2 + 3 * 2
+    )
 
 
 @pytest.mark.usefixtures("results")
@@ -257,19 +291,34 @@ def test_second_run_does_nothing(project: Project) -> None:
 
 def test_experiments_share_their_cells(project: Project) -> None:
     filters = {f"assimilate_{name}": 2 for name in ("masf", "enkf", "broken")}
-    assert project.planned(TINY, "--forceall") == {"simulate": 2, "study": 1, **filters, **AFTER_ALL_FILTERS}
+    assert project.planned(TINY, "--forceall") == {
+        "simulate": 2,
+        "study": 1,
+        **filters,
+        **AFTER_ALL_FILTERS,
+    }
 
 
 def test_report_has_tables_and_figures(results: Path, project: Project) -> None:
     done = project.run("snakemake", "--configfile", TINY, "--report", str(results / "report.html"))
     assert done.returncode == 0, done.stdout
     text = (results / "report.html").read_text(encoding="utf-8")
-    for words in ("RMSE of a tiny study against the gap", "sweep.png", "lorenz63.csv", "same_cells_cost.csv", "seeds 0, 1"):
+    for words in (
+        "RMSE of a tiny study against the gap",
+        "sweep.png",
+        "lorenz63.csv",
+        "same_cells_cost.csv",
+        "seeds 0, 1",
+    ):
         assert words in text
 
 
-@pytest.mark.parametrize("category", ["Scores", "Paired comparison", "Cost", "More figures", "Provenance"])
-def test_report_opens_in_a_browser_without_errors(category: str, results: Path, project: Project, browser: Browser) -> None:
+@pytest.mark.parametrize(
+    "category", ["Scores", "Paired comparison", "Cost", "More figures", "Provenance"]
+)
+def test_report_opens_in_a_browser_without_errors(
+    category: str, results: Path, project: Project, browser: Browser
+) -> None:
     report = results / "report.html"
     if not report.exists():
         done = project.run("snakemake", "--configfile", TINY, "--report", str(report))
@@ -277,8 +326,14 @@ def test_report_opens_in_a_browser_without_errors(category: str, results: Path, 
     browser.get(report.as_uri())
     entry = f"//span[normalize-space(text())='{category}']"
     # The menu moves while it opens, and another entry may lie where this one is going.
-    moving = [NoSuchElementException, StaleElementReferenceException, ElementClickInterceptedException]
-    WebDriverWait(browser, PATIENCE, ignored_exceptions=moving).until(lambda b: b.find_element(By.XPATH, entry).click() or True)
+    moving = [
+        NoSuchElementException,
+        StaleElementReferenceException,
+        ElementClickInterceptedException,
+    ]
+    WebDriverWait(browser, PATIENCE, ignored_exceptions=moving).until(
+        lambda b: b.find_element(By.XPATH, entry).click() or True
+    )
     WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.XPATH, "//li | //table"))
     assert [line for line in console(browser) if line["level"] == "SEVERE"] == []
 
@@ -300,7 +355,9 @@ rule mine:
 """
 
 
-def test_workflow_is_a_module_of_another_in_another_directory(project: Project, tmp_path: Path) -> None:
+def test_workflow_is_a_module_of_another_in_another_directory(
+    project: Project, tmp_path: Path
+) -> None:
     config = yaml.safe_load((ROOT / TINY).read_text(encoding="utf-8"))
     config["seeds"]["test"] = [0]
     config["experiments"] = {"lorenz63": config["experiments"]["lorenz63"]}
@@ -311,8 +368,13 @@ def test_workflow_is_a_module_of_another_in_another_directory(project: Project, 
     (tmp_path / "Snakefile").write_text(snakefile, encoding="utf-8")
     done = subprocess.run(
         ["snakemake", "--cores", "2"],  # noqa: S607
-        cwd=tmp_path, env=project.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=project.environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "mine.txt").read_text(encoding="utf-8").split()[0] == "2"
     assert (tmp_path / "results" / "tiny" / "index.html").exists()
@@ -345,7 +407,9 @@ def test_a_file_of_a_filter_replaces_its_rule(project: Project) -> None:
     path.parent.mkdir()
     path.write_text(OWN_RULE, encoding="utf-8")
     try:
-        jobs = {job.rule: job for job in jobs_in(project.dry_run(TINY, "--forceall", "--cores", "4"))}
+        jobs = {
+            job.rule: job for job in jobs_in(project.dry_run(TINY, "--forceall", "--cores", "4"))
+        }
     finally:
         shutil.rmtree(path.parent)
     broken, enkf = jobs["assimilate_broken"], jobs["assimilate_enkf"]
@@ -369,13 +433,17 @@ def add_code(text: str) -> str:
         ("masf/report/figures/ranks.py", {"plot": 2, "page": 1, "all": 1}),
     ],
 )
-def test_edit_of_code_reruns_what_it_made_and_nothing_else(path: str, expected: dict[str, int], project: Project) -> None:
+def test_edit_of_code_reruns_what_it_made_and_nothing_else(
+    path: str, expected: dict[str, int], project: Project
+) -> None:
     with project.edited(path, add_code):
         assert project.planned() == expected
 
 
 @pytest.mark.usefixtures("results")
-def test_edit_of_a_comment_or_of_what_the_study_does_not_run_reruns_nothing(project: Project) -> None:
+def test_edit_of_a_comment_or_of_what_the_study_does_not_run_reruns_nothing(
+    project: Project,
+) -> None:
     with (
         project.edited("masf/filters/enkf.py", lambda text: f"{text}\n# A comment.\n"),
         project.edited("masf/filters/kalman.py", add_code),
@@ -392,7 +460,12 @@ def rules_in(out: str) -> set[str]:
 def estimates_in(out: str) -> set[str]:
     """The truths and estimates that a dry run would make, below the results."""
     outputs = re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE)
-    return {path.removeprefix("results/tiny/") for line in outputs for path in line.split(", ") if path.endswith(".nc")}
+    return {
+        path.removeprefix("results/tiny/")
+        for line in outputs
+        for path in line.split(", ")
+        if path.endswith(".nc")
+    }
 
 
 @pytest.mark.usefixtures("results")
@@ -400,11 +473,16 @@ def estimates_in(out: str) -> set[str]:
     ("change", "expected"),
     [
         pytest.param(
-            lambda c: c["pinned"]["masf"].update(steps=5), {(cell, "masf") for cell in CELLS}, id="parameter of a filter"
+            lambda c: c["pinned"]["masf"].update(steps=5),
+            {(cell, "masf") for cell in CELLS},
+            id="parameter of a filter",
         ),
         pytest.param(
             lambda c: c["seeds"].update(test=[0, 1, 7]),
-            {("lorenz63/dt~0.01/all/gap~5/members~10/seed~7", name) for name in ("truth", "masf", "enkf", "broken")},
+            {
+                ("lorenz63/dt~0.01/all/gap~5/members~10/seed~7", name)
+                for name in ("truth", "masf", "enkf", "broken")
+            },
             id="seed",
         ),
         pytest.param(
@@ -449,7 +527,13 @@ def test_observation_too_long_for_a_command_goes_by_a_file(project: Project) -> 
         config["results"] = "results/dense"
         config["observations"]["all"] = {"operator": "matrix", "matrix": matrix, "noise": 1.0}
         parameters = {"dt": 0.01, "forcing": 8, "dimension": dimension}
-        config["experiments"] = {"dense": {**config["experiments"]["same_cells"], "system": "lorenz96", "parameters": parameters}}
+        config["experiments"] = {
+            "dense": {
+                **config["experiments"]["same_cells"],
+                "system": "lorenz96",
+                "parameters": parameters,
+            }
+        }
         del config["figures"], config["experiments"]["dense"]["leave_out_filters"]
         config["filters"] = ["enkf"]
         config["pinned"] = {}
@@ -492,7 +576,9 @@ def add_seed_and_filter(config: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_edit_of_the_config_reruns_what_it_changes(change: Callable, expected: dict[str, int], project: Project) -> None:
+def test_edit_of_the_config_reruns_what_it_changes(
+    change: Callable, expected: dict[str, int], project: Project
+) -> None:
     assert project.planned(project.changed_config(change)) == expected
 
 
@@ -503,7 +589,9 @@ TUNED = "tests/config/tuned.yaml"
 TUNED_POINT = "lorenz63/dt~0.01/all/gap~5/members~10"
 
 
-def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_from_those_made(project: Project) -> None:
+def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_from_those_made(
+    project: Project,
+) -> None:
     done = project.make(TUNED)
     assert done.returncode == 0, done.stdout
     results = project.root / "results" / "tuned"
@@ -517,14 +605,24 @@ def test_tuning_finds_the_parameters_that_assimilate_uses_and_more_trials_go_on_
     for gap in (5, 10):  # the second takes it from the first
         assert json.loads(scores.loc[("enkf", gap), "filter_parameters"]) == outcome["chosen"]
         source = ParameterSource.model_validate_json(scores.loc[("enkf", gap), "parameter_source"])
-        assert source_in_words(source) == "tuned at lorenz63, observation all, dt 0.01, gap 5, members 10"
+        assert (
+            source_in_words(source)
+            == "tuned at lorenz63, observation all, dt 0.01, gap 5, members 10"
+        )
     assert "| tuned at point 1 |" in (results / "tables" / "gaps.md").read_text(encoding="utf-8")
     assert project.planned(TUNED) == {}
 
     more = yaml.safe_load((project.root / TUNED).read_text(encoding="utf-8"))
     more["tuning"]["trials"] = 4
     project.write_config("more.yaml", more)
-    assert project.planned("more.yaml") == {"study": 1, "tune": 1, "assimilate_enkf": 2, "aggregate": 1, "page": 1, "all": 1}
+    assert project.planned("more.yaml") == {
+        "study": 1,
+        "tune": 1,
+        "assimilate_enkf": 2,
+        "aggregate": 1,
+        "page": 1,
+        "all": 1,
+    }
     journal = (tuning / "enkf.journal").read_bytes()
     done = project.run("snakemake", "tunings", "--cores", "1", "--configfile", "more.yaml")
     assert done.returncode == 0, done.stdout
@@ -563,21 +661,29 @@ def snakemake_of(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def to_be_killed(config: dict[str, Any]) -> None:
-    """Without figures, and with seeds enough that a fast machine is not done before it is killed."""
+    """Without figures, and with seeds enough that a fast machine is not done before it is
+    killed.
+    """
     config["results"] = "results/killed"
     config["seeds"]["test"] = list(range(5))
     del config["figures"], config["experiments"]["same_cells"]
 
 
-def test_killed_study_is_finished_by_starting_it_again_and_two_do_not_run_at_once(project: Project, results: Path) -> None:
+def test_killed_study_is_finished_by_starting_it_again_and_two_do_not_run_at_once(
+    project: Project, results: Path
+) -> None:
     config = project.changed_config(to_be_killed, "killed.yaml")
     killed = project.root / "results" / "killed"
 
     def start() -> subprocess.Popen:
         return subprocess.Popen(  # noqa: S603
-            project.make_words(config), cwd=project.root, env=project.environment, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            project.make_words(config),
+            cwd=project.root,
+            env=project.environment,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     # Stopped, it cannot end before the second one has given up waiting for it.
     first = start()
@@ -624,7 +730,9 @@ def test_killed_study_is_finished_by_starting_it_again_and_two_do_not_run_at_onc
         (lambda c: c["filters"].append("enkff"), ["filters = 'enkff'", "did you mean 'enkf'?"]),
     ],
 )
-def test_bad_config_stops_before_any_job_with_a_clear_message(change: Callable, words: list[str], project: Project) -> None:
+def test_bad_config_stops_before_any_job_with_a_clear_message(
+    change: Callable, words: list[str], project: Project
+) -> None:
     def spoil(config: dict[str, Any]) -> None:
         change(config)
         config["results"] = "results/bad"
@@ -648,13 +756,25 @@ def test_missing_config_file_is_named(project: Project) -> None:
 # The shipped studies and profiles
 
 
-@pytest.mark.parametrize("config", ["config/config.yaml", "config/quick.yaml", "config/tuning.yaml"])
-def test_dry_run_of_a_shipped_study_makes_each_file_in_one_job(config: str, project: Project) -> None:
+@pytest.mark.parametrize(
+    "config", ["config/config.yaml", "config/quick.yaml", "config/tuning.yaml"]
+)
+def test_dry_run_of_a_shipped_study_makes_each_file_in_one_job(
+    config: str, project: Project
+) -> None:
     out = project.dry_run(config)
-    outputs = Counter(path for line in re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE) for path in line.split(", "))
+    outputs = Counter(
+        path
+        for line in re.findall(r"^    output: (.*)$", out, flags=re.MULTILINE)
+        for path in line.split(", ")
+    )
     assert set(outputs.values()) == {1}
     study = load_study(ROOT / config, ROOT)
-    estimates = {f"{study.config.results}/{cell.path}/{name}.nc" for cell in study.cells.values() for name in cell.filters}
+    estimates = {
+        f"{study.config.results}/{cell.path}/{name}.nc"
+        for cell in study.cells.values()
+        for name in cell.filters
+    }
     tuning_cells = [cell.path for cells in study.points.values() for cell in cells]
     truths = {f"{study.config.results}/{path}/truth.nc" for path in [*study.cells, *tuning_cells]}
     assert {path for path in outputs if path.endswith(".nc")} == estimates | truths
@@ -672,9 +792,20 @@ def test_profiles_do_not_set_the_same_keys() -> None:
 
 
 def test_every_job_that_writes_has_a_log_and_a_benchmark() -> None:
-    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "workflow" / "rules").glob("*.smk")}
-    rules = [(n, block) for n, text in texts.items() for block in re.split(r"^(?= *(?:use )?rule\b)", text, flags=re.MULTILINE)]
-    writing = [(n, block) for n, block in rules if re.match(r" *rule\b(?s:.*)^ +output:", block, re.MULTILINE)]
+    texts = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in (ROOT / "workflow" / "rules").glob("*.smk")
+    }
+    rules = [
+        (n, block)
+        for n, text in texts.items()
+        for block in re.split(r"^(?= *(?:use )?rule\b)", text, flags=re.MULTILINE)
+    ]
+    writing = [
+        (n, block)
+        for n, block in rules
+        if re.match(r" *rule\b(?s:.*)^ +output:", block, re.MULTILINE)
+    ]
     assert {"simulate.smk", "assimilate.smk", "aggregate.smk"} < {name for name, _ in writing}
     for name, block in writing:
         for key in ("log", "benchmark"):
@@ -683,11 +814,20 @@ def test_every_job_that_writes_has_a_log_and_a_benchmark() -> None:
 
 def test_slurm_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_queue() -> None:
     profile = yaml.safe_load((ROOT / "slurm" / "config.yaml").read_text(encoding="utf-8"))
-    files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config" / "filters").glob("*.yaml")}
+    files = {
+        path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "config" / "filters").glob("*.yaml")
+    }
     asked = {f"assimilate_{name}": content.get("resources", {}) for name, content in files.items()}
     on_gpu = {rule for rule, resources in asked.items() if resources.get("gpu")}
-    assert set(profile["set-resources"]) == on_gpu | {"train_prior", "tune_gpu"}, "workflow/profiles/slurm: set-resources"
-    small = {rule for rule, resources in asked.items() if rule not in on_gpu and resources.get("runtime", 30) <= 10}
+    assert set(profile["set-resources"]) == on_gpu | {"train_prior", "tune_gpu"}, (
+        "workflow/profiles/slurm: set-resources"
+    )
+    small = {
+        rule
+        for rule, resources in asked.items()
+        if rule not in on_gpu and resources.get("runtime", 30) <= 10
+    }
     assert set(profile["groups"]) == small | {"simulate"}, "workflow/profiles/slurm: groups"
 
 

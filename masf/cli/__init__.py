@@ -17,7 +17,16 @@ from masf.cli import list_, run, show, stages
 
 SECTIONS = {
     "First steps": ("run", "list", "show"),
-    "Stages of a study, in order": ("study", "simulate", "train-prior", "tune", "assimilate", "aggregate", "plot", "page"),
+    "Stages of a study, in order": (
+        "study",
+        "simulate",
+        "train-prior",
+        "tune",
+        "assimilate",
+        "aggregate",
+        "plot",
+        "page",
+    ),
     "Around a study": ("plan", "tuned-settings", "schema"),
 }
 """Subcommands in the order of the help."""
@@ -35,7 +44,10 @@ class Sections(click.Group):
         widest = max(map(len, self.commands))
         for title, section in {**SECTIONS, "Others": others}.items():
             limit = formatter.width - 6 - widest
-            rows = [(name.ljust(widest), self.commands[name].get_short_help_str(limit)) for name in section]
+            rows = [
+                (name.ljust(widest), self.commands[name].get_short_help_str(limit))
+                for name in section
+            ]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
@@ -43,7 +55,9 @@ class Sections(click.Group):
 
 def say(level: int) -> None:
     """Messages of this level and above go to standard error."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
     logging.getLogger().setLevel(level)
     for talkative in ("matplotlib", "fontTools"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -59,7 +73,9 @@ def _verbosity(flag: str, name: str, level: int, text: str) -> click.Option:
 
             os.environ[SILENT] = "1"
 
-    return click.Option([flag, name], is_flag=True, expose_value=False, callback=callback, help=text)
+    return click.Option(
+        [flag, name], is_flag=True, expose_value=False, callback=callback, help=text
+    )
 
 
 def verbosity() -> list[click.Parameter]:
@@ -78,20 +94,22 @@ def verbosity() -> list[click.Parameter]:
     Examples:
       masf run                                          three filters on Lorenz-96, compared
       masf run --system lorenz63 --filter etkf --gap 25
-      masf list filters                                 what there is; masf list filters letkf: its parameters
+      masf list filters                                 what there is
+      masf list filters letkf                           its parameters
       make quick                                        a small study, to results/quick
       masf show results/quick/scores.parquet            what is in a file
 
-    A study writes into the folder that its config names, such as results/quick: tables/, figures/, scores.parquet, and of each
-    cell truth.nc and one file a filter. results/README.md describes them.
+    A study writes into the folder that its config names, such as results/quick: tables/, figures/,
+    scores.parquet, and of each cell truth.nc and one file a filter. results/README.md describes
+    them.
     """,
 )
 @click.version_option(__version__)
 def commands() -> None:
     """Benchmark suite for score-based data assimilation.
 
-    `masf run` tries filters on one system in memory. A study is run by Snakemake (`make quick`), which calls the stages; each can
-    also be run by hand on the files that it leaves.
+    `masf run` tries filters on one system in memory. A study is run by Snakemake (`make quick`),
+    which calls the stages; each can also be run by hand on the files that it leaves.
     """
 
 
@@ -106,7 +124,8 @@ for _module in (run, list_, show, stages):
 def main() -> None:
     """Runs the command line.
 
-    Exit codes: 0; 1 for a fault of the input, with one clear message and no traceback; 2 for wrong usage; 130 if interrupted.
+    Exit codes: 0; 1 for a fault of the input, with one clear message and no traceback; 2 for wrong
+    usage; 130 if interrupted.
     """
     say(logging.INFO)
     try:

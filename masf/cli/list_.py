@@ -14,12 +14,18 @@ from masf.cli.output import print_table
 @click.command("list")
 @click.argument("kind", type=click.Choice(["systems", "filters", "experiments"]))
 @click.argument("name", required=False)
-@click.option("--config", default="config/config.yaml", show_default=True, type=EXISTING, help="The study, for experiments.")
+@click.option(
+    "--config",
+    default="config/config.yaml",
+    show_default=True,
+    type=EXISTING,
+    help="The study, for experiments.",
+)
 def list_(kind: str, name: str | None, config: Path) -> None:
     """List systems, filters or experiments.
 
-    With NAME, the parameters of that one. Piped into another program, the list has one line each, fields separated by tabs,
-    and no heading.
+    With NAME, the parameters of that one. Piped into another program, the list has one line each,
+    fields separated by tabs, and no heading.
     """
     if kind == "experiments":
         _experiments(config, name)
@@ -42,9 +48,13 @@ def _filters() -> list[tuple[str, str]]:
     from masf.study.load import read_mapping
 
     ours = {name: _first_line("filters", name) for name in filter_names()}
-    files = {path.stem: read_mapping(path) for path in sorted((config_folder() / "filters").glob("*.yaml"))}
+    files = {
+        path.stem: read_mapping(path)
+        for path in sorted((config_folder() / "filters").glob("*.yaml"))
+    }
     others = {
-        name: f"{content.get('label')}: {content.get('command') or 'filter ' + content.get('filter', '?')}"
+        name: f"{content.get('label')}: "
+        f"{content.get('command') or 'filter ' + content.get('filter', '?')}"
         for name, content in files.items()
         if name not in ours
     }
@@ -59,10 +69,16 @@ def _experiments(config: Path, name: str | None) -> None:
     experiments = study.config.experiments
     if name is None:
         heading = ["NAME", "CELLS", "FILTERS", "TITLE"]
-        cells = {key: sum(key in cell.experiments for cell in study.cells.values()) for key in experiments}
+        cells = {
+            key: sum(key in cell.experiments for cell in study.cells.values())
+            for key in experiments
+        }
         print_table(
             heading,
-            [(key, str(cells[key]), str(len(study.experiment_filters(e))), e.title) for key, e in experiments.items()],
+            [
+                (key, str(cells[key]), str(len(study.experiment_filters(e))), e.title)
+                for key, e in experiments.items()
+            ],
         )
         return
     if name not in experiments:
@@ -89,12 +105,19 @@ def _parameters(kind: str, name: str) -> None:
     from masf.systems.registry import system_class
 
     fields = (system_class if kind == "systems" else filter_class)(name).Parameters.model_fields
-    rows = [(key, "" if f.is_required() else _yaml(f.default), f.description or "") for key, f in fields.items()]
+    rows = [
+        (key, "" if f.is_required() else _yaml(f.default), f.description or "")
+        for key, f in fields.items()
+    ]
     print_table(["PARAMETER", "DEFAULT", "MEANING"], rows)
 
 
 def _yaml(value: object) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if isinstance(value, bool | None)
+        else str(value)
+    )
 
 
 def _first_line(kind: str, name: str) -> str:

@@ -1,4 +1,6 @@
-"""What commands share: kinds of options, options, and the limits that they set before anything is imported."""
+"""What commands share: kinds of options, options, and the limits that they set before anything is
+imported.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,37 @@ OUTPUT = click.Path(path_type=Path, dir_okay=False)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."
+    "--device",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Where to compute.",
 )
-threads_option = click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Processor cores to use.")
+threads_option = click.option(
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Processor cores to use.",
+)
 study_option = click.option(
-    "--study", required=True, type=EXISTING, help="The config: a YAML file, or the study.json of a workflow's results."
+    "--study",
+    required=True,
+    type=EXISTING,
+    help="The config: a YAML file, or the study.json of a workflow's results.",
 )
 
 
 class JsonMapping(click.ParamType):
-    """A JSON object on the command line, or ``@FILE`` that holds one: a command may not be longer than 128 KiB."""
+    """A JSON object on the command line, or ``@FILE`` that holds one: a command may not be longer
+    than 128 KiB.
+    """
 
     name = "json"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
         text = value
@@ -52,7 +71,9 @@ def use_threads(threads: int) -> None:
 
 
 def use_device(device: str) -> None:
-    """Claims a card of its own for a process that shall compute on one; to be called before torch is imported."""
+    """Claims a card of its own for a process that shall compute on one; to be called before torch
+    is imported.
+    """
     if device == "cuda":
         from masf.devices import claim_card
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from masf.cli.options import EXISTING, JsonMapping, device_option, threads_option, use_device, use_threads
+from masf.cli.options import (
+    EXISTING,
+    JsonMapping,
+    device_option,
+    threads_option,
+    use_device,
+    use_threads,
+)
 from masf.cli.output import print_table
 
 if TYPE_CHECKING:
@@ -61,40 +68,71 @@ class ObservationSpec(click.ParamType):
     name = "NAME|KEY=VALUE,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if "=" not in value and "{" not in value else Pairs().convert(value, param, ctx)
+        return (
+            value if "=" not in value and "{" not in value else Pairs().convert(value, param, ctx)
+        )
 
 
 @click.command()
 @click.option("-s", "--system", help="A system, see `masf list systems`.  [default: lorenz96]")
 @click.option(
-    "-f", "--filter", "filters", multiple=True, type=FilterSpec(),
-    help="A filter, see `masf list filters`; may be repeated.  [default: letkf, masf_gaussian and masf]",
-)  # fmt: skip
-@click.option("-p", "--parameters", default="", type=Pairs(), help="Parameters of the system, such as forcing=10,dimension=100.")
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    type=FilterSpec(),
+    help="A filter, see `masf list filters`; may be repeated.  [default: letkf, masf_gaussian "
+    "and masf]",
+)
 @click.option(
-    "--observation", type=ObservationSpec(),
-    help="What is measured: all, every_second or grid; or as in a config, such as operator=stride,stride=4,noise=0.5.",
-)  # fmt: skip
+    "-p",
+    "--parameters",
+    default="",
+    type=Pairs(),
+    help="Parameters of the system, such as forcing=10,dimension=100.",
+)
+@click.option(
+    "--observation",
+    type=ObservationSpec(),
+    help="What is measured: all, every_second or grid; or as in a config, such as "
+    "operator=stride,stride=4,noise=0.5.",
+)
 @click.option("--gap", type=click.IntRange(1), help="Model steps between two measurements.")
 @click.option("--members", type=click.IntRange(2), help="Ensemble size.")
 @click.option("--cycles", type=click.IntRange(1), help="Measurements.")
-@click.option("--spin-up-cycles", type=click.IntRange(0), help="First cycles that the scores leave out.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Fixes all random numbers.")
-@click.option("--prior", type=EXISTING, help="prior.safetensors of a study; without it, a small one is trained and kept.")
+@click.option(
+    "--spin-up-cycles", type=click.IntRange(0), help="First cycles that the scores leave out."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Fixes all random numbers."
+)
+@click.option(
+    "--prior",
+    type=EXISTING,
+    help="prior.safetensors of a study; without it, a small one is trained and kept.",
+)
 @device_option
 @threads_option
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep truth, estimates and scores in."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to keep truth, estimates and scores in.",
 )
 def run(
-    system: str | None, filters: tuple[tuple[str, str, dict[str, Any]], ...], prior: Path | None, device: str, threads: int,
-    output: Path | None, **options: Any,
-) -> None:  # fmt: skip
+    system: str | None,
+    filters: tuple[tuple[str, str, dict[str, Any]], ...],
+    prior: Path | None,
+    device: str,
+    threads: int,
+    output: Path | None,
+    **options: Any,
+) -> None:
     """Run filters on one system in memory; print their scores.
 
-    All filters get the same truth, measurements and initial ensemble. What is not said is taken from config/run.yaml, and a
-    filter's parameters from config/filters, as in a study. A prior that a filter needs is trained in about half a minute and kept
-    in the user's cache folder.
+    All filters get the same truth, measurements and initial ensemble. What is not said is taken
+    from config/run.yaml, and a filter's parameters from config/filters, as in a study. A prior that
+    a filter needs is trained in about half a minute and kept in the user's cache folder.
 
     \b
     Examples:
@@ -118,7 +156,8 @@ def run(
     chosen = _chosen(usual, options)
     settings = CellSettings(
         system=usual.system,
-        parameters={k: v for k, v in usual.parameters.items() if k not in options["parameters"]} | options["parameters"],
+        parameters={k: v for k, v in usual.parameters.items() if k not in options["parameters"]}
+        | options["parameters"],
         observation=_observation(chosen["observation"]),
         initial_spread=usual.initial_spread,
         seed=options["seed"],
@@ -126,9 +165,15 @@ def run(
     )
     specs = filters or tuple((name, name, {}) for name in defaults.usual_filters(usual))
     if chosen["spin_up_cycles"] >= settings.cycles:
-        raise click.UsageError(f"--spin-up-cycles {chosen['spin_up_cycles']} leaves none of {settings.cycles} cycles to score")
+        raise click.UsageError(
+            f"--spin-up-cycles {chosen['spin_up_cycles']} leaves none of {settings.cycles} "
+            "cycles to score"
+        )
     # All is checked before anything runs.
-    wanted = [defaults.filter_in_cell(name, settings, parameters, has_prior=prior is not None) for _, name, parameters in specs]
+    wanted = [
+        defaults.filter_in_cell(name, settings, parameters, has_prior=prior is not None)
+        for _, name, parameters in specs
+    ]
     logging.info("%s", _cell_in_words(settings, chosen["spin_up_cycles"]))
     truth = api.simulate(
         *build(settings), gap=settings.gap, cycles=settings.cycles, members=settings.members,
@@ -140,10 +185,18 @@ def run(
         if found.needs_prior and prior is None:
             prior = api.train_prior(truth, device=device)
         logging.info("%s: %s", label, json.dumps(found.parameters))
-        estimates[label], trajectory = api.run(truth, name, parameters, prior=prior if found.needs_prior else None, device=device)
-        seconds[label] = float(trajectory.wall_seconds[: trajectory.diverged_at].mean()) if trajectory.diverged_at != 0 else 0.0
+        estimates[label], trajectory = api.run(
+            truth, name, parameters, prior=prior if found.needs_prior else None, device=device
+        )
+        seconds[label] = (
+            float(trajectory.wall_seconds[: trajectory.diverged_at].mean())
+            if trajectory.diverged_at != 0
+            else 0.0
+        )
     is_flow = system_class(settings.system).flow
-    scores = api.score(estimates, spin_up_cycles=chosen["spin_up_cycles"], truth=truth if is_flow else None)
+    scores = api.score(
+        estimates, spin_up_cycles=chosen["spin_up_cycles"], truth=truth if is_flow else None
+    )
     shown = [*SHOWN, *(FLOW_SCORES if is_flow else ())]
     rows = [
         [
@@ -183,9 +236,13 @@ def _observation(said: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell_in_words(settings: CellSettings, spin_up_cycles: int) -> str:
-    parameters, observation = (", ".join(f"{k} {v}" for k, v in d.items()) for d in (settings.parameters, settings.observation))
+    parameters, observation = (
+        ", ".join(f"{k} {v}" for k, v in d.items())
+        for d in (settings.parameters, settings.observation)
+    )
     return (
-        f"{settings.system} ({parameters}); measured: {observation}; gap {settings.gap}, {settings.members} members, "
+        f"{settings.system} ({parameters}); measured: {observation}; gap {settings.gap}, "
+        f"{settings.members} members, "
         f"{settings.cycles} cycles, the first {spin_up_cycles} not scored, seed {settings.seed}"
     )
 
@@ -197,9 +254,13 @@ def _save(folder: Path, truth: xr.Dataset, estimates: dict[str, xr.Dataset], sco
 
     write(folder / "truth.nc", truth)
     for label, estimate in estimates.items():
-        write(folder / f"{label.replace(':', '+').replace('=', '~').replace('/', '_')}.nc", estimate)
+        write(
+            folder / f"{label.replace(':', '+').replace('=', '~').replace('/', '_')}.nc", estimate
+        )
     settings = json.loads(truth.attrs["settings"])
-    situation = {"system": settings["system"]} | {f"parameter_{k}": v for k, v in settings["parameters"].items()}
+    situation = {"system": settings["system"]} | {
+        f"parameter_{k}": v for k, v in settings["parameters"].items()
+    }
     situation |= {key: settings[key] for key in ("gap", "members", "seed")}
     with replacing(folder / "scores.parquet") as temporary:
         scores.reset_index().assign(**situation).to_parquet(temporary, index=False)

@@ -18,12 +18,18 @@ Row = tuple[str, str]
 
 @click.command()
 @click.argument("file", type=EXISTING)
-@click.option("--spin-up-cycles", default=0, show_default=True, type=click.IntRange(0), help="First cycles not scored.")
+@click.option(
+    "--spin-up-cycles",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="First cycles not scored.",
+)
 def show(file: Path, spin_up_cycles: int) -> None:
     """Say what is in a file that masf wrote.
 
-    FILE is a truth.nc, {filter}.nc, prior.safetensors, scores.parquet or costs.parquet: what it is, the cell and the settings
-    that it was made with, its scores, and what made it.
+    FILE is a truth.nc, {filter}.nc, prior.safetensors, scores.parquet or costs.parquet: what it is,
+    the cell and the settings that it was made with, its scores, and what made it.
     """
     from masf.atomic import FileFault
 
@@ -38,7 +44,9 @@ def show(file: Path, spin_up_cycles: int) -> None:
     elif file.suffix in kinds:
         print_table(["", str(file)], list(kinds[file.suffix](file)))
     else:
-        raise FileFault(file, "is no file of masf's that can be shown", "expected .nc, .safetensors or .parquet")
+        raise FileFault(
+            file, "is no file of masf's that can be shown", "expected .nc, .safetensors or .parquet"
+        )
 
 
 def _netcdf(path: Path, spin_up_cycles: int) -> Iterator[Row]:
@@ -50,20 +58,35 @@ def _netcdf(path: Path, spin_up_cycles: int) -> Iterator[Row]:
 
     try:
         with xr.open_dataset(path, engine="netcdf4", decode_times=False) as data:
-            attributes, sizes = dict(data.attrs), {name: dict(v.sizes) for name, v in data.variables.items()}
+            attributes, sizes = (
+                dict(data.attrs),
+                {name: dict(v.sizes) for name, v in data.variables.items()},
+            )
     except (OSError, RuntimeError, ValueError) as error:
-        raise FileFault(path, f"is truncated or no NetCDF file ({error})", "make it again") from error
+        raise FileFault(
+            path, f"is truncated or no NetCDF file ({error})", "make it again"
+        ) from error
     kind = attributes.get("format")
     if kind not in (TRUTH_FORMAT, ESTIMATE_FORMAT):
-        raise FileFault(path, f"has format {kind!r}, which masf does not write", "name a truth.nc or {filter}.nc")
+        raise FileFault(
+            path,
+            f"has format {kind!r}, which masf does not write",
+            "name a truth.nc or {filter}.nc",
+        )
     yield "title", attributes["title"]
     yield from _settings(json.loads(attributes["settings"]))
     if kind == TRUTH_FORMAT:
         read_truth(path)
     else:
         yield from _estimate(path, spin_up_cycles)
-    yield "made by", f"masf {attributes['masf_version']}, code {attributes['code_version'] or 'of the user'}"
-    yield "variables", "; ".join(f"{k} ({', '.join(f'{d} {n}' for d, n in v.items())})" for k, v in sizes.items())
+    yield (
+        "made by",
+        f"masf {attributes['masf_version']}, code {attributes['code_version'] or 'of the user'}",
+    )
+    yield (
+        "variables",
+        "; ".join(f"{k} ({', '.join(f'{d} {n}' for d, n in v.items())})" for k, v in sizes.items()),
+    )
 
 
 def _joined(content: dict[str, Any]) -> str:
@@ -73,7 +96,10 @@ def _joined(content: dict[str, Any]) -> str:
 def _settings(settings: dict[str, Any]) -> Iterator[Row]:
     yield "system", f"{settings['system']} ({_joined(settings['parameters'])})"
     yield "observation", _joined(settings["observation"])[:200]
-    yield "cell", _joined({k: settings[k] for k in ("gap", "members", "cycles", "initial_spread", "seed")})
+    yield (
+        "cell",
+        _joined({k: settings[k] for k in ("gap", "members", "cycles", "initial_spread", "seed")}),
+    )
 
 
 def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
@@ -85,15 +111,25 @@ def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
     data = read_estimate(path)
     settings = json.loads(data.attrs["settings"])
     if spin_up_cycles >= settings["cycles"]:
-        raise click.UsageError(f"--spin-up-cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
-    yield "filter", data.attrs.get("filter_command") or data.attrs.get("filter_module", data.attrs["filter"])
+        raise click.UsageError(
+            f"--spin-up-cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score"
+        )
+    yield (
+        "filter",
+        data.attrs.get("filter_command") or data.attrs.get("filter_module", data.attrs["filter"]),
+    )
     source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
     yield "parameters", f"{data.attrs['filter_parameters']} ({source_in_words(source)})"
     yield "computed on", f"{data.attrs.get('device', 'unknown')}"
     if data.attrs["diverged"]:
         yield "diverged", f"at cycle {data.attrs['diverged_at_cycle']}: no scores"
         return
-    found = score(data, gap=settings["gap"], spin_up_cycles=spin_up_cycles, velocities=_velocities(path, settings))
+    found = score(
+        data,
+        gap=settings["gap"],
+        spin_up_cycles=spin_up_cycles,
+        velocities=_velocities(path, settings),
+    )
     left_out = f", the first {spin_up_cycles} cycles left out" if spin_up_cycles else ", all cycles"
     for key, value in found.items():
         if value == value:
@@ -101,7 +137,9 @@ def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
 
 
 def _velocities(path: Path, settings: dict[str, Any]) -> Any:
-    """The truth of a flow (times, 2, n, n), from truth.nc beside an estimate where there is one: scores of fields need it."""
+    """The truth of a flow (times, 2, n, n), from truth.nc beside an estimate where there is one:
+    scores of fields need it.
+    """
     from masf.atomic import FileFault
     from masf.files.cell import CellSettings
     from masf.files.truth import read_velocities
@@ -121,17 +159,25 @@ def _prior(path: Path) -> Iterator[Row]:
     numbers = sum(tensor.size for key, tensor in tensors.items() if key.startswith("network."))
     yield "title", f"Pretrained prior: {metadata['system']}"
     yield "system", f"{metadata['system']} ({_joined(json.loads(metadata['system_parameters']))})"
-    yield "observation", _joined({k: v for k, v in json.loads(metadata["observation"]).items() if v is not None})
+    yield (
+        "observation",
+        _joined({k: v for k, v in json.loads(metadata["observation"]).items() if v is not None}),
+    )
     yield "network", f"{json.dumps(settings['network'])}, {numbers} weights"
     yield "gaps", ", ".join(map(str, settings["gaps"]))
-    yield "held-out loss", f"{metadata['held_out_loss']} (Gaussian denoiser {metadata['held_out_loss_gaussian']})"
+    yield (
+        "held-out loss",
+        f"{metadata['held_out_loss']} (Gaussian denoiser {metadata['held_out_loss_gaussian']})",
+    )
     yield "training", _joined({k: v for k, v in settings.items() if k not in ("network", "gaps")})
     yield "seed", metadata["seed"]
     yield "made by", f"masf {metadata['masf_version']}, code {metadata['code_version']}"
 
 
 def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Means over seeds of what scores.parquet or costs.parquet holds, one row a system, situation and filter."""
+    """Means over seeds of what scores.parquet or costs.parquet holds, one row a system, situation
+    and filter.
+    """
     import pandas as pd
 
     from masf.atomic import FileFault
@@ -140,7 +186,9 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         rows = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise FileFault(path, f"cannot be read as Parquet ({error})", "run stage aggregate again") from error
+        raise FileFault(
+            path, f"cannot be read as Parquet ({error})", "run stage aggregate again"
+        ) from error
     shown = shown_scores(rows) if "rmse" in rows else ["seconds_per_cycle", "peak_memory_mib"]
     if "filter" not in rows or not set(shown) <= set(rows):
         raise FileFault(path, "is no table of masf's", "name a scores.parquet or costs.parquet")

@@ -1,4 +1,6 @@
-"""The stages of a study, and what is done around one: each command reads and writes the files named on it."""
+"""The stages of a study, and what is done around one: each command reads and writes the files named
+on it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ from masf.cli.options import (
 
 @click.command()
 @click.option("--config", "content", required=True, help="A config file, or its content as JSON.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder that a relative filters_directory is looked up in.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder that a relative filters_directory is looked up in.",
+)
 @click.option("-o", "--output", type=OUTPUT, help="study.json; without it, only check.")
 def study(content: str, root: Path | None, output: Path | None) -> None:
     """Check a config, and write it out in full."""
@@ -42,9 +48,18 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
 
 @click.command()
 @click.option("--system", required=True, help="A system, such as lorenz96.")
-@click.option("--parameters", required=True, type=JsonMapping(), help="Its parameters, such as '{\"dt\": 0.01}'.")
-@click.option("--observation", required=True, type=JsonMapping(), help="The observation, as in the config.")
-@click.option("--gap", required=True, type=click.IntRange(1), help="Model steps between two measurements.")
+@click.option(
+    "--parameters",
+    required=True,
+    type=JsonMapping(),
+    help="Its parameters, such as '{\"dt\": 0.01}'.",
+)
+@click.option(
+    "--observation", required=True, type=JsonMapping(), help="The observation, as in the config."
+)
+@click.option(
+    "--gap", required=True, type=click.IntRange(1), help="Model steps between two measurements."
+)
 @click.option("--cycles", required=True, type=click.IntRange(1), help="Measurements.")
 @click.option("--members", required=True, type=click.IntRange(2), help="Ensemble size.")
 @click.option(
@@ -54,7 +69,9 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
     type=click.FloatRange(0, min_open=True),
     help="Initial standard deviation.",
 )
-@click.option("--seed", required=True, type=click.IntRange(0), help="Fixes truth, noise and initial ensemble.")
+@click.option(
+    "--seed", required=True, type=click.IntRange(0), help="Fixes truth, noise and initial ensemble."
+)
 @click.option("-o", "--output", required=True, type=OUTPUT, help="truth.nc")
 def simulate(output: Path, **settings: Any) -> None:
     """Simulate truth, measurements and initial ensemble."""
@@ -68,14 +85,34 @@ def simulate(output: Path, **settings: Any) -> None:
 @click.command("train-prior")
 @click.option("--system", required=True, help="A system, such as lorenz96.")
 @click.option("--parameters", required=True, type=JsonMapping(), help="Its parameters.")
-@click.option("--observation", required=True, type=JsonMapping(), help="The observation, as in the config.")
-@click.option("--settings", required=True, type=JsonMapping(), help="Training, as in the config's section priors.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Fixes simulation and training.")
+@click.option(
+    "--observation", required=True, type=JsonMapping(), help="The observation, as in the config."
+)
+@click.option(
+    "--settings",
+    required=True,
+    type=JsonMapping(),
+    help="Training, as in the config's section priors.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Fixes simulation and training.",
+)
 @device_option
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="prior.safetensors")
 def train_prior(
-    system: str, parameters: dict, observation: dict, settings: dict, seed: int, device: str, threads: int, output: Path
+    system: str,
+    parameters: dict,
+    observation: dict,
+    settings: dict,
+    seed: int,
+    device: str,
+    threads: int,
+    output: Path,
 ) -> None:
     """Train the network of a prior, once for all seeds and gaps."""
     use_threads(threads)
@@ -88,27 +125,77 @@ def train_prior(
     from masf.stages.train_prior import train_prior_to_file
 
     train_prior_to_file(
-        output, system=system, parameters=parameters, observation=of_observation, settings=of_training, seed=seed, device=device
+        output,
+        system=system,
+        parameters=parameters,
+        observation=of_observation,
+        settings=of_training,
+        seed=seed,
+        device=device,
     )
 
 
 @click.command()
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
-@click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
-@click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Its parameters; the first trial.")
-@click.option("--search", required=True, type=JsonMapping(), help="What is tried of each, as in the filter's file.")
-@click.option("--situation", required=True, type=JsonMapping(), help="What to call it: system, observation, gap and so on.")
-@click.option("--trials", required=True, type=click.IntRange(1), help="How many, the first and those in the journal included.")
+@click.option(
+    "--command",
+    help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.",
+)
+@click.option(
+    "--parameters",
+    default="{}",
+    show_default=True,
+    type=JsonMapping(),
+    help="Its parameters; the first trial.",
+)
+@click.option(
+    "--search",
+    required=True,
+    type=JsonMapping(),
+    help="What is tried of each, as in the filter's file.",
+)
+@click.option(
+    "--situation",
+    required=True,
+    type=JsonMapping(),
+    help="What to call it: system, observation, gap and so on.",
+)
+@click.option(
+    "--trials",
+    required=True,
+    type=click.IntRange(1),
+    help="How many, the first and those in the journal included.",
+)
 @click.option("--score", default="rmse", show_default=True, help="What is made small.")
-@click.option("--spin-up-cycles", default=0, show_default=True, type=click.IntRange(0), help="First cycles not scored.")
-@click.option("--truth", "truths", required=True, multiple=True, type=EXISTING, help="truth.nc; one for each tuning seed.")
+@click.option(
+    "--spin-up-cycles",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="First cycles not scored.",
+)
+@click.option(
+    "--truth",
+    "truths",
+    required=True,
+    multiple=True,
+    type=EXISTING,
+    help="truth.nc; one for each tuning seed.",
+)
 @click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
-@click.option("--storage", required=True, type=OUTPUT, help="{filter}.journal: finished trials, from which it goes on.")
+@click.option(
+    "--storage",
+    required=True,
+    type=OUTPUT,
+    help="{filter}.journal: finished trials, from which it goes on.",
+)
 @device_option
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.json")
-def tune(truths: tuple[Path, ...], search: dict, threads: int, output: Path, **options: Any) -> None:
+def tune(
+    truths: tuple[Path, ...], search: dict, threads: int, output: Path, **options: Any
+) -> None:
     """Find one filter's best parameters on tuning seeds."""
     use_threads(threads)
     from pydantic import TypeAdapter
@@ -123,37 +210,92 @@ def tune(truths: tuple[Path, ...], search: dict, threads: int, output: Path, **o
 @click.command()
 @click.option("--filter", "name", required=True, help="What tables call the filter.")
 @click.option("--module", help="Its module in masf/filters; its name without this.")
-@click.option("--command", help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.")
-@click.option("--parameters", default="{}", show_default=True, type=JsonMapping(), help="Parameters of the filter.")
-@click.option("--tuned", type=EXISTING, help="{filter}.json of stage tune, whose choice overrides them.")
-@click.option("--pinned", default="{}", show_default=True, type=JsonMapping(), help="Parameters that override both.")
+@click.option(
+    "--command",
+    help="Instead of a module, what runs a filter that is not ours; see docs/adding-a-filter.md.",
+)
+@click.option(
+    "--parameters",
+    default="{}",
+    show_default=True,
+    type=JsonMapping(),
+    help="Parameters of the filter.",
+)
+@click.option(
+    "--tuned", type=EXISTING, help="{filter}.json of stage tune, whose choice overrides them."
+)
+@click.option(
+    "--pinned",
+    default="{}",
+    show_default=True,
+    type=JsonMapping(),
+    help="Parameters that override both.",
+)
 @click.option("--truth", required=True, type=EXISTING, help="truth.nc")
 @click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
-@click.option("--saved-members", default=3, show_default=True, type=click.IntRange(0), help="Analysis members to keep.")
-@click.option("--covariance", default=False, show_default=True, type=bool, help="Whether to keep each analysis's covariance.")
+@click.option(
+    "--saved-members",
+    default=3,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Analysis members to keep.",
+)
+@click.option(
+    "--covariance",
+    default=False,
+    show_default=True,
+    type=bool,
+    help="Whether to keep each analysis's covariance.",
+)
 @device_option
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
 @click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
 def assimilate(
-    truth: Path, output: Path, command: str | None, module: str | None, prior: Path | None, device: str, threads: int,
+    truth: Path,
+    output: Path,
+    command: str | None,
+    module: str | None,
+    prior: Path | None,
+    device: str,
+    threads: int,
     **options: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Run one filter on one truth's measurements."""
     if command is not None and (module is not None or prior is not None):
-        raise click.UsageError("--command runs a filter that is not ours: it takes neither --module nor --prior")
+        raise click.UsageError(
+            "--command runs a filter that is not ours: it takes neither --module nor --prior"
+        )
     use_threads(threads)
     use_device(device)
     from masf.stages.assimilate import assimilate_to_file
 
-    assimilate_to_file(truth, output, command=command, module=module, prior=prior, device=device, threads=threads, **options)
+    assimilate_to_file(
+        truth,
+        output,
+        command=command,
+        module=module,
+        prior=prior,
+        device=device,
+        threads=threads,
+        **options,
+    )
 
 
 @click.command()
 @study_option
-@click.option("--scores", required=True, type=OUTPUT, help="scores.parquet: one row a cell and filter.")
-@click.option("--costs", required=True, type=OUTPUT, help="costs.parquet: seconds and memory of each.")
-@click.option("--tables", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the tables.")
+@click.option(
+    "--scores", required=True, type=OUTPUT, help="scores.parquet: one row a cell and filter."
+)
+@click.option(
+    "--costs", required=True, type=OUTPUT, help="costs.parquet: seconds and memory of each."
+)
+@click.option(
+    "--tables",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the tables.",
+)
 def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
     """Gather all results into scores and tables."""
     use_threads(1)
@@ -188,8 +330,18 @@ def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> No
 @study_option
 @click.option("--scores", required=True, type=EXISTING, help="scores.parquet")
 @click.option("--costs", required=True, type=EXISTING, help="costs.parquet")
-@click.option("--figures", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the figures.")
-@click.option("--tables", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the tables.")
+@click.option(
+    "--figures",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the figures.",
+)
+@click.option(
+    "--tables",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the tables.",
+)
 @click.option("-o", "--output", required=True, type=OUTPUT, help="index.html")
 def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, output: Path) -> None:
     """Write the page of a study: who wins where, and all scores."""
@@ -211,8 +363,9 @@ def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, ou
 def tuned_settings(results: Path, output: Path | None) -> None:
     """Write what tuning found into the files of tuned values.
 
-    RESULTS is the folder of a study with a section tuning. Without --output, what would be written is printed. In a file that
-    is there already, what was found takes the place of settings with the same conditions; the others stay.
+    RESULTS is the folder of a study with a section tuning. Without --output, what would be written
+    is printed. In a file that is there already, what was found takes the place of settings with the
+    same conditions; the others stay.
     """
     from masf.files.tuned import read_tuned
     from masf.study import paths
@@ -221,7 +374,9 @@ def tuned_settings(results: Path, output: Path | None) -> None:
 
     files = sorted(results.glob(paths.glob(paths.TUNED)))
     if not files:
-        raise ValueError(f"{results}: holds no tuning/*.json; run a study with a section tuning first")
+        raise ValueError(
+            f"{results}: holds no tuning/*.json; run a study with a section tuning first"
+        )
     found = [read_tuned(path) for path in files]
     for path, tuned in zip(files, found, strict=True):
         if tuned.all_diverged:
@@ -235,10 +390,16 @@ def tuned_settings(results: Path, output: Path | None) -> None:
 
 
 @click.command()
-@click.option("--config", default="config/config.yaml", show_default=True, type=EXISTING, help="The study.")
-@click.option("--gpu/--no-gpu", default=None, help="Count as if the config said gpu: true, or false.")
 @click.option(
-    "--measured", type=EXISTING, help="Measured costs, as benchmarks/measured_costs.py writes them; masf's own without this."
+    "--config", default="config/config.yaml", show_default=True, type=EXISTING, help="The study."
+)
+@click.option(
+    "--gpu/--no-gpu", default=None, help="Count as if the config said gpu: true, or false."
+)
+@click.option(
+    "--measured",
+    type=EXISTING,
+    help="Measured costs, as benchmarks/measured_costs.py writes them; masf's own without this.",
 )
 def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
     """Estimate the jobs, CPU and GPU hours that are left.
@@ -256,7 +417,13 @@ def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
 
 
 @click.command()
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the schemas.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the schemas.",
+)
 def schema(output: Path) -> None:
     """Write the JSON schemas of the config, for editors."""
     from masf.atomic import replacing

@@ -1,17 +1,20 @@
 """The diffusion of the score filters EnSF and SF, and its reverse with a damped likelihood.
 
-After F. Bao, Z. Zhang, G. Zhang: arXiv:2306.09282 (SF) and arXiv:2309.00983 (EnSF). The forward process knows nothing of the
-measurement:
+After F. Bao, Z. Zhang, G. Zhang: arXiv:2306.09282 (SF) and arXiv:2309.00983 (EnSF). The forward
+process knows nothing of the measurement:
 
-    X_t = alpha X_0 + beta eps      alpha = 1 - (1 - eps_a) t      beta^2 = eps_b + (1 - eps_b) t      t in [0, 1]
+    X_t = alpha X_0 + beta eps      alpha = 1 - (1 - eps_a) t      beta^2 = eps_b + (1 - eps_b) t
+    t in [0, 1]
 
-with eps_a = eps_b = 0 in the papers' equations and small positive values in the authors' code. It is the marginal of dX = b X
-dt + g dW with b = d log(alpha)/dt and g^2 = d beta^2/dt - 2 b beta^2. The reverse SDE
+with eps_a = eps_b = 0 in the papers' equations and small positive values in the authors' code. It
+is the marginal of dX = b X dt + g dW with b = d log(alpha)/dt and g^2 = d beta^2/dt - 2 b beta^2.
+The reverse SDE
 
     dX = [b X - g^2 (s(X, t) + h(t) grad log p(y | X))] dt + g dW,  backward from N(0, I),
 
-adds to the prior's score s the likelihood's gradient at X, damped by h(t) = 1 - t. The likelihood's exact score at t is not
-that, so the end of this SDE is not the posterior, not even for a Gaussian prior.
+adds to the prior's score s the likelihood's gradient at X, damped by h(t) = 1 - t. The likelihood's
+exact score at t is not that, so the end of this SDE is not the posterior, not even for a Gaussian
+prior.
 """
 
 from __future__ import annotations
@@ -51,7 +54,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Standardised:
-    """Coordinates z = (x - mean) / std, in which an ensemble has mean 0 and standard deviation 1 in every component.
+    """Coordinates z = (x - mean) / std, in which an ensemble has mean 0 and standard deviation 1 in
+    every component.
 
     Attributes:
         mean: (d,).
@@ -69,7 +73,9 @@ class Standardised:
         xp = array_namespace(ensemble)
         std = xp.std(ensemble, axis=0, correction=1)
         # A component without spread keeps its unit.
-        return cls(xp.mean(ensemble, axis=0), xp.where(std > 0, std, xp.ones_like(std)), observation)
+        return cls(
+            xp.mean(ensemble, axis=0), xp.where(std > 0, std, xp.ones_like(std)), observation
+        )
 
     def from_state(self, x: Array) -> Array:
         return (x - self.mean) / self.std
@@ -83,12 +89,18 @@ class Standardised:
 
 
 def reverse_sde(
-    schedule: Schedule, score: Score, likelihood_score: Callable[[Array], Array], start: Array, steps: int, stream: Stream
+    schedule: Schedule,
+    score: Score,
+    likelihood_score: Callable[[Array], Array],
+    start: Array,
+    steps: int,
+    stream: Stream,
 ) -> Array:
     """States (N, d) at t = 0 by Euler-Maruyama from N(0, I), on an even grid of ``steps``.
 
-    ``start`` (N, d) gives number, namespace and dtype; its values are not used. The noise is centred over members, start
-    included, so that it does not move the mean (the authors' code does so at the start).
+    ``start`` (N, d) gives number, namespace and dtype; its values are not used. The noise is
+    centred over members, start included, so that it does not move the mean (the authors' code does
+    so at the start).
     """
     shape = tuple(start.shape)
     h = 1 / steps

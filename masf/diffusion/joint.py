@@ -24,7 +24,8 @@ from masf.systems.base import System
 
 
 class JointBasis:
-    """The basis of joint states (..., 2d): the standard one for the first half, ``present`` for the second.
+    """The basis of joint states (..., 2d): the standard one for the first half, ``present`` for the
+    second.
 
     Coefficients have the d values of the first half first.
     """
@@ -68,7 +69,9 @@ class JointBasis:
 
 
 class JointGaussianFit:
-    """Takes pairs of states for the Gaussian of their joint mean and covariance: a ``Fit`` of masf.diffusion.posterior."""
+    """Takes pairs of states for the Gaussian of their joint mean and covariance: a ``Fit`` of
+    masf.diffusion.posterior.
+    """
 
     def __init__(self, system: System, radius: float | None, x: Array) -> None:
         """A fit for joint states of ``system``.
@@ -76,7 +79,8 @@ class JointGaussianFit:
         Args:
             system: its components have the same places at both times.
             radius: half of the taper's support, in grid points, between components at any times; it
-                should reach as far as a signal travels from one time to the other. None tapers nothing.
+                should reach as far as a signal travels from one time to the other. None tapers
+                nothing.
             x: gives namespace, dtype and device.
 
         Raises:
@@ -84,7 +88,11 @@ class JointGaussianFit:
         """
         self.taper: Array | GridTaper | None = None
         grid = system.grid
-        if radius is not None and grid is not None and (len(grid) > 1 or 2 * system.dimension > MAX_DENSE_DIMENSION):
+        if (
+            radius is not None
+            and grid is not None
+            and (len(grid) > 1 or 2 * system.dimension > MAX_DENSE_DIMENSION)
+        ):
             self.taper = GridTaper(grid, radius, x)  # the joint state has twice the fields
         elif (taper := taper_matrix(system, radius)) is not None:
             self.taper = like(np.tile(taper, (2, 2)), x)

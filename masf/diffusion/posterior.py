@@ -20,8 +20,8 @@ class Posterior:
 
     Attributes:
         mean: D(x, t) ~ E[X_0 | X_t = x] (n, d).
-        variance: the diagonal of C = Cov(X_0 | X_t = x) (n, d) where it depends on x; None where all
-            states have the same, which samplers then need not know.
+        variance: the diagonal of C = Cov(X_0 | X_t = x) (n, d) where it depends on x; None where
+            all states have the same, which samplers then need not know.
         residual: draws X_0 - D(x, t) (n, d), one for each state, by a stream's random numbers.
     """
 
@@ -37,7 +37,9 @@ class Denoiser(Protocol):
 
 
 class Fit(Protocol):
-    """Makes the denoiser of a forecast ensemble: how a filter takes its members for a distribution."""
+    """Makes the denoiser of a forecast ensemble: how a filter takes its members for a
+    distribution.
+    """
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> Denoiser:
         """The denoiser whose prior is that of ``ensemble`` (N, d)."""

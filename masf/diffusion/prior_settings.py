@@ -1,4 +1,6 @@
-"""Settings of stage train-prior, apart from the stage itself so that the config is checked without importing torch."""
+"""Settings of stage train-prior, apart from the stage itself so that the config is checked without
+importing torch.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,28 @@ class NetworkSettings(BaseModel):
 
     kind: Literal["auto", "conv1d", "unet2d", "mlp"] = Field(
         "auto",
-        description="conv1d: circular convolutions; unet2d: a U-Net of circular convolutions in two dimensions; mlp: fully "
-        "connected; auto: conv1d where the system is a ring, unet2d where it is fields on a square.",
+        description="conv1d: circular convolutions; unet2d: a U-Net of circular convolutions in "
+        "two dimensions; mlp: fully "
+        "connected; auto: conv1d where the system is a ring, unet2d where it is fields on a "
+        "square.",
     )
     width: int = Field(
-        32, ge=1, le=4096, description="Channels of conv1d, those of the first level of unet2d, or units of a layer of mlp."
+        32,
+        ge=1,
+        le=4096,
+        description="Channels of conv1d, those of the first level of unet2d, or units of a "
+        "layer of mlp.",
     )
-    blocks: int = Field(3, ge=1, le=32, description="Residual blocks; for unet2d, of each level on each side.")
+    blocks: int = Field(
+        3, ge=1, le=32, description="Residual blocks; for unet2d, of each level on each side."
+    )
     kernel: int = Field(5, ge=1, le=31, description="Kernel length of conv1d and unet2d, odd.")
-    levels: int = Field(3, ge=1, le=8, description="Levels of unet2d: each further one halves the grid and doubles the channels.")
+    levels: int = Field(
+        3,
+        ge=1,
+        le=8,
+        description="Levels of unet2d: each further one halves the grid and doubles the channels.",
+    )
 
     @model_validator(mode="after")
     def _odd_kernel(self) -> NetworkSettings:
@@ -47,7 +62,10 @@ class NetworkSettings(BaseModel):
         if kind == "unet2d" and not system.flow:
             return "network kind 'unet2d' needs fields on a square grid; use 'conv1d' or 'mlp'"
         if kind == "unet2d" and system.shape[-1] % 2 ** (self.levels - 1):
-            return f"network kind 'unet2d' with levels {self.levels} needs a size that is a multiple of {2 ** (self.levels - 1)}"
+            return (
+                f"network kind 'unet2d' with levels {self.levels} needs a size that is a multiple "
+                f"of {2 ** (self.levels - 1)}"
+            )
         return None
 
 
@@ -56,33 +74,67 @@ class PriorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    network: NetworkSettings = Field(default_factory=NetworkSettings, description="Shape of the network.")
-    gaps: list[int] = Field(min_length=1, description="Measurement gaps, in steps, that the training cycles take in turn.")
-    worlds: int = Field(32, ge=2, description="Truths, each with an ensemble of its own, cycled side by side.")
+    network: NetworkSettings = Field(
+        default_factory=NetworkSettings, description="Shape of the network."
+    )
+    gaps: list[int] = Field(
+        min_length=1,
+        description="Measurement gaps, in steps, that the training cycles take in turn.",
+    )
+    worlds: int = Field(
+        32, ge=2, description="Truths, each with an ensemble of its own, cycled side by side."
+    )
     cycles: int = Field(40, ge=1, description="Cycles of each world in each round.")
-    spin_up_cycles: int = Field(8, ge=0, description="Cycles of each world that give no training ensembles.")
-    members: int = Field(100, ge=2, description="Members whose mean and covariance the Gaussian denoiser takes.")
-    extra_members: int = Field(28, ge=1, description="Further members, denoised in training but not in those statistics.")
-    initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the ensembles at the start.")
+    spin_up_cycles: int = Field(
+        8, ge=0, description="Cycles of each world that give no training ensembles."
+    )
+    members: int = Field(
+        100, ge=2, description="Members whose mean and covariance the Gaussian denoiser takes."
+    )
+    extra_members: int = Field(
+        28, ge=1, description="Further members, denoised in training but not in those statistics."
+    )
+    initial_spread: float = Field(
+        1.0, gt=0, description="Standard deviation of the ensembles at the start."
+    )
     localization_radii: list[Annotated[float, Field(gt=0)] | None] = Field(
         [6.0, 3.0, 16.0],
         min_length=1,
-        description="Radii of the Gaussian denoisers: the network corrects the first and sees all; null tapers nothing.",
+        description="Radii of the Gaussian denoisers: the network corrects the first and sees "
+        "all; null tapers nothing.",
     )
     inflation: float = Field(1.02, ge=1.0, le=3.0, description="As for filter masf.")
-    sampler_steps: int = Field(8, ge=1, description="Reverse steps of the analyses in the training cycles.")
-    earliest_time: float = Field(
-        0.0, ge=0, lt=1, description="Diffusion times are drawn between this and 1; no sampler needs any before its first step."
+    sampler_steps: int = Field(
+        8, ge=1, description="Reverse steps of the analyses in the training cycles."
     )
-    climate_steps: int = Field(500, ge=1, description="Steps over which the system's long-run mean and spread are taken.")
+    earliest_time: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Diffusion times are drawn between this and 1; no sampler needs any before "
+        "its first step.",
+    )
+    climate_steps: int = Field(
+        500, ge=1, description="Steps over which the system's long-run mean and spread are taken."
+    )
     training_dimension: int = Field(
         40,
         ge=10,
-        description="Rings of conv1d are shortened to at most this many components (rounded up to the stride or block).",
+        description="Rings of conv1d are shortened to at most this many components (rounded up "
+        "to the stride or block).",
     )
-    rounds: int = Field(2, ge=1, le=10, description="Rounds of simulation and training; from the second on with the network.")
-    times_per_ensemble: int = Field(4, ge=1, description="Diffusion times drawn for each forecast ensemble.")
-    states_per_time: int = Field(8, ge=1, description="States noised at each: the truth, the others extra members.")
+    rounds: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="Rounds of simulation and training; from the second on with the network.",
+    )
+    times_per_ensemble: int = Field(
+        4, ge=1, description="Diffusion times drawn for each forecast ensemble."
+    )
+    states_per_time: int = Field(
+        8, ge=1, description="States noised at each: the truth, the others extra members."
+    )
     steps: int = Field(1500, ge=1, description="Training steps in each round.")
     batch: int = Field(128, ge=1, description="Noised states in a training step.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of Adam.")
@@ -92,7 +144,8 @@ class PriorSettings(BaseModel):
     ) -> dict[str, Any]:
         """The system's parameters for training.
 
-        A network of local convolutions learns from a short ring what it needs on a long one, if all of its components are alike.
+        A network of local convolutions learns from a short ring what it needs on a long one, if all
+        of its components are alike.
         """
         period, same_noise = observation.period, isinstance(observation.noise, float)
         local = translation_invariant and self.network.kind in ("auto", "conv1d")
@@ -104,7 +157,9 @@ class PriorSettings(BaseModel):
     @model_validator(mode="after")
     def _some_cycles_left(self) -> PriorSettings:
         if self.spin_up_cycles >= self.cycles:
-            raise ValueError(f"spin_up_cycles {self.spin_up_cycles} leaves none of {self.cycles} cycles")
+            raise ValueError(
+                f"spin_up_cycles {self.spin_up_cycles} leaves none of {self.cycles} cycles"
+            )
         if any(gap < 1 for gap in self.gaps):
             raise ValueError("gaps must be at least 1 step")
         return self

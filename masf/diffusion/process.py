@@ -1,11 +1,14 @@
-"""The measurement-aware forward process of MASF (Yoon, Kim, Kim, arXiv:2604.02889, Theorem A.1 and Corollary A.6).
+"""The measurement-aware forward process of MASF (Yoon, Kim, Kim, arXiv:2604.02889, Theorem A.1 and
+Corollary A.6).
 
-Whiten and rotate the measurement y = H x + eta, eta ~ N(0, R):  R^(-1/2) H = U S V^T,  c = max S,  and set
+Whiten and rotate the measurement y = H x + eta, eta ~ N(0, R):  R^(-1/2) H = U S V^T,  c = max S,
+and set
 
-    z = V^T x    y~ = U^T R^(-1/2) y / c    s = S / c in [0, 1]    r = 1 / c^2   (observed components).
+    z = V^T x    y~ = U^T R^(-1/2) y / c    s = S / c in [0, 1]    r = 1 / c^2
+    (observed components).
 
-Null components (s = 0) have no measurement; their end variance r is free and taken from the ensemble. With a(t)
-decreasing from a(0) = 1 to a(1) = 0,
+Null components (s = 0) have no measurement; their end variance r is free and taken from the
+ensemble. With a(t) decreasing from a(0) = 1 to a(1) = 0,
 
     A(t) = a + (1 - a) s      Sigma(t) = (1 - a^2) r      X_t = A z + Sigma^(1/2) eps
 
@@ -13,10 +16,11 @@ so that X_0 = z and X_1, given z, is distributed exactly as the measurement. For
 
     X_u | X_t ~ N(M X_t, Q)   M = A(u) / A(t)   Q = Sigma(u) - M^2 Sigma(t).
 
-States stay in physical coordinates: the process is diagonal in a *basis*, and a coefficient such as A(t) is the vector of
-its values there, applied to a state by ``basis.apply``. If H is a mask and R is diagonal, the basis is the standard one
-(then s is 0 or 1, r is the noise variance of each component, and nothing is whitened). If H is average pooling and R is diagonal,
-it is that of the blocks, likewise. Otherwise it is from a thin SVD.
+States stay in physical coordinates: the process is diagonal in a *basis*, and a coefficient such as
+A(t) is the vector of its values there, applied to a state by ``basis.apply``. If H is a mask and R
+is diagonal, the basis is the standard one (then s is 0 or 1, r is the noise variance of each
+component, and nothing is whitened). If H is average pooling and R is diagonal, it is that of the
+blocks, likewise. Otherwise it is from a thin SVD.
 """
 
 from __future__ import annotations
@@ -56,18 +60,23 @@ def time_grid(steps: int) -> list[float]:
 
 
 class ForwardProcess:
-    """X_t = A(t) x + Sigma(t)^(1/2) eps, with the equations of the module's docstring, one method each.
+    """X_t = A(t) x + Sigma(t)^(1/2) eps, with the equations of the module's docstring, one method
+    each.
 
-    Coefficients are vectors (k,) in the basis, in float64; states are arrays (..., d) in physical coordinates.
+    Coefficients are vectors (k,) in the basis, in float64; states are arrays (..., d) in physical
+    coordinates.
     """
 
-    def __init__(self, basis: Basis, null_variance: Coefficient | None = None, temperature: float = 1.0) -> None:
+    def __init__(
+        self, basis: Basis, null_variance: Coefficient | None = None, temperature: float = 1.0
+    ) -> None:
         """The process of a basis.
 
         Args:
             basis: where it is diagonal.
             null_variance: (k,) the end variance of null components; 1 without it.
-            temperature: T; the measurement's noise has covariance T R, which is what the likelihood to the power 1 / T says.
+            temperature: T; the measurement's noise has covariance T R, which is what the likelihood
+                to the power 1 / T says.
         """
         self.basis = basis
         self.s = basis.s
@@ -79,7 +88,9 @@ class ForwardProcess:
             self.r = np.where(self.observed, self.r, np.maximum(null_variance, floor))
 
     @classmethod
-    def for_ensemble(cls, basis: Basis, ensemble: Array, temperature: float = 1.0) -> ForwardProcess:
+    def for_ensemble(
+        cls, basis: Basis, ensemble: Array, temperature: float = 1.0
+    ) -> ForwardProcess:
         """The process whose null components end with the variance of ``ensemble`` (N, d)."""
         return cls(basis, basis.variance(ensemble), temperature)
 
@@ -125,12 +136,18 @@ class ForwardProcess:
         return self.apply(1 / self.Sigma(t), self.apply(self.A(t), denoised) - x)
 
     def likelihood_score(self, x: Array, t: float, y: Array) -> Array:
-        """l = M_{t->1} (y~ - M_{t->1} x) / Q_{t->1} on observed components, 0 on null ones; exact for t < 1."""
+        """l = M_{t->1} (y~ - M_{t->1} x) / Q_{t->1} on observed components, 0 on null ones; exact
+        for t < 1.
+        """
         m, q = self.M(t, 1.0), self.Q(t, 1.0)
         weight = np.divide(m, q, out=np.zeros_like(m), where=self.observed)
         return self.apply(weight, self.basis.lift(y) - self.apply(m, x))
 
-    def reverse_coefficients(self, t: float, u: float) -> tuple[Coefficient, Coefficient, Coefficient]:
-        """(A_t - B A_u, B, Sigma_t Q / Sigma_u): the reverse step u -> t has mean (A_t - B A_u) D + B x_u."""
+    def reverse_coefficients(
+        self, t: float, u: float
+    ) -> tuple[Coefficient, Coefficient, Coefficient]:
+        """(A_t - B A_u, B, Sigma_t Q / Sigma_u): the reverse step u -> t has mean (A_t - B A_u) D +
+        B x_u.
+        """
         b = self.Sigma(t) * self.M(t, u) / self.Sigma(u)
         return self.A(t) - b * self.A(u), b, self.Sigma(t) * self.Q(t, u) / self.Sigma(u)

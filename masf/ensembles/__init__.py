@@ -1,1 +1,3 @@
-"""What filters do to ensembles besides the analysis: localisation, inflation, relaxation, rotation, innovations."""
+"""What filters do to ensembles besides the analysis: localisation, inflation, relaxation, rotation,
+innovations.
+"""

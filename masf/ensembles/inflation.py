@@ -16,7 +16,8 @@ def inflate(ensemble: Array, factor: float) -> Array:
 
 
 def relax_spread(analysis: Array, forecast: Array, factor: float) -> Array:
-    """``analysis`` (N, d) with its spread moved towards that of ``forecast`` (N, d): (1 - factor) s_a + factor s_f.
+    """``analysis`` (N, d) with its spread moved towards that of ``forecast`` (N, d): (1 - factor)
+    s_a + factor s_f.
 
     Relaxation to prior spread (Whitaker and Hamill 2012).
     """

@@ -8,7 +8,9 @@ from masf.arrays import Array, Stream
 from masf.observations.base import Observation
 
 
-def perturbed_innovations(ensemble: Array, y: Array, observation: Observation, stream: Stream) -> Array:
+def perturbed_innovations(
+    ensemble: Array, y: Array, observation: Observation, stream: Stream
+) -> Array:
     """y + eta_i - H x_i (N, m), with centred eta_i."""
     xp = array_namespace(ensemble)
     eta = observation.noise.draw((len(ensemble),), ensemble, stream)

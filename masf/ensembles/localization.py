@@ -1,7 +1,8 @@
-"""Localisation: tapering sample covariances, or the weights of observations, with distance on a periodic grid.
+"""Localisation: tapering sample covariances, or the weights of observations, with distance on a
+periodic grid.
 
-A radius is half of the support of the Gaspari-Cohn taper, in grid points. DAPPER's ``loc_rad`` is radius / 1.82, the Gaussian
-length scale.
+A radius is half of the support of the Gaspari-Cohn taper, in grid points. DAPPER's ``loc_rad`` is
+radius / 1.82, the Gaussian length scale.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from masf.observations.base import Observation
 from masf.systems.base import System
 
 SMALLEST_WEIGHT = 1e-3
-"""Observations with no more weight than this are left out, as in DAPPER: they cost time and tell nothing."""
+"""Observations with no more weight than this are left out, as in DAPPER: they cost time and tell
+nothing.
+"""
 MAX_DENSE_DIMENSION = 2_000
 """The longest state whose covariance is formed and tapered as a matrix."""
 DISTANCES_AT_ONCE = 2**22
@@ -32,16 +35,21 @@ def gaspari_cohn(distances: np.ndarray, radius: float) -> np.ndarray:
     """
     z = np.abs(distances) / radius
     inner = (((-z / 4 + 1 / 2) * z + 5 / 8) * z - 5 / 3) * z**2 + 1
-    outer = ((((z / 12 - 1 / 2) * z + 5 / 8) * z + 5 / 3) * z - 5) * z + 4 - 2 / (3 * np.maximum(z, 1.0))
+    outer = (
+        ((((z / 12 - 1 / 2) * z + 5 / 8) * z + 5 / 3) * z - 5) * z
+        + 4
+        - 2 / (3 * np.maximum(z, 1.0))
+    )
     return np.where(z <= 1, inner, np.where(z < 2, outer, 0.0))
 
 
 def taper_row(grid: tuple[int, ...], radius: float) -> np.ndarray:
     """The Gaspari-Cohn taper (*grid) between the first point of a periodic grid and all its points.
 
-    A support longer than the grid would overlap itself and leave negative eigenvalues. The taper is therefore wrapped around
-    the grid (the sum over its periodic images, a correlation at any radius) and scaled to 1 at distance 0; up to a radius of
-    a quarter of the shortest side this changes nothing.
+    A support longer than the grid would overlap itself and leave negative eigenvalues. The taper is
+    therefore wrapped around the grid (the sum over its periodic images, a correlation at any
+    radius) and scaled to 1 at distance 0; up to a radius of a quarter of the shortest side this
+    changes nothing.
     """
     squares = np.zeros(())
     for n in grid:
@@ -53,7 +61,9 @@ def taper_row(grid: tuple[int, ...], radius: float) -> np.ndarray:
 
 
 def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
-    """The taper (P, P) between the P points of a periodic grid, for the covariance (Houtekamer and Mitchell 2001)."""
+    """The taper (P, P) between the P points of a periodic grid, for the covariance (Houtekamer and
+    Mitchell 2001).
+    """
     row = taper_row(grid, radius).ravel()
     points = np.stack(np.unravel_index(np.arange(len(row)), grid))
     offsets = points[:, :, None] - points[:, None, :]
@@ -91,22 +101,30 @@ class GridTaper:
         return math.prod(self.grid)
 
     def sums(self, x: Array) -> Array:
-        """At each point i of the grid, the sum over all points j of taper(i - j) x_j, for x (..., P)."""
+        """At each point i of the grid, the sum over all points j of taper(i - j) x_j, for x (...,
+        P).
+        """
         fft = array_namespace(x).fft
         spectrum = fft.rfftn(x.reshape(*x.shape[:-1], *self.grid), axes=self._axes)
         return fft.irfftn(spectrum * self._spectrum, s=self.grid, axes=self._axes).reshape(x.shape)
 
 
 def tapers_by_convolution(system: System) -> bool:
-    """Whether the taper of a system on a grid is a convolution, its state being too long for a matrix or not on a ring."""
-    return system.grid is not None and (len(system.grid) > 1 or system.dimension > MAX_DENSE_DIMENSION)
+    """Whether the taper of a system on a grid is a convolution, its state being too long for a
+    matrix or not on a ring.
+    """
+    return system.grid is not None and (
+        len(system.grid) > 1 or system.dimension > MAX_DENSE_DIMENSION
+    )
 
 
 def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTaper | None:
-    """The taper of a system's Gaussian denoisers, with the namespace, dtype and device of ``x``; None tapers nothing.
+    """The taper of a system's Gaussian denoisers, with the namespace, dtype and device of ``x``;
+    None tapers nothing.
 
-    On a ring of up to MAX_DENSE_DIMENSION components it is the matrix (d, d) that tapers a covariance. On longer ones, and on
-    grids of more axes, it is a convolution, which tapers the weights of what is near a point (masf.diffusion.denoisers.local).
+    On a ring of up to MAX_DENSE_DIMENSION components it is the matrix (d, d) that tapers a
+    covariance. On longer ones, and on grids of more axes, it is a convolution, which tapers the
+    weights of what is near a point (masf.diffusion.denoisers.local).
 
     Raises:
         ValueError: if a radius is asked for where components have no place in space.
@@ -117,15 +135,21 @@ def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTa
     return None if taper is None else like(taper, x)
 
 
-def radius_misfits(radius: float | None, system: System, key: str = "localization_radius") -> list[str]:
-    """Why a filter's ``radius``, its parameter ``key``, does not suit a system: where components have no place in space."""
+def radius_misfits(
+    radius: float | None, system: System, key: str = "localization_radius"
+) -> list[str]:
+    """Why a filter's ``radius``, its parameter ``key``, does not suit a system: where components
+    have no place in space.
+    """
     if radius is None or system.grid is not None:
         return []
     return [f"{key} = {radius}: the components of this system have no distances; set it to null"]
 
 
 def place_misfits(radius: float | None, system: System, observation: Observation) -> list[str]:
-    """As ``radius_misfits``, for filters that localise by where the measurements sit: those need a place, too."""
+    """As ``radius_misfits``, for filters that localise by where the measurements sit: those need a
+    place, too.
+    """
     if radius is None or system.grid is None:
         return radius_misfits(radius, system)
     try:
@@ -136,16 +160,22 @@ def place_misfits(radius: float | None, system: System, observation: Observation
 
 
 def torus_distances(a: np.ndarray, b: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
-    """Distances (m, k), the shorter way round, of places (m, axes) and (k, axes) on a periodic grid of these lengths."""
+    """Distances (m, k), the shorter way round, of places (m, axes) and (k, axes) on a periodic grid
+    of these lengths.
+    """
     steps = np.abs(a[:, None] - b)
     return np.sqrt((np.minimum(steps, np.asarray(grid) - steps) ** 2).sum(axis=-1))
 
 
-def local_observations(places: np.ndarray, grid: tuple[int, ...], radius: float, block: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """The measurements near each grid point, and their Gaspari-Cohn weights: indices and weights, each (P, k).
+def local_observations(
+    places: np.ndarray, grid: tuple[int, ...], radius: float, block: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """The measurements near each grid point, and their Gaspari-Cohn weights: indices and weights,
+    each (P, k).
 
-    k is the most measurements that a point has; points with fewer have weights 0 at the end. With blocks of more than one
-    point along each axis, it is the centre of each of the P blocks that they are near.
+    k is the most measurements that a point has; points with fewer have weights 0 at the end. With
+    blocks of more than one point along each axis, it is the centre of each of the P blocks that
+    they are near.
 
     Args:
         places: (m, axes) where the measurements sit.

@@ -1,4 +1,6 @@
-"""What fixes a cell, apart from the files themselves so that the config is checked without importing xarray."""
+"""What fixes a cell, apart from the files themselves so that the config is checked without
+importing xarray.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +32,8 @@ class CellSettings:
 
 
 def build(settings: CellSettings) -> tuple[System, Observation]:
-    """The system and the observation of a cell. Raises ValueError where the settings do not fit together."""
+    """The system and the observation of a cell. Raises ValueError where the settings do not fit
+    together.
+    """
     system = make_system(settings.system, settings.parameters)
     return system, observation_settings(settings.observation).build(system.dimension, system.grid)

@@ -1,4 +1,6 @@
-"""{filter}.cost.json: what an estimate cost; apart from it, so that files of one seed are identical."""
+"""{filter}.cost.json: what an estimate cost; apart from it, so that files of one seed are
+identical.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
 def write_cost(path: Path, trajectory: Trajectory, extra: dict[str, Any]) -> None:
     """Writes {filter}.cost.json: seconds of each cycle, and ``extra``."""
     content = {
-        "wall_seconds": [None if np.isnan(v) else round(float(v), 6) for v in trajectory.wall_seconds],
-        "cpu_seconds": [None if np.isnan(v) else round(float(v), 6) for v in trajectory.cpu_seconds],
+        "wall_seconds": [
+            None if np.isnan(v) else round(float(v), 6) for v in trajectory.wall_seconds
+        ],
+        "cpu_seconds": [
+            None if np.isnan(v) else round(float(v), 6) for v in trajectory.cpu_seconds
+        ],
         **extra,
     }
     with replacing(path) as temporary:
@@ -32,5 +38,9 @@ def read_cost(path: Path) -> dict[str, Any]:
         if not {"wall_seconds", "cpu_seconds", "peak_memory_mib"} <= content.keys():
             raise ValueError("keys are missing")
     except (OSError, ValueError) as error:
-        raise FileFault(path, f"cannot be read as a cost file ({error})", "remove it and run stage assimilate again") from error
+        raise FileFault(
+            path,
+            f"cannot be read as a cost file ({error})",
+            "remove it and run stage assimilate again",
+        ) from error
     return content

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from masf.atomic import FileFault
-from masf.files.netcdf import ESTIMATE_FORMAT, coordinates, read_whole, variable, with_conventions, write
+from masf.files.netcdf import (
+    ESTIMATE_FORMAT,
+    coordinates,
+    read_whole,
+    variable,
+    with_conventions,
+    write,
+)
 from masf.files.truth import Truth
 from masf.scores.over_time import over_time
 from masf.systems.base import System
@@ -17,43 +24,95 @@ if TYPE_CHECKING:
     from masf.files.trajectory import Trajectory
 
 
-SCORED = ("mean", "spread", "rmse", "rmse_forecast", "spread_forecast", "crps", "crps_forecast", "ranks", "ranks_forecast")
+SCORED = (
+    "mean",
+    "spread",
+    "rmse",
+    "rmse_forecast",
+    "spread_forecast",
+    "crps",
+    "crps_forecast",
+    "ranks",
+    "ranks_forecast",
+)
 """Variables of {filter}.nc that every estimate has."""
 
-ATTRIBUTES = ("settings", "filter", "filter_parameters", "parameter_source", "code_version", "diverged")
+ATTRIBUTES = (
+    "settings",
+    "filter",
+    "filter_parameters",
+    "parameter_source",
+    "code_version",
+    "diverged",
+)
 """Attributes that every estimate has."""
 
 
-def write_estimate(path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> None:
-    """Writes {filter}.nc: estimates and scores over time. ``attributes`` say which filter made it, and how."""
+def write_estimate(
+    path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]
+) -> None:
+    """Writes {filter}.nc: estimates and scores over time. ``attributes`` say which filter made it,
+    and how.
+    """
     write(path, estimate(trajectory, truth, system, attributes))
 
 
-def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]) -> xr.Dataset:
+def estimate(
+    trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]
+) -> xr.Dataset:
     """The content of {filter}.nc."""
     space, shape = system.space, system.shape
     scores = over_time(
-        trajectory.mean, trajectory.spread, trajectory.forecast_mean, trajectory.forecast_spread, truth.truth, truth.settings.gap
+        trajectory.mean,
+        trajectory.spread,
+        trajectory.forecast_mean,
+        trajectory.forecast_spread,
+        truth.truth,
+        truth.settings.gap,
     )
     variables = coordinates(system, truth.settings.cycles, truth.settings.gap) | {
-        "mean": variable(("model_time", *space), trajectory.mean.reshape(-1, *shape), "ensemble mean"),
-        "spread": variable(("model_time", *space), trajectory.spread.reshape(-1, *shape), "ensemble standard deviation"),
+        "mean": variable(
+            ("model_time", *space), trajectory.mean.reshape(-1, *shape), "ensemble mean"
+        ),
+        "spread": variable(
+            ("model_time", *space),
+            trajectory.spread.reshape(-1, *shape),
+            "ensemble standard deviation",
+        ),
         "member": variable(
             ("saved_member", "cycle", *space),
             trajectory.members.reshape(*trajectory.members.shape[:2], *shape),
             "first members of the analysis ensemble",
         ),
-        "rmse": variable(("model_time",), scores["rmse"], "root mean square error of the ensemble mean"),
-        "spread_skill": variable(("model_time",), scores["spread_skill"], "ensemble spread over error"),
-        "rmse_forecast": variable(("cycle",), scores["rmse_forecast"], "error of the forecast just before each analysis"),
-        "spread_forecast": variable(("cycle",), scores["spread_forecast"], "ensemble spread just before each analysis"),
+        "rmse": variable(
+            ("model_time",), scores["rmse"], "root mean square error of the ensemble mean"
+        ),
+        "spread_skill": variable(
+            ("model_time",), scores["spread_skill"], "ensemble spread over error"
+        ),
+        "rmse_forecast": variable(
+            ("cycle",), scores["rmse_forecast"], "error of the forecast just before each analysis"
+        ),
+        "spread_forecast": variable(
+            ("cycle",), scores["spread_forecast"], "ensemble spread just before each analysis"
+        ),
         "crps": variable(("cycle",), trajectory.crps, "fair CRPS of the analysis"),
-        "crps_forecast": variable(("cycle",), trajectory.crps_forecast, "fair CRPS of the forecast before it"),
-        "ranks": variable(("cycle", "rank"), trajectory.ranks, "components whose truth has this rank in the analysis ensemble"),
-        "ranks_forecast": variable(("cycle", "rank"), trajectory.ranks_forecast, "the same in the forecast ensemble"),
+        "crps_forecast": variable(
+            ("cycle",), trajectory.crps_forecast, "fair CRPS of the forecast before it"
+        ),
+        "ranks": variable(
+            ("cycle", "rank"),
+            trajectory.ranks,
+            "components whose truth has this rank in the analysis ensemble",
+        ),
+        "ranks_forecast": variable(
+            ("cycle", "rank"), trajectory.ranks_forecast, "the same in the forecast ensemble"
+        ),
     }
     if trajectory.covariance is not None:
-        variables["covariance"] = variable(("cycle", "row", "column"), trajectory.covariance, "covariance of the analysis")
+        variables["covariance"] = variable(
+            ("cycle", "row", "column"), trajectory.covariance, "covariance of the analysis"
+        )
     for name, values in trajectory.diagnostics.items():
         variables[f"diagnostic_{name}"] = variable(("cycle",), values, f"filter diagnostic {name}")
     return with_conventions(variables, {
@@ -68,14 +127,18 @@ def estimate(trajectory: Trajectory, truth: Truth, system: System, attributes: d
 
 
 def read_estimate(path: Path, *needed: str) -> xr.Dataset:
-    """Reads {filter}.nc, which must hold the variables SCORED and those that are ``needed`` besides.
+    """Reads {filter}.nc, which must hold the variables SCORED and those that are ``needed``
+    besides.
 
     Raises:
-        FileFault: if it is missing, damaged, foreign, of another format, or without a variable that it must hold.
+        FileFault: if it is missing, damaged, foreign, of another format, or without a variable that
+            it must hold.
     """
     data = read_whole(path, ESTIMATE_FORMAT)
     missing = [name for name in (*SCORED, *needed) if name not in data]
     missing += [name for name in ATTRIBUTES if name not in data.attrs]
     if missing:
-        raise FileFault(path, f"lacks {', '.join(missing)}", "remove it and run stage assimilate again")
+        raise FileFault(
+            path, f"lacks {', '.join(missing)}", "remove it and run stage assimilate again"
+        )
     return data

@@ -1,8 +1,8 @@
 """The NetCDF files that pass between stages: truth.nc and {filter}.nc.
 
-Every file is CF-style, in float32, and carries as global attributes all that is needed to make it again. Files of the same
-config, seed, machine and number of threads are identical byte by byte; what is not (seconds, memory) stands beside them in
-{filter}.cost.json.
+Every file is CF-style, in float32, and carries as global attributes all that is needed to make it
+again. Files of the same config, seed, machine and number of threads are identical byte by byte;
+what is not (seconds, memory) stands beside them in {filter}.cost.json.
 """
 
 from __future__ import annotations
@@ -27,35 +27,50 @@ ESTIMATE_FORMAT = "masf-estimate-4"
 MAKER = {TRUTH_FORMAT: "simulate", ESTIMATE_FORMAT: "assimilate"}
 
 
-def variable(dims: tuple[str, ...], values: np.ndarray, long_name: str, units: str = "1") -> xr.Variable:
+def variable(
+    dims: tuple[str, ...], values: np.ndarray, long_name: str, units: str = "1"
+) -> xr.Variable:
     """A variable with what CF wants said of it."""
     return xr.Variable(dims, values, {"long_name": long_name, "units": units})
 
 
 def coordinates(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
-    """The axes of a run's files: model time, the times of measurements, and places in space where there are some."""
+    """The axes of a run's files: model time, the times of measurements, and places in space where
+    there are some.
+    """
     times = (np.arange(cycles * gap + 1) * system.dt).astype(np.float32)
     return {
         # Not "time", which to CF's readers is a date or in seconds.
         "model_time": variable(("model_time",), times, "model time since the start"),
         "cycle_time": variable(("cycle",), times[gap::gap], "model time of each measurement"),
-        **{name: variable((name,), x.astype(np.float32), f"position along {name}") for name, x in system.positions.items()},
+        **{
+            name: variable((name,), x.astype(np.float32), f"position along {name}")
+            for name, x in system.positions.items()
+        },
     }
 
 
 def with_conventions(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
-    """The variables as a dataset that says by which conventions, by which stage and with what it was made."""
+    """The variables as a dataset that says by which conventions, by which stage and with what it
+    was made.
+    """
     # No time of its making, for the same bytes each time.
     history = f"masf {__version__}, stage {MAKER[attributes['format']]}"
     return xr.Dataset(
-        variables, attrs={"Conventions": CONVENTIONS, "history": history, **attributes, "masf_version": __version__}
+        variables,
+        attrs={
+            "Conventions": CONVENTIONS,
+            "history": history,
+            **attributes,
+            "masf_version": __version__,
+        },
     )
 
 
 def write(path: Path, dataset: xr.Dataset) -> None:
     """Writes the content of truth.nc or {filter}.nc, by way of a temporary name."""
-    # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is. The checksums tell a reader
-    # of bytes that changed on disk.
+    # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is.
+    # The checksums tell a reader of bytes that changed on disk.
     encoding = {name: {"_FillValue": None, "fletcher32": True} for name in dataset.variables}
     with replacing(path) as temporary:
         try:
@@ -64,12 +79,16 @@ def write(path: Path, dataset: xr.Dataset) -> None:
             # NetCDF does not say that a disk is full.
             free = shutil.disk_usage(path.parent).free / 2**20
             raise FileFault(
-                path, f"cannot be written ({error}); its disk has {free:.1f} MiB free", "make room there and run again"
+                path,
+                f"cannot be written ({error}); its disk has {free:.1f} MiB free",
+                "make room there and run again",
             ) from error
 
 
 def read_whole(path: Path, expected: str) -> xr.Dataset:
-    """Reads a whole file of the expected format into memory. Raises FileFault where it is not one."""
+    """Reads a whole file of the expected format into memory. Raises FileFault where it is not
+    one.
+    """
     remedy = f"remove it and run stage {MAKER[expected]} again"
     if not Path(path).is_file():
         raise FileFault(path, "does not exist", f"run stage {MAKER[expected]} first")

@@ -1,4 +1,5 @@
-"""Which parameters a filter runs with, and where they came from, as {filter}.nc and scores.parquet record it.
+"""Which parameters a filter runs with, and where they came from, as {filter}.nc and scores.parquet
+record it.
 
 What is recorded is data: readers compare it as such, and :mod:`masf.report.words` says it in words.
 """
@@ -26,7 +27,9 @@ class TunedAt(BaseModel):
 
 
 class ParameterSource(BaseModel):
-    """Where the parameters of a run came from: the default, but for what is named here; what is named later overrides."""
+    """Where the parameters of a run came from: the default, but for what is named here; what is
+    named later overrides.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +37,9 @@ class ParameterSource(BaseModel):
     pinned: tuple[str, ...] = ()
     """Names of the parameters that the config pins, sorted."""
     given: tuple[str, ...] = ()
-    """Names of the parameters that the caller of ``masf.assimilate`` or ``masf run`` gave, sorted."""
+    """Names of the parameters that the caller of ``masf.assimilate`` or ``masf run`` gave,
+    sorted.
+    """
 
 
 def in_force(
@@ -54,7 +59,9 @@ def in_force(
     chosen, at = {}, None
     if tuned is not None:
         chosen = tuned.chosen
-        at = TunedAt(situation=tuned.situation, trials=tuned.trials, all_diverged=tuned.all_diverged)
+        at = TunedAt(
+            situation=tuned.situation, trials=tuned.trials, all_diverged=tuned.all_diverged
+        )
     pinned = pinned or {}
     source = ParameterSource(tuned=at, pinned=tuple(sorted(pinned)), given=tuple(sorted(given)))
     return {**parameters, **chosen, **pinned}, source

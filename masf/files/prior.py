@@ -24,7 +24,9 @@ def read_prior(path: Path, framework: Literal["np", "pt"]) -> tuple[dict[str, st
             metadata = json.loads((f.metadata() or {}).get("masf", "{}"))
             tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError) as error:
-        raise FileFault(path, f"cannot be read as a prior ({error})", "run stage train-prior again") from error
+        raise FileFault(
+            path, f"cannot be read as a prior ({error})", "run stage train-prior again"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise FileFault(path, f"is not a prior of format {FORMAT}", "run stage train-prior again")
     return metadata, tensors

@@ -1,9 +1,10 @@
 """What made a file: the package's version and a fingerprint of the code that a stage runs.
 
-Snakemake does not see edits in this package. The workflow therefore puts :func:`code_version` of a stage into its rule's
-parameters: an edit to a filter reruns that filter's cells and nothing else. The fingerprint covers the stage's module and
-all modules of this package that it imports, directly or not, and ignores comments, docstrings and layout. This module is left
-out: it says what made a file, and has no part in the rest of it.
+Snakemake does not see edits in this package. The workflow therefore puts :func:`code_version` of a
+stage into its rule's parameters: an edit to a filter reruns that filter's cells and nothing else.
+The fingerprint covers the stage's module and all modules of this package that it imports, directly
+or not, and ignores comments, docstrings and layout. This module is left out: it says what made a
+file, and has no part in the rest of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _PACKAGE = Path(__file__).parent.parent
 
 @cache
 def code_version(*modules: str, without: tuple[str, ...] = ()) -> str:
-    """Fingerprint of the code of ``modules`` (names below ``masf``) and of all that they import from this package.
+    """Fingerprint of the code of ``modules`` (names below ``masf``) and of all that they import
+    from this package.
 
     ``without`` names modules below ``masf`` that are imported but do not run.
 
@@ -36,7 +38,9 @@ def code_version(*modules: str, without: tuple[str, ...] = ()) -> str:
 
 
 def _reached(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
-    """``modules`` and all that they import from this package, directly or not, but for those ``without`` and what they import."""
+    """``modules`` and all that they import from this package, directly or not, but for those
+    ``without`` and what they import.
+    """
     left_out = {__name__, *(f"masf.{m}" for m in without)}
     seen: set[str] = set()
     waiting = [f"masf.{m}" for m in modules]
@@ -49,7 +53,9 @@ def _reached(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str
 
 
 def _unused(filter_module: str) -> tuple[str, ...]:
-    """Modules that stage assimilate imports for other filters than this one: commands, and priors where it has no network."""
+    """Modules that stage assimilate imports for other filters than this one: commands, and priors
+    where it has no network.
+    """
     has_network = "masf.diffusion.denoisers.learned" in _reached((f"filters.{filter_module}",))
     return ("stages.external",) if has_network else ("stages.external", "files.trained_prior")
 
@@ -65,9 +71,16 @@ def simulate_version(system: str) -> str:
 
 
 def assimilate_version(filter_module: str, system: str, command: str | None = None) -> str:
-    """The code version of stage assimilate for one filter and system; of a command, its words and the files that it names."""
+    """The code version of stage assimilate for one filter and system; of a command, its words and
+    the files that it names.
+    """
     if command is None:
-        return code_version("stages.assimilate", f"filters.{filter_module}", f"systems.{system}", without=_unused(filter_module))
+        return code_version(
+            "stages.assimilate",
+            f"filters.{filter_module}",
+            f"systems.{system}",
+            without=_unused(filter_module),
+        )
     from masf.programs import files_of
 
     digest = hashlib.sha256(f"{_of_command('stages.assimilate', system)} {command}\n".encode())
@@ -79,8 +92,15 @@ def assimilate_version(filter_module: str, system: str, command: str | None = No
 def tune_version(filter_module: str, system: str, command: str | None = None) -> str:
     """The code version of stage tune for one filter and system."""
     if command is None:
-        return code_version("stages.tune", f"filters.{filter_module}", f"systems.{system}", without=_unused(filter_module))
-    return f"{_of_command('stages.tune', system)}+{assimilate_version(filter_module, system, command)}"
+        return code_version(
+            "stages.tune",
+            f"filters.{filter_module}",
+            f"systems.{system}",
+            without=_unused(filter_module),
+        )
+    return (
+        f"{_of_command('stages.tune', system)}+{assimilate_version(filter_module, system, command)}"
+    )
 
 
 def train_prior_version(system: str) -> str:
@@ -89,7 +109,9 @@ def train_prior_version(system: str) -> str:
 
 
 def software() -> dict[str, str]:
-    """Versions of this package, of Python, and of the packages below it that results depend on, as they are installed here."""
+    """Versions of this package, of Python, and of the packages below it that results depend on, as
+    they are installed here.
+    """
     found = {"masf": __version__, "Python": platform.python_version()}
     for name in ("numpy", "scipy", "torch", "xarray", "netCDF4", "snakemake"):
         try:
@@ -128,9 +150,13 @@ def _tree(module: str) -> ast.Module:
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
-    """Whether a statement is nothing but text: the docstring of a module, class or function, or of the attribute before it."""
+    """Whether a statement is nothing but text: the docstring of a module, class or function, or of
+    the attribute before it.
+    """
     return (
-        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
     )
 
 

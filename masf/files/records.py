@@ -1,7 +1,8 @@
-"""What each file records of what made it: one function a kind of file, for stages and for the API in memory alike.
+"""What each file records of what made it: one function a kind of file, for stages and for the API
+in memory alike.
 
-What only files have is recorded of files alone: ``truth_sha256``, the digest of truth.nc, and ``threads``, the number of
-threads that the command was given.
+What only files have is recorded of files alone: ``truth_sha256``, the digest of truth.nc, and
+``threads``, the number of threads that the command was given.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 from masf import __version__
 from masf.atomic import sha256
 from masf.files.parameters import ParameterSource
-from masf.files.provenance import assimilate_version, simulate_version, train_prior_version, tune_version
+from masf.files.provenance import (
+    assimilate_version,
+    simulate_version,
+    train_prior_version,
+    tune_version,
+)
 from masf.systems.base import System
 from masf.systems.registry import is_ours
 
@@ -63,7 +69,14 @@ def prior_record(
 
 
 def tuning_record(
-    module: str, system: str, command: str | None, *, truths: Iterable[Path], prior: Path | None, device: str, threads: int
+    module: str,
+    system: str,
+    command: str | None,
+    *,
+    truths: Iterable[Path],
+    prior: Path | None,
+    device: str,
+    threads: int,
 ) -> dict[str, Any]:
     """What the trials in {filter}.json depend on besides their settings.
 

@@ -20,7 +20,9 @@ from masf.systems.base import System
 
 def save(prior: Prior, path: Path) -> None:
     """Writes a prior, by way of a temporary name."""
-    tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in prior.network.state_dict().items()}
+    tensors = {
+        f"network.{k}": v.detach().cpu().contiguous() for k, v in prior.network.state_dict().items()
+    }
     tensors["climate.mean"] = torch.as_tensor(prior.climate.mean)
     tensors["climate.std"] = torch.as_tensor(prior.climate.std)
     metadata = prior.metadata | {"format": FORMAT}
@@ -46,24 +48,40 @@ def load(path: Path, system: System, device: str) -> Prior:
     """
     metadata, tensors = read_prior(path, "pt")
     if metadata.pop("sha256", None) != _digest(tensors, metadata):
-        raise FileFault(path, "is damaged: its checksum is that of other content", "run stage train-prior again")
+        raise FileFault(
+            path, "is damaged: its checksum is that of other content", "run stage train-prior again"
+        )
     del metadata["format"]
     try:
         settings = PriorSettings.model_validate_json(metadata["settings"])
     except (KeyError, ValueError) as error:
-        raise FileFault(path, "was made by another version of masf", "run stage train-prior again") from error
+        raise FileFault(
+            path, "was made by another version of masf", "run stage train-prior again"
+        ) from error
     name = type(system).__module__.rpartition(".")[2]
     if metadata.get("system") != name:
-        raise FileFault(path, f"was trained for another system ({metadata.get('system')}, not {name})", "name the right prior")
+        raise FileFault(
+            path,
+            f"was trained for another system ({metadata.get('system')}, not {name})",
+            "name the right prior",
+        )
     # With the defaults that its training left out.
-    for key, value in system.Parameters(**json.loads(metadata["system_parameters"])).model_dump().items():
+    for key, value in (
+        system.Parameters(**json.loads(metadata["system_parameters"])).model_dump().items()
+    ):
         if key != "dimension" and getattr(system.parameters, key) != value:
             found = f"{key} {value:g}, not {getattr(system.parameters, key):g}"
-            raise FileFault(path, f"was trained for another system ({found})", "name the right prior")
+            raise FileFault(
+                path, f"was trained for another system ({found})", "name the right prior"
+            )
     network = make_network(settings, system)
     try:
-        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        network.load_state_dict(
+            {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+        )
     except RuntimeError as error:
-        raise FileFault(path, "was trained for another dimension or network", "run stage train-prior again") from error
+        raise FileFault(
+            path, "was trained for another dimension or network", "run stage train-prior again"
+        ) from error
     climate = Climate(tensors["climate.mean"].numpy(), tensors["climate.std"].numpy())
     return Prior(network.to(device).eval(), climate, settings, metadata)

@@ -28,11 +28,13 @@ class Trajectory:
         members: (saved, cycles, d) the first few analysis members.
         crps: (cycles,) fair CRPS of the analysis, mean over components.
         crps_forecast: (cycles,) the same of the forecast that the analysis started from.
-        ranks: (cycles, K + 1) rank histogram of the truth in the analysis, over components; see masf.scores.metrics.
+        ranks: (cycles, K + 1) rank histogram of the truth in the analysis, over components; see
+            masf.scores.metrics.
         ranks_forecast: (cycles, K + 1) the same of the forecast.
         covariance: (cycles, d, d) of the analysis, if it was asked for.
         diagnostics: each (cycles,), as the filter names them.
-        wall_seconds: (cycles,) of the filter's forecast and analysis; scoring and bookkeeping are left out.
+        wall_seconds: (cycles,) of the filter's forecast and analysis; scoring and bookkeeping are
+            left out.
         cpu_seconds: (cycles,) the same in processor time.
         diverged_at: the cycle (from 0) at which the filter diverged, or None.
         peak_memory_mib: of the command that ran the filter, for external ones.
@@ -56,7 +58,9 @@ class Trajectory:
 
     @classmethod
     def missing(cls, cycles: int, gap: int, d: int, *, covariance: bool) -> Trajectory:
-        """A run of which nothing is known yet, of states (d,), and no room yet for what depends on the number of members."""
+        """A run of which nothing is known yet, of states (d,), and no room yet for what depends on
+        the number of members.
+        """
         steps = cycles * gap
         return cls(
             mean=missing(steps + 1, d), spread=missing(steps + 1, d),
@@ -68,7 +72,9 @@ class Trajectory:
         )  # fmt: skip
 
     def make_room(self, n: int, saved_members: int) -> None:
-        """Makes room for what depends on the number of members n: ranks, and the ``saved_members`` that are kept at most."""
+        """Makes room for what depends on the number of members n: ranks, and the ``saved_members``
+        that are kept at most.
+        """
         cycles, d = self.forecast_mean.shape
         self.members = missing(min(saved_members, n), cycles, d)
         self.ranks, self.ranks_forecast = (missing(cycles, min(n, RANKED) + 1) for _ in range(2))
@@ -79,7 +85,13 @@ class Trajectory:
         self.mean[k * gap + 1 :] = np.nan
         self.spread[k * gap + 1 :] = np.nan
         for series in (
-            self.forecast_mean, self.forecast_spread, self.crps, self.crps_forecast, self.ranks, self.ranks_forecast,
-            self.wall_seconds, self.cpu_seconds,
-        ):  # fmt: skip
+            self.forecast_mean,
+            self.forecast_spread,
+            self.crps,
+            self.crps_forecast,
+            self.ranks,
+            self.ranks_forecast,
+            self.wall_seconds,
+            self.cpu_seconds,
+        ):
             series[k:] = np.nan

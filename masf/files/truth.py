@@ -11,7 +11,14 @@ import xarray as xr
 
 from masf.atomic import FileFault
 from masf.files.cell import CellSettings
-from masf.files.netcdf import TRUTH_FORMAT, coordinates, read_whole, variable, with_conventions, write
+from masf.files.netcdf import (
+    TRUTH_FORMAT,
+    coordinates,
+    read_whole,
+    variable,
+    with_conventions,
+    write,
+)
 from masf.systems.base import System
 from masf.systems.registry import make_system
 
@@ -42,9 +49,13 @@ def truth_dataset(truth: Truth, system: System, code_version: str) -> xr.Dataset
     variables = coordinates(system, truth.settings.cycles, truth.settings.gap) | {
         "truth": variable(("model_time", *space), truth.truth.reshape(-1, *shape), "true state"),
         "observation": variable(("cycle", "obs"), truth.observation, "measurement"),
-        "initial_mean": variable(space, truth.initial_mean.reshape(shape), "mean of the initial distribution"),
+        "initial_mean": variable(
+            space, truth.initial_mean.reshape(shape), "mean of the initial distribution"
+        ),
         "initial_ensemble": variable(
-            ("member", *space), truth.initial_ensemble.reshape(-1, *shape), "initial ensemble shared by all filters"
+            ("member", *space),
+            truth.initial_ensemble.reshape(-1, *shape),
+            "initial ensemble shared by all filters",
         ),
     }
     return with_conventions(variables, {
@@ -77,14 +88,25 @@ def read_velocities(path: Path, settings: CellSettings) -> np.ndarray:
     """
     truth = read_truth(path)
     if truth.settings != settings:
-        raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
-    return truth.truth.reshape(len(truth.truth), *make_system(settings.system, settings.parameters).shape)
+        raise FileFault(
+            path,
+            "was made with other settings than the study's",
+            "remove it and run the workflow again",
+        )
+    return truth.truth.reshape(
+        len(truth.truth), *make_system(settings.system, settings.parameters).shape
+    )
 
 
 def truth_of(data: xr.Dataset) -> Truth:
-    """The content of truth.nc as arrays. Raises ValueError where something is missing or not finite."""
+    """The content of truth.nc as arrays. Raises ValueError where something is missing or not
+    finite.
+    """
     try:
-        arrays = {name: data[name].values for name in ("truth", "observation", "initial_mean", "initial_ensemble")}
+        arrays = {
+            name: data[name].values
+            for name in ("truth", "observation", "initial_mean", "initial_ensemble")
+        }
         settings = CellSettings(**json.loads(data.attrs["settings"]))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"lacks {error}") from error

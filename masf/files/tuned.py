@@ -48,20 +48,43 @@ def read_tuned(path: Path) -> Tuned:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["format"] != TUNING_FORMAT:
-            raise FileFault(path, f"has format {content['format']!r}, expected {TUNING_FORMAT!r}", remedy)
-        keys = ("filter", "situation", "chosen", "default", "score", "chosen_score", "default_score", "seeds")
+            raise FileFault(
+                path, f"has format {content['format']!r}, expected {TUNING_FORMAT!r}", remedy
+            )
+        keys = (
+            "filter",
+            "situation",
+            "chosen",
+            "default",
+            "score",
+            "chosen_score",
+            "default_score",
+            "seeds",
+        )
         counts = {"trials": content["budget"]["run"], "diverged": content["budget"]["diverged"]}
-        return Tuned(**{key: content[key] for key in keys}, **counts, cycles=content["truth_settings"]["cycles"])
+        return Tuned(
+            **{key: content[key] for key in keys},
+            **counts,
+            cycles=content["truth_settings"]["cycles"],
+        )
     except FileNotFoundError:
         raise FileFault(path, "does not exist", "run stage tune first") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileFault(path, f"cannot be read as a result of tuning ({error!r})", remedy) from error
+        raise FileFault(
+            path, f"cannot be read as a result of tuning ({error!r})", remedy
+        ) from error
 
 
 def tuned_for(name: str, system: str, path: Path) -> Tuned:
-    """Reads the {filter}.json of filter ``name``. Raises FileFault as ``read_tuned``, or if it is of another filter or system."""
+    """Reads the {filter}.json of filter ``name``. Raises FileFault as ``read_tuned``, or if it is
+    of another filter or system.
+    """
     tuned = read_tuned(path)
     found = tuned.filter, tuned.situation.get("system")
     if found != (name, system):
-        raise FileFault(path, f"was tuned for filter {found[0]!r} on {found[1]!r}", f"name a file for {name!r} on {system!r}")
+        raise FileFault(
+            path,
+            f"was tuned for filter {found[0]!r} on {found[1]!r}",
+            f"name a file for {name!r} on {system!r}",
+        )
     return tuned

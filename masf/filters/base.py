@@ -1,7 +1,7 @@
 """What a filter does: turn a forecast ensemble and a measurement into an analysis ensemble.
 
-A filter file defines a parameter class, a subclass of :class:`Filter`, and ``filter = ThatClass``. A filter never reads
-files, the config or the truth.
+A filter file defines a parameter class, a subclass of :class:`Filter`, and ``filter = ThatClass``.
+A filter never reads files, the config or the truth.
 """
 
 from __future__ import annotations
@@ -31,37 +31,51 @@ class FilterParameters(BaseModel):
 class EnsembleParameters(FilterParameters):
     """Parameters of filters that inflate."""
 
-    inflation: float = Field(1.0, ge=1.0, le=3.0, description="Factor on the anomalies of the analysis ensemble.")
+    inflation: float = Field(
+        1.0, ge=1.0, le=3.0, description="Factor on the anomalies of the analysis ensemble."
+    )
 
 
 class LocalizedParameters(EnsembleParameters):
     """Parameters of filters that localise, too."""
 
     localization_radius: float | None = Field(
-        12.0, gt=0, description="Half of the Gaspari-Cohn taper's support, in grid points; null tapers nothing."
+        12.0,
+        gt=0,
+        description="Half of the Gaspari-Cohn taper's support, in grid points; null tapers "
+        "nothing.",
     )
 
 
 class RotatedParameters(EnsembleParameters):
     """Parameters of filters that mix their members (masf.ensembles.rotation), too."""
 
-    rotation: bool = Field(False, description="Rotate the analysis anomalies at random, keeping mean and covariance.")
+    rotation: bool = Field(
+        False, description="Rotate the analysis anomalies at random, keeping mean and covariance."
+    )
 
 
 class RelaxedParameters(EnsembleParameters):
     """Parameters of filters that give back some of the forecast's spread, too."""
 
-    relaxation: float = Field(0.0, ge=0, le=1, description="Share of the forecast's spread that the analysis is given back.")
+    relaxation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the forecast's spread that the analysis is given back.",
+    )
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a filter may know: the model, the measurement, the initial distribution, and its own random numbers.
+    """What a filter may know: the model, the measurement, the initial distribution, and its own
+    random numbers.
 
     Attributes:
         system: the dynamical system, also the filter's forecast model.
         observation: H and R.
-        initial_mean: (d,) mean of the initial distribution, from which the system draws perturbations.
+        initial_mean: (d,) mean of the initial distribution, from which the system draws
+            perturbations.
         initial_spread: its standard deviation.
         stream: the filter's own random numbers.
         prior: the pretrained prior, for filters that use one.
@@ -76,11 +90,15 @@ class Setup:
 
 
 class Filter(ABC):
-    """A filter whose state is an ensemble (N, d). Others override the methods that touch the state."""
+    """A filter whose state is an ensemble (N, d). Others override the methods that touch the
+    state.
+    """
 
     Parameters: ClassVar[type[FilterParameters]] = FilterParameters
     uses_prior: ClassVar[bool] = False
-    """Whether the filter uses a pretrained prior of stage train-prior, where its parameters ask for a network."""
+    """Whether the filter uses a pretrained prior of stage train-prior, where its parameters ask for
+    a network.
+    """
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
         """Raises ValueError for ``misfits`` of the parameters."""
@@ -94,11 +112,13 @@ class Filter(ABC):
 
     @classmethod
     def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
-        """What does not suit the system or the observation, by these parameters; empty where the filter can run.
+        """What does not suit the system or the observation, by these parameters; empty where the
+        filter can run.
 
         A study's check asks it of every cell before anything runs, and the constructor again, so it
-        should be cheap. Each sentence names the parameter and its value, says what is wrong and what
-        to do, such as "block = 3: does not divide the grid 4 x 6; set it to a divisor of its lengths".
+        should be cheap. Each sentence names the parameter and its value, says what is wrong and
+        what to do, such as "block = 3: does not divide the grid 4 x 6; set it to a divisor of its
+        lengths".
         """
         return []
 
@@ -120,7 +140,9 @@ class Filter(ABC):
         """The state given the measurement y (m,)."""
 
     def project(self, state: Any) -> Any:
-        """The analysis ``state`` as the model admits it, such as a velocity without divergence; see System.project."""
+        """The analysis ``state`` as the model admits it, such as a velocity without divergence; see
+        System.project.
+        """
         return self.system.project(state)
 
     def moments(self, state: Any) -> tuple[Array, Array]:
@@ -129,7 +151,9 @@ class Filter(ABC):
         return xp.mean(state, axis=0), xp.std(state, axis=0, correction=1)
 
     def members(self, state: Any) -> Array:
-        """An ensemble (N, d) that represents the state, in no order: its first few members are as good a sample as any others."""
+        """An ensemble (N, d) that represents the state, in no order: its first few members are as
+        good a sample as any others.
+        """
         return state
 
     def covariance(self, state: Any) -> Array:
@@ -139,16 +163,22 @@ class Filter(ABC):
         return anomalies.mT @ anomalies / (len(members) - 1)
 
     def diagnostics(self) -> dict[str, float]:
-        """Numbers that describe the last analysis, recorded for each cycle; the same keys every cycle."""
+        """Numbers that describe the last analysis, recorded for each cycle; the same keys every
+        cycle.
+        """
         return {}
 
 
 def initial_draws(setup: Setup, n: int) -> Array:
     """n draws (n, d) from the initial distribution, for filters that bring their own ensemble."""
-    return setup.initial_mean + setup.initial_spread * setup.system.perturbations(n, setup.initial_mean, setup.stream)
+    return setup.initial_mean + setup.initial_spread * setup.system.perturbations(
+        n, setup.initial_mean, setup.stream
+    )
 
 
 def ensemble_needs_members(ensemble: np.ndarray) -> None:
     """Raises ValueError for an ensemble (N, d) too small to have a covariance."""
     if len(ensemble) < 2:
-        raise ValueError(f"the ensemble has {len(ensemble)} member: filters need at least 2 to have a spread")
+        raise ValueError(
+            f"the ensemble has {len(ensemble)} member: filters need at least 2 to have a spread"
+        )

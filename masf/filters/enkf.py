@@ -1,10 +1,11 @@
-"""Stochastic ensemble Kalman filter with perturbed observations (Burgers, van Leeuwen, Evensen 1998).
+"""Stochastic ensemble Kalman filter with perturbed observations (Burgers, van Leeuwen, Evensen
+1998).
 
     x_i <- x_i + K (y + eta_i - H x_i)     K = P H^T (H P H^T + R)^(-1)     eta_i ~ N(0, R)
 
-With X the anomalies (N, d) and Z = X H^T (N, m), P H^T = X^T Z / (N - 1): nothing of size d x d is formed. Where there are more
-measurements than members, the Woodbury identity gives the same gain from an N x N system. The perturbations eta_i are
-centred, so that they do not move the mean.
+With X the anomalies (N, d) and Z = X H^T (N, m), P H^T = X^T Z / (N - 1): nothing of size d x d is
+formed. Where there are more measurements than members, the Woodbury identity gives the same gain
+from an N x N system. The perturbations eta_i are centred, so that they do not move the mean.
 """
 
 from __future__ import annotations
@@ -28,8 +29,13 @@ def enkf_increments(ensemble: Array, innovations: Array, observation: Observatio
         covariance = observed.mT @ observed / (n - 1) + like(observation.noise.covariance, ensemble)
         weights = xp.linalg.solve(covariance, innovations.mT)
         return weights.mT @ (observed.mT @ anomalies) / (n - 1)
-    observed, innovations = observation.noise.whiten(observed), observation.noise.whiten(innovations)
-    weights = xp.linalg.solve((n - 1) * eye(n, ensemble) + observed @ observed.mT, observed @ innovations.mT)
+    observed, innovations = (
+        observation.noise.whiten(observed),
+        observation.noise.whiten(innovations),
+    )
+    weights = xp.linalg.solve(
+        (n - 1) * eye(n, ensemble) + observed @ observed.mT, observed @ innovations.mT
+    )
     return weights.mT @ anomalies
 
 
@@ -38,7 +44,9 @@ class EnKF(Filter):
 
     def analyse(self, state: Array, y: Array) -> Array:
         innovations = perturbed_innovations(state, y, self.observation, self.stream)
-        return inflate(state + enkf_increments(state, innovations, self.observation), self.parameters.inflation)
+        return inflate(
+            state + enkf_increments(state, innovations, self.observation), self.parameters.inflation
+        )
 
 
 filter = EnKF

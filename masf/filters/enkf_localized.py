@@ -1,13 +1,17 @@
-"""Stochastic EnKF with a localised covariance (Houtekamer and Mitchell 2001): P is tapered element by element.
+"""Stochastic EnKF with a localised covariance (Houtekamer and Mitchell 2001): P is tapered element
+by element.
 
-    x_i <- x_i + K (y + eta_i - H x_i)     K = P H^T (H P H^T + R)^(-1)     P = rho o X^T X / (N - 1)
+    x_i <- x_i + K (y + eta_i - H x_i)     K = P H^T (H P H^T + R)^(-1)
+    P = rho o X^T X / (N - 1)
 
-rho is the Gaspari-Cohn taper in the space of the state, so any H is served. That forms P. For states too long for it, and on
-grids of more than one axis, the taper is on the distance of the measurements from the grid points and from one another,
+rho is the Gaspari-Cohn taper in the space of the state, so any H is served. That forms P. For
+states too long for it, and on grids of more than one axis, the taper is on the distance of the
+measurements from the grid points and from one another,
 
     K = (rho o P H^T) (rho o H P H^T + R)^(-1)     P = X^T X / (N - 1),
 
-which is the same where H is a mask; of rho o P H^T only the pairs of points and measurements are formed that are near.
+which is the same where H is a mask; of rho o P H^T only the pairs of points and measurements are
+formed that are near.
 """
 
 from __future__ import annotations
@@ -37,15 +41,21 @@ NUMBERS_AT_ONCE = 2**24
 """Numbers that are held in memory at a time for pairs of points and measurements."""
 
 
-def localized_increments(ensemble: Array, innovations: Array, observation: Observation, taper: Array | None) -> Array:
-    """K (innovations) (N, d) for innovations (N, m), with the ensemble's covariance times ``taper`` (d, d)."""
+def localized_increments(
+    ensemble: Array, innovations: Array, observation: Observation, taper: Array | None
+) -> Array:
+    """K (innovations) (N, d) for innovations (N, m), with the ensemble's covariance times ``taper``
+    (d, d).
+    """
     xp = array_namespace(ensemble)
     anomalies = ensemble - xp.mean(ensemble, axis=0)
     covariance = anomalies.mT @ anomalies / (len(ensemble) - 1)
     if taper is not None:
         covariance = covariance * taper
     cross = observation.apply(covariance)
-    innovation_covariance = observation.apply(cross.mT) + like(observation.noise.covariance, ensemble)
+    innovation_covariance = observation.apply(cross.mT) + like(
+        observation.noise.covariance, ensemble
+    )
     return xp.linalg.solve(innovation_covariance, innovations.mT).mT @ cross.mT
 
 
@@ -58,11 +68,18 @@ class MeasurementTaper:
         between: (m, m) tapers between the measurements.
     """
 
-    def __init__(self, observation: Observation, grid: tuple[int, ...], radius: float, x: Array) -> None:
-        """``x`` gives namespace, dtype and device. Raises ValueError for a measurement without a place."""
+    def __init__(
+        self, observation: Observation, grid: tuple[int, ...], radius: float, x: Array
+    ) -> None:
+        """``x`` gives namespace, dtype and device. Raises ValueError for a measurement without a
+        place.
+        """
         places = observation.places(grid)
         near, weights = local_observations(places, grid, radius)
-        self.near, self.weights = array_namespace(x).asarray(near, device=device(x)), like(weights, x)
+        self.near, self.weights = (
+            array_namespace(x).asarray(near, device=device(x)),
+            like(weights, x),
+        )
         self.between = like(gaspari_cohn(torus_distances(places, places, grid), radius), x)
 
     def increments(self, ensemble: Array, innovations: Array, observation: Observation) -> Array:
@@ -71,7 +88,9 @@ class MeasurementTaper:
         n, points = len(ensemble), len(self.near)
         anomalies = ensemble - xp.mean(ensemble, axis=0)
         observed = observation.apply(anomalies)
-        covariance = self.between * (observed.mT @ observed) / (n - 1) + like(observation.noise.covariance, ensemble)
+        covariance = self.between * (observed.mT @ observed) / (n - 1) + like(
+            observation.noise.covariance, ensemble
+        )
         solved = xp.linalg.solve(covariance, innovations.mT)
         at_points = xp.permute_dims(anomalies.reshape(n, -1, points), (2, 1, 0))
         parts = []
@@ -80,7 +99,11 @@ class MeasurementTaper:
             part = slice(start, start + chunk)
             near = self.near[part]
             # (points, fields, k) covariances of fields and measurements, times (points, k, N).
-            cross = at_points[part] @ xp.permute_dims(observed.mT[near], (0, 2, 1)) * self.weights[part, None]
+            cross = (
+                at_points[part]
+                @ xp.permute_dims(observed.mT[near], (0, 2, 1))
+                * self.weights[part, None]
+            )
             parts.append(cross @ solved[near])
         return xp.permute_dims(xp.concat(parts), (2, 1, 0)).reshape(ensemble.shape) / (n - 1)
 
@@ -93,18 +116,25 @@ class LocalizedEnKF(Filter):
         self.taper = make_taper(setup.system, parameters.localization_radius, setup.initial_mean)
         self.near = None
         if isinstance(self.taper, GridTaper):
-            self.near = MeasurementTaper(setup.observation, self.taper.grid, self.taper.radius, setup.initial_mean)
+            self.near = MeasurementTaper(
+                setup.observation, self.taper.grid, self.taper.radius, setup.initial_mean
+            )
 
     @classmethod
-    def misfits(cls, parameters: LocalizedParameters, system: System, observation: Observation) -> list[str]:
-        """Components without a place; where measurements are localised, those without a place or too many of them."""
+    def misfits(
+        cls, parameters: LocalizedParameters, system: System, observation: Observation
+    ) -> list[str]:
+        """Components without a place; where measurements are localised, those without a place or
+        too many of them.
+        """
         radius = parameters.localization_radius
         if radius is None or not tapers_by_convolution(system):
             return radius_misfits(radius, system)
         faults = place_misfits(radius, system, observation)
         if observation.size > MOST_MEASUREMENTS:
             faults.append(
-                f"localization_radius = {radius}: forms the covariance of {observation.size} measurements: the most is "
+                f"localization_radius = {radius}: forms the covariance of {observation.size} "
+                "measurements: the most is "
                 f"{MOST_MEASUREMENTS}; use 'letkf', or observe fewer"
             )
         return faults

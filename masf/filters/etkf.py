@@ -1,14 +1,18 @@
-"""Ensemble transform Kalman filter (Bishop, Etherton, Majumdar 2001) with the symmetric square root (Hunt et al. 2007).
+"""Ensemble transform Kalman filter (Bishop, Etherton, Majumdar 2001) with the symmetric square root
+(Hunt et al. 2007).
 
-    x_i <- mean(x) + sum_j (w_j + T_ij) X_j     T = (I + S S^T)^(-1/2)     w = (I + S S^T)^(-1) S delta / sqrt(N - 1)
+    x_i <- mean(x) + sum_j (w_j + T_ij) X_j     T = (I + S S^T)^(-1/2)
+    w = (I + S S^T)^(-1) S delta / sqrt(N - 1)
 
-X are the anomalies (N, d), S = X H^T R^(-1/2) / sqrt(N - 1) those of the whitened measurements (N, m), and delta the whitened
-innovation of the mean. T comes from an eigendecomposition on the smaller side of S: with S^T S = U mu U^T,
+X are the anomalies (N, d), S = X H^T R^(-1/2) / sqrt(N - 1) those of the whitened measurements (N,
+m), and delta the whitened innovation of the mean. T comes from an eigendecomposition on the smaller
+side of S: with S^T S = U mu U^T,
 
     T = I - S U g U^T S^T     g = (1 - (1 + mu)^(-1/2)) / mu = 1 / (sqrt(1 + mu) (1 + sqrt(1 + mu)))
 
-The eigendecomposition is in float64: it costs no more, and accurate measurements give S S^T a wide spectrum. A random rotation
-that keeps the mean and the covariance (Sakov and Oke 2008) breaks up the outliers that the deterministic transform lets grow.
+The eigendecomposition is in float64: it costs no more, and accurate measurements give S S^T a wide
+spectrum. A random rotation that keeps the mean and the covariance (Sakov and Oke 2008) breaks up
+the outliers that the deterministic transform lets grow.
 """
 
 from __future__ import annotations
@@ -42,13 +46,16 @@ def square_root_update(anomalies: Array, observed: Array, innovation: Array) -> 
     if n <= m:
         coefficients = vectors.mT @ (s @ delta)
         weights = coefficients[..., 0] / (root**2 * math.sqrt(n - 1))
-        vectors, shrinkage, weights = (xp.astype(a, anomalies.dtype) for a in (vectors, values * shrinkage, weights))
+        vectors, shrinkage, weights = (
+            xp.astype(a, anomalies.dtype) for a in (vectors, values * shrinkage, weights)
+        )
         projected = vectors.mT @ anomalies
         shrunk = vectors @ (shrinkage[..., None] * projected)
     else:
         coefficients = vectors.mT @ delta
         weights = coefficients[..., 0] / (root**2 * math.sqrt(n - 1))
-        # Factor by factor, because local problems have few columns; and in float64, because S may be large.
+        # Factor by factor, because local problems have few columns; and in float64, because S may
+        # be large.
         projected = vectors.mT @ (s.mT @ xp.astype(anomalies, xp.float64))
         shrunk = s @ (vectors @ (shrinkage[..., None] * projected))
     increment = (weights[..., None, :] @ projected)[..., 0, :]
@@ -70,7 +77,9 @@ class ETKF(Filter):
         return mean + increment + self.parameters.inflation * anomalies
 
     def update(self, anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
-        """The increment of the mean (d,) and the analysis anomalies (N, d), before rotation and inflation."""
+        """The increment of the mean (d,) and the analysis anomalies (N, d), before rotation and
+        inflation.
+        """
         return square_root_update(anomalies, observed, innovation)
 
 

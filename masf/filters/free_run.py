@@ -1,4 +1,6 @@
-"""No assimilation: the initial ensemble runs free. Any filter worth its cost does better than this."""
+"""No assimilation: the initial ensemble runs free. Any filter worth its cost does better than
+this.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """The Kalman filter (Kalman 1960): the exact posterior N(m, P) of a linear Gaussian system.
 
     m <- M m               P <- M P M^T + q^2 I                              forecast
-    m <- m + K (y - H m)   P <- (I - K H) P (I - K H)^T + K R K^T            analysis, K = P H^T (H P H^T + R)^(-1)
+    m <- m + K (y - H m)   P <- (I - K H) P (I - K H)^T + K R K^T            analysis
+
+with K = P H^T (H P H^T + R)^(-1).
 
 In float64 and numpy throughout, because it is the reference.
 """
@@ -29,14 +31,19 @@ class Gaussian:
 
 
 class KalmanParameters(FilterParameters):
-    draws: int = Field(100, ge=2, description="Draws from the posterior with which ensemble scores are computed.")
+    draws: int = Field(
+        100, ge=2, description="Draws from the posterior with which ensemble scores are computed."
+    )
 
 
 def kalman_update(prior: Gaussian, y: np.ndarray, h: np.ndarray, r: np.ndarray) -> Gaussian:
     """The posterior given y (m,), with H (m, d) and R (m, m); covariance in Joseph's form."""
     gain = np.linalg.solve(h @ prior.covariance @ h.T + r, h @ prior.covariance).T
     keep = np.eye(len(prior.mean)) - gain @ h
-    return Gaussian(prior.mean + gain @ (y - h @ prior.mean), keep @ prior.covariance @ keep.T + gain @ r @ gain.T)
+    return Gaussian(
+        prior.mean + gain @ (y - h @ prior.mean),
+        keep @ prior.covariance @ keep.T + gain @ r @ gain.T,
+    )
 
 
 class Kalman(Filter):
@@ -49,11 +56,16 @@ class Kalman(Filter):
         self.model_variance = setup.system.parameters.model_noise**2
 
     @classmethod
-    def misfits(cls, parameters: KalmanParameters, system: System, observation: Observation) -> list[str]:
+    def misfits(
+        cls, parameters: KalmanParameters, system: System, observation: Observation
+    ) -> list[str]:
         """Systems whose matrix is not known."""
         if isinstance(system, LinearGaussian):
             return []
-        return ["'kalman' is for linear systems only: use system 'linear_gaussian', or add the filter to leave_out_filters"]
+        return [
+            "'kalman' is for linear systems only: use system 'linear_gaussian', or add the "
+            "filter to leave_out_filters"
+        ]
 
     def start(self, ensemble: Array) -> Gaussian:
         """The initial distribution itself, not the ensemble drawn from it."""
@@ -61,11 +73,18 @@ class Kalman(Filter):
         return Gaussian(mean, self.setup.initial_spread**2 * np.eye(len(mean)))
 
     def forecast(self, state: Gaussian) -> Gaussian:
-        covariance = self.model @ state.covariance @ self.model.T + self.model_variance * np.eye(len(state.mean))
+        covariance = self.model @ state.covariance @ self.model.T + self.model_variance * np.eye(
+            len(state.mean)
+        )
         return Gaussian(self.model @ state.mean, covariance)
 
     def analyse(self, state: Gaussian, y: Array) -> Gaussian:
-        return kalman_update(state, to_numpy(y).astype(np.float64), self.observation.matrix, self.observation.noise.covariance)
+        return kalman_update(
+            state,
+            to_numpy(y).astype(np.float64),
+            self.observation.matrix,
+            self.observation.noise.covariance,
+        )
 
     def moments(self, state: Gaussian) -> tuple[Array, Array]:
         x = self.setup.initial_mean
@@ -77,7 +96,9 @@ class Kalman(Filter):
     def members(self, state: Gaussian) -> Array:
         x = self.setup.initial_mean
         factor = np.linalg.cholesky(state.covariance)
-        return like(state.mean, x) + self.stream.normal((self.parameters.draws, len(state.mean)), x) @ like(factor.T, x)
+        return like(state.mean, x) + self.stream.normal(
+            (self.parameters.draws, len(state.mean)), x
+        ) @ like(factor.T, x)
 
 
 filter = Kalman

@@ -1,9 +1,10 @@
-"""Process filters whose Gaussian denoiser is corrected by a network: D = D_G + c net (masf.diffusion.denoisers.learned).
+"""Process filters whose Gaussian denoiser is corrected by a network: D = D_G + c net
+(masf.diffusion.denoisers.learned).
 
 D_G takes the ensemble's mean and covariance, so that without the network the filter is a stochastic
-EnKF, localised if the covariance is. The network starts each cycle from the pretrained prior and can
-be fine-tuned on the forecast members. It is used only in cycles where it denoises members better
-than D_G does, when neither has seen those members (masf.diffusion.denoisers.validated).
+EnKF, localised if the covariance is. The network starts each cycle from the pretrained prior and
+can be fine-tuned on the forecast members. It is used only in cycles where it denoises members
+better than D_G does, when neither has seen those members (masf.diffusion.denoisers.validated).
 """
 
 from __future__ import annotations
@@ -25,25 +26,40 @@ class NetworkParameters(EnsembleParameters):
     """Parameters of filters whose denoiser is corrected by a network."""
 
     steps: int = Field(8, ge=1, le=2000, description="Reverse steps of the sampler.")
-    network: bool = Field(True, description="Correct the Gaussian denoiser by the network of the pretrained prior.")
+    network: bool = Field(
+        True, description="Correct the Gaussian denoiser by the network of the pretrained prior."
+    )
     covariance: Literal["diagonal", "ensemble", "localized"] = Field(
-        "localized", description="Without network: the Gaussian denoiser's covariance: the ensemble's diagonal, all, or tapered."
+        "localized",
+        description="Without network: the Gaussian denoiser's covariance: the ensemble's "
+        "diagonal, all, or tapered.",
     )
     localization_radius: float | None = Field(
         12.0,
         gt=0,
-        description="Without network, for covariance localized: half of the taper's support, in grid points; null tapers "
+        description="Without network, for covariance localized: half of the taper's support, in "
+        "grid points; null tapers "
         "nothing. With a network, the radii are those that its prior was trained with.",
     )
-    finetune_steps: int = Field(0, ge=0, description="Training steps on the forecast members in each cycle.")
-    finetune_learning_rate: float = Field(5e-4, gt=0, le=1, description="Peak learning rate of fine-tuning.")
+    finetune_steps: int = Field(
+        0, ge=0, description="Training steps on the forecast members in each cycle."
+    )
+    finetune_learning_rate: float = Field(
+        5e-4, gt=0, le=1, description="Peak learning rate of fine-tuning."
+    )
     finetune_batch: int = Field(128, ge=1, description="Noised members in a fine-tuning step.")
-    held_out: float = Field(0.2, gt=0, lt=1, description="Share of members that validate the network.")
-    validation_times: int = Field(6, ge=1, description="Diffusion times at which the network is validated.")
+    held_out: float = Field(
+        0.2, gt=0, lt=1, description="Share of members that validate the network."
+    )
+    validation_times: int = Field(
+        6, ge=1, description="Diffusion times at which the network is validated."
+    )
 
 
 class LearnedFilter(ProcessFilter):
-    """A process filter that asks the network of the pretrained prior, or with ``network: false`` D_G alone."""
+    """A process filter that asks the network of the pretrained prior, or with ``network: false``
+    D_G alone.
+    """
 
     uses_prior = True
 
@@ -52,25 +68,38 @@ class LearnedFilter(ProcessFilter):
         return parameters.network
 
     @classmethod
-    def misfits(cls, parameters: NetworkParameters, system: System, observation: Observation) -> list[str]:
+    def misfits(
+        cls, parameters: NetworkParameters, system: System, observation: Observation
+    ) -> list[str]:
         """Those of D_G alone; with a network, covariance and radii are those of its prior."""
         own = []
         if not parameters.network:
-            own = gaussian_misfits(parameters.covariance, parameters.localization_radius, system, observation)
+            own = gaussian_misfits(
+                parameters.covariance, parameters.localization_radius, system, observation
+            )
         return [*own, *super().misfits(parameters, system, observation)]
 
     def make_fit(self) -> Fit:
-        """Raises ValueError where the network's prior is missing, or the arrays are none of torch's."""
+        """Raises ValueError where the network's prior is missing, or the arrays are none of
+        torch's.
+        """
         p, x, prior = self.parameters, self.setup.initial_mean, self.setup.prior
         if not p.network:
             return GaussianFit(self.system, self.basis, p.covariance, p.localization_radius, x)
         if prior is None:
-            raise ValueError("a filter with network: true needs a pretrained prior (stage train-prior); or set network: false")
+            raise ValueError(
+                "a filter with network: true needs a pretrained prior (stage train-prior); or "
+                "set network: false"
+            )
         if not is_torch_array(x):
-            raise ValueError("a filter with network: true computes on torch tensors, not on numpy arrays")
+            raise ValueError(
+                "a filter with network: true computes on torch tensors, not on numpy arrays"
+            )
         from masf.diffusion.denoisers.validated import Finetuning, ValidatedFit
 
-        finetuning = Finetuning(p.finetune_steps, p.finetune_learning_rate, p.finetune_batch, self.times[1:])
+        finetuning = Finetuning(
+            p.finetune_steps, p.finetune_learning_rate, p.finetune_batch, self.times[1:]
+        )
         return ValidatedFit(
             prior,
             self.system,

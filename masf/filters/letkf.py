@@ -1,11 +1,14 @@
-"""Local ensemble transform Kalman filter (Hunt, Kostelich, Szunyogh 2007): an ETKF of its own at each grid point.
+"""Local ensemble transform Kalman filter (Hunt, Kostelich, Szunyogh 2007): an ETKF of its own at
+each grid point.
 
-The analysis at a point takes the measurements near it, the precision of each multiplied by the Gaspari-Cohn taper of its
-distance. All fields at a point share one transform. A measurement sits at its component's point, or at the centre of mass of
-|H|'s row; correlated noise is whitened first. One rotation serves all points, so that fields stay smooth. Neighbours may share
-a transform (``block``), as in DAPPER's examples, where two do: half of the work, and often no worse.
+The analysis at a point takes the measurements near it, the precision of each multiplied by the
+Gaspari-Cohn taper of its distance. All fields at a point share one transform. A measurement sits at
+its component's point, or at the centre of mass of |H|'s row; correlated noise is whitened first.
+One rotation serves all points, so that fields stay smooth. Neighbours may share a transform
+(``block``), as in DAPPER's examples, where two do: half of the work, and often no worse.
 
-``localization_radius`` is half of the taper's support, as everywhere in this package, and so 1.82 times DAPPER's ``loc_rad``.
+``localization_radius`` is half of the taper's support, as everywhere in this package, and so 1.82
+times DAPPER's ``loc_rad``.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from masf.observations.base import Observation
 from masf.systems.base import System
 
 NUMBERS_AT_ONCE = 2**20
-"""Numbers that are held in memory at a time for the transforms: points are taken in chunks of so many.
+"""Numbers that are held in memory at a time for the transforms: points are taken in chunks of so
+many.
 
 On a GPU, a batch of eigenproblems takes some seventy times as much.
 """
@@ -33,7 +37,10 @@ On a GPU, a batch of eigenproblems takes some seventy times as much.
 
 class LETKFParameters(RotatedParameters, LocalizedParameters):
     block: int = Field(
-        1, ge=1, description="Points along each axis of the grid that share a transform, by the measurements near their centre."
+        1,
+        ge=1,
+        description="Points along each axis of the grid that share a transform, by the "
+        "measurements near their centre.",
     )
 
 
@@ -52,16 +59,24 @@ class LETKF(ETKF):
         indices, weights = local_observations(places, grid, parameters.localization_radius, block)
         x = setup.initial_mean
         self.blocks = Blocks(grid, block)
-        self.local = array_namespace(x).asarray(indices, device=device(x)), like(np.sqrt(weights), x)
+        self.local = (
+            array_namespace(x).asarray(indices, device=device(x)),
+            like(np.sqrt(weights), x),
+        )
 
     @classmethod
-    def misfits(cls, parameters: LETKFParameters, system: System, observation: Observation) -> list[str]:
+    def misfits(
+        cls, parameters: LETKFParameters, system: System, observation: Observation
+    ) -> list[str]:
         """Components or measurements without a place, and blocks that do not fill the grid."""
         radius, block, grid = parameters.localization_radius, parameters.block, system.grid
         faults = place_misfits(radius, system, observation)
         if radius is not None and grid is not None and any(length % block for length in grid):
             lengths = " x ".join(map(str, grid))
-            faults.append(f"block = {block}: does not divide the grid {lengths}; set it to a divisor of its lengths")
+            faults.append(
+                f"block = {block}: does not divide the grid {lengths}; set it to a divisor of "
+                "its lengths"
+            )
         return faults
 
     def update(self, anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
@@ -77,10 +92,14 @@ class LETKF(ETKF):
             part = slice(start, start + chunk)
             near, root = indices[part], roots[part]
             local = observed.mT[near] * root[..., None]
-            increment, analysis = square_root_update(in_blocks[part], local.mT, innovation[near] * root)
+            increment, analysis = square_root_update(
+                in_blocks[part], local.mT, innovation[near] * root
+            )
             increments.append(increment[:, None])
             analyses.append(analysis)
-        increment, analysis = (self.blocks.join(xp.concat(parts)) for parts in (increments, analyses))
+        increment, analysis = (
+            self.blocks.join(xp.concat(parts)) for parts in (increments, analyses)
+        )
         return increment[0], analysis
 
 

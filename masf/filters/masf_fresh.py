@@ -1,4 +1,6 @@
-"""MASF with independent posterior draws: the ``exact`` sampler of masf.diffusion.samplers in place of the coupled one."""
+"""MASF with independent posterior draws: the ``exact`` sampler of masf.diffusion.samplers in place
+of the coupled one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from masf.filters.learned import LearnedFilter, NetworkParameters
 class FreshMASF(LearnedFilter):
     Parameters = NetworkParameters
 
-    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array) -> Array:
+    def sample(
+        self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
+    ) -> Array:
         return exact(process, denoiser, y, ensemble, self.times, self.stream)
 
 

@@ -1,4 +1,6 @@
-"""MASF with the guided SDE of the authors' public code: sampler ``guided`` of masf.diffusion.samplers; it is not exact."""
+"""MASF with the guided SDE of the authors' public code: sampler ``guided`` of
+masf.diffusion.samplers; it is not exact.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,23 @@ from masf.filters.learned import LearnedFilter, NetworkParameters
 
 class GuidedMASFParameters(NetworkParameters):
     steps: int = Field(
-        100, ge=2, le=2000, description="Steps of the Euler-Maruyama scheme; the first starts one step inside t = 1."
+        100,
+        ge=2,
+        le=2000,
+        description="Steps of the Euler-Maruyama scheme; the first starts one step inside t = 1.",
     )
     prior_scale: float = Field(1.0, ge=0, le=10, description="Scale g_s of the prior score.")
-    likelihood_scale: float = Field(1.0, ge=0, le=10, description="Scale g_l of the likelihood score.")
+    likelihood_scale: float = Field(
+        1.0, ge=0, le=10, description="Scale g_l of the likelihood score."
+    )
 
 
 class GuidedMASF(LearnedFilter):
     Parameters = GuidedMASFParameters
 
-    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array) -> Array:
+    def sample(
+        self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
+    ) -> Array:
         p = self.parameters
         return guided(
             process, denoiser, y, ensemble, self.times, self.stream,

@@ -1,17 +1,21 @@
-"""MASF without training: the closed-form denoiser of the forecast ensemble's Gaussian mixture (ours).
+"""MASF without training: the closed-form denoiser of the forecast ensemble's Gaussian mixture
+(ours).
 
-The prior is a kernel density of the ensemble, with kernels of its covariance P, whole or tapered, and members drawn towards the
-mean so that the mixture keeps mean and covariance (Liu and West 2001):
+The prior is a kernel density of the ensemble, with kernels of its covariance P, whole or tapered,
+and members drawn towards the mean so that the mixture keeps mean and covariance (Liu and West
+2001):
 
     p_0 = (1 / N) sum_j N(m + sqrt(1 - h^2) (x_j - m), h^2 P)
 
-Its denoiser and covariance are exact (masf.diffusion.denoisers.mixture). h = 1 is masf_gaussian, an EnKF; h to 0 is a particle
-filter, with its degeneracy: in many dimensions one component of the mixture takes all the weight. Weights from a window of
-neighbours, ``weight_radius``, are what makes small h usable on a ring (chosen). The sampler is ``coupled``, or ``exact``:
-independent draws from the posterior of the mixture, exact at any number of steps if weights are not local.
+Its denoiser and covariance are exact (masf.diffusion.denoisers.mixture). h = 1 is masf_gaussian, an
+EnKF; h to 0 is a particle filter, with its degeneracy: in many dimensions one component of the
+mixture takes all the weight. Weights from a window of neighbours, ``weight_radius``, are what makes
+small h usable on a ring (chosen). The sampler is ``coupled``, or ``exact``: independent draws from
+the posterior of the mixture, exact at any number of steps if weights are not local.
 
-On grids of two axes, and on rings too long for the matrix P, both radii are those of Gaspari-Cohn tapers of what a point sees
-(masf.diffusion.denoisers.local_mixture), and nothing larger than N x N is formed.
+On grids of two axes, and on rings too long for the matrix P, both radii are those of Gaspari-Cohn
+tapers of what a point sees (masf.diffusion.denoisers.local_mixture), and nothing larger than N x N
+is formed.
 """
 
 from __future__ import annotations
@@ -41,17 +45,28 @@ class MixtureMASFParameters(TemperedParameters):
         "localized", description="The kernels' covariance: the ensemble's, whole or tapered."
     )
     localization_radius: float | None = Field(
-        12.0, gt=0, description="For covariance localized: half of the taper's support, in grid points; null tapers nothing."
+        12.0,
+        gt=0,
+        description="For covariance localized: half of the taper's support, in grid points; "
+        "null tapers nothing.",
     )
     sampler: Literal["coupled", "exact"] = Field(
-        "coupled", description="coupled carries each member across; exact draws afresh from the posterior."
+        "coupled",
+        description="coupled carries each member across; exact draws afresh from the posterior.",
     )
-    bandwidth: float = Field(0.5, gt=0, le=1, description="Kernel width h, in units of the ensemble's spread; 1 is one Gaussian.")
+    bandwidth: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Kernel width h, in units of the ensemble's spread; 1 is one Gaussian.",
+    )
     weight_radius: int | None = Field(
         2,
         ge=0,
-        description="Neighbours on each side, on a ring, whose densities weigh a component; null takes all components. On a grid "
-        "of two axes: half of the support of the weights' taper, in grid points; null takes localization_radius.",
+        description="Neighbours on each side, on a ring, whose densities weigh a component; "
+        "null takes all components. On a grid "
+        "of two axes: half of the support of the weights' taper, in grid points; null takes "
+        "localization_radius.",
     )
 
     @property
@@ -60,32 +75,51 @@ class MixtureMASFParameters(TemperedParameters):
         return self.localization_radius if self.covariance == "localized" else None
 
     def local_on(self, system: System) -> bool:
-        """Whether the mixture is that of what each point of the system's grid sees, in place of one with a matrix P."""
+        """Whether the mixture is that of what each point of the system's grid sees, in place of one
+        with a matrix P.
+        """
         grid = system.grid
-        return self.radius is not None and grid is not None and (len(grid) > 1 or system.dimension > MOST_COMPONENTS)
+        return (
+            self.radius is not None
+            and grid is not None
+            and (len(grid) > 1 or system.dimension > MOST_COMPONENTS)
+        )
 
 
 class MixtureMASF(TemperedFilter):
     Parameters = MixtureMASFParameters
 
     @classmethod
-    def misfits(cls, parameters: MixtureMASFParameters, system: System, observation: Observation) -> list[str]:
-        """Radii where there are no distances, or of no use on this grid; states too long for a covariance."""
+    def misfits(
+        cls, parameters: MixtureMASFParameters, system: System, observation: Observation
+    ) -> list[str]:
+        """Radii where there are no distances, or of no use on this grid; states too long for a
+        covariance.
+        """
         faults = radius_misfits(parameters.radius, system)
         weights, local, d = parameters.weight_radius, parameters.local_on(system), system.dimension
         if weights is not None and system.grid is None:
-            faults.append(f"weight_radius = {weights}: the components of this system have no distances; set it to null")
+            faults.append(
+                f"weight_radius = {weights}: the components of this system have no distances; "
+                "set it to null"
+            )
         elif weights == 0 and local:
-            faults.append("weight_radius = 0: on this grid it is a radius in grid points: it must be positive, or null")
+            faults.append(
+                "weight_radius = 0: on this grid it is a radius in grid points: it must be "
+                "positive, or null"
+            )
         elif weights is not None and system.ring is None and not local:
             faults.append(
-                f"weight_radius = {weights}: on a grid that is no ring it needs localization_radius, and covariance localized; "
+                f"weight_radius = {weights}: on a grid that is no ring it needs "
+                "localization_radius, and covariance localized; "
                 "set it to null"
             )
         if d > MOST_COMPONENTS and not local:
             faults.append(
-                f"covariance = {parameters.covariance!r}, localization_radius = {parameters.localization_radius}: forms matrices "
-                f"of {d} x {d}, where the most is {MOST_COMPONENTS}; localise on the grid, or add the filter to leave_out_filters"
+                f"covariance = {parameters.covariance!r}, localization_radius = "
+                f"{parameters.localization_radius}: forms matrices "
+                f"of {d} x {d}, where the most is {MOST_COMPONENTS}; localise on the grid, or "
+                "add the filter to leave_out_filters"
             )
         return [*faults, *super().misfits(parameters, system, observation)]
 
@@ -94,7 +128,11 @@ class MixtureMASF(TemperedFilter):
         radius = p.radius
         if radius is not None and grid is not None and p.local_on(self.system):
             taper = GridTaper(grid, radius, x)
-            return LocalMixtureFit(p.bandwidth, taper, GridTaper(grid, p.weight_radius, x) if p.weight_radius else taper)
+            return LocalMixtureFit(
+                p.bandwidth,
+                taper,
+                GridTaper(grid, p.weight_radius, x) if p.weight_radius else taper,
+            )
         # The mixture's covariance is a matrix, on long rings too.
         matrix = taper_matrix(self.system, radius)
         windows = None
@@ -102,7 +140,9 @@ class MixtureMASF(TemperedFilter):
             windows = ring_windows(self.system.ring, p.weight_radius)
         return MixtureFit(p.bandwidth, None if matrix is None else like(matrix, x), windows)
 
-    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array) -> Array:
+    def sample(
+        self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
+    ) -> Array:
         if self.parameters.sampler == "exact":
             return exact(process, denoiser, y, ensemble, self.times, self.stream)
         return super().sample(process, denoiser, y, ensemble)

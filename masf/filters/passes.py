@@ -1,14 +1,15 @@
-"""Tempered passes: a process filter that takes the measurement in by parts, and runs the model again in between (ours).
+"""Tempered passes: a process filter that takes the measurement in by parts, and runs the model
+again in between (ours).
 
 The likelihood is a product of J equal factors, N(y; H F(x), J R) up to a constant each, with F the
 model from the last analysis to now. Each pass takes one factor in: it moves the members where the
 last analysis left them, by the joint process of their states then and now (masf.diffusion.joint),
-and runs the model again from there, so that the next pass knows F at the moved members exactly. With
-exact denoisers the end is the posterior for any J; with approximate ones each pass is smaller, and
-nearer linear, than one analysis of a long forecast. That is what iterative smoothers gain from.
+and runs the model again from there, so that the next pass knows F at the moved members exactly.
+With exact denoisers the end is the posterior for any J; with approximate ones each pass is smaller,
+and nearer linear, than one analysis of a long forecast. That is what iterative smoothers gain from.
 
-The last pass moves either the members then and runs the model once more, or the members now. A cycle
-costs J forecasts and an update each, one forecast more if the last pass is in the past.
+The last pass moves either the members then and runs the model once more, or the members now. A
+cycle costs J forecasts and an update each, one forecast more if the last pass is in the past.
 """
 
 from __future__ import annotations
@@ -36,37 +37,52 @@ AT_ONCE = [0.0, 1.0]
 class TemperedParameters(CoupledParameters):
     """Parameters of coupled filters that take measurements in by parts, too."""
 
-    passes: int = Field(1, ge=1, le=32, description="Parts J of the measurement; the model is run again after each but the last.")
+    passes: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Parts J of the measurement; the model is run again after each but the last.",
+    )
     finish: Literal["present", "past"] = Field(
-        "present", description="For passes above 1: the last one moves members now; or at the last analysis, as the others do."
+        "present",
+        description="For passes above 1: the last one moves members now; or at the last "
+        "analysis, as the others do.",
     )
     passes_radius: float | None = Field(
         16.0,
         gt=0,
-        description="For passes above 1: half of the support of the taper between states at the last analysis and now, in grid "
+        description="For passes above 1: half of the support of the taper between states at the "
+        "last analysis and now, in grid "
         "points; null tapers nothing.",
     )
 
 
 class TemperedFilter(CoupledFilter):
-    """A coupled filter that may use the model several times a cycle; its parameters are ``TemperedParameters``."""
+    """A coupled filter that may use the model several times a cycle; its parameters are
+    ``TemperedParameters``.
+    """
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
         super().__init__(parameters, setup)
         self._steps = 0
         if parameters.passes > 1:
             self.joint_basis = JointBasis(self.basis)
-            self.joint_fit = JointGaussianFit(self.system, parameters.passes_radius, setup.initial_mean)
+            self.joint_fit = JointGaussianFit(
+                self.system, parameters.passes_radius, setup.initial_mean
+            )
 
     @classmethod
     def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
-        """Several passes of a model with noise of its own, or with a radius where there are no distances."""
+        """Several passes of a model with noise of its own, or with a radius where there are no
+        distances.
+        """
         faults = super().misfits(parameters, system, observation)
         if parameters.passes == 1:
             return faults
         if system.stochastic:
             faults.append(
-                f"passes = {parameters.passes}: this system's model has noise of its own, which would be drawn anew when "
+                f"passes = {parameters.passes}: this system's model has noise of its own, which "
+                "would be drawn anew when "
                 "the model is run again; set passes to 1"
             )
         return [*faults, *radius_misfits(parameters.passes_radius, system, "passes_radius")]
@@ -97,11 +113,17 @@ class TemperedFilter(CoupledFilter):
         return self.start(super().project(state))
 
     def _moved(self, past: Array, present: Array, y: Array) -> Array:
-        """Members at the last analysis (N, d), given one part of the measurement of their forecasts ``present`` (N, d)."""
+        """Members at the last analysis (N, d), given one part of the measurement of their forecasts
+        ``present`` (N, d).
+        """
         joint = array_namespace(past).concat([past, present], axis=-1)
-        process = ForwardProcess.for_ensemble(self.joint_basis, joint, temperature=self.parameters.passes)
+        process = ForwardProcess.for_ensemble(
+            self.joint_basis, joint, temperature=self.parameters.passes
+        )
         denoiser, perturbation = self.joint_fit(process, joint), self.parameters.perturbation
-        moved = coupled(process, denoiser, y, joint, AT_ONCE, self.stream, perturbation=perturbation)
+        moved = coupled(
+            process, denoiser, y, joint, AT_ONCE, self.stream, perturbation=perturbation
+        )
         return moved[..., : past.shape[-1]]
 
     def _run_again(self, past: Array) -> Array:

@@ -1,4 +1,5 @@
-"""The measurement-aware process filter: what the filters of the MASF family share (Yoon, Kim, Kim, arXiv:2604.02889).
+"""The measurement-aware process filter: what the filters of the MASF family share (Yoon, Kim, Kim,
+arXiv:2604.02889).
 
 The analysis runs the measurement-aware forward process (masf.diffusion.process) from the forecast
 ensemble to the measurement, and back from the measurement y. Two things are left open, and tell the
@@ -29,12 +30,15 @@ class CoupledParameters(RotatedParameters):
         1.0,
         ge=0,
         le=1,
-        description="Share of the measurement's noise that perturbs members: 1 is a stochastic filter, 0 a square-root filter.",
+        description="Share of the measurement's noise that perturbs members: 1 is a stochastic "
+        "filter, 0 a square-root filter.",
     )
 
 
 class ProcessFilter(Filter):
-    """A filter that samples the posterior by the measurement-aware process; a subclass says with which fit and sampler."""
+    """A filter that samples the posterior by the measurement-aware process; a subclass says with
+    which fit and sampler.
+    """
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
         """``parameters`` have ``steps``, of the sampler, and ``inflation``."""
@@ -48,8 +52,12 @@ class ProcessFilter(Filter):
         """How a forecast ensemble becomes a denoiser."""
 
     @abstractmethod
-    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array) -> Array:
-        """Posterior members (N, d) before inflation, given y (m,), for the forecast ``ensemble`` (N, d)."""
+    def sample(
+        self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
+    ) -> Array:
+        """Posterior members (N, d) before inflation, given y (m,), for the forecast ``ensemble``
+        (N, d).
+        """
 
     def analyse(self, state: Array, y: Array) -> Array:
         process = ForwardProcess.for_ensemble(self.basis, state)
@@ -61,9 +69,15 @@ class ProcessFilter(Filter):
 
 
 class CoupledFilter(ProcessFilter):
-    """A process filter with the member-coupled sampler (ours); its parameters are ``CoupledParameters``."""
+    """A process filter with the member-coupled sampler (ours); its parameters are
+    ``CoupledParameters``.
+    """
 
-    def sample(self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array) -> Array:
+    def sample(
+        self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
+    ) -> Array:
         p = self.parameters
-        members = coupled(process, denoiser, y, ensemble, self.times, self.stream, perturbation=p.perturbation)
+        members = coupled(
+            process, denoiser, y, ensemble, self.times, self.stream, perturbation=p.perturbation
+        )
         return rotate(members, self.stream) if p.rotation else members

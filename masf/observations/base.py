@@ -47,7 +47,9 @@ class Observation(ABC):
 
     @property
     def elementwise(self) -> bool:
-        """Whether it measures single components, none of them twice, each with a noise of its own."""
+        """Whether it measures single components, none of them twice, each with a noise of its
+        own.
+        """
         return False
 
     @abstractmethod

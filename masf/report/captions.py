@@ -1,4 +1,6 @@
-"""What captions say: what a figure or table shows and with which settings; for the report and the page alike."""
+"""What captions say: what a figure or table shows and with which settings; for the report and the
+page alike.
+"""
 
 from __future__ import annotations
 
@@ -63,17 +65,28 @@ def table_entry(study: Study, table: str) -> TableEntry:
 
 
 def experiment_settings(study: Study, name: str) -> str:
-    """The settings of an experiment in a line: system, observations, gaps, ensemble sizes, cycles and seeds."""
+    """The settings of an experiment in a line: system, observations, gaps, ensemble sizes, cycles
+    and seeds.
+    """
     experiment = study.config.experiments[name]
     seeds = study.seeds(experiment)
-    parameters = ", ".join(f"{key} {_values(value)}" for key, value in experiment.parameters.items())
-    spin_up = f", the first {experiment.spin_up_cycles} not scored" if experiment.spin_up_cycles else ""
+    parameters = ", ".join(
+        f"{key} {_values(value)}" for key, value in experiment.parameters.items()
+    )
+    spin_up = (
+        f", the first {experiment.spin_up_cycles} not scored" if experiment.spin_up_cycles else ""
+    )
     return (
-        f"{experiment.system} ({parameters}); observed: {_values([o.replace('_', ' ') for o in experiment.observations])}; "
-        f"gap {_values(experiment.gaps)}; N = {_values(experiment.sizes)}; {experiment.cycles} cycles{spin_up}; "
+        f"{experiment.system} ({parameters}); observed: "
+        f"{_values([o.replace('_', ' ') for o in experiment.observations])}; "
+        f"gap {_values(experiment.gaps)}; N = {_values(experiment.sizes)}; {experiment.cycles} "
+        f"cycles{spin_up}; "
         f"seed{'s' if len(seeds) > 1 else ''} {_values(seeds)}"
     )
 
 
 def _values(value: object) -> str:
-    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, list) else [value]))
+    return ", ".join(
+        f"{v:g}" if isinstance(v, float) else str(v)
+        for v in (value if isinstance(value, list) else [value])
+    )

@@ -1,7 +1,9 @@
-"""The result of a study in a few sentences: who wins where, by how much, and what is not distinguishable.
+"""The result of a study in a few sentences: who wins where, by how much, and what is not
+distinguishable.
 
-A *situation* is a point of an experiment. Filters are compared there by RMSE, paired by seed (masf.scores.comparison). An
-experiment's reference is left out of the contest: it is exact, or nearly so, and cannot lose.
+A *situation* is a point of an experiment. Filters are compared there by RMSE, paired by seed
+(masf.scores.comparison). An experiment's reference is left out of the contest: it is exact, or
+nearly so, and cannot lose.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Verdict:
     next: str
     """The filter with the second lowest mean; "" if there is none."""
     difference: float
-    """Its RMSE minus the best one's, paired by seed, with its confidence interval from ``low`` to ``high``."""
+    """Its RMSE minus the best one's, paired by seed, with its confidence interval from ``low`` to
+    ``high``.
+    """
     low: float
     high: float
     alike: tuple[str, ...]
@@ -50,7 +54,9 @@ class Verdict:
 
     @property
     def clear(self) -> bool:
-        """Whether all filters that did not diverge, and there are others, are distinguishable from the best."""
+        """Whether all filters that did not diverge, and there are others, are distinguishable from
+        the best.
+        """
         return bool(self.next) and self.seeds > 1 and not self.alike
 
 
@@ -68,7 +74,9 @@ def verdicts(study: Study, scores: pd.DataFrame) -> list[Verdict]:
         rows = rows[rows["filter"] != experiment.reference]
         points = rows.groupby(list(heads), observed=True, sort=True) if heads else [((), rows)]
         for values, point in points:
-            situation = ", ".join(_words(head, value) for head, value in zip(heads.values(), values, strict=True))
+            situation = ", ".join(
+                _words(head, value) for head, value in zip(heads.values(), values, strict=True)
+            )
             found.append(_verdict(study, name, situation, point))
     return found
 
@@ -113,17 +121,26 @@ def sentences(study: Study, found: Iterable[Verdict]) -> list[str]:
         said.append(_lowest(system, [v for v in once if v.system == system]))
     close = [v for v in once if v.alike]
     if seeds == [1]:
-        said.append("With one seed there are no intervals, and nothing says whether filters differ.")
+        said.append(
+            "With one seed there are no intervals, and nothing says whether filters differ."
+        )
     elif close:
         over = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         said.append(
-            f"Not decided in {len(close)} of {len(once)}: there the best is not distinguishable from at least one other filter, "
-            f"because the {CONFIDENCE:.0%} confidence interval of their difference, paired over {over} seeds, holds 0."
+            f"Not decided in {len(close)} of {len(once)}: there the best is not distinguishable "
+            "from at least one other filter, "
+            f"because the {CONFIDENCE:.0%} confidence interval of their difference, paired over "
+            f"{over} seeds, holds 0."
         )
     lost = Counter(label for v in once for label in v.diverged).most_common()
     if lost:
-        said.append(f"Diverged on some seed, in {_situations(once)}: {', '.join(f'{label} in {n}' for label, n in lost)}.")
-    references = {e.reference: None for e in study.config.experiments.values() if e.reference is not None}
+        said.append(
+            f"Diverged on some seed, in {_situations(once)}: "
+            f"{', '.join(f'{label} in {n}' for label, n in lost)}."
+        )
+    references = {
+        e.reference: None for e in study.config.experiments.values() if e.reference is not None
+    }
     if references:
         labels = " and ".join(study.filters[name].label for name in references)
         said.append(f"Not counted where they are the reference, exact or nearly so: {labels}.")
@@ -141,8 +158,13 @@ def _clear_wins(once: list[Verdict]) -> str:
     won = []
     for label, count in Counter(v.best for v in clear).most_common():
         own = [v for v in clear if v.best == label]
-        won.append(f"{label} in {count} ({', '.join(dict.fromkeys(v.system for v in own))}){_margins(own)}")
-    return f"Ahead of every other filter beyond chance in {len(clear)} of {_situations(once)}: {'; '.join(won)}."
+        won.append(
+            f"{label} in {count} ({', '.join(dict.fromkeys(v.system for v in own))}){_margins(own)}"
+        )
+    return (
+        f"Ahead of every other filter beyond chance in {len(clear)} of {_situations(once)}: "
+        f"{'; '.join(won)}."
+    )
 
 
 def _lowest(system: str, found: list[Verdict]) -> str:

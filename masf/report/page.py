@@ -24,15 +24,20 @@ CATEGORIES = ["filter", "system", "dimension", "parameters", "observed", "gap", 
 def difference_in_words(verdict: Verdict) -> str:
     """How far the next filter is behind the best one, with the interval where there is one."""
     text = f"+{verdict.difference:.3f} ({verdict.margin:.0%})"
-    return text if verdict.low != verdict.low else f"{text} [{verdict.low:+.3f}, {verdict.high:+.3f}]"
+    return (
+        text if verdict.low != verdict.low else f"{text} [{verdict.low:+.3f}, {verdict.high:+.3f}]"
+    )
 
 
 def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """The table of scores: one row a situation and filter, means over test seeds; one column for each thing to filter by.
+    """The table of scores: one row a situation and filter, means over test seeds; one column for
+    each thing to filter by.
 
     Of a system's parameters, those are named that differ from cell to cell.
     """
-    dimension = cache(lambda system, parameters: make_system(system, json.loads(parameters)).dimension)
+    dimension = cache(
+        lambda system, parameters: make_system(system, json.loads(parameters)).dimension
+    )
     values = defaultdict(set)
     for cell in study.cells.values():
         for key, value in cell.settings.parameters.items():
@@ -40,7 +45,11 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
     points: dict[str, list[Any]] = {}
     for path, cell in study.cells.items():
         s = cell.settings
-        varied = {k: v for k, v in s.parameters.items() if k not in {"dimension", "size"} and len(values[s.system, k]) > 1}
+        varied = {
+            k: v
+            for k, v in s.parameters.items()
+            if k not in {"dimension", "size"} and len(values[s.system, k]) > 1
+        }
         others = ", ".join(f"{k} {v:g}" for k, v in varied.items())
         points[path] = [
             cell.point, s.system, dimension(s.system, json.dumps(s.parameters)), others,
@@ -54,7 +63,10 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
     table = grouped[CATEGORIES[1:]].first().reset_index("filter").reset_index(drop=True)
     table["filter"] = [study.filters[str(name)].label for name in table["filter"]]
     table = table[CATEGORIES]
-    for column, name in {**{key: SCORES[key] for key in shown_scores(joined)}, "seconds_per_cycle": "seconds a cycle"}.items():
+    for column, name in {
+        **{key: SCORES[key] for key in shown_scores(joined)},
+        "seconds_per_cycle": "seconds a cycle",
+    }.items():
         table[name] = grouped[column].mean().to_numpy()
         if column == "rmse":
             table["±"] = grouped[column].std().to_numpy()
@@ -86,7 +98,12 @@ def interactive_table(table: pd.DataFrame) -> Markup:
                 {"targets": list(range(len(CATEGORIES))), "columnControl": [["searchList"]]},
                 {"targets": numbers, "className": "dt-right"},
             ],
-            layout={"topStart": "search", "topEnd": "pageLength", "bottomStart": "info", "bottomEnd": "paging"},
+            layout={
+                "topStart": "search",
+                "topEnd": "pageLength",
+                "bottomStart": "info",
+                "bottomEnd": "paging",
+            },
             text_in_header_can_be_selected=False,
         )
     html = html.replace(r"[\"inf\", ", r"[\"–\", ")
@@ -98,11 +115,18 @@ def parameters_in_use(study: Study, scores: pd.DataFrame) -> list[tuple[str, lis
     return [
         (
             study.filters[name].label,
-            [_words(json.loads(text)) for text in scores.loc[scores["filter"] == name, "filter_parameters"].value_counts().index],
+            [
+                _words(json.loads(text))
+                for text in scores.loc[scores["filter"] == name, "filter_parameters"]
+                .value_counts()
+                .index
+            ],
         )
         for name in study.all_filters
     ]
 
 
 def _words(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {json.dumps(value)}" for key, value in parameters.items()) or "defaults"
+    return (
+        ", ".join(f"{key} {json.dumps(value)}" for key, value in parameters.items()) or "defaults"
+    )

@@ -1,8 +1,10 @@
-"""The colour, marker and line of every filter: by its name, so that a filter looks the same in all figures of all studies.
+"""The colour, marker and line of every filter: by its name, so that a filter looks the same in all
+figures of all studies.
 
-Our filters' looks stand in their files in config/filters. Colours go by family, from the set of Okabe and Ito (2008), which
-people with each kind of colour blindness tell apart; filters of one family differ in marker and line. A filter without a look
-gets one that follows from its name, in a colour that none of ours has.
+Our filters' looks stand in their files in config/filters. Colours go by family, from the set of
+Okabe and Ito (2008), which people with each kind of colour blindness tell apart; filters of one
+family differ in marker and line. A filter without a look gets one that follows from its name, in a
+colour that none of ours has.
 """
 
 from __future__ import annotations
@@ -15,13 +17,22 @@ from masf.study.filter_files import FilterLook, Marker
 from masf.study.study import Study
 
 OTHER_COLOURS = ("#1A1AB3", "#804D1A", "#4D004D", "#003300")
-"""Colours of filters that have no look; chosen to be as far as can be from those of Okabe and Ito, for every kind of vision."""
-DASHES: dict[str, tuple[float, ...] | str] = {"solid": "", "dashed": (4, 1.5), "dotted": (1, 1), "dashdot": (3, 1, 1, 1)}
+"""Colours of filters that have no look; chosen to be as far as can be from those of Okabe and Ito,
+for every kind of vision.
+"""
+DASHES: dict[str, tuple[float, ...] | str] = {
+    "solid": "",
+    "dashed": (4, 1.5),
+    "dotted": (1, 1),
+    "dashdot": (3, 1, 1, 1),
+}
 """Lines in units of their width, as seaborn takes them."""
 
 
 def looks(study: Study) -> dict[str, FilterLook]:
-    """The look of each filter of a study, by name. One without a look never changes that of another, nor of one before it."""
+    """The look of each filter of a study, by name. One without a look never changes that of
+    another, nor of one before it.
+    """
     found: dict[str, FilterLook] = {}
     derived: list[FilterLook] = []
     for name in study.all_filters:

@@ -1,4 +1,6 @@
-"""Which rows of the tables of scores and costs belong to an experiment, and what tuning found, as rows."""
+"""Which rows of the tables of scores and costs belong to an experiment, and what tuning found, as
+rows.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +19,43 @@ AXES = {"gap": "gap", "members": "N"}
 """Axes of an experiment that are no parameters of its system, and what tables call them."""
 
 
-def tuned_in(study: Study, name: str, cell: Cell, read: Callable[[str, str, Path], Tuned] = tuned_for) -> Tuned | None:
-    """What tuning found for a filter in a cell, if it is tuned. Raises FileFault where its file is missing or damaged."""
+def tuned_in(
+    study: Study, name: str, cell: Cell, read: Callable[[str, str, Path], Tuned] = tuned_for
+) -> Tuned | None:
+    """What tuning found for a filter in a cell, if it is tuned. Raises FileFault where its file is
+    missing or damaged.
+    """
     path = study.tuning_path(name, cell)
     return None if path is None else read(name, cell.settings.system, study.results / path)
 
 
 def tuning_rows(study: Study) -> pd.DataFrame:
-    """What tuning found, one row a point and filter; points are numbered from 1 on, in the study's order."""
+    """What tuning found, one row a point and filter; points are numbered from 1 on, in the study's
+    order.
+    """
     rows = []
     for number, (point, (cell, *_)) in enumerate(study.points.items(), 1):
         for name in study.tuned_filters(point):
             found = tuned_in(study, name, cell)
             assert found is not None
-            rows.append({
-                "point": number,
-                "situation": situation_in_words(cell.situation),
-                "filter": name,
-                "chosen": json.dumps(found.chosen),
-                "default": json.dumps(found.default),
-                "score": found.score,
-                "default_score": float("nan") if found.default_score is None else found.default_score,
-                "tuned_score": float("nan") if found.chosen_score is None else found.chosen_score,
-                "trials": found.trials,
-                "diverged": found.diverged,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "point": number,
+                    "situation": situation_in_words(cell.situation),
+                    "filter": name,
+                    "chosen": json.dumps(found.chosen),
+                    "default": json.dumps(found.default),
+                    "score": found.score,
+                    "default_score": float("nan")
+                    if found.default_score is None
+                    else found.default_score,
+                    "tuned_score": float("nan")
+                    if found.chosen_score is None
+                    else found.chosen_score,
+                    "trials": found.trials,
+                    "diverged": found.diverged,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -40,8 +40,9 @@ class Shown:
 
     Attributes:
         cells: the text of its cells, without marks.
-        verdicts: of the same shape: the verdict of masf.scores.comparison on a cell, "" where there is none. The best
-            is shown in bold, and what is not distinguishable from it with a dagger.
+        verdicts: of the same shape: the verdict of masf.scores.comparison on a cell, "" where there
+            is none. The best is shown in bold, and what is not distinguishable from it with a
+            dagger.
     """
 
     cells: pd.DataFrame
@@ -60,7 +61,9 @@ class Shown:
 
 
 def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of each score, and the number of diverged runs, by axis and filter."""
+    """Mean and standard deviation over seeds of each score, and the number of diverged runs, by
+    axis and filter.
+    """
     rows = experiment_rows(study, name, scores)
     by = [*axes(study, name), "filter"]
     grouped = rows.groupby(by, observed=True, sort=True)
@@ -76,11 +79,17 @@ def summarise_costs(study: Study, name: str, costs: pd.DataFrame) -> pd.DataFram
     """Seconds a cycle and peak memory, mean over seeds, by axis and filter."""
     rows = experiment_rows(study, name, costs)
     grouped = rows.groupby([*axes(study, name), "filter"], observed=True, sort=True)
-    return grouped[["seconds_per_cycle", "cpu_seconds_per_cycle", "peak_memory_mib"]].mean().reset_index()
+    return (
+        grouped[["seconds_per_cycle", "cpu_seconds_per_cycle", "peak_memory_mib"]]
+        .mean()
+        .reset_index()
+    )
 
 
 def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.DataFrame) -> Shown:
-    """A summary with labels, mean +- std in one cell, and the verdicts on the scores that are compared."""
+    """A summary with labels, mean +- std in one cell, and the verdicts on the scores that are
+    compared.
+    """
     out, verdicts = _points(study, name, table), {}
     is_flow = system_class(study.config.experiments[name].system).flow
     for key in (*SHOWN, *(FLOW_SCORES if is_flow else ())):
@@ -96,7 +105,9 @@ def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.Data
 
 
 def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> Shown:
-    """For each point and filter, the difference to the best filter in each score, with its interval."""
+    """For each point and filter, the difference to the best filter in each score, with its
+    interval.
+    """
     first = comparison[comparison["score"] == COMPARED[0]].reset_index(drop=True)
     out, verdicts = _points(study, name, first), {}
     for key in COMPARED:
@@ -129,7 +140,9 @@ def costs_for_people(study: Study, name: str, table: pd.DataFrame) -> Shown:
     labels = [study.filters[str(f)].label for f in table["filter"]]
     shown = table.rename(columns=axes(study, name) | COST_HEADS).assign(filter=labels)
     for column in shown.select_dtypes("number"):
-        shown[column] = shown[column].map("{:.3g}".format if "seconds" in str(column) else "{:g}".format)
+        shown[column] = shown[column].map(
+            "{:.3g}".format if "seconds" in str(column) else "{:g}".format
+        )
     return Shown.of(shown)
 
 
@@ -144,11 +157,17 @@ def _points(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def point_number(study: Study) -> Callable[[Mapping[str, Any]], str]:
-    """What tables call a situation in which filters were tuned: a point of the study by its number in the table of tuning."""
+    """What tables call a situation in which filters were tuned: a point of the study by its number
+    in the table of tuning.
+    """
     points: list[Mapping[str, Any]] = [cell.situation for cell, *_ in study.points.values()]
 
     def name(situation: Mapping[str, Any]) -> str:
-        return f"point {points.index(situation) + 1}" if situation in points else situation_in_words(situation)
+        return (
+            f"point {points.index(situation) + 1}"
+            if situation in points
+            else situation_in_words(situation)
+        )
 
     return name
 
@@ -188,9 +207,17 @@ def _mean_and_std(table: pd.DataFrame, key: str) -> list[str]:
 
 
 def write_tables(
-    study: Study, scores: pd.DataFrame, costs: pd.DataFrame, *, scores_path: Path, costs_path: Path, folder: Path
+    study: Study,
+    scores: pd.DataFrame,
+    costs: pd.DataFrame,
+    *,
+    scores_path: Path,
+    costs_path: Path,
+    folder: Path,
 ) -> None:
-    """Writes scores and costs (Parquet, and CSV beside it) and, for each experiment, tables of both (CSV, Markdown, LaTeX)."""
+    """Writes scores and costs (Parquet, and CSV beside it) and, for each experiment, tables of both
+    (CSV, Markdown, LaTeX).
+    """
     for rows, path in ((scores, scores_path), (costs, costs_path)):
         with replacing(path) as temporary:
             rows.to_parquet(temporary, index=False)
@@ -201,15 +228,21 @@ def write_tables(
     if (tuning := study.config.tuning) is not None:
         rows, listed = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
         note = (
-            f"Parameters tuned on seeds {listed}, which no other table reports on. Scores are the mean {SCORES[tuning.score]} "
-            f"over these seeds; at most {tuning.trials} trials of each filter at each point, the default first; trials that "
+            f"Parameters tuned on seeds {listed}, which no other table reports on. Scores are "
+            f"the mean {SCORES[tuning.score]} "
+            f"over these seeds; at most {tuning.trials} trials of each filter at each point, "
+            "the default first; trials that "
             "diverged on a seed are never chosen."
         )
         _write_table(folder / "tuning", rows, for_people_tuning(study, rows), note)
 
 
-def _write_experiment(study: Study, name: str, scores: pd.DataFrame, costs: pd.DataFrame, folder: Path) -> None:
-    """The tables of one experiment: scores, their paired comparison, distances to its reference, and costs."""
+def _write_experiment(
+    study: Study, name: str, scores: pd.DataFrame, costs: pd.DataFrame, folder: Path
+) -> None:
+    """The tables of one experiment: scores, their paired comparison, distances to its reference,
+    and costs.
+    """
     experiment = study.config.experiments[name]
     summary = summarise(study, name, scores)
     comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
@@ -220,14 +253,27 @@ def _write_experiment(study: Study, name: str, scores: pd.DataFrame, costs: pd.D
         f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
     )
     marks = _meaning_of_marks(seeds)
-    sources = [source_in_words(ParameterSource.model_validate_json(text)) for text in summary["parameter_source"]]
+    sources = [
+        source_in_words(ParameterSource.model_validate_json(text))
+        for text in summary["parameter_source"]
+    ]
     shown = for_people(study, name, summary, comparison)
     _write_table(folder / name, summary.assign(parameter_source=sources), shown, f"{note} {marks}")
-    paired = f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in bold. {marks}"
-    _write_table(folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired)
+    paired = (
+        f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in "
+        f"bold. {marks}"
+    )
+    _write_table(
+        folder / f"{name}_paired", comparison, paired_for_people(study, name, comparison), paired
+    )
     if experiment.reference is not None:
-        exact = f"{note} Distances of the analyses to those of {study.filters[experiment.reference].label}."
-        _write_table(folder / f"{name}_exactness", summary, exactness_for_people(study, name, summary), exact)
+        exact = (
+            f"{note} Distances of the analyses to those of "
+            f"{study.filters[experiment.reference].label}."
+        )
+        _write_table(
+            folder / f"{name}_exactness", summary, exactness_for_people(study, name, summary), exact
+        )
     cost = summarise_costs(study, name, costs)
     said = f"{experiment.title}: cost of a cycle, mean over seeds."
     _write_table(folder / f"{name}_cost", cost, costs_for_people(study, name, cost), said)
@@ -236,9 +282,13 @@ def _write_experiment(study: Study, name: str, scores: pd.DataFrame, costs: pd.D
 def _meaning_of_marks(seeds: int) -> str:
     best = "Bold: the lowest mean of filters without a diverged run."
     if seeds < 2:
-        return f"{best} With one seed there is no interval, and nothing says whether others differ from it."
+        return (
+            f"{best} With one seed there is no interval, and nothing says whether others differ "
+            "from it."
+        )
     return (
-        f"{best} †: not distinguishable from it, because the {CONFIDENCE:.0%} confidence interval of the difference, paired by "
+        f"{best} †: not distinguishable from it, because the {CONFIDENCE:.0%} confidence "
+        "interval of the difference, paired by "
         f"seed (Student's t, {seeds} seeds, no correction for multiple comparisons), holds 0."
     )
 
@@ -256,17 +306,25 @@ def _write_table(base: Path, numbers: pd.DataFrame, shown: Shown, note: str) -> 
 
 def _markdown(shown: Shown) -> str:
     cells = shown.with_daggers
-    return cells.where(shown.verdicts != BEST, "**" + cells + "**").to_markdown(index=False, disable_numparse=True)
+    return cells.where(shown.verdicts != BEST, "**" + cells + "**").to_markdown(
+        index=False, disable_numparse=True
+    )
 
 
 def _latex(shown: Shown, note: str, label: str) -> str:
-    """A table that goes on over pages, small enough for a page's width; it needs packages booktabs and longtable."""
+    """A table that goes on over pages, small enough for a page's width; it needs packages booktabs
+    and longtable.
+    """
     style = shown.with_daggers.style.hide(axis="index")
     style = style.format(escape="latex").format_index(escape="latex", axis="columns")
-    style = style.apply(lambda _: np.where(shown.verdicts == BEST, "textbf: --rwrap", ""), axis=None)
+    style = style.apply(
+        lambda _: np.where(shown.verdicts == BEST, "textbf: --rwrap", ""), axis=None
+    )
     caption = re.sub(r"([&%$#_])", r"\\\1", note)
     columns = "l" * len(shown.cells.columns)
-    latex = style.to_latex(environment="longtable", hrules=True, caption=caption, label=label, column_format=columns)
+    latex = style.to_latex(
+        environment="longtable", hrules=True, caption=caption, label=label, column_format=columns
+    )
     latex = latex.replace(rf"\caption[]{{{caption}}}", r"\caption[]{(continued)}")
     latex = latex.replace("±", r"$\pm$").replace("†", r"$^\dagger$")
     return f"{SMALL_LATEX}\n{latex}}}\n"

@@ -9,7 +9,9 @@ from masf.files.parameters import ParameterSource
 from masf.study.situations import situation_in_words
 
 
-def source_in_words(source: ParameterSource, point_in_words: Callable[[Mapping[str, Any]], str] = situation_in_words) -> str:
+def source_in_words(
+    source: ParameterSource, point_in_words: Callable[[Mapping[str, Any]], str] = situation_in_words
+) -> str:
     """Where parameters came from: ``tuned at lorenz96, observation all, gap 20; pinned inflation``.
 
     Args:

@@ -31,16 +31,23 @@ def averages(data: Any, *, gap: int, spin_up_cycles: int) -> dict[str, float]:
     if data.attrs["diverged"]:
         return dict.fromkeys(AVERAGES, float("nan"))
     rmse = data["rmse"].values.astype(np.float64)
-    after, analyses = slice(spin_up_cycles * gap + 1, None), slice((spin_up_cycles + 1) * gap, None, gap)
+    after, analyses = (
+        slice(spin_up_cycles * gap + 1, None),
+        slice((spin_up_cycles + 1) * gap, None, gap),
+    )
     spread = data["spread"].values
     spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
-    forecast_error, forecast_spread = (data[name].values[spin_up_cycles:] for name in ("rmse_forecast", "spread_forecast"))
+    forecast_error, forecast_spread = (
+        data[name].values[spin_up_cycles:] for name in ("rmse_forecast", "spread_forecast")
+    )
     return {
         "rmse": float(np.sqrt(np.mean(rmse[after] ** 2))),
         "rmse_analysis": float(np.mean(rmse[analyses])),
         "rmse_forecast": float(np.mean(forecast_error)),
         "spread_skill": float(np.sqrt(np.mean(spread**2)) / np.sqrt(np.mean(rmse[analyses] ** 2))),
-        "spread_skill_forecast": float(np.sqrt(np.mean(forecast_spread**2) / np.mean(forecast_error**2))),
+        "spread_skill_forecast": float(
+            np.sqrt(np.mean(forecast_spread**2) / np.mean(forecast_error**2))
+        ),
         "crps": float(np.mean(data["crps"].values[spin_up_cycles:])),
         "crps_forecast": float(np.mean(data["crps_forecast"].values[spin_up_cycles:])),
     }

@@ -1,13 +1,18 @@
-"""Distance of a filter's analyses to the posterior of a reference filter, exact (kalman) or nearly so (a large particle filter).
+"""Distance of a filter's analyses to the posterior of a reference filter, exact (kalman) or nearly
+so (a large particle filter).
 
-With ensemble mean m, covariance C and members X of an analysis, those of the reference with an r, and <.> the mean over analyses:
+With ensemble mean m, covariance C and members X of an analysis, those of the reference with an r,
+and <.> the mean over analyses:
 
-    mean_distance        (<|m - m_r|^2> / <tr C_r>)^(1/2)        error of the mean in spreads of the reference
-    covariance_distance  (<|C - C_r|^2> / <|C_r|^2>)^(1/2)       Frobenius norms
-    energy_distance      <D^2(X, X_r)>^(1/2)                     unbiased D^2 of masf.scores.metrics; 0 where its mean is negative
+    mean_distance        (<|m - m_r|^2> / <tr C_r>)^(1/2)      in spreads of the reference
+    covariance_distance  (<|C - C_r|^2> / <|C_r|^2>)^(1/2)     Frobenius norms
+    energy_distance      <D^2(X, X_r)>^(1/2)                   0 where its mean is negative
 
-The first two take the whole ensembles, and the exact moments of kalman; the third the members that are saved. A filter whose
-analysis is exact in the limit of many members comes near as N^(-1/2); what stays however large N is, is its method's error.
+with the unbiased D^2 of masf.scores.metrics.
+
+The first two take the whole ensembles, and the exact moments of kalman; the third the members that
+are saved. A filter whose analysis is exact in the limit of many members comes near as N^(-1/2);
+what stays however large N is, is its method's error.
 """
 
 from __future__ import annotations
@@ -47,7 +52,9 @@ class Analyses:
     @classmethod
     def of(cls, data: Any, gap: int, spin_up_cycles: int) -> Analyses:
         """The analyses in the content of {filter}.nc."""
-        mean, covariance, members = (data[name].values.astype(np.float64) for name in ("mean", *NEEDED))
+        mean, covariance, members = (
+            data[name].values.astype(np.float64) for name in ("mean", *NEEDED)
+        )
         return cls(
             mean.reshape(len(mean), -1)[(spin_up_cycles + 1) * gap :: gap],
             covariance[spin_up_cycles:],
@@ -66,11 +73,19 @@ class Reference:
     def distances(self, found: Analyses) -> dict[str, float]:
         """The distances of one filter's analyses; see the module's docstring."""
         exact, members = self.analyses, found.members
-        squared = [squared_energy_distance(members[:, k], exact.members[:, k], own) for k, own in enumerate(self.within)]
+        squared = [
+            squared_energy_distance(members[:, k], exact.members[:, k], own)
+            for k, own in enumerate(self.within)
+        ]
         total_variance = np.trace(exact.covariance, axis1=1, axis2=2)
         error, exact_covariance = found.covariance - exact.covariance, exact.covariance
         return {
-            "mean_distance": float(np.sqrt(np.mean(np.sum((found.mean - exact.mean) ** 2, axis=1)) / np.mean(total_variance))),
+            "mean_distance": float(
+                np.sqrt(
+                    np.mean(np.sum((found.mean - exact.mean) ** 2, axis=1))
+                    / np.mean(total_variance)
+                )
+            ),
             "covariance_distance": float(np.sqrt(np.mean(error**2) / np.mean(exact_covariance**2))),
             "energy_distance": float(np.sqrt(max(float(np.mean(squared)), 0.0))),
         }

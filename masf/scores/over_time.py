@@ -1,7 +1,8 @@
 """Scores at each step or measurement that means and spreads give: what {filter}.nc holds of them.
 
-What needs the whole ensemble, CRPS and ranks, the cycle computes while it has one; scores of fields, which figures and tables
-need, are in :mod:`masf.scores.fields`, so that an edit to them runs no filter again.
+What needs the whole ensemble, CRPS and ranks, the cycle computes while it has one; scores of
+fields, which figures and tables need, are in :mod:`masf.scores.fields`, so that an edit to them
+runs no filter again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from masf.scores.metrics import mean_spread, rmse_over_components
 
 
 def over_time(
-    mean: np.ndarray, spread: np.ndarray, forecast_mean: np.ndarray, forecast_spread: np.ndarray, truth: np.ndarray, gap: int
+    mean: np.ndarray,
+    spread: np.ndarray,
+    forecast_mean: np.ndarray,
+    forecast_spread: np.ndarray,
+    truth: np.ndarray,
+    gap: int,
 ) -> dict[str, np.ndarray]:
     """Errors and spreads over components, in float32.
 
@@ -25,7 +31,8 @@ def over_time(
         gap: model steps between two measurements.
 
     Returns:
-        ``rmse`` and ``spread_skill``, which is spread over error, (times,); ``rmse_forecast`` and ``spread_forecast`` (cycles,).
+        ``rmse`` and ``spread_skill``, which is spread over error, (times,); ``rmse_forecast`` and
+        ``spread_forecast`` (cycles,).
     """
     rmse = rmse_over_components(mean, truth)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -47,10 +47,14 @@ def score(
     """
     if data.attrs["diverged"]:
         return dict(MISSING)
-    distances = {} if reference is None else reference.distances(Analyses.of(data, gap, spin_up_cycles))
+    distances = (
+        {} if reference is None else reference.distances(Analyses.of(data, gap, spin_up_cycles))
+    )
     of_vorticity: dict[str, float] = {}
     if velocities is not None:
         analyses = slice((spin_up_cycles + 1) * gap, None, gap)
         series = vorticity_scores(data["mean"].values[analyses], velocities[analyses])
         of_vorticity = {name: float(np.mean(values)) for name, values in series.items()}
-    return MISSING | distances | of_vorticity | averages(data, gap=gap, spin_up_cycles=spin_up_cycles)
+    return (
+        MISSING | distances | of_vorticity | averages(data, gap=gap, spin_up_cycles=spin_up_cycles)
+    )

@@ -33,7 +33,11 @@ def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
     """Mean after spin-up of each number that the filter tells of itself; empty if it diverged."""
     if data.attrs["diverged"]:
         return {}
-    return {name: float(data[name].values[cell.spin_up_cycles :].mean()) for name in data if name.startswith("diagnostic_")}
+    return {
+        name: float(data[name].values[cell.spin_up_cycles :].mean())
+        for name in data
+        if name.startswith("diagnostic_")
+    }
 
 
 def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -68,17 +72,25 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 reference=reference if name != cell.reference else None,
                 velocities=velocities,
             )
-            made_by = {key: data.attrs[key] for key in ("filter_parameters", "parameter_source", "code_version")}
+            made_by = {
+                key: data.attrs[key]
+                for key in ("filter_parameters", "parameter_source", "code_version")
+            }
             keys, diverged = _keys(cell, name), bool(data.attrs["diverged"])
-            scores.append({**keys, **own, "diverged": diverged, **diagnostics(cell, data), **made_by})
+            scores.append(
+                {**keys, **own, "diverged": diverged, **diagnostics(cell, data), **made_by}
+            )
             costs.append({**keys, **_cost(study.results / cell.cost(name))})
     if not study.config.accept_mixed_versions:
         _check_one_version(versions)
     return pd.DataFrame(scores), pd.DataFrame(costs)
 
 
-def _check_made_for(study: Study, cell: Cell, name: str, tuned: Tuned | None, data: Any, path: Path) -> None:
-    """Raises FileFault unless an estimate was made of this cell, by this filter, with the study's parameters.
+def _check_made_for(
+    study: Study, cell: Cell, name: str, tuned: Tuned | None, data: Any, path: Path
+) -> None:
+    """Raises FileFault unless an estimate was made of this cell, by this filter, with the study's
+    parameters.
 
     Args:
         study: the study.
@@ -89,10 +101,18 @@ def _check_made_for(study: Study, cell: Cell, name: str, tuned: Tuned | None, da
         path: that file.
     """
     if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
-        raise FileFault(path, "was made with other settings than the study's", "remove it and run the workflow again")
-    expected, expected_source = in_force(study.default_parameters(name, cell), tuned, study.config.pinned.get(name))
+        raise FileFault(
+            path,
+            "was made with other settings than the study's",
+            "remove it and run the workflow again",
+        )
+    expected, expected_source = in_force(
+        study.default_parameters(name, cell), tuned, study.config.pinned.get(name)
+    )
     if json.loads(data.attrs["filter_parameters"]) != json.loads(json.dumps(expected)):
-        raise FileFault(path, "was made with other filter parameters than the study's", "run the workflow again")
+        raise FileFault(
+            path, "was made with other filter parameters than the study's", "run the workflow again"
+        )
     source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
     if source != expected_source:
         said, wanted = source_in_words(source), source_in_words(expected_source)
@@ -101,18 +121,23 @@ def _check_made_for(study: Study, cell: Cell, name: str, tuned: Tuned | None, da
 
 
 def _check_one_version(versions: Mapping[tuple[str, str], Mapping[str, Path]]) -> None:
-    """Raises ConfigFault where a filter's results on a system, (filter, system), have several versions of code."""
+    """Raises ConfigFault where a filter's results on a system, (filter, system), have several
+    versions of code.
+    """
     for (name, system), found in versions.items():
         if len(found) > 1:
             listed = ", ".join(f"{version} ({path})" for version, path in sorted(found.items()))
             raise ConfigFault(
-                f"results of filter {name!r} on {system!r} come from different versions of its code: {listed}; "
+                f"results of filter {name!r} on {system!r} come from different versions of its "
+                f"code: {listed}; "
                 "run the workflow again, or set accept_mixed_versions: true"
             )
 
 
 def _reference(cell: Cell, data: Any) -> Reference | None:
-    """What distances are measured to in this cell, whose reference's file holds ``data``; None without one, or if it diverged."""
+    """What distances are measured to in this cell, whose reference's file holds ``data``; None
+    without one, or if it diverged.
+    """
     if data is None or data.attrs["diverged"]:
         return None
     return Reference(Analyses.of(data, cell.settings.gap, cell.spin_up_cycles))
@@ -150,7 +175,8 @@ def _cost(path: Path) -> dict[str, Any]:
 
 
 def aggregate(study: Study, *, scores: Path, costs: Path, tables: Path) -> None:
-    """Gathers the results of a study into scores.parquet, costs.parquet, both also as CSV, and the folder of tables.
+    """Gathers the results of a study into scores.parquet, costs.parquet, both also as CSV, and the
+    folder of tables.
 
     Raises:
         FileFault: for a result that is missing, damaged, or of another cell than its place says.

@@ -1,4 +1,6 @@
-"""Stage assimilate: one filter, ours or a command, on one cell's measurements, from truth.nc to {filter}.nc."""
+"""Stage assimilate: one filter, ours or a command, on one cell's measurements, from truth.nc to
+{filter}.nc.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +79,14 @@ def assimilate_to_file(
     )  # fmt: skip
     write(output, data.assign_attrs(truth_sha256=sha256(truth), threads=threads))
     if cost is not None:
-        memory = peak_memory_mib() if trajectory.peak_memory_mib is None else trajectory.peak_memory_mib
-        used = {"peak_memory_mib": round(memory, 1), "device": data.attrs["device"], "threads": threads}
+        memory = (
+            peak_memory_mib() if trajectory.peak_memory_mib is None else trajectory.peak_memory_mib
+        )
+        used = {
+            "peak_memory_mib": round(memory, 1),
+            "device": data.attrs["device"],
+            "threads": threads,
+        }
         write_cost(cost, trajectory, used)
 
 
@@ -97,7 +105,8 @@ def assimilate_in_memory(
     saved_members: int = 3,
     covariance: bool = False,
 ) -> tuple[xr.Dataset, Trajectory]:
-    """The content of {filter}.nc but for what only files have, and the trajectory, which has the seconds of each cycle.
+    """The content of {filter}.nc but for what only files have, and the trajectory, which has the
+    seconds of each cycle.
 
     Args:
         truth: the cell.
@@ -107,7 +116,8 @@ def assimilate_in_memory(
         module: the filter's module in masf/filters; its name without this.
         command: instead of a module, what runs a filter that is not ours.
         cls: instead of both, a user's own class.
-        built: a user's own system, and the observation of it; without them the cell's settings build both.
+        built: a user's own system, and the observation of it; without them the cell's settings
+            build both.
         prior: file of the pretrained prior, for filters that use one.
         device: where to compute.
         saved_members: how many analysis members to keep.
@@ -118,13 +128,28 @@ def assimilate_in_memory(
     """
     module = module or name
     trajectory, system, where = run_filter(
-        module, parameters, truth, prior=prior, device=device, saved_members=saved_members, covariance=covariance,
-        command=command, cls=cls, built=built,
-    )  # fmt: skip
+        module,
+        parameters,
+        truth,
+        prior=prior,
+        device=device,
+        saved_members=saved_members,
+        covariance=covariance,
+        command=command,
+        cls=cls,
+        built=built,
+    )
     record = estimate_record(
-        name, module, command, truth.settings.system, parameters=parameters, source=source, prior=prior, device=where,
+        name,
+        module,
+        command,
+        truth.settings.system,
+        parameters=parameters,
+        source=source,
+        prior=prior,
+        device=where,
         of_masf=cls is None and built is None,
-    )  # fmt: skip
+    )
     return estimate(trajectory, truth, system, record), trajectory
 
 
@@ -141,7 +166,8 @@ def run_filter(
     cls: type[Filter] | None = None,
     built: tuple[System, Observation] | None = None,
 ) -> tuple[Trajectory, System, str]:
-    """The estimate of filter ``name``, the cell's system, and where it was computed ("numpy", "cpu", "cuda" or "external").
+    """The estimate of filter ``name``, the cell's system, and where it was computed ("numpy",
+    "cpu", "cuda" or "external").
 
     The filter gets random numbers of its own, apart from those that made the truth.
 
@@ -158,7 +184,8 @@ def run_filter(
         built: system and observation, where the cell's settings do not build them.
 
     Raises:
-        ValueError: for an unknown filter, parameters out of range, or a filter that does not fit the cell; a command that fails.
+        ValueError: for an unknown filter, parameters out of range, or a filter that does not fit
+            the cell; a command that fails.
         FileFault: for a prior that is missing, damaged, or was trained for another system.
     """
     ensemble_needs_members(truth.initial_ensemble)
@@ -179,14 +206,26 @@ def run_filter(
         from masf.stages.external import run_command
 
         found = run_command(
-            command, name, parameters, truth, setup_on(None), device=device, saved_members=saved_members, covariance=covariance
+            command,
+            name,
+            parameters,
+            truth,
+            setup_on(None),
+            device=device,
+            saved_members=saved_members,
+            covariance=covariance,
         )
         return found, system, "external"
     cls = cls or filter_class(name)
     chosen = cls.Parameters(**parameters)
     torch_device = resolve_device(device, needs_torch=cls.needs_torch(chosen))
     loaded = None
-    if prior is not None and torch_device is not None and cls.uses_prior and cls.needs_torch(chosen):
+    if (
+        prior is not None
+        and torch_device is not None
+        and cls.uses_prior
+        and cls.needs_torch(chosen)
+    ):
         from masf.files.trained_prior import load
 
         loaded = load(prior, system, torch_device)

@@ -21,7 +21,9 @@ from masf.scores.metrics import fair_crps, rank_counts
 log = logging.getLogger(__name__)
 
 COLLAPSED_SPREAD = 1e-6
-"""Below this fraction of the initial spread an ensemble has lost its spread, and the run counts as diverged."""
+"""Below this fraction of the initial spread an ensemble has lost its spread, and the run counts as
+diverged.
+"""
 
 
 class Diverged(Exception):
@@ -89,7 +91,8 @@ def run_cycles(
 
 
 class _Run:
-    """The parts of a run, in the order in which a cycle has them; each records what it finds in ``result``.
+    """The parts of a run, in the order in which a cycle has them; each records what it finds in
+    ``result``.
 
     Attributes:
         filter: the filter.
@@ -100,7 +103,14 @@ class _Run:
         least_spread: below this mean standard deviation the run counts as diverged.
     """
 
-    def __init__(self, filter_: Filter, result: Trajectory, gap: int, truth_at_cycles: np.ndarray, saved_members: int) -> None:
+    def __init__(
+        self,
+        filter_: Filter,
+        result: Trajectory,
+        gap: int,
+        truth_at_cycles: np.ndarray,
+        saved_members: int,
+    ) -> None:
         self.filter = filter_
         self.result = result
         self.gap = gap
@@ -127,9 +137,14 @@ class _Run:
         return state
 
     def record_forecast(self, state: Any, k: int) -> None:
-        """What is scored of the forecast just before measurement k, which the analysis takes the place of."""
+        """What is scored of the forecast just before measurement k, which the analysis takes the
+        place of.
+        """
         result, after, truth = self.result, (k + 1) * self.gap, self.truth_at_cycles[k]
-        result.forecast_mean[k], result.forecast_spread[k] = result.mean[after], result.spread[after]
+        result.forecast_mean[k], result.forecast_spread[k] = (
+            result.mean[after],
+            result.spread[after],
+        )
         members = to_numpy(self.filter.members(state))
         if k == 0:
             # Some filters choose the number of members themselves.
@@ -147,7 +162,9 @@ class _Run:
         return state
 
     def record_analysis(self, state: Any, k: int, members: np.ndarray, clock: _Clock) -> None:
-        """What is scored and kept of the analysis at measurement k, whose ``members`` (N, d) those of ``state`` are."""
+        """What is scored and kept of the analysis at measurement k, whose ``members`` (N, d) those
+        of ``state`` are.
+        """
         result, truth = self.result, self.truth_at_cycles[k]
         result.wall_seconds[k], result.cpu_seconds[k] = clock.wall, clock.cpu
         result.crps[k] = fair_crps(members, truth)
@@ -171,7 +188,9 @@ class _Run:
 
 @contextmanager
 def _failures_diverge() -> Iterator[None]:
-    """Raises Diverged where arithmetic or linear algebra fails in the block; any other error is a fault of the code."""
+    """Raises Diverged where arithmetic or linear algebra fails in the block; any other error is a
+    fault of the code.
+    """
     try:
         yield
     except (FloatingPointError, np.linalg.LinAlgError) as error:
@@ -184,7 +203,9 @@ def _failures_diverge() -> Iterator[None]:
 
 
 def peak_memory_mib() -> float:
-    """The most memory this process has held, in MiB; on a GPU, the most that torch has held there."""
+    """The most memory this process has held, in MiB; on a GPU, the most that torch has held
+    there.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20

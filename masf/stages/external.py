@@ -1,28 +1,35 @@
-"""Filters that are not ours: a command, in any language, that reads problem.nc and writes estimate.nc.
+"""Filters that are not ours: a command, in any language, that reads problem.nc and writes
+estimate.nc.
 
     COMMAND --problem problem.nc --parameters JSON --output estimate.nc
 
-runs in the working directory, once for each cell. The *problem* holds what a filter may know, never the truth:
+runs in the working directory, once for each cell. The *problem* holds what a filter may know, never
+the truth:
 
-    observation(cycle, obs)                 y_k, the measurements, ``gap`` steps apart, the first after ``gap`` steps
-    initial_mean(component)                 of the initial distribution N(initial_mean, initial_spread^2 I)
+    observation(cycle, obs)                 the measurements, the first after ``gap`` steps
+    initial_mean(component)                 of the initial distribution
     initial_ensemble(member, component)     the ensemble that all filters start from
     H_indices(obs) or H(obs, component)     H: the observed components, from 0, or the matrix
     R_diagonal(obs) or R(obs, other_obs)    R: its diagonal where it is diagonal, or the matrix
 
-and as global attributes ``system``, ``parameters`` (JSON: all of the system's, defaults included), ``dt``, ``observation`` (JSON,
-as in the config), ``gap``, ``cycles``, ``initial_spread``, ``device`` (auto, cpu or cuda) and ``seed``, for the filter's own
-random numbers. A state of several axes is flattened into ``component``, the last axis fastest. The *estimate* holds
+(the initial distribution is N(initial_mean, initial_spread^2 I)),
 
-    mean(model_time, component)             ensemble mean at steps 0 ... cycles * gap; at a measurement time, of the analysis
+and as global attributes ``system``, ``parameters`` (JSON: all of the system's, defaults included),
+``dt``, ``observation`` (JSON, as in the config), ``gap``, ``cycles``, ``initial_spread``,
+``device`` (auto, cpu or cuda) and ``seed``, for the filter's own random numbers. A state of several
+axes is flattened into ``component``, the last axis fastest. The *estimate* holds
+
+    mean(model_time, component)             ensemble mean at steps 0 ... cycles * gap
     spread(model_time, component)           ensemble standard deviation, the same
     forecast(cycle, member, component)      the ensemble just before each measurement
     analysis(cycle, member, component)      the ensemble given it
-    wall_seconds(cycle), cpu_seconds(cycle) of forecast and analysis; without them, the command's own, spread evenly
+    wall_seconds(cycle), cpu_seconds(cycle) of forecast and analysis
     diagnostic_NAME(cycle)                  whatever else the filter tells of itself
 
-with at least two members, not necessarily as many as the initial ensemble. What is not finite, or was never written, means that
-the filter diverged there: a result, not an error. masf checks and scores the estimate as it does that of its own filters.
+with at least two members, not necessarily as many as the initial ensemble. At a measurement time,
+mean and spread are of the analysis. Without seconds, the command's own are spread evenly. What is
+not finite, or was never written, means that the filter diverged there: a result, not an error. masf
+checks and scores the estimate as it does that of its own filters.
 """
 
 from __future__ import annotations
@@ -47,7 +54,12 @@ from masf.stages import launcher
 from masf.stages.cycle import Diverged, run_cycles
 
 PROBLEM_FORMAT = "masf-problem-1"
-AXES = {"H_indices": ("obs",), "H": ("obs", "component"), "R_diagonal": ("obs",), "R": ("obs", "other_obs")}
+AXES = {
+    "H_indices": ("obs",),
+    "H": ("obs", "component"),
+    "R_diagonal": ("obs",),
+    "R": ("obs", "other_obs"),
+}
 """Of H and R in the problem."""
 SHOWN_LINES = 15
 """Last lines of a failed command's output that the error repeats."""
@@ -62,7 +74,9 @@ class CommandFault(ValueError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a command wrote, in float32, NaN where it wrote nothing: see the module's docstring for the shapes."""
+    """What a command wrote, in float32, NaN where it wrote nothing: see the module's docstring for
+    the shapes.
+    """
 
     mean: np.ndarray
     spread: np.ndarray
@@ -88,7 +102,8 @@ def run_command(
 
     Args:
         command: words as for a shell, without the three options.
-        name: what the study calls the filter; fixes its random numbers together with the cell's seed.
+        name: what the study calls the filter; fixes its random numbers together with the cell's
+            seed.
         parameters: handed over as JSON.
         truth: the cell. The command does not see the truth in it.
         setup: its system and observation.
@@ -97,19 +112,33 @@ def run_command(
         covariance: whether to keep the covariance of each analysis.
 
     Raises:
-        CommandFault: naming the command, its exit code and the last lines of what it said, or what is wrong with its estimate.
+        CommandFault: naming the command, its exit code and the last lines of what it said, or what
+            is wrong with its estimate.
     """
     if program := missing_program(command):
         raise CommandFault(command, f"cannot be run: {program!r} is no program here")
     settings = truth.settings
     with tempfile.TemporaryDirectory(prefix="masf-") as folder:
-        problem, output, usage = (Path(folder) / name for name in ("problem.nc", "estimate.nc", "usage.json"))
+        problem, output, usage = (
+            Path(folder) / name for name in ("problem.nc", "estimate.nc", "usage.json")
+        )
         write_problem(problem, truth, setup, seed=own_seed(settings.seed, name), device=device)
-        words = [*located(command), "--problem", str(problem), "--parameters", json.dumps(parameters, sort_keys=True)]
+        words = [
+            *located(command),
+            "--problem",
+            str(problem),
+            "--parameters",
+            json.dumps(parameters, sort_keys=True),
+        ]
         _run(command, [*words, "--output", str(output)], usage)
         used = json.loads(usage.read_text(encoding="utf-8"))
         try:
-            estimate = read_estimate(output, cycles=len(truth.observation), gap=settings.gap, dimension=setup.system.dimension)
+            estimate = read_estimate(
+                output,
+                cycles=len(truth.observation),
+                gap=settings.gap,
+                dimension=setup.system.dimension,
+            )
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise CommandFault(command, f"wrote no estimate that can be used: {error}") from error
     trajectory = run_cycles(
@@ -130,7 +159,9 @@ def run_command(
 
 
 def own_seed(cell_seed: int, name: str) -> int:
-    """A positive seed for a filter's own random numbers, from which the cell's, which made the truth, is not known."""
+    """A positive seed for a filter's own random numbers, from which the cell's, which made the
+    truth, is not known.
+    """
     return 1 + int(Stream(cell_seed, f"filter {name}").numpy.integers(2**31 - 1))
 
 
@@ -183,30 +214,48 @@ def read_estimate(path: Path, *, cycles: int, gap: int, dimension: int) -> Estim
 
         def read(name: str, *dims: str) -> np.ndarray:
             variable = data.variables[name]
-            shown = ", ".join(f"{dim} {length}" for dim, length in zip(variable.dimensions, variable.shape, strict=True))
+            shown = ", ".join(
+                f"{dim} {length}"
+                for dim, length in zip(variable.dimensions, variable.shape, strict=True)
+            )
             wanted = ", ".join(f"{dim} {lengths.get(dim, 'of 2 or more')}" for dim in dims)
-            fits = all(n == lengths.get(dim, max(n, 2)) for n, dim in zip(variable.shape, dims, strict=False))
+            fits = all(
+                n == lengths.get(dim, max(n, 2))
+                for n, dim in zip(variable.shape, dims, strict=False)
+            )
             if variable.dimensions != dims or not fits:
                 raise ValueError(f"{name} has dimensions ({shown}), expected ({wanted})")
             try:
                 with np.errstate(over="ignore"):
-                    # What a command never wrote is masked; in other readers it is a large, finite number.
+                    # What a command never wrote is masked; in other readers it is a large, finite
+                    # number.
                     return np.ma.filled(np.ma.asarray(variable[:]).astype(np.float32), np.nan)
             except (TypeError, ValueError):
                 raise ValueError(f"{name} has type {variable.dtype}, expected numbers") from None
 
         for name, *dims in (
-            ("mean", "model_time", "component"), ("spread", "model_time", "component"),
-            ("forecast", "cycle", "member", "component"), ("analysis", "cycle", "member", "component"),
-        ):  # fmt: skip
+            ("mean", "model_time", "component"),
+            ("spread", "model_time", "component"),
+            ("forecast", "cycle", "member", "component"),
+            ("analysis", "cycle", "member", "component"),
+        ):
             if name not in data.variables:
-                raise ValueError(f"lacks variable {name}({', '.join(dims)}); it has {', '.join(data.variables) or 'none'}")
+                raise ValueError(
+                    f"lacks variable {name}({', '.join(dims)}); it has "
+                    f"{', '.join(data.variables) or 'none'}"
+                )
             found[name] = read(name, *dims)
         seconds: dict[str, np.ndarray] = {
-            name: read(name, "cycle") for name in ("wall_seconds", "cpu_seconds") if name in data.variables
+            name: read(name, "cycle")
+            for name in ("wall_seconds", "cpu_seconds")
+            if name in data.variables
         }
         prefix = "diagnostic_"
-        diagnostics = {name.removeprefix(prefix): read(name, "cycle") for name in data.variables if name.startswith(prefix)}
+        diagnostics = {
+            name.removeprefix(prefix): read(name, "cycle")
+            for name in data.variables
+            if name.startswith(prefix)
+        }
     for name in ("mean", "spread"):
         if not np.all(np.isfinite(found[name][0])):
             raise ValueError(f"{name} is not finite at time 0, where the initial ensemble is")
@@ -223,7 +272,12 @@ def _run(command: str, words: list[str], usage: Path) -> None:
     started = [sys.executable, "-I", "-S", launcher.__file__, str(usage), *words]
     # The command's own words are for the log: masf's standard output is nobody's.
     with subprocess.Popen(  # noqa: S603
-        started, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        started,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         assert process.stdout is not None
         try:
@@ -234,11 +288,16 @@ def _run(command: str, words: list[str], usage: Path) -> None:
             process.kill()
             raise
     if process.returncode:
-        raise CommandFault(command, f"failed with exit code {process.returncode}; it last said:\n{''.join(said) or '(nothing)'}")
+        raise CommandFault(
+            command,
+            f"failed with exit code {process.returncode}; it last "
+            f"said:\n{''.join(said) or '(nothing)'}",
+        )
 
 
 class _Replay(Filter):
-    """Walks through an estimate as if it were being made, so that masf.stages.cycle checks and scores it as any filter's.
+    """Walks through an estimate as if it were being made, so that masf.stages.cycle checks and
+    scores it as any filter's.
 
     The state is the model step and whether it is analysed yet.
     """
@@ -274,7 +333,11 @@ class _Replay(Filter):
 
     def members(self, state: tuple[int, bool]) -> Array:
         time, analysed = state
-        return (self.estimate.analysis if analysed else self.estimate.forecast)[time // self.gap - 1]
+        return (self.estimate.analysis if analysed else self.estimate.forecast)[
+            time // self.gap - 1
+        ]
 
     def diagnostics(self) -> dict[str, float]:
-        return {name: float(values[self.cycle]) for name, values in self.estimate.diagnostics.items()}
+        return {
+            name: float(values[self.cycle]) for name, values in self.estimate.diagnostics.items()
+        }

@@ -1,7 +1,9 @@
-"""Runs a command and writes what it used: ``python -I -S launcher.py usage.json COMMAND ...``; for :mod:`masf.stages.external`.
+"""Runs a command and writes what it used: ``python -I -S launcher.py usage.json COMMAND ...``; for
+:mod:`masf.stages.external`.
 
-A process of its own, with nothing but the standard library in it, because Linux counts the memory of whoever starts a program
-as that program's: started from here the figure is the command's, where it would be masf's.
+A process of its own, with nothing but the standard library in it, because Linux counts the memory
+of whoever starts a program as that program's: started from here the figure is the command's, where
+it would be masf's.
 """
 
 from __future__ import annotations

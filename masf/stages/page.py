@@ -1,7 +1,8 @@
-"""Stage page: index.html, a study's result for people: the headline, the figures, and a table of scores to sort and filter.
+"""Stage page: index.html, a study's result for people: the headline, the figures, and a table of
+scores to sort and filter.
 
-The page needs no network: DataTables is in it, and the figures are files beside it. It holds no date: the same results give the
-same page.
+The page needs no network: DataTables is in it, and the figures are files beside it. It holds no
+date: the same results give the same page.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from masf.study import paths
 from masf.study.study import Study
 
 
-def write_page(study: Study, scores: Path, costs: Path, figures: Path, tables: Path, output: Path) -> None:
+def write_page(
+    study: Study, scores: Path, costs: Path, figures: Path, tables: Path, output: Path
+) -> None:
     """Writes index.html.
 
     Args:
@@ -43,12 +46,19 @@ def write_page(study: Study, scores: Path, costs: Path, figures: Path, tables: P
         return Path(os.path.relpath(path, folder)).as_posix()
 
     environment = Environment(
-        loader=PackageLoader("masf.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("masf.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
         study=study,
         sentences=sentences(study, found),
-        experiments=[(e, [v for v in found if v.experiment == name]) for name, e in study.config.experiments.items()],
+        experiments=[
+            (e, [v for v in found if v.experiment == name])
+            for name, e in study.config.experiments.items()
+        ],
         settings={name: experiment_settings(study, name) for name in study.config.experiments},
         difference=difference_in_words,
         figures=[
@@ -63,7 +73,10 @@ def write_page(study: Study, scores: Path, costs: Path, figures: Path, tables: P
         ],
         scores=interactive_table(score_rows(study, rows, cost_rows)),
         scores_files=[link(scores), link(scores.with_suffix(".csv"))],
-        tables=[(name, [(end, link(tables / f"{name}.{end}")) for end in ("md", "csv", "tex")]) for name in study.tables],
+        tables=[
+            (name, [(end, link(tables / f"{name}.{end}")) for end in ("md", "csv", "tex")])
+            for name in study.tables
+        ],
         parameters=parameters_in_use(study, rows),
         versions=software(),
         config=link(study.results / paths.STUDY),
@@ -76,4 +89,6 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise FileFault(path, f"cannot be read as scores or costs ({error})", "run stage aggregate again") from error
+        raise FileFault(
+            path, f"cannot be read as scores or costs ({error})", "run stage aggregate again"
+        ) from error

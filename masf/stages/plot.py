@@ -36,7 +36,10 @@ def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None
         FileFault: if the scores, or a result that the figure shows, cannot be read.
     """
     if name not in study.config.figures:
-        raise ConfigFault(f"figure {name!r}: choose one of {', '.join(study.config.figures) or 'none in this config'}")
+        raise ConfigFault(
+            f"figure {name!r}: choose one of "
+            f"{', '.join(study.config.figures) or 'none in this config'}"
+        )
     definition = study.config.figures[name]
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
         pictures = DRAWINGS[definition.kind](study, definition, scores)
@@ -51,7 +54,9 @@ def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> None
 
 def _save(figure: Figure, output: Path) -> None:
     # No date in a PDF and no version in a PNG: the same data give the same file.
-    metadata: dict[str, object] = {"CreationDate": None} if output.suffix == ".pdf" else {"Software": None}
+    metadata: dict[str, object] = (
+        {"CreationDate": None} if output.suffix == ".pdf" else {"Software": None}
+    )
     with replacing(output) as temporary:
         figure.savefig(temporary, format=output.suffix.removeprefix("."), metadata=metadata)
 
@@ -70,4 +75,11 @@ def _save_animation(frames: Iterable[Figure], outputs: Sequence[Path]) -> None:
         with replacing(output) as temporary:
             first, *others = pictures
             kind = output.suffix.removeprefix(".")
-            first.save(temporary, format=kind, save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
+            first.save(
+                temporary,
+                format=kind,
+                save_all=True,
+                append_images=others,
+                duration=FRAME_MILLISECONDS,
+                loop=0,
+            )

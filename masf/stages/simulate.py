@@ -1,10 +1,12 @@
-"""Stage simulate: the truth, its measurements and the initial ensemble, from a cell's settings to truth.nc.
+"""Stage simulate: the truth, its measurements and the initial ensemble, from a cell's settings to
+truth.nc.
 
-A typical state b of the system is the mean of the initial distribution N(b, initial_spread^2 B), from which the truth and
-all members are drawn alike: at time 0 the ensemble is a fair sample of what is known. B is that of the system's
-``perturbations``: the identity, or for fields that are smooth a covariance with ones on its diagonal. Members have random
-numbers of their own: cells that differ only in their size share truth and measurements, and a small ensemble is the beginning
-of a large one.
+A typical state b of the system is the mean of the initial distribution N(b, initial_spread^2 B),
+from which the truth and all members are drawn alike: at time 0 the ensemble is a fair sample of
+what is known. B is that of the system's ``perturbations``: the identity, or for fields that are
+smooth a covariance with ones on its diagonal. Members have random numbers of their own: cells that
+differ only in their size share truth and measurements, and a small ensemble is the beginning of a
+large one.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
     ``built`` are a system and an observation that the settings do not build, such as a user's own.
 
     Raises:
-        ValueError: for settings out of range, or if the truth is not finite (a step too long for the system).
+        ValueError: for settings out of range, or if the truth is not finite (a step too long for
+            the system).
     """
     for name, least in (("gap", 1), ("cycles", 1), ("members", 2)):
         if getattr(settings, name) < least:
@@ -66,7 +69,11 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
         for i in range(1, len(truth)):
             truth[i] = system.step(truth[i - 1], stream)
     if not np.all(np.isfinite(truth)):
-        raise ValueError(f"the truth is not finite: dt {system.dt} is too long for system {settings.system!r}")
+        raise ValueError(
+            f"the truth is not finite: dt {system.dt} is too long for system {settings.system!r}"
+        )
     observed = truth[settings.gap :: settings.gap]
-    measurements = observation.apply(observed) + observation.noise.draw((settings.cycles,), observed, stream)
+    measurements = observation.apply(observed) + observation.noise.draw(
+        (settings.cycles,), observed, stream
+    )
     return Truth(settings, truth, measurements.astype(np.float32), centre, ensemble)

@@ -1,9 +1,11 @@
-"""Stage train-prior: one network that denoises the forecast ensembles of one system and observation, for all seeds and gaps.
+"""Stage train-prior: one network that denoises the forecast ensembles of one system and
+observation, for all seeds and gaps.
 
-The training ensembles come from the filter's own cycle, run on truths of a seed stream apart from those of tuning and test:
-first with the Gaussian denoiser, then, in further rounds, with the network trained so far, because what a filter meets
-depends on how good it is. Each ensemble carries extra members that take no part in its mean and covariance. The network
-learns to denoise those and the truth, as it will have to denoise states that the ensemble does not contain.
+The training ensembles come from the filter's own cycle, run on truths of a seed stream apart from
+those of tuning and test: first with the Gaussian denoiser, then, in further rounds, with the
+network trained so far, because what a filter meets depends on how good it is. Each ensemble carries
+extra members that take no part in its mean and covariance. The network learns to denoise those and
+the truth, as it will have to denoise states that the ensemble does not contain.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ def train_prior_to_file(
         device: where to compute: "auto", "cpu" or "cuda".
 
     Raises:
-        ValueError: for settings that do not fit the system, or a training that gives no finite network.
+        ValueError: for settings that do not fit the system, or a training that gives no finite
+            network.
     """
     torch_device = resolve_device(device, needs_torch=True)
     assert torch_device is not None
@@ -75,7 +78,9 @@ def train(
     seed: int,
     device: str,
 ) -> Prior:
-    """Trains a prior; see the module's docstring. Deterministic for a given seed, device and number of threads."""
+    """Trains a prior; see the module's docstring. Deterministic for a given seed, device and number
+    of threads.
+    """
     ring = system_class(system_name).translation_invariant
     parameters = settings.training_parameters(system_parameters, observation_settings, ring)
     system = make_system(system_name, parameters)
@@ -94,8 +99,13 @@ def train(
         )  # fmt: skip
         trained, untrained = loss(network, *worlds.held_out), zero_loss(worlds.held_out[1])
         if not math.isfinite(trained):
-            raise ValueError(f"training of the prior for {system_name} gave no finite network: lower learning_rate or inflation")
-        log.info("round %d: held-out denoising loss %.4f (Gaussian %.4f)", round_ + 1, trained, untrained)
+            raise ValueError(
+                f"training of the prior for {system_name} gave no finite network: lower "
+                "learning_rate or inflation"
+            )
+        log.info(
+            "round %d: held-out denoising loss %.4f (Gaussian %.4f)", round_ + 1, trained, untrained
+        )
     record = prior_record(
         system_name, system_parameters, observation_settings, settings,
         seed=seed, held_out_loss=trained, held_out_loss_gaussian=untrained,
@@ -107,7 +117,12 @@ class Worlds:
     """Truths with their ensembles, cycled side by side to gather forecast ensembles."""
 
     def __init__(
-        self, system: System, observation: ObservationSettings, settings: PriorSettings, stream: Stream, device: str
+        self,
+        system: System,
+        observation: ObservationSettings,
+        settings: PriorSettings,
+        stream: Stream,
+        device: str,
     ) -> None:
         self.system, self.settings, self.stream, self.device = system, settings, stream, device
         self.observation = observation.build(system.dimension, system.grid)
@@ -118,8 +133,13 @@ class Worlds:
         self.held_out: tuple[Tensor, Tensor]
 
     def _sample_climate(self) -> tuple[Climate, Tensor]:
-        """The climate, from one state of each of many trajectories over time; and states to start from."""
-        x = on_device(np.stack([self.system.typical_state(self.stream) for _ in range(self.settings.worlds)]), self.device)
+        """The climate, from one state of each of many trajectories over time; and states to start
+        from.
+        """
+        x = on_device(
+            np.stack([self.system.typical_state(self.stream) for _ in range(self.settings.worlds)]),
+            self.device,
+        )
         samples = []
         for i in range(self.settings.climate_steps):
             x = self.system.step(x, self.stream)
@@ -132,7 +152,9 @@ class Worlds:
         return Climate(mean.reshape(-1).cpu().numpy(), std.reshape(-1).cpu().numpy()), x
 
     def denoising_pairs(self, network: nn.Module | None) -> tuple[Tensor, Tensor]:
-        """One round of cycles; the training pairs. The held-out worlds' pairs become ``held_out``."""
+        """One round of cycles; the training pairs. The held-out worlds' pairs become
+        ``held_out``.
+        """
         s, d = self.settings, self.system.dimension
         gaps = [s.gaps[i % len(s.gaps)] for i in range(s.worlds)]
         # The last worlds, which take the gaps in turn as the others do; the same in every round.
@@ -141,10 +163,13 @@ class Worlds:
         progress = progress_bar(total=s.worlds * s.cycles, desc="simulate", unit="cycle")
         for gap in sorted(set(gaps)):
             chosen = [i for i in range(s.worlds) if gaps[i] == gap]
-            # One row a member: the truth, the members, and the extra members that the statistics do not see.
+            # One row a member: the truth, the members, and the extra members that the statistics do
+            # not see.
             count = 1 + s.members + s.extra_members
             drawn = self.system.perturbations(len(chosen) * count, self._starts, self.stream)
-            states = self._starts[chosen, None] + s.initial_spread * drawn.reshape(len(chosen), count, d)
+            states = self._starts[chosen, None] + s.initial_spread * drawn.reshape(
+                len(chosen), count, d
+            )
             for cycle in range(s.cycles):
                 for _ in range(gap):
                     states = self.system.step(states, self.stream)
@@ -160,15 +185,23 @@ class Worlds:
 
     def _denoiser(self, ensemble: Tensor, network: nn.Module | None) -> LearnedDenoiser:
         process = ForwardProcess.for_ensemble(self.basis, ensemble)
-        return LearnedDenoiser(self.family(process, ensemble), network or _Zero(), self.climate, ensemble, self.system)
+        return LearnedDenoiser(
+            self.family(process, ensemble), network or _Zero(), self.climate, ensemble, self.system
+        )
 
     def _pairs(self, denoiser: LearnedDenoiser, states: Tensor) -> tuple[Tensor, Tensor]:
         """Noised copies of the truth and of extra members, each at times of their own."""
         s = self.settings
         out = []
         for t in 1 - (1 - s.earliest_time) * self.stream.numpy.random(s.times_per_ensemble):
-            extra = self.stream.numpy.integers(s.extra_members, size=s.states_per_time - 1) + 1 + s.members
-            out.append(denoiser.denoising_pairs(states[np.append(0, extra)], [float(t)], self.stream))
+            extra = (
+                self.stream.numpy.integers(s.extra_members, size=s.states_per_time - 1)
+                + 1
+                + s.members
+            )
+            out.append(
+                denoiser.denoising_pairs(states[np.append(0, extra)], [float(t)], self.stream)
+            )
         return _joined(out)
 
     def _analyse(self, denoiser: LearnedDenoiser, states: Tensor) -> Tensor:
@@ -176,7 +209,9 @@ class Worlds:
         process = denoiser.gaussian.process
         plain = denoiser.gaussian if isinstance(denoiser.network, _Zero) else denoiser
         members = coupled(process, plain, y, states[1:], self.times, self.stream)
-        return torch.cat([states[:1], self.system.project(inflate(members, self.settings.inflation))])
+        return torch.cat(
+            [states[:1], self.system.project(inflate(members, self.settings.inflation))]
+        )
 
 
 class _Zero(nn.Module):

@@ -1,12 +1,15 @@
-"""Stage tune: the parameters with which a filter scores best on tuning seeds, from each seed's truth.nc to {filter}.json.
+"""Stage tune: the parameters with which a filter scores best on tuning seeds, from each seed's
+truth.nc to {filter}.json.
 
-They are found by Optuna's TPE sampler.
-The first trial is the default, what the filter's file says, so that tuning never makes the score on tuning seeds worse. The score
-of a trial is the mean over all tuning seeds; a trial that diverges on one of them scores infinity and is never chosen. No
-combination is tried twice: where the sampler repeats one, an untried one is drawn, and tuning ends when there is none left.
+They are found by Optuna's TPE sampler. The first trial is the default, what the filter's file says,
+so that tuning never makes the score on tuning seeds worse. The score of a trial is the mean over
+all tuning seeds; a trial that diverges on one of them scores infinity and is never chosen. No
+combination is tried twice: where the sampler repeats one, an untried one is drawn, and tuning ends
+when there is none left.
 
-Each trial is a function of those before it and of nothing else. Finished trials are kept in a journal, so that a run which was
-killed, or asked for more trials, goes on from them to the result of an uninterrupted one.
+Each trial is a function of those before it and of nothing else. Finished trials are kept in a
+journal, so that a run which was killed, or asked for more trials, goes on from them to the result
+of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ from typing import Any, get_args
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -44,7 +52,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trial:
-    """Searched parameters, their score on each tuning seed in order, up to one that diverged, and the mean."""
+    """Searched parameters, their score on each tuning seed in order, up to one that diverged, and
+    the mean.
+    """
 
     parameters: dict[str, Any]
     scores: list[float]
@@ -76,23 +86,33 @@ class Space:
 
     def encode(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Parameters as Optuna sees them."""
-        return {k: parameters[k] if isinstance(c, Range) else c.index(parameters[k]) for k, c in self.choices.items()}
+        return {
+            k: parameters[k] if isinstance(c, Range) else c.index(parameters[k])
+            for k, c in self.choices.items()
+        }
 
     def decode(self, encoded: dict[str, Any]) -> dict[str, Any]:
         """Parameters as the filter sees them."""
-        return {k: encoded[k] if isinstance(c, Range) else c[encoded[k]] for k, c in self.choices.items()}
+        return {
+            k: encoded[k] if isinstance(c, Range) else c[encoded[k]]
+            for k, c in self.choices.items()
+        }
 
     def at(self, index: int) -> dict[str, Any]:
         """The combination of the given number, where there are finitely many."""
         assert self.shape is not None
         places = np.unravel_index(index, self.shape)
-        return {k: _value(c, int(i)) for (k, c), i in zip(self.choices.items(), places, strict=True)}
+        return {
+            k: _value(c, int(i)) for (k, c), i in zip(self.choices.items(), places, strict=True)
+        }
 
 
 def _distribution(choice: Choice) -> BaseDistribution:
     if isinstance(choice, Range):
         if choice.whole:
-            return IntDistribution(int(choice.low), int(choice.high), log=choice.log, step=int(choice.step or 1))
+            return IntDistribution(
+                int(choice.low), int(choice.high), log=choice.log, step=int(choice.step or 1)
+            )
         return FloatDistribution(choice.low, choice.high, log=choice.log, step=choice.step)
     if all(map(is_number, choice)):
         return IntDistribution(0, len(choice) - 1)
@@ -110,7 +130,9 @@ def _value(choice: Choice, i: int) -> Any:
     return choice.low + i * (choice.step or 1) if isinstance(choice, Range) else choice[i]
 
 
-def propose(space: Space, finished: list[Trial], default: dict[str, Any], stream: Stream) -> dict[str, Any] | None:
+def propose(
+    space: Space, finished: list[Trial], default: dict[str, Any], stream: Stream
+) -> dict[str, Any] | None:
     """The parameters of the next trial, or None if all have been tried.
 
     Args:
@@ -138,7 +160,9 @@ def propose(space: Space, finished: list[Trial], default: dict[str, Any], stream
 
 def _key(space: Space, parameters: dict[str, Any]) -> str:
     # Steps of a float are summed up in more than one way.
-    return json.dumps({k: round(v, 9) if isinstance(v, float) else v for k, v in space.encode(parameters).items()})
+    return json.dumps(
+        {k: round(v, 9) if isinstance(v, float) else v for k, v in space.encode(parameters).items()}
+    )
 
 
 def _frozen(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
@@ -151,7 +175,9 @@ def _frozen(trial: Trial, space: Space) -> optuna.trial.FrozenTrial:
 
 
 class Journal:
-    """The finished trials of one search, in a file that may hold those of other searches as well."""
+    """The finished trials of one search, in a file that may hold those of other searches as
+    well.
+    """
 
     def __init__(self, path: Path, name: str, space: Space) -> None:
         self.path = path
@@ -160,10 +186,14 @@ class Journal:
         _cut_torn_line(path)
         backend = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
         try:
-            self.study = optuna.create_study(storage=JournalStorage(backend), study_name=name, load_if_exists=True)
+            self.study = optuna.create_study(
+                storage=JournalStorage(backend), study_name=name, load_if_exists=True
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise FileFault(
-                path, f"is no journal of finished trials ({error!r})", "remove it and run stage tune again"
+                path,
+                f"is no journal of finished trials ({error!r})",
+                "remove it and run stage tune again",
             ) from error
         self.space = space
 
@@ -171,7 +201,9 @@ class Journal:
         self.study.add_trial(_frozen(trial, self.space))
 
     def trials(self) -> list[Trial]:
-        """In their order; those that a second process has made meanwhile are the same ones, and are left out."""
+        """In their order; those that a second process has made meanwhile are the same ones, and are
+        left out.
+        """
         found: dict[str, Trial] = {}
         for frozen in self.study.get_trials(deepcopy=False):
             trial = Trial(**frozen.user_attrs)
@@ -180,7 +212,9 @@ class Journal:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Removes what a process that was killed while it wrote has left at the end, which would spoil the line after it."""
+    """Removes what a process that was killed while it wrote has left at the end, which would spoil
+    the line after it.
+    """
     if path.exists():
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
@@ -189,8 +223,12 @@ def _cut_torn_line(path: Path) -> None:
                 f.truncate(whole)
 
 
-def evaluate(score: Callable[[dict[str, Any], Truth], float], parameters: dict[str, Any], truths: list[Truth]) -> Trial:
-    """A trial: the score on each truth, up to the first that is not finite, which makes the mean infinite."""
+def evaluate(
+    score: Callable[[dict[str, Any], Truth], float], parameters: dict[str, Any], truths: list[Truth]
+) -> Trial:
+    """A trial: the score on each truth, up to the first that is not finite, which makes the mean
+    infinite.
+    """
     scores: list[float] = []
     for truth in truths:
         scores.append(score(parameters, truth))
@@ -201,7 +239,8 @@ def evaluate(score: Callable[[dict[str, Any], Truth], float], parameters: dict[s
 
 @dataclass(frozen=True)
 class Search:
-    """One search: the trials of a filter on the truths of the tuning seeds, each a function of those before it.
+    """One search: the trials of a filter on the truths of the tuning seeds, each a function of
+    those before it.
 
     Attributes:
         name: what tables call the filter.
@@ -239,11 +278,18 @@ class Search:
         return {key: plain(choice) for key, choice in self.space.choices.items()}
 
     def digest(self, made_from: dict[str, Any]) -> str:
-        """Twelve digits that differ where trials of another search would score differently, or stand in another order."""
+        """Twelve digits that differ where trials of another search would score differently, or
+        stand in another order.
+        """
         identity = {
-            "module": self.module, "parameters": self.parameters, "search": self.choices, "score": self.score,
-            "spin_up_cycles": self.spin_up_cycles, "seeds": self.seeds, **made_from,
-        }  # fmt: skip
+            "module": self.module,
+            "parameters": self.parameters,
+            "search": self.choices,
+            "score": self.score,
+            "spin_up_cycles": self.spin_up_cycles,
+            "seeds": self.seeds,
+            **made_from,
+        }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     def score_of(self, chosen: dict[str, Any], truth: Truth) -> float:
@@ -253,14 +299,20 @@ class Search:
             prior=self.prior, device=self.device, saved_members=0, command=self.command,
         )  # fmt: skip
         data = estimate(trajectory, truth, system, {"filter": self.name})
-        return averages(data, gap=truth.settings.gap, spin_up_cycles=self.spin_up_cycles)[self.score]
+        return averages(data, gap=truth.settings.gap, spin_up_cycles=self.spin_up_cycles)[
+            self.score
+        ]
 
     def run(self, journal: Journal, trials: int) -> list[Trial]:
-        """All trials up to their number, those in the journal first; fewer, where no combination is left to try."""
+        """All trials up to their number, those in the journal first; fewer, where no combination is
+        left to try.
+        """
         finished = journal.trials()[:trials]
         if finished:
             log.info("%s: %d finished trials found in %s", self.name, len(finished), journal.path)
-        progress = progress_bar(total=trials, initial=len(finished), desc=f"tune {self.name}", unit="trial")
+        progress = progress_bar(
+            total=trials, initial=len(finished), desc=f"tune {self.name}", unit="trial"
+        )
         while len(finished) < trials:
             stream = Stream(self.seeds[0], f"tune {self.name}, trial {len(finished)}")
             chosen = propose(self.space, finished, self.default, stream)
@@ -270,7 +322,15 @@ class Search:
             journal.add(trial)
             finished.append(trial)
             progress.update()
-            log.info("%s, trial %d of %d: %s: %s %s", self.name, len(finished), trials, chosen, self.score, trial.score)
+            log.info(
+                "%s, trial %d of %d: %s: %s %s",
+                self.name,
+                len(finished),
+                trials,
+                chosen,
+                self.score,
+                trial.score,
+            )
         progress.close()
         return finished
 
@@ -318,12 +378,30 @@ def tune_to_file(
     """
     cells, module = [read_truth(path) for path in truths], module or name
     made_from = tuning_record(
-        module, cells[0].settings.system, command, truths=truths, prior=prior, device=device, threads=threads
+        module,
+        cells[0].settings.system,
+        command,
+        truths=truths,
+        prior=prior,
+        device=device,
+        threads=threads,
     )
     outcome = tune(
-        name, module, parameters, search, cells, situation=situation, trials=trials, score=score,
-        spin_up_cycles=spin_up_cycles, storage=storage, made_from=made_from, prior=prior, device=device, command=command,
-    )  # fmt: skip
+        name,
+        module,
+        parameters,
+        search,
+        cells,
+        situation=situation,
+        trials=trials,
+        score=score,
+        spin_up_cycles=spin_up_cycles,
+        storage=storage,
+        made_from=made_from,
+        prior=prior,
+        device=device,
+        command=command,
+    )
     write_tuning(output, outcome)
 
 
@@ -357,13 +435,15 @@ def tune(
         score: which of masf.scores.averages is made small.
         spin_up_cycles: how many of the first cycles the score leaves out.
         storage: journal of finished trials.
-        made_from: versions and digests that the scores depend on; trials made from others are not taken from ``storage``.
+        made_from: versions and digests that the scores depend on; trials made from others are not
+            taken from ``storage``.
         prior: the pretrained prior, for filters that use one.
         device: where to compute.
         command: what runs a filter that is not ours, in place of the module.
 
     Raises:
-        ValueError: for truths that differ in more than the seed, too few cycles, or a value in force outside the search.
+        ValueError: for truths that differ in more than the seed, too few cycles, or a value in
+            force outside the search.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if score not in get_args(TunableScore):
@@ -372,11 +452,27 @@ def tune(
         raise ValueError(f"situation {json.dumps(situation)}: lacks {', '.join(missing)}")
     settings = _common_settings(truths)
     if spin_up_cycles >= settings["cycles"]:
-        raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score")
+        raise ValueError(
+            f"spin_up_cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score"
+        )
     default = _searched_default(module, command, parameters, search)
     space = Space({key: with_current(search[key], default[key]) for key in default})
-    searching = Search(name, module, command, parameters, default, space, truths, score, spin_up_cycles, prior, device)
-    finished = searching.run(Journal(storage, f"{name} {searching.digest(made_from)}", space), trials)
+    searching = Search(
+        name,
+        module,
+        command,
+        parameters,
+        default,
+        space,
+        truths,
+        score,
+        spin_up_cycles,
+        prior,
+        device,
+    )
+    finished = searching.run(
+        Journal(storage, f"{name} {searching.digest(made_from)}", space), trials
+    )
     best = min(finished, key=lambda trial: trial.score)
     return {
         "format": TUNING_FORMAT,
@@ -388,9 +484,18 @@ def tune(
         "score": score,
         "chosen_score": _finite(best.score),
         "default_score": _finite(finished[0].score),
-        "budget": {"trials": trials, "run": len(finished), "diverged": sum(trial.diverged for trial in finished)},
+        "budget": {
+            "trials": trials,
+            "run": len(finished),
+            "diverged": sum(trial.diverged for trial in finished),
+        },
         "trials": [
-            {"parameters": t.parameters, "score": _finite(t.score), "scores": list(map(_finite, t.scores))} for t in finished
+            {
+                "parameters": t.parameters,
+                "score": _finite(t.score),
+                "scores": list(map(_finite, t.scores)),
+            }
+            for t in finished
         ],
         "parameters": parameters,
         "search": searching.choices,
@@ -402,11 +507,22 @@ def tune(
     }
 
 
-def _searched_default(module: str, command: str | None, parameters: dict[str, Any], search: dict[str, Choice]) -> dict[str, Any]:
-    """The searched parameters that are in force. Raises ValueError where the filter has no such parameter."""
-    known = parameters if command is not None else filter_class(module).Parameters(**parameters).model_dump()
+def _searched_default(
+    module: str, command: str | None, parameters: dict[str, Any], search: dict[str, Choice]
+) -> dict[str, Any]:
+    """The searched parameters that are in force. Raises ValueError where the filter has no such
+    parameter.
+    """
+    known = (
+        parameters
+        if command is not None
+        else filter_class(module).Parameters(**parameters).model_dump()
+    )
     if unknown := sorted(search.keys() - known.keys()):
-        raise ValueError(f"search: filter {module!r} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ValueError(
+            f"search: filter {module!r} has no parameter {', '.join(unknown)}; it has "
+            f"{', '.join(known)}"
+        )
     return {key: parameters.get(key, known[key]) for key in sorted(search)}
 
 
@@ -415,7 +531,10 @@ def _common_settings(truths: list[Truth]) -> dict[str, Any]:
     first, *others = (asdict(replace(truth.settings, seed=0)) for truth in truths)
     for truth, other in zip(truths[1:], others, strict=True):
         if different := sorted(key for key in first if first[key] != other[key]):
-            raise ValueError(f"the truths of seeds {truths[0].settings.seed} and {truth.settings.seed} differ in {different}")
+            raise ValueError(
+                f"the truths of seeds {truths[0].settings.seed} and {truth.settings.seed} "
+                f"differ in {different}"
+            )
     if len({truth.settings.seed for truth in truths}) < len(truths):
         raise ValueError("two truths have the same seed")
     del first["seed"]
@@ -430,4 +549,6 @@ def _finite(value: float) -> float | None:
 def write_tuning(path: Path, content: dict[str, Any]) -> None:
     """Writes {filter}.json."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )

@@ -1,4 +1,6 @@
-"""What a study expands to: cells, each one truth with its measurements and initial ensemble, and trainings of priors."""
+"""What a study expands to: cells, each one truth with its measurements and initial ensemble, and
+trainings of priors.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,13 @@ class Cell:
     def situation(self) -> dict[str, Any]:
         """What conditions of filter settings can name."""
         s = self.settings
-        return {**s.parameters, "system": s.system, "observation": self.observation_name, "gap": s.gap, "members": s.members}
+        return {
+            **s.parameters,
+            "system": s.system,
+            "observation": self.observation_name,
+            "gap": s.gap,
+            "members": s.members,
+        }
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,9 @@ class PriorTraining:
 
 
 def holds(when: dict[str, Any], situation: dict[str, Any]) -> bool:
-    """Whether all conditions hold in a situation; a condition is a value, or a list of which one must do."""
+    """Whether all conditions hold in a situation; a condition is a value, or a list of which one
+    must do.
+    """
     return all(situation.get(k) in (v if isinstance(v, list) else [v]) for k, v in when.items())
 
 

@@ -1,4 +1,6 @@
-"""What is wrong with a study besides the types of its keys: names that nothing bears, and parts that do not fit together."""
+"""What is wrong with a study besides the types of its keys: names that nothing bears, and parts
+that do not fit together.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def reference_faults(study: Study) -> Iterator[str]:
     labels = [definition.label for definition in study.filters.values()]
     for name, definition in study.filters.items():
         if labels.count(definition.label) > 1:
-            yield f"filter {name!r}: label = {definition.label!r}: another filter has this label; give each its own"
+            yield (
+                f"filter {name!r}: label = {definition.label!r}: another filter has this label; "
+                "give each its own"
+            )
     for name in config.pinned:
         if name not in study.filters:
             yield unknown("pinned", name, "filter", study.filters)
@@ -54,19 +59,34 @@ def reference_faults(study: Study) -> Iterator[str]:
             yield unknown(f"experiments.{key}.system", experiment.system, "system", system_names())
         for observation in experiment.observations:
             if observation not in config.observations:
-                yield unknown(f"experiments.{key}.observations", observation, "observation", config.observations)
+                yield unknown(
+                    f"experiments.{key}.observations",
+                    observation,
+                    "observation",
+                    config.observations,
+                )
         for left_out in experiment.leave_out_filters:
             if left_out not in config.filters:
-                yield unknown(f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters)
+                yield unknown(
+                    f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters
+                )
         if others := sorted(set(experiment.seeds or []) - set(config.seeds.test)):
-            yield f"experiments.{key}.seeds = {experiment.seeds}: {others} are no test seeds; choose from {config.seeds.test}"
+            yield (
+                f"experiments.{key}.seeds = {experiment.seeds}: {others} are no test seeds; "
+                f"choose from {config.seeds.test}"
+            )
         if experiment.seeds is not None and len(set(experiment.seeds)) < len(experiment.seeds):
             yield f"experiments.{key}.seeds = {experiment.seeds}: names a seed twice"
         filters = study.experiment_filters(experiment)
         if not filters:
-            yield f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves the experiment no filter"
+            yield (
+                f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves "
+                "the experiment no filter"
+            )
         if experiment.reference is not None:
-            yield from _exactness_faults(f"experiments.{key}", experiment, filters, config.saved_members)
+            yield from _exactness_faults(
+                f"experiments.{key}", experiment, filters, config.saved_members
+            )
     for key, figure in config.figures.items():
         yield from figure.faults(study, f"figures.{key}")
     if config.tuning is not None:
@@ -76,29 +96,44 @@ def reference_faults(study: Study) -> Iterator[str]:
 def _tuning_faults(config: StudyConfig, tuning: Tuning) -> Iterator[str]:
     """Seeds that are missing, points that are nowhere, and runs with nothing to score."""
     if not config.seeds.tuning:
-        yield "seeds.tuning: this key is missing: section tuning needs seeds that are not test seeds"
+        yield (
+            "seeds.tuning: this key is missing: section tuning needs seeds that are not test seeds"
+        )
     if "tuning" in config.experiments:
         yield "experiments.tuning: the name is taken by the table of section tuning; choose another"
     for i, points in enumerate(tuning.points or []):
         if points.experiment not in config.experiments:
-            yield unknown(f"tuning.points.{i}.experiment", points.experiment, "experiment", config.experiments)
+            yield unknown(
+                f"tuning.points.{i}.experiment", points.experiment, "experiment", config.experiments
+            )
         for key in points.when:
             if key not in _conditions():
                 yield unknown(f"tuning.points.{i}.when", key, "condition", _conditions())
 
 
-def _exactness_faults(key: str, experiment: Experiment, filters: list[str], saved_by_study: int) -> Iterator[str]:
+def _exactness_faults(
+    key: str, experiment: Experiment, filters: list[str], saved_by_study: int
+) -> Iterator[str]:
     """A reference that the experiment does not run, or that has too few members for a distance."""
     assert experiment.reference is not None
     if experiment.reference not in filters:
-        yield unknown(f"{key}.reference", experiment.reference, "filter of this experiment", filters)
+        yield unknown(
+            f"{key}.reference", experiment.reference, "filter of this experiment", filters
+        )
     saved = saved_by_study if experiment.saved_members is None else experiment.saved_members
     if saved < 2:
-        yield f"{key}.saved_members = {saved}: distances to reference {experiment.reference!r} need at least 2"
+        yield (
+            f"{key}.saved_members = {saved}: distances to reference {experiment.reference!r} need "
+            "at least 2"
+        )
 
 
-def _definition_faults(name: str, definition: FilterDefinition, parameters: type[BaseModel] | None) -> Iterator[str]:
-    """Names in a filter's file that nothing bears; their values are checked cell by cell, those of a command by itself."""
+def _definition_faults(
+    name: str, definition: FilterDefinition, parameters: type[BaseModel] | None
+) -> Iterator[str]:
+    """Names in a filter's file that nothing bears; their values are checked cell by cell, those of
+    a command by itself.
+    """
     known = None if parameters is None else list(parameters.model_fields)
     conditions = _conditions()
     for key in definition.search:
@@ -117,7 +152,9 @@ def _definition_faults(name: str, definition: FilterDefinition, parameters: type
 
 
 def _tuned_faults(study: Study, name: str, module: str) -> Iterator[str]:
-    """Names in a filter's tuned values that nothing bears; their values are checked cell by cell."""
+    """Names in a filter's tuned values that nothing bears; their values are checked cell by
+    cell.
+    """
     known = list(filter_class(module).Parameters.model_fields) if module in filter_names() else None
     for i, setting in enumerate(study.tuned[name].settings if name in study.tuned else []):
         for key in setting.parameters:
@@ -139,11 +176,17 @@ def cell_faults(study: Study) -> Iterator[str]:
     situations: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in study.cells.values():
         s = cell.settings
-        situations.setdefault((s.system, json.dumps(s.parameters, sort_keys=True), cell.observation_name), []).append(cell)
+        situations.setdefault(
+            (s.system, json.dumps(s.parameters, sort_keys=True), cell.observation_name), []
+        ).append(cell)
     # Often the same is wrong in many situations of one system: it is said of the first.
     places: dict[tuple[str, str], str] = {}
     for cells in situations.values():
-        experiment, s, observed = cells[0].experiments[0], cells[0].settings, cells[0].observation_name
+        experiment, s, observed = (
+            cells[0].experiments[0],
+            cells[0].settings,
+            cells[0].observation_name,
+        )
         try:
             system = make_system(s.system, s.parameters)
             observation = study.config.observations[observed].build(system.dimension, system.grid)
@@ -169,22 +212,30 @@ def cell_faults(study: Study) -> Iterator[str]:
 
 
 def _filters_of(study: Study, cells: list[Cell]) -> Iterator[tuple[str, Cell]]:
-    """The filters of masf that run in some cells, each once for every set of parameters that it has, or tries, there."""
+    """The filters of masf that run in some cells, each once for every set of parameters that it
+    has, or tries, there.
+    """
     found = set()
     # Parameters are the same for all seeds.
     for cell in {(cell.point, cell.filters): cell for cell in cells}.values():
         for name in cell.filters:
             if study.filter_command(name) is not None:
                 continue
-            parameters = json.dumps(study.filter_parameters(name, cell), sort_keys=True, default=str)
+            parameters = json.dumps(
+                study.filter_parameters(name, cell), sort_keys=True, default=str
+            )
             key = (name, parameters, repr(study.search(name, cell)))
             if key not in found:
                 found.add(key)
                 yield name, cell
 
 
-def _filter_faults(study: Study, name: str, cell: Cell, system: System, observation: Observation) -> Iterator[str]:
-    """Parameters of a filter in a cell, or values that tuning tries there, that are out of range or do not suit the cell."""
+def _filter_faults(
+    study: Study, name: str, cell: Cell, system: System, observation: Observation
+) -> Iterator[str]:
+    """Parameters of a filter in a cell, or values that tuning tries there, that are out of range or
+    do not suit the cell.
+    """
     cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
     faults = _parameter_faults(cls, parameters, system, observation)
     yield from faults
@@ -196,7 +247,9 @@ def _filter_faults(study: Study, name: str, cell: Cell, system: System, observat
             yield from (f"search: {fault}" for fault in tried)
 
 
-def _parameter_faults(cls: type[Filter], parameters: dict[str, Any], system: System, observation: Observation) -> list[str]:
+def _parameter_faults(
+    cls: type[Filter], parameters: dict[str, Any], system: System, observation: Observation
+) -> list[str]:
     """Parameters of a filter that are out of range, or that do not suit system or observation."""
     try:
         return cls.misfits(cls.Parameters(**parameters), system, observation)
@@ -211,19 +264,32 @@ def point_faults(study: Study) -> Iterator[str]:
         return
     for i, points in enumerate(tuning.points or []):
         if not any(selects(points, cell) for cell in study.cells.values()):
-            yield f"tuning.points.{i}.when = {json.dumps(points.when)}: holds in no situation of experiment {points.experiment!r}"
+            yield (
+                f"tuning.points.{i}.when = {json.dumps(points.when)}: holds in no situation of "
+                f"experiment {points.experiment!r}"
+            )
     for point, (cell, *_) in study.points.items():
         if cell.spin_up_cycles >= cell.settings.cycles:
-            yield f"tuning: spin_up_cycles {cell.spin_up_cycles} leaves none of {cell.settings.cycles} cycles to score at {point}"
+            yield (
+                f"tuning: spin_up_cycles {cell.spin_up_cycles} leaves none of "
+                f"{cell.settings.cycles} cycles to score at {point}"
+            )
         for name in study.tuned_filters(point):
             parameters = study.filter_parameters(name, cell)
             if study.filter_command(name) is None:
                 try:
-                    parameters = filter_class(study.filter_module(name)).Parameters(**parameters).model_dump()
+                    parameters = (
+                        filter_class(study.filter_module(name))
+                        .Parameters(**parameters)
+                        .model_dump()
+                    )
                 except ValidationError:
                     continue  # named by cell_faults
             elif absent := sorted(study.search(name, cell).keys() - parameters.keys()):
-                yield f"filter {name!r}: search: {', '.join(absent)}: tuning starts from a value in parameters (at {point})"
+                yield (
+                    f"filter {name!r}: search: {', '.join(absent)}: tuning starts from a value in "
+                    f"parameters (at {point})"
+                )
                 continue
             for key, choice in study.search(name, cell).items():
                 try:
@@ -231,16 +297,27 @@ def point_faults(study: Study) -> Iterator[str]:
                 except ValueError as error:
                     yield f"filter {name!r}: search: {key}: {error} (at {point})"
     if study.points and not any(map(study.tuned_filters, study.points)):
-        yield "tuning: no filter of the study declares a search at any point: add one to its file, or leave the section out"
+        yield (
+            "tuning: no filter of the study declares a search at any point: add one to its file, "
+            "or leave the section out"
+        )
 
 
-def _prior_faults(priors: dict[str, PriorSettings], filter_: str, name: str, system: System) -> Iterator[str]:
+def _prior_faults(
+    priors: dict[str, PriorSettings], filter_: str, name: str, system: System
+) -> Iterator[str]:
     """A prior that is missing, or that does not fit its system."""
     if name not in priors:
-        yield f"priors: filter {filter_!r} needs a pretrained prior for system {name!r}: add priors.{name}"
+        yield (
+            f"priors: filter {filter_!r} needs a pretrained prior for system {name!r}: add "
+            f"priors.{name}"
+        )
         return
     settings = priors[name]
     if fault := settings.network.fault(system):
         yield f"priors.{name}.network.kind = {settings.network.kind!r}: {fault} (system {name!r})"
     if any(radius is not None for radius in settings.localization_radii) and system.grid is None:
-        yield f"priors.{name}.localization_radii = {settings.localization_radii}: {name!r} has no distances; set it to [null]"
+        yield (
+            f"priors.{name}.localization_radii = {settings.localization_radii}: {name!r} has no "
+            "distances; set it to [null]"
+        )

@@ -1,7 +1,7 @@
 """The config of a study.
 
-The classes here, in masf.study.figures and in masf.study.filter_files are the one definition of the config;
-``workflow/schemas/*.schema.json`` is written from them (``masf schema``).
+The classes here, in masf.study.figures and in masf.study.filter_files are the one definition of the
+config; ``workflow/schemas/*.schema.json`` is written from them (``masf schema``).
 """
 
 from __future__ import annotations
@@ -31,28 +31,47 @@ class Seeds(Section):
             if len(set(values)) < len(values):
                 raise ValueError(f"{key} {values} names a seed twice")
         if shared := set(self.test) & set(self.tuning):
-            raise ValueError(f"seeds {sorted(shared)} are in both test and tuning: tuning seeds must not be tested on")
+            raise ValueError(
+                f"seeds {sorted(shared)} are in both test and tuning: tuning seeds must not be "
+                "tested on"
+            )
         return self
 
 
 class Experiment(Section):
-    """Cells that belong together: every combination of parameters, observations, gaps and ensemble sizes, on every test seed."""
+    """Cells that belong together: every combination of parameters, observations, gaps and ensemble
+    sizes, on every test seed.
+    """
 
     title: str = Field(min_length=1, description="One line for tables and reports.")
     system: Name = Field(description="A system in masf/systems.")
-    parameters: dict[str, float | int | Axis] = Field(description="The system's parameters; a list is an axis of the experiment.")
-    observations: list[Name] = Field(min_length=1, description="Names from the section observations.")
+    parameters: dict[str, float | int | Axis] = Field(
+        description="The system's parameters; a list is an axis of the experiment."
+    )
+    observations: list[Name] = Field(
+        min_length=1, description="Names from the section observations."
+    )
     gaps: list[Gap] = Field(min_length=1, description="Steps between two measurements.")
     members: Size | Annotated[list[Size], Field(min_length=1)] = Field(
         description="Ensemble size N; a list is an axis of the experiment."
     )
-    seeds: list[Seed] | None = Field(None, min_length=1, description="Those of the test seeds that it runs on; all without this.")
-    initial_spread: float = Field(1.0, gt=0, description="Standard deviation of the initial distribution.")
+    seeds: list[Seed] | None = Field(
+        None, min_length=1, description="Those of the test seeds that it runs on; all without this."
+    )
+    initial_spread: float = Field(
+        1.0, gt=0, description="Standard deviation of the initial distribution."
+    )
     cycles: int = Field(ge=1, le=1_000_000, description="Measurements in a run.")
     spin_up_cycles: int = Field(0, ge=0, description="First cycles that the scores leave out.")
-    reference: Name | None = Field(None, description="The filter whose posterior the others' distance is measured to.")
-    saved_members: Saved | None = Field(None, description="Analysis members kept in each filter's file, instead of the study's.")
-    add_filters: list[Name] = Field(default_factory=list, description="Filters for this experiment besides the study's.")
+    reference: Name | None = Field(
+        None, description="The filter whose posterior the others' distance is measured to."
+    )
+    saved_members: Saved | None = Field(
+        None, description="Analysis members kept in each filter's file, instead of the study's."
+    )
+    add_filters: list[Name] = Field(
+        default_factory=list, description="Filters for this experiment besides the study's."
+    )
     leave_out_filters: list[Name] = Field(
         default_factory=list, description="Filters of the study that this experiment does not run."
     )
@@ -60,7 +79,9 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _some_cycles_left(self) -> Experiment:
         if self.spin_up_cycles >= self.cycles:
-            raise ValueError(f"spin_up_cycles {self.spin_up_cycles} leaves none of {self.cycles} cycles to score")
+            raise ValueError(
+                f"spin_up_cycles {self.spin_up_cycles} leaves none of {self.cycles} cycles to score"
+            )
         return self
 
     @property
@@ -71,7 +92,10 @@ class Experiment(Section):
     @property
     def axes(self) -> dict[str, list[Any]]:
         """The values of the system's parameters, gap and members."""
-        parameters = {name: value if isinstance(value, list) else [value] for name, value in self.parameters.items()}
+        parameters = {
+            name: value if isinstance(value, list) else [value]
+            for name, value in self.parameters.items()
+        }
         return {**parameters, "gap": self.gaps, "members": self.sizes}
 
     @property
@@ -85,43 +109,83 @@ class TuningPoints(Section):
 
     experiment: Name = Field(description="One of the experiments.")
     when: dict[str, Any] = Field(
-        default_factory=dict, description="Conditions as those of settings; all situations of the experiment without them."
+        default_factory=dict,
+        description="Conditions as those of settings; all situations of the experiment "
+        "without them.",
     )
 
 
 class Tuning(Section):
-    """How filters are tuned, on tuning seeds. Each filter with a search gets the same number of trials at each point."""
+    """How filters are tuned, on tuning seeds. Each filter with a search gets the same number of
+    trials at each point.
+    """
 
-    trials: int = Field(ge=1, le=10_000, description="Trials of each filter at each point, the default first.")
-    score: TunableScore = Field("rmse", description="What is made small: the mean over tuning seeds.")
-    cycles: int | None = Field(None, ge=1, le=1_000_000, description="Measurements in a run; as in the experiment without this.")
+    trials: int = Field(
+        ge=1, le=10_000, description="Trials of each filter at each point, the default first."
+    )
+    score: TunableScore = Field(
+        "rmse", description="What is made small: the mean over tuning seeds."
+    )
+    cycles: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Measurements in a run; as in the experiment without this.",
+    )
     spin_up_cycles: int | None = Field(
-        None, ge=0, description="First cycles that the score leaves out; as in the experiment without this."
+        None,
+        ge=0,
+        description="First cycles that the score leaves out; as in the experiment without this.",
     )
     points: list[TuningPoints] | None = Field(
-        None, min_length=1, description="Where filters are tuned; in every situation of every experiment without this."
+        None,
+        min_length=1,
+        description="Where filters are tuned; in every situation of every experiment without this.",
     )
-    runtime: int = Field(720, ge=1, description="Minutes that one tuning job asks for; cut off, it goes on where it was.")
+    runtime: int = Field(
+        720,
+        ge=1,
+        description="Minutes that one tuning job asks for; cut off, it goes on where it was.",
+    )
 
 
 class StudyConfig(Section):
     """The whole config."""
 
-    results: str = Field(min_length=1, description="Folder of all outputs, relative to the working directory.")
-    filters_directory: str = Field("config/filters", description="Folder of the filters' files NAME.yaml.")
+    results: str = Field(
+        min_length=1, description="Folder of all outputs, relative to the working directory."
+    )
+    filters_directory: str = Field(
+        "config/filters", description="Folder of the filters' files NAME.yaml."
+    )
     tuned_directory: str | None = Field(
-        None, description="Folder of the files NAME.yaml of tuned values; without it, `tuned` beside the filters' folder."
+        None,
+        description="Folder of the files NAME.yaml of tuned values; without it, `tuned` beside "
+        "the filters' folder.",
     )
     gpu: bool = Field(False, description="Whether jobs that can use a GPU ask for one.")
-    accept_mixed_versions: bool = Field(False, description="Aggregate results that different versions of a filter's code made.")
+    accept_mixed_versions: bool = Field(
+        False, description="Aggregate results that different versions of a filter's code made."
+    )
     saved_members: Saved = Field(3, description="Analysis members kept in each filter's file.")
     seeds: Seeds = Field(description="Seeds.")
-    filters: list[Name] = Field(min_length=1, description="Filters of the study, in the order of tables and legends.")
-    pinned: dict[Name, dict[str, Any]] = Field(
-        default_factory=dict, description="Parameters, by filter, that override those of its file everywhere."
+    filters: list[Name] = Field(
+        min_length=1, description="Filters of the study, in the order of tables and legends."
     )
-    observations: dict[Name, AnyObservation] = Field(min_length=1, description="What is measured, by name.")
-    priors: dict[Name, PriorSettings] = Field(default_factory=dict, description="How priors are trained, by system.")
-    experiments: dict[Name, Experiment] = Field(min_length=1, description="The experiments, by name.")
-    tuning: Tuning | None = Field(None, description="How filters are tuned; without it, the values in their files stand.")
+    pinned: dict[Name, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Parameters, by filter, that override those of its file everywhere.",
+    )
+    observations: dict[Name, AnyObservation] = Field(
+        min_length=1, description="What is measured, by name."
+    )
+    priors: dict[Name, PriorSettings] = Field(
+        default_factory=dict, description="How priors are trained, by system."
+    )
+    experiments: dict[Name, Experiment] = Field(
+        min_length=1, description="The experiments, by name."
+    )
+    tuning: Tuning | None = Field(
+        None, description="How filters are tuned; without it, the values in their files stand."
+    )
     figures: dict[Name, Figure] = Field(default_factory=dict, description="The figures, by name.")

@@ -1,16 +1,18 @@
-"""What jobs cost: the memory and time that they ask for, by stage, setting and attempt, and what they are expected to use.
+"""What jobs cost: the memory and time that they ask for, by stage, setting and attempt, and what
+they are expected to use.
 
-Expectations come from measured runs (``measured_costs.csv``, written by ``benchmarks/measured_costs.py``). A cycle is
+Expectations come from measured runs (``measured_costs.csv``, written by
+``benchmarks/measured_costs.py``). A cycle is
 
     gap * step(N d) + analysis(N d)
 
-with ``step`` from filter ``free_run``, which does nothing else, and ``analysis`` the rest. Each is interpolated between
-measured sizes N d, linearly in logarithms, and extended beyond the largest along the last piece; below the smallest it is
-constant.
+with ``step`` from filter ``free_run``, which does nothing else, and ``analysis`` the rest. Each is
+interpolated between measured sizes N d, linearly in logarithms, and extended beyond the largest
+along the last piece; below the smallest it is constant.
 
-Requests are meant to suffice at the first attempt nearly always: what the filter's file says, or MARGIN times the expectation
-where that is more, doubled with each retry. A filter without measurements asks for what its file says, in proportion to the
-cell's size.
+Requests are meant to suffice at the first attempt nearly always: what the filter's file says, or
+MARGIN times the expectation where that is more, doubled with each retry. A filter without
+measurements asks for what its file says, in proportion to the cell's size.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ MARGIN = 4
 """Requests over expectations: clusters' processors differ, and what is measured is a mean."""
 
 START_SECONDS = 3
-"""What a job takes besides its cycles, at most: interpreter and imports (1 without torch, 2.5 with it), files, the workflow."""
+"""What a job takes besides its cycles, at most: interpreter and imports (1 without torch, 2.5 with
+it), files, the workflow.
+"""
 
 REFERENCE_SIZE = 40 * 100
 """N d up to which an unmeasured filter asks for just what its file says."""
@@ -52,7 +56,16 @@ OPTUNA_MIB = 200
 """What the tuner takes beside the filter that it runs."""
 
 MIB = 2**20
-COLUMNS = ["filter", "system", "dimension", "members", "gap", "device", "seconds_per_cycle", "peak_memory_mib"]
+COLUMNS = [
+    "filter",
+    "system",
+    "dimension",
+    "members",
+    "gap",
+    "device",
+    "seconds_per_cycle",
+    "peak_memory_mib",
+]
 """Of a table of measured costs."""
 
 
@@ -84,7 +97,13 @@ class Size:
 
     @classmethod
     def of(cls, cell: CellSettings) -> Size:
-        return cls(cell.system, _dimension(cell.system, tuple(cell.parameters.items())), cell.members, cell.gap, cell.cycles)
+        return cls(
+            cell.system,
+            _dimension(cell.system, tuple(cell.parameters.items())),
+            cell.members,
+            cell.gap,
+            cell.cycles,
+        )
 
     @property
     def ensemble(self) -> int:
@@ -93,7 +112,9 @@ class Size:
 
     @property
     def arrays_mib(self) -> float:
-        """What grows with the cell: truth, mean and spread, once in work and once in writing, and an analysis' ensembles."""
+        """What grows with the cell: truth, mean and spread, once in work and once in writing, and
+        an analysis' ensembles.
+        """
         return 4 * (6 * self.dimension * (self.cycles * self.gap + 1) + 8 * self.ensemble) / MIB
 
 
@@ -129,18 +150,29 @@ class Measured:
         try:
             with path.open(encoding="utf-8", newline="") as f:
                 rows = list(csv.DictReader(f))
-            return cls([
-                Run(
-                    row["filter"],
-                    row["device"],
-                    Size(row["system"], int(row["dimension"]), int(row["members"]), int(row["gap"]), cycles=1),
-                    float(row["seconds_per_cycle"]),
-                    float(row["peak_memory_mib"]),
-                )
-                for row in rows
-            ])  # fmt: skip
+            return cls(
+                [
+                    Run(
+                        row["filter"],
+                        row["device"],
+                        Size(
+                            row["system"],
+                            int(row["dimension"]),
+                            int(row["members"]),
+                            int(row["gap"]),
+                            cycles=1,
+                        ),
+                        float(row["seconds_per_cycle"]),
+                        float(row["peak_memory_mib"]),
+                    )
+                    for row in rows
+                ]
+            )
         except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigFault(f"{path}: cannot be read as a table of measured costs: {type(error).__name__}: {error}") from None
+            raise ConfigFault(
+                f"{path}: cannot be read as a table of measured costs: {type(error).__name__}: "
+                f"{error}"
+            ) from None
 
     def knows(self, filter_name: str) -> bool:
         return filter_name in self._by_filter
@@ -151,22 +183,34 @@ class Measured:
         analysis = [
             (
                 run.size.ensemble,
-                max(run.seconds_per_cycle - run.size.gap * self.step_seconds(run.size), 0.05 * run.seconds_per_cycle),
+                max(
+                    run.seconds_per_cycle - run.size.gap * self.step_seconds(run.size),
+                    0.05 * run.seconds_per_cycle,
+                ),
             )
             for run in runs
         ]
         return size.gap * self.step_seconds(size) + interpolated(analysis, size.ensemble)
 
     def peak_memory_mib(self, filter_name: str, size: Size) -> float:
-        """Expected memory of a filter that is known, but for the arrays of a long run or a large ensemble."""
+        """Expected memory of a filter that is known, but for the arrays of a long run or a large
+        ensemble.
+        """
         return interpolated(
-            [(run.size.ensemble, run.peak_memory_mib) for run in self._of(filter_name, size.system)], size.ensemble
+            [
+                (run.size.ensemble, run.peak_memory_mib)
+                for run in self._of(filter_name, size.system)
+            ],
+            size.ensemble,
         )
 
     def step_seconds(self, size: Size) -> float:
         """Expected seconds of one model step of an ensemble; 0 without measurements."""
         runs = self._of("free_run", size.system)
-        return interpolated([(run.size.ensemble, run.seconds_per_cycle / run.size.gap) for run in runs], size.ensemble)
+        return interpolated(
+            [(run.size.ensemble, run.seconds_per_cycle / run.size.gap) for run in runs],
+            size.ensemble,
+        )
 
     def _of(self, filter_name: str, system: str) -> list[Run]:
         """A filter's runs on a system, or on any if there are none on that."""
@@ -175,7 +219,8 @@ class Measured:
 
 
 def interpolated(points: Sequence[tuple[float, float]], x: float) -> float:
-    """The value at x > 0 of what ``points`` (x_i, y_i), all positive, say: see the module's docstring. 0 without points.
+    """The value at x > 0 of what ``points`` (x_i, y_i), all positive, say: see the module's
+    docstring. 0 without points.
 
     Points with one x count as their mean; a single x is extended in proportion.
     """
@@ -214,13 +259,18 @@ def train_prior_seconds(prior: PriorTraining) -> float:
     """Expected seconds of stage train-prior: rough, because networks and gaps differ."""
     settings = prior.settings
     larger = max(1.0, _dimension(prior.system, tuple(prior.parameters.items())) / 40)
-    once = settings.worlds * settings.cycles * PRIOR_CYCLE_SECONDS + settings.steps * PRIOR_STEP_SECONDS
+    once = (
+        settings.worlds * settings.cycles * PRIOR_CYCLE_SECONDS
+        + settings.steps * PRIOR_STEP_SECONDS
+    )
     return START_SECONDS + settings.rounds * once * larger
 
 
 def _measured_name(study: Study, name: str, measured: Measured) -> str | None:
     """What the measurements call a filter of the study: by its name, or by its module."""
-    return next((known for known in (name, study.filter_module(name)) if measured.knows(known)), None)
+    return next(
+        (known for known in (name, study.filter_module(name)) if measured.knows(known)), None
+    )
 
 
 # Requests
@@ -230,7 +280,9 @@ def simulate_request(cell: Cell) -> Request:
     """What stage simulate asks for in a cell."""
     size = Size.of(cell.settings)
     seconds = simulate_seconds(cell, Measured.read())
-    return Request(math.ceil(1000 + MARGIN * size.arrays_mib), max(10, math.ceil(MARGIN * seconds / 60)))
+    return Request(
+        math.ceil(1000 + MARGIN * size.arrays_mib), max(10, math.ceil(MARGIN * seconds / 60))
+    )
 
 
 def assimilate_request(study: Study, name: str, cell: Cell) -> Request:
@@ -239,8 +291,13 @@ def assimilate_request(study: Study, name: str, cell: Cell) -> Request:
     seconds = assimilate_seconds(study, name, cell, measured)
     if seconds is None:
         growth = max(1.0, size.ensemble / REFERENCE_SIZE)
-        return Request(math.ceil(asked.mem_mb + 2 * size.arrays_mib), math.ceil(asked.runtime * growth))
-    peak = measured.peak_memory_mib(_measured_name(study, name, measured) or name, size) + size.arrays_mib
+        return Request(
+            math.ceil(asked.mem_mb + 2 * size.arrays_mib), math.ceil(asked.runtime * growth)
+        )
+    peak = (
+        measured.peak_memory_mib(_measured_name(study, name, measured) or name, size)
+        + size.arrays_mib
+    )
     return Request(
         max(asked.mem_mb, math.ceil(PROCESS_MIB + 2 * peak)),
         max(asked.runtime, math.ceil(MARGIN * seconds / 60)),
@@ -248,9 +305,11 @@ def assimilate_request(study: Study, name: str, cell: Cell) -> Request:
 
 
 def tune_request(study: Study, name: str, cells: Sequence[Cell]) -> Request:
-    """What tuning a filter at a point asks for: the memory of its runs, which follow each other, and of all truths at once.
+    """What tuning a filter at a point asks for: the memory of its runs, which follow each other,
+    and of all truths at once.
 
-    Its time is the config's, whatever the trials: a job that is cut off goes on from the trials that are done.
+    Its time is the config's, whatever the trials: a job that is cut off goes on from the trials
+    that are done.
     """
     runs = max(assimilate_request(study, name, cell).mem_mb for cell in cells)
     truths = sum(Size.of(cell.settings).arrays_mib for cell in cells)
@@ -261,16 +320,26 @@ def tune_request(study: Study, name: str, cells: Sequence[Cell]) -> Request:
 def train_prior_request(prior: PriorTraining) -> Request:
     """What stage train-prior asks for."""
     settings, d = prior.settings, _dimension(prior.system, tuple(prior.parameters.items()))
-    states = settings.rounds * settings.worlds * settings.cycles * (settings.members + settings.extra_members) * d
+    states = (
+        settings.rounds
+        * settings.worlds
+        * settings.cycles
+        * (settings.members + settings.extra_members)
+        * d
+    )
     seconds = train_prior_seconds(prior)
-    return Request(math.ceil(4000 + MARGIN * 4 * states / MIB), max(60, math.ceil(MARGIN * seconds / 60)))
+    return Request(
+        math.ceil(4000 + MARGIN * 4 * states / MIB), max(60, math.ceil(MARGIN * seconds / 60))
+    )
 
 
 def aggregate_request(study: Study) -> Request:
     """What stage aggregate asks for: it reads one estimate at a time."""
     estimates = sum(len(cell.filters) for cell in study.cells.values())
     largest = max(Size.of(cell.settings).arrays_mib for cell in study.cells.values())
-    return Request(math.ceil(2000 + MARGIN * largest + estimates / 10), math.ceil(30 + estimates / 300))
+    return Request(
+        math.ceil(2000 + MARGIN * largest + estimates / 10), math.ceil(30 + estimates / 300)
+    )
 
 
 PLOT_REQUEST = Request(2000, 20)

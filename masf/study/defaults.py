@@ -1,6 +1,8 @@
-"""What ``masf run`` and ``import masf`` take where nothing is said: config/run.yaml for systems, config/filters for filters.
+"""What ``masf run`` and ``import masf`` take where nothing is said: config/run.yaml for systems,
+config/filters for filters.
 
-So a cell has the same filter parameters here as in a study, and is checked by the same code, with the same messages.
+So a cell has the same filter parameters here as in a study, and is checked by the same code, with
+the same messages.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ SOURCE = "masf run"
 
 @cache
 def config_folder() -> Path:
-    """The folder of the configs: in a checkout beside the package, and in an installed package within it."""
+    """The folder of the configs: in a checkout beside the package, and in an installed package
+    within it.
+    """
     package = Path(__file__).parent.parent
     within = package / "config"
     return within if within.is_dir() else package.parent / "config"
@@ -38,7 +42,10 @@ def config_folder() -> Path:
 def _usual_study() -> Study:
     """What config/run.yaml describes."""
     path = config_folder() / "run.yaml"
-    return make_study(read_mapping(path) | {"filters_directory": str(config_folder() / "filters")}, source=str(path))
+    return make_study(
+        read_mapping(path) | {"filters_directory": str(config_folder() / "filters")},
+        source=str(path),
+    )
 
 
 def defaults() -> StudyConfig:
@@ -47,12 +54,17 @@ def defaults() -> StudyConfig:
 
 
 def experiment(system: str) -> Experiment:
-    """What is taken for a system where nothing is said. Raises ValueError for an unknown system, or one without defaults."""
+    """What is taken for a system where nothing is said. Raises ValueError for an unknown system, or
+    one without defaults.
+    """
     if system not in system_names():
         raise ValueError(f"unknown system {system!r}{suggestion(system, system_names())}")
     found = defaults().experiments.get(system)
     if found is None:
-        raise ValueError(f"system {system!r}: {config_folder() / 'run.yaml'} has no experiment of this name; add one")
+        raise ValueError(
+            f"system {system!r}: {config_folder() / 'run.yaml'} has no experiment of this name; "
+            "add one"
+        )
     return found
 
 
@@ -65,13 +77,17 @@ def observation(name: str) -> ObservationSettings:
     """An observation of config/run.yaml. Raises ValueError for an unknown one."""
     known = defaults().observations
     if name not in known:
-        raise ValueError(f"unknown observation {name!r}{suggestion(name, known)}; or write KEY=VALUE,... or JSON")
+        raise ValueError(
+            f"unknown observation {name!r}{suggestion(name, known)}; or write KEY=VALUE,... or JSON"
+        )
     return known[name]
 
 
 def known_filters() -> list[str]:
     """All filters: those in masf/filters, and those of which config/filters says what they are."""
-    return sorted({*filter_names(), *(path.stem for path in (config_folder() / "filters").glob("*.yaml"))})
+    return sorted(
+        {*filter_names(), *(path.stem for path in (config_folder() / "filters").glob("*.yaml"))}
+    )
 
 
 @dataclass(frozen=True)
@@ -96,8 +112,11 @@ class FilterInCell:
         return self.study.needs_prior(self.name, self.cell)
 
 
-def filter_in_cell(name: str, settings: CellSettings, overrides: dict[str, Any], *, has_prior: bool = False) -> FilterInCell:
-    """A filter in a cell: config/filters says its parameters for such a cell, and ``overrides`` change them.
+def filter_in_cell(
+    name: str, settings: CellSettings, overrides: dict[str, Any], *, has_prior: bool = False
+) -> FilterInCell:
+    """A filter in a cell: config/filters says its parameters for such a cell, and ``overrides``
+    change them.
 
     Args:
         name: of the filter.
@@ -112,8 +131,13 @@ def filter_in_cell(name: str, settings: CellSettings, overrides: dict[str, Any],
     known = defaults()
     described = observation_settings(settings.observation)
     # Conditions in the filters' files name observations.
-    observed = next((key for key, value in known.observations.items() if value == described), "observation")
-    priors = {k: v.model_dump(exclude_unset=True) | {"gaps": [settings.gap]} for k, v in known.priors.items()}
+    observed = next(
+        (key for key, value in known.observations.items() if value == described), "observation"
+    )
+    priors = {
+        k: v.model_dump(exclude_unset=True) | {"gaps": [settings.gap]}
+        for k, v in known.priors.items()
+    }
     priors.setdefault(settings.system, {"gaps": [settings.gap], "localization_radii": [None]})
     config = {
         "results": known.results,
@@ -140,12 +164,16 @@ def filter_in_cell(name: str, settings: CellSettings, overrides: dict[str, Any],
     found = FilterInCell(study, cell, name, study.filter_parameters(name, cell))
     if found.needs_prior and not has_prior and settings.system not in known.priors:
         raise ValueError(
-            f"filter {name!r} needs a pretrained prior for system {settings.system!r}, and config/run.yaml does not say how to "
+            f"filter {name!r} needs a pretrained prior for system {settings.system!r}, and "
+            "config/run.yaml does not say how to "
             "train one: name the file of a prior, or set network to false"
         )
     if found.command is not None and (program := missing_program(found.command)):
         remedy = study.filters[name].install
-        raise ValueError(f"filter {name!r}: there is no program {program!r}{f'; install it by: {remedy}' if remedy else ''}")
+        raise ValueError(
+            f"filter {name!r}: there is no program "
+            f"{program!r}{f'; install it by: {remedy}' if remedy else ''}"
+        )
     return found
 
 
@@ -156,7 +184,9 @@ def _tuned(name: str) -> dict[str, dict[str, Any]]:
 
 
 def _definition(name: str) -> dict[str, Any]:
-    """What config/filters says of a filter; one that has no file yet has the defaults of its module."""
+    """What config/filters says of a filter; one that has no file yet has the defaults of its
+    module.
+    """
     path = config_folder() / "filters" / f"{name}.yaml"
     if path.is_file():
         return read_mapping(path)

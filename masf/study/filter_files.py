@@ -25,11 +25,15 @@ class Setting(Section):
 
     when: dict[str, Any] = Field(
         min_length=1,
-        description="Conditions that must all hold: system, observation, gap, members or a system parameter; a value or a list.",
+        description="Conditions that must all hold: system, observation, gap, members or a "
+        "system parameter; a value or a list.",
     )
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters that replace the general ones there.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters that replace the general ones there."
+    )
     search: dict[str, Choice | None] = Field(
-        default_factory=dict, description="What tuning tries there instead of the general search; null: nothing."
+        default_factory=dict,
+        description="What tuning tries there instead of the general search; null: nothing.",
     )
 
     @model_validator(mode="after")
@@ -46,7 +50,10 @@ Marker = Literal["o", "s", "D", "^", "v", "<", ">", "P", "X", "*", "p", "h", "d"
 class FilterLook(Section):
     """How a filter looks in all figures."""
 
-    colour: str = Field(pattern="^#[0-9A-Fa-f]{6}$", description="Colour of its lines, markers and bars, as #RRGGBB.")
+    colour: str = Field(
+        pattern="^#[0-9A-Fa-f]{6}$",
+        description="Colour of its lines, markers and bars, as #RRGGBB.",
+    )
     marker: Marker = Field(description="Its marker, by Matplotlib's name.")
     line: Literal["solid", "dashed", "dotted", "dashdot"] = Field("solid", description="Its line.")
 
@@ -54,15 +61,28 @@ class FilterLook(Section):
 class FilterDefinition(Section):
     """A file config/filters/NAME.yaml: what the study calls NAME."""
 
-    filter: Name | None = Field(None, description="Module in masf/filters; the file's own name without this key.")
-    command: str | None = Field(None, description="Instead of a module, the command that runs a filter that is not ours.")
-    install: str | None = Field(None, description="What to type where the command is missing; said in the error.")
+    filter: Name | None = Field(
+        None, description="Module in masf/filters; the file's own name without this key."
+    )
+    command: str | None = Field(
+        None, description="Instead of a module, the command that runs a filter that is not ours."
+    )
+    install: str | None = Field(
+        None, description="What to type where the command is missing; said in the error."
+    )
     label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
-    look: FilterLook | None = Field(None, description="How it looks in figures; without it, a look that follows from its name.")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the filter.")
-    settings: list[Setting] = Field(default_factory=list, description="Parameters for some situations; later entries win.")
+    look: FilterLook | None = Field(
+        None, description="How it looks in figures; without it, a look that follows from its name."
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters of the filter."
+    )
+    settings: list[Setting] = Field(
+        default_factory=list, description="Parameters for some situations; later entries win."
+    )
     search: dict[str, Choice] = Field(
-        default_factory=dict, description="What tuning tries of each parameter: a list of values, or an interval."
+        default_factory=dict,
+        description="What tuning tries of each parameter: a list of values, or an interval.",
     )
     resources: Resources = Field(default_factory=Resources, description="What one job asks for.")
 
@@ -73,11 +93,15 @@ class FilterDefinition(Section):
                 raise ValueError(f"install {self.install!r} is for filters with a command")
             return self
         if self.filter is not None:
-            raise ValueError(f"filter {self.filter!r} and command {self.command!r}: a filter is one or the other")
+            raise ValueError(
+                f"filter {self.filter!r} and command {self.command!r}: a filter is one or the other"
+            )
         try:
             words = shlex.split(self.command)
         except ValueError as error:
-            raise ValueError(f"command {self.command!r} cannot be read as a shell does: {error}") from None
+            raise ValueError(
+                f"command {self.command!r} cannot be read as a shell does: {error}"
+            ) from None
         if not words:
             raise ValueError("command is empty")
         return self

@@ -1,7 +1,8 @@
 """What each rule of the workflow runs and asks for, of the study that it is given.
 
-Snakemake knows files and rules, and this module the rest: a :class:`Job` is what one job of a rule is told. Its command says all
-that follows from the study; the files that the job reads and writes, the device and the threads are added by the rule.
+Snakemake knows files and rules, and this module the rest: a :class:`Job` is what one job of a rule
+is told. Its command says all that follows from the study; the files that the job reads and writes,
+the device and the threads are added by the rule.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class Jobs:
 
 
 def masf_command(stage: str, options: Mapping[str, Any], *arguments: str) -> str:
-    """A masf command line, quoted for the shell; mappings become JSON, and what is None is left out."""
+    """A masf command line, quoted for the shell; mappings become JSON, and what is None is left
+    out.
+    """
     words = ["masf", stage, *arguments]
     for name, value in options.items():
         if value is None:
@@ -129,7 +132,9 @@ def _observation_option(study: Study, name: str) -> str:
 
 def simulate_job(study: Study, cell: Cell) -> Job:
     """The truth of a cell."""
-    options = asdict(cell.settings) | {"observation": _observation_option(study, cell.observation_name)}
+    options = asdict(cell.settings) | {
+        "observation": _observation_option(study, cell.observation_name)
+    }
     return Job(
         command=masf_command("simulate", options),
         request=simulate_request(cell),
@@ -268,20 +273,26 @@ def tuned_files(study: Study) -> list[str]:
 
 _MAKERS: dict[str, Callable[[Study, Mapping[str, str]], Job]] = {
     "simulate": lambda study, at: simulate_job(study, study.all_cells[paths.CELL.format_map(at)]),
-    "train_prior": lambda study, at: train_prior_job(study, study.priors[paths.PRIOR.format_map(at)]),
-    "tune": lambda study, at: tune_job(study, at["filter"], study.points[paths.POINT.format_map(at)]),
+    "train_prior": lambda study, at: train_prior_job(
+        study, study.priors[paths.PRIOR.format_map(at)]
+    ),
+    "tune": lambda study, at: tune_job(
+        study, at["filter"], study.points[paths.POINT.format_map(at)]
+    ),
     "assimilate": lambda study, at: assimilate_job(
         study, at["filter"], study.all_cells[paths.CELL.format_map(at)]
     ),
     "aggregate": lambda study, _: aggregate_job(study),
     "plot": lambda study, at: plot_job(study, at["figure"]),
     "page": lambda study, _: page_job(study),
-}  # fmt: skip
+}
 """By rule, its job for what the wildcards stand for."""
 
 
 def all_jobs(study: Study) -> dict[str, tuple[str, dict[str, str]]]:
-    """The rule of each job of a study, and what the rule's wildcards stand for; by the job's first output, below the results."""
+    """The rule of each job of a study, and what the rule's wildcards stand for; by the job's first
+    output, below the results.
+    """
     found: dict[str, tuple[str, dict[str, Any]]] = {
         **{cell.truth: ("simulate", cell.wildcards) for cell in study.all_cells.values()},
         **{path: ("train_prior", prior.wildcards) for path, prior in study.priors.items()},
@@ -293,7 +304,9 @@ def all_jobs(study: Study) -> dict[str, tuple[str, dict[str, str]]]:
         for name in cell.filters:
             found[cell.estimate(name)] = "assimilate", cell.wildcards | {"filter": name}
     found |= {paths.SCORES: ("aggregate", {})}
-    found |= {paths.figure(name, "pdf"): ("plot", {"figure": name}) for name in study.config.figures}
+    found |= {
+        paths.figure(name, "pdf"): ("plot", {"figure": name}) for name in study.config.figures
+    }
     found |= {paths.PAGE: ("page", {})}
     return {
         path: (rule, {key: str(value) for key, value in wildcards.items()})

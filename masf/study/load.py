@@ -21,29 +21,38 @@ from masf.study.tuned_values import TunedValues, file_text, merged
 
 
 def load_study(path: Path, root: Path | None = None) -> Study:
-    """The study in a config file, YAML or JSON, or in a study.json. Raises ConfigFault where it cannot be used."""
+    """The study in a config file, YAML or JSON, or in a study.json. Raises ConfigFault where it
+    cannot be used.
+    """
     return study_in(read_mapping(path), source=str(path), root=root)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file, or a JSON file by its suffix, that holds a mapping. Raises ConfigFault where it does not."""
+    """A YAML file, or a JSON file by its suffix, that holds a mapping. Raises ConfigFault where it
+    does not.
+    """
     # YAML would take some numbers of JSON, such as 1e-05, for text.
     kind, read = ("JSON", json.loads) if Path(path).suffix == ".json" else ("YAML", yaml.safe_load)
     try:
         content = read(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigFault(
-            f"{path}: there is no such file; name a config, or work in a checkout, which has config/config.yaml"
+            f"{path}: there is no such file; name a config, or work in a checkout, which has "
+            "config/config.yaml"
         ) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigFault(f"{path}: cannot be read as {kind}: {error}") from None
     if not isinstance(content, dict):
-        raise ConfigFault(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
+        raise ConfigFault(
+            f"{path}: expected a mapping of keys to values, found {type(content).__name__}"
+        )
     return content
 
 
 def study_in(content: dict[str, Any], source: str = "config", root: Path | None = None) -> Study:
-    """The study that the content of a config, or of a study.json, describes; arguments are those of ``make_study``."""
+    """The study that the content of a config, or of a study.json, describes; arguments are those of
+    ``make_study``.
+    """
     if "format" in content:
         return _checked_study(_checked(ResolvedStudy, content, source), source)
     return make_study(content, source, root)
@@ -55,7 +64,8 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
     Args:
         config: the content of a config file.
         source: how error messages name it.
-        root: folder that a relative filters_directory is looked up in, if it is not in the working directory.
+        root: folder that a relative filters_directory is looked up in, if it is not in the working
+            directory.
 
     Raises:
         ConfigFault: naming every key at fault, its value, and what is allowed.
@@ -74,14 +84,29 @@ def study_with(
     tuned: Mapping[str, dict[str, Any]],
     source: str = "config",
 ) -> Study:
-    """The study that ``config`` describes, where its filters' files would hold ``filters`` and ``tuned``, by name."""
-    definitions = {name: _checked(FilterDefinition, content, f"{source}: filter {name!r}") for name, content in filters.items()}
-    values = {name: _checked(TunedValues, content, f"{source}: tuned {name!r}") for name, content in tuned.items()}
+    """The study that ``config`` describes, where its filters' files would hold ``filters`` and
+    ``tuned``, by name.
+    """
+    definitions = {
+        name: _checked(FilterDefinition, content, f"{source}: filter {name!r}")
+        for name, content in filters.items()
+    }
+    values = {
+        name: _checked(TunedValues, content, f"{source}: tuned {name!r}")
+        for name, content in tuned.items()
+    }
     return _resolved(_checked(StudyConfig, config, source), definitions, values, source)
 
 
-def _resolved(config: StudyConfig, filters: dict[str, FilterDefinition], tuned: dict[str, TunedValues], source: str) -> Study:
-    return _checked_study(ResolvedStudy(format=STUDY_FORMAT, config=config, filters=filters, tuned=tuned), source)
+def _resolved(
+    config: StudyConfig,
+    filters: dict[str, FilterDefinition],
+    tuned: dict[str, TunedValues],
+    source: str,
+) -> Study:
+    return _checked_study(
+        ResolvedStudy(format=STUDY_FORMAT, config=config, filters=filters, tuned=tuned), source
+    )
 
 
 def _checked_study(resolved: ResolvedStudy, source: str) -> Study:
@@ -112,7 +137,8 @@ def read_tuned_values(path: Path) -> TunedValues:
 
 
 def update_tuned_values(folder: Path, name: str, found: TunedValues) -> Path:
-    """Writes what was found for a filter into its file of tuned values, beside what is there. Returns the file.
+    """Writes what was found for a filter into its file of tuned values, beside what is there.
+    Returns the file.
 
     Raises:
         ConfigFault: where the file that is there cannot be used.
@@ -128,18 +154,31 @@ def _definitions(config: StudyConfig, folder: Path, source: str) -> dict[str, Fi
     """The files of all filters that the config names."""
     known = [path.stem for path in folder.glob("*.yaml")]
     named = [("filters", name) for name in config.filters]
-    named += [(f"experiments.{k}.add_filters", name) for k, e in config.experiments.items() for name in e.add_filters]
-    if faults := [f"{unknown(key, name, 'filter', known)} (a file in {folder})" for key, name in named if name not in known]:
+    named += [
+        (f"experiments.{k}.add_filters", name)
+        for k, e in config.experiments.items()
+        for name in e.add_filters
+    ]
+    if faults := [
+        f"{unknown(key, name, 'filter', known)} (a file in {folder})"
+        for key, name in named
+        if name not in known
+    ]:
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
     paths = {name: folder / f"{name}.yaml" for _, name in named}
-    return {name: _checked(FilterDefinition, read_mapping(path), str(path)) for name, path in paths.items()}
+    return {
+        name: _checked(FilterDefinition, read_mapping(path), str(path))
+        for name, path in paths.items()
+    }
 
 
 def _checked(model: type[Any], content: dict[str, Any], source: str) -> Any:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigFault("\n".join(f"{source}: {line}" for line in faults_of(error, model, content))) from None
+        raise ConfigFault(
+            "\n".join(f"{source}: {line}" for line in faults_of(error, model, content))
+        ) from None
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

@@ -12,11 +12,17 @@ from masf.plugins import did_you_mean
 
 
 class ConfigFault(Exception):
-    """A config that cannot be used; the message names every key at fault, its value and what is allowed."""
+    """A config that cannot be used; the message names every key at fault, its value and what is
+    allowed.
+    """
 
 
-def faults_of(error: ValidationError, model: type[BaseModel] | None = None, content: Any = None) -> list[str]:
-    """One line for each key at fault: the key, its value, and what is allowed. ``content`` is what was validated."""
+def faults_of(
+    error: ValidationError, model: type[BaseModel] | None = None, content: Any = None
+) -> list[str]:
+    """One line for each key at fault: the key, its value, and what is allowed. ``content`` is what
+    was validated.
+    """
     schema = model.model_json_schema() if model is not None else {}
     found: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
@@ -108,4 +114,7 @@ def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 def unknown(key: str, value: str, kind: str, known: Any) -> str:
     """What to say of a name that nothing of its kind bears."""
     known = sorted(known)
-    return f"{key} = {value!r}: unknown {kind}{did_you_mean(value, known)}; choose one of {', '.join(known) or 'none'}"
+    return (
+        f"{key} = {value!r}: unknown {kind}{did_you_mean(value, known)}; choose one of "
+        f"{', '.join(known) or 'none'}"
+    )

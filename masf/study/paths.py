@@ -1,7 +1,9 @@
-"""Where everything of a study lies: the one place that knows, for the study, the workflow and whoever reads results.
+"""Where everything of a study lies: the one place that knows, for the study, the workflow and
+whoever reads results.
 
-Paths are relative to the folder of results. Those with names in braces are patterns: Snakemake reads the names as wildcards, and
-``str.format`` fills them in. ``{parameters}`` lists a system's parameters, see :func:`path_fragment`.
+Paths are relative to the folder of results. Those with names in braces are patterns: Snakemake
+reads the names as wildcards, and ``str.format`` fills them in. ``{parameters}`` lists a system's
+parameters, see :func:`path_fragment`.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ WILDCARDS = {
     "members": "[0-9]+",
     "seed": "[0-9]+",
 }
-"""What the names in patterns may stand for, as regular expressions; filters and figures are those of the study."""
+"""What the names in patterns may stand for, as regular expressions; filters and figures are those
+of the study.
+"""
 
 JOBS = {
     "study": "study",

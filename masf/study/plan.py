@@ -1,4 +1,6 @@
-"""What a study costs before it is run: jobs by rule, those that Snakemake says are left, and hours from measured costs."""
+"""What a study costs before it is run: jobs by rule, those that Snakemake says are left, and hours
+from measured costs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from tabulate import tabulate
 
 from masf.study import paths
 from masf.study.cells import Cell
-from masf.study.costs import START_SECONDS, Measured, assimilate_seconds, simulate_seconds, train_prior_seconds
+from masf.study.costs import (
+    START_SECONDS,
+    Measured,
+    assimilate_seconds,
+    simulate_seconds,
+    train_prior_seconds,
+)
 from masf.study.jobs import Jobs, all_jobs
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
@@ -42,7 +50,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job is expected to take, in seconds; ``measured`` is False where that is the time it asks for."""
+    """What a job is expected to take, in seconds; ``measured`` is False where that is the time it
+    asks for.
+    """
 
     job: Planned
     seconds: float
@@ -58,20 +68,36 @@ class Cost:
 
 
 def left(study: Study, config: Path) -> list[Planned]:
-    """The jobs that Snakemake would run now, in the working directory. Raises ConfigFault where it cannot say.
+    """The jobs that Snakemake would run now, in the working directory. Raises ConfigFault where it
+    cannot say.
 
-    Snakemake says which outputs are to be made, and by which rules, for its own config file; what their jobs ask for, the study.
+    Snakemake says which outputs are to be made, and by which rules, for its own config file; what
+    their jobs ask for, the study.
     """
-    words = [sys.executable, "-m", "snakemake", "--summary", "--nolock", "--configfile", str(config)]
+    words = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--summary",
+        "--nolock",
+        "--configfile",
+        str(config),
+    ]
     done = subprocess.run(words, text=True, capture_output=True, check=False)  # noqa: S603
     if done.returncode:
-        raise ConfigFault(f"{config}: snakemake --summary failed:\n{done.stdout}{done.stderr}".rstrip())
+        raise ConfigFault(
+            f"{config}: snakemake --summary failed:\n{done.stdout}{done.stderr}".rstrip()
+        )
     return planned(study, csv.DictReader(StringIO(done.stdout), delimiter="\t"))
 
 
 def planned(study: Study, summary: Iterable[Mapping[str, str]]) -> list[Planned]:
-    """The jobs of a study that are left, from the rows of Snakemake's summary: one an output, with the rule that makes it."""
-    pending = {row["output_file"]: row["rule"] for row in summary if row["plan"] == "update pending"}
+    """The jobs of a study that are left, from the rows of Snakemake's summary: one an output, with
+    the rule that makes it.
+    """
+    pending = {
+        row["output_file"]: row["rule"] for row in summary if row["plan"] == "update pending"
+    }
     found = [
         Planned(rule, output, threads=1, gpu=0, mem_mb=0, runtime=0)
         for output, rule in pending.items()
@@ -83,7 +109,11 @@ def planned(study: Study, summary: Iterable[Mapping[str, str]]) -> list[Planned]
         if output in pending:
             job = jobs(*known)
             request = job.request
-            found.append(Planned(pending[output], output, job.threads, job.gpu, request.mem_mb, request.runtime))
+            found.append(
+                Planned(
+                    pending[output], output, job.threads, job.gpu, request.mem_mb, request.runtime
+                )
+            )
     return found
 
 
@@ -94,27 +124,38 @@ def with_gpu(study: Study, gpu: bool) -> Study:
 
 
 def expected(study: Study, jobs: Sequence[Planned], measured: Measured) -> list[Cost]:
-    """What each job is expected to take; jobs of unknown cost count with the time that they ask for."""
+    """What each job is expected to take; jobs of unknown cost count with the time that they ask
+    for.
+    """
     expectations = _expectations(study, measured)
 
     def cost(job: Planned) -> Cost:
         if job.output not in expectations and not job.runtime:
             return Cost(job, START_SECONDS, measured=True)
         seconds = expectations.get(job.output, _unknown)()
-        return Cost(job, 60.0 * job.runtime, measured=False) if seconds is None else Cost(job, seconds, measured=True)
+        return (
+            Cost(job, 60.0 * job.runtime, measured=False)
+            if seconds is None
+            else Cost(job, seconds, measured=True)
+        )
 
     return [cost(job) for job in jobs]
 
 
 def _expectations(study: Study, measured: Measured) -> dict[str, Callable[[], float | None]]:
-    """Functions that tell the seconds of each job of a study, or None where nothing is measured; by the job's first output."""
+    """Functions that tell the seconds of each job of a study, or None where nothing is measured; by
+    the job's first output.
+    """
     estimates = sum(len(cell.filters) for cell in study.cells.values())
     drawn = [paths.PAGE, *(paths.figure(name, "pdf") for name in study.config.figures)]
     found: dict[str, Callable[[], float | None]] = {
         paths.SCORES: lambda: START_SECONDS + READ_SECONDS * estimates,
         **dict.fromkeys(drawn, lambda: START_SECONDS),
         **{path: partial(train_prior_seconds, prior) for path, prior in study.priors.items()},
-        **{cell.truth: partial(simulate_seconds, cell, measured) for cell in study.all_cells.values()},
+        **{
+            cell.truth: partial(simulate_seconds, cell, measured)
+            for cell in study.all_cells.values()
+        },
     }
     for cell in study.cells.values():
         for name in cell.filters:
@@ -122,15 +163,21 @@ def _expectations(study: Study, measured: Measured) -> dict[str, Callable[[], fl
     for point, at_point in study.points.items():
         for name in study.tuned_filters(point):
             found[at_point[0].tuned(name)] = partial(_tune_seconds, study, name, at_point, measured)
-    return {paths.below(study.config.results, path): expectation for path, expectation in found.items()}
+    return {
+        paths.below(study.config.results, path): expectation for path, expectation in found.items()
+    }
 
 
 def _unknown() -> None:
     """The expectation of a job that masf does not know."""
 
 
-def _tune_seconds(study: Study, name: str, cells: Sequence[Cell], measured: Measured) -> float | None:
-    """Seconds of tuning a filter at a point, whose cells are given: each trial runs on all of them."""
+def _tune_seconds(
+    study: Study, name: str, cells: Sequence[Cell], measured: Measured
+) -> float | None:
+    """Seconds of tuning a filter at a point, whose cells are given: each trial runs on all of
+    them.
+    """
     assert study.config.tuning is not None
     runs = [assimilate_seconds(study, name, cell, measured) for cell in cells]
     known = [seconds for seconds in runs if seconds is not None]
@@ -156,8 +203,22 @@ def report(costs: Sequence[Cost], measured: Measured) -> str:
         ]
         for rule, some in by_rule.items()
     ]
-    rows.append(["total", *(sum(row[i] for row in rows) for i in (1, 2, 3)), *(max(row[i] for row in rows) for i in (4, 5, 6))])
-    heads = ["rule", "jobs", "CPU hours", "GPU hours", "longest, minutes", "most MB asked", "most minutes asked"]
+    rows.append(
+        [
+            "total",
+            *(sum(row[i] for row in rows) for i in (1, 2, 3)),
+            *(max(row[i] for row in rows) for i in (4, 5, 6)),
+        ]
+    )
+    heads = [
+        "rule",
+        "jobs",
+        "CPU hours",
+        "GPU hours",
+        "longest, minutes",
+        "most MB asked",
+        "most minutes asked",
+    ]
     table = tabulate(rows, heads, floatfmt=("", "g", ".2f", ".2f", ".1f", "g", "g"))
     return f"{table}\n\n{assumptions(costs, measured)}"
 
@@ -166,17 +227,23 @@ def assumptions(costs: Sequence[Cost], measured: Measured) -> str:
     """What the hours rest on, one line each."""
     on_gpu = {run.filter for run in measured.runs if run.device == "cuda"}
     lines = [
-        f"Hours are scaled by ensemble size N d and gap from {len(measured.runs)} measured runs on one processor core each:",
-        "expect a factor of two either way. What is asked is asked at first; each retry doubles it.",
+        f"Hours are scaled by ensemble size N d and gap from {len(measured.runs)} measured runs "
+        "on one processor core each:",
+        "expect a factor of two either way. What is asked is asked at first; each retry "
+        "doubles it.",
         f"Each job starts in {START_SECONDS} s; waiting in a queue is not counted.",
     ]
     if any(cost.job.rule == "train_prior" for cost in costs):
         lines.append("Training of priors is scaled by its cycles and steps alone: rough.")
     if any(cost.job.gpu for cost in costs) and not on_gpu:
         lines.append(
-            "GPU hours are the same jobs' hours on a processor core: no run was measured on a GPU, faster in large cells."
+            "GPU hours are the same jobs' hours on a processor core: no run was measured on a "
+            "GPU, faster in large cells."
         )
     unknown = sorted({cost.job.rule for cost in costs if not cost.measured})
     if unknown:
-        lines.append(f"(*) Not measured, and counted with all the time that they ask for: {', '.join(unknown)}.")
+        lines.append(
+            "(*) Not measured, and counted with all the time that they ask for: "
+            f"{', '.join(unknown)}."
+        )
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""study.json: a config as it was used, with what the files of its filters said then, so that it needs no other file."""
+"""study.json: a config as it was used, with what the files of its filters said then, so that it
+needs no other file.
+"""
 
 from __future__ import annotations
 
@@ -20,4 +22,6 @@ class ResolvedStudy(Section):
     format: Literal["masf-study-1"] = Field(description="Version of this layout.")
     config: StudyConfig = Field(description="The config.")
     filters: dict[Name, FilterDefinition] = Field(description="What config/filters says of each.")
-    tuned: dict[Name, TunedValues] = Field(description="What config/tuned says of those that have a file there.")
+    tuned: dict[Name, TunedValues] = Field(
+        description="What config/tuned says of those that have a file there."
+    )

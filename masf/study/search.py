@@ -1,4 +1,5 @@
-"""Search spaces: which values of a parameter tuning tries, as config/filters/NAME.yaml declares them.
+"""Search spaces: which values of a parameter tuning tries, as config/filters/NAME.yaml declares
+them.
 
 Apart from stage tune, so that the config is checked without importing what tunes.
 """
@@ -21,7 +22,9 @@ class Range(BaseModel):
     low: int | float = Field(description="The least value.")
     high: int | float = Field(description="The greatest value.")
     log: bool = Field(False, description="Whether to search evenly in the logarithm.")
-    step: int | float | None = Field(None, gt=0, description="Distance of the values, from low on; without it, all are allowed.")
+    step: int | float | None = Field(
+        None, gt=0, description="Distance of the values, from low on; without it, all are allowed."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Range:
@@ -32,7 +35,10 @@ class Range(BaseModel):
         if self.log and self.step is not None:
             raise ValueError("log: true and step exclude each other")
         if self.step is not None and not _whole((self.high - self.low) / self.step):
-            raise ValueError(f"high {self.high:g} must be a whole number of steps of {self.step:g} from low {self.low:g}")
+            raise ValueError(
+                f"high {self.high:g} must be a whole number of steps of {self.step:g} from low "
+                f"{self.low:g}"
+            )
         return self
 
     @property
@@ -78,7 +84,8 @@ def plain(choice: Choice) -> Any:
 
 
 def with_current(choice: Choice, current: Any) -> Choice:
-    """``choice`` with the value in force, which tuning always tries: a list takes it in, an interval must hold it.
+    """``choice`` with the value in force, which tuning always tries: a list takes it in, an
+    interval must hold it.
 
     Raises:
         ValueError: for a value outside an interval.
@@ -87,7 +94,8 @@ def with_current(choice: Choice, current: Any) -> Choice:
         if current not in choice:
             stepped = "" if choice.step is None else f" in steps of {choice.step:g}"
             raise ValueError(
-                f"the value in force, {current!r}, is not among those from {choice.low:g} to {choice.high:g}{stepped}; tuning "
+                f"the value in force, {current!r}, is not among those from {choice.low:g} to "
+                f"{choice.high:g}{stepped}; tuning "
                 "tries it first: widen the search, or change the value"
             )
         return choice

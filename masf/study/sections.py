@@ -1,4 +1,6 @@
-"""What all sections of the config share: how keys are checked, and the types of names, seeds and numbers."""
+"""What all sections of the config share: how keys are checked, and the types of names, seeds and
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Lower-case letters, digits and underscores.")]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[a-z][a-z0-9_]*$", description="Lower-case letters, digits and underscores."),
+]
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 

@@ -10,18 +10,29 @@ from masf.study.search import is_number
 
 
 def situation_in_words(situation: Mapping[str, Any]) -> str:
-    """A situation in words: ``lorenz96, observation all, dimension 40, dt 0.01, forcing 8, gap 20``."""
+    """A situation in words: ``lorenz96, observation all, dimension 40, dt 0.01, forcing 8, gap
+    20``.
+    """
     first = [str(situation["system"]), f"observation {situation['observation']}"]
     others = sorted((k, v) for k, v in situation.items() if k not in {"system", "observation"})
-    return ", ".join([*first, *(f"{k} {v:.12g}" if is_number(v) else f"{k} {v}" for k, v in others)])
+    return ", ".join(
+        [*first, *(f"{k} {v:.12g}" if is_number(v) else f"{k} {v}" for k, v in others)]
+    )
 
 
 def distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    """How far two situations of one system are from each other: Euclidean in the logarithms of their numbers.
+    """How far two situations of one system are from each other: Euclidean in the logarithms of
+    their numbers.
 
     A number that is not positive has no logarithm: there, the difference itself counts.
     """
-    return math.hypot(*(_apart(a[k], b[k]) for k in sorted(a.keys() & b.keys()) if is_number(a[k]) and is_number(b[k])))
+    return math.hypot(
+        *(
+            _apart(a[k], b[k])
+            for k in sorted(a.keys() & b.keys())
+            if is_number(a[k]) and is_number(b[k])
+        )
+    )
 
 
 def _apart(a: float, b: float) -> float:

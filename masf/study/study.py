@@ -1,6 +1,7 @@
 """The study: a checked config, and what follows from it.
 
-A *cell* is one truth with its measurements and initial ensemble (masf.study.cells). Experiments share cells.
+A *cell* is one truth with its measurements and initial ensemble (masf.study.cells). Experiments
+share cells.
 """
 
 from __future__ import annotations
@@ -40,25 +41,38 @@ class Study:
 
     @property
     def results(self) -> Path:
-        """The folder of all outputs, as seen from the working directory; see masf.study.paths for what lies there."""
+        """The folder of all outputs, as seen from the working directory; see masf.study.paths for
+        what lies there.
+        """
         return Path(self.config.results)
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
-        """All cells by path, each once. Raises ConfigFault where two experiments describe one differently."""
+        """All cells by path, each once. Raises ConfigFault where two experiments describe one
+        differently.
+        """
         cells: dict[str, Cell] = {}
         for name, experiment in self.config.experiments.items():
             for cell in self._expand(name, experiment):
                 known = cells.get(cell.path)
                 if known is not None:
-                    if (known.settings, known.spin_up_cycles) != (cell.settings, cell.spin_up_cycles):
+                    if (known.settings, known.spin_up_cycles) != (
+                        cell.settings,
+                        cell.spin_up_cycles,
+                    ):
                         raise ConfigFault(
-                            f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path} but describe it "
-                            "differently: give them the same cycles, spin_up_cycles and initial_spread"
+                            f"experiments {known.experiments[0]!r} and {name!r} share the cell "
+                            f"{cell.path} but describe it "
+                            "differently: give them the same cycles, spin_up_cycles and "
+                            "initial_spread"
                         )
-                    if None not in (known.reference, cell.reference) and known.reference != cell.reference:
+                    if (
+                        None not in (known.reference, cell.reference)
+                        and known.reference != cell.reference
+                    ):
                         raise ConfigFault(
-                            f"experiments {known.experiments[0]!r} and {name!r} share the cell {cell.path}: "
+                            f"experiments {known.experiments[0]!r} and {name!r} share the cell "
+                            f"{cell.path}: "
                             "give them the same reference"
                         )
                     cell = replace(
@@ -87,8 +101,12 @@ class Study:
 
     @property
     def scored_truths(self) -> list[str]:
-        """The truths that stage aggregate reads, for scores of fields: those of flows; relative to the results."""
-        return [cell.truth for cell in self.cells.values() if system_class(cell.settings.system).flow]
+        """The truths that stage aggregate reads, for scores of fields: those of flows; relative to
+        the results.
+        """
+        return [
+            cell.truth for cell in self.cells.values() if system_class(cell.settings.system).flow
+        ]
 
     def point_cells(self, point: PointOfExperiment, seed: int | None = None) -> list[Cell]:
         """The cells of one point of an experiment: of all its seeds, or of one."""
@@ -134,7 +152,9 @@ class Study:
         return self.filters[name].command
 
     def default_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
-        """What the files of a filter say for a cell: general parameters, then the settings that hold there, then tuned ones."""
+        """What the files of a filter say for a cell: general parameters, then the settings that
+        hold there, then tuned ones.
+        """
         parameters = dict(self.filters[name].parameters)
         for setting in self._settings(name, cell):
             parameters |= setting.parameters
@@ -142,37 +162,57 @@ class Study:
             parameters |= tuned.parameters
         return parameters
 
-    def filter_parameters(self, name: str, cell: Cell, tuned: Tuned | None = None) -> dict[str, Any]:
-        """The parameters of a filter in a cell: its default ones, then tuned ones, then pinned ones."""
+    def filter_parameters(
+        self, name: str, cell: Cell, tuned: Tuned | None = None
+    ) -> dict[str, Any]:
+        """The parameters of a filter in a cell: its default ones, then tuned ones, then pinned
+        ones.
+        """
         return in_force(self.default_parameters(name, cell), tuned, self.config.pinned.get(name))[0]
 
     def _settings(self, name: str, cell: Cell) -> list[Setting]:
-        return [setting for setting in self.filters[name].settings if holds(setting.when, cell.situation)]
+        return [
+            setting
+            for setting in self.filters[name].settings
+            if holds(setting.when, cell.situation)
+        ]
 
     def _tuned_settings(self, name: str, cell: Cell) -> list[TunedSetting]:
         tuned = self.tuned[name].by_weight() if name in self.tuned else []
         return [setting for setting in tuned if holds(setting.when, cell.situation)]
 
     def search(self, name: str, cell: Cell) -> dict[str, Choice]:
-        """What tuning tries of a filter in the situation of a cell, pinned parameters left out; empty if it is not tuned."""
+        """What tuning tries of a filter in the situation of a cell, pinned parameters left out;
+        empty if it is not tuned.
+        """
         search: dict[str, Choice | None] = dict(self.filters[name].search)
         for setting in self._settings(name, cell):
             search |= setting.search
         pinned = self.config.pinned.get(name, {})
-        return {k: choice for k, choice in sorted(search.items()) if choice is not None and k not in pinned}
+        return {
+            k: choice
+            for k, choice in sorted(search.items())
+            if choice is not None and k not in pinned
+        }
 
     @cached_property
     def points(self) -> dict[str, list[Cell]]:
-        """The situations in which filters are tuned, by path: of each, the cells of the tuning seeds."""
+        """The situations in which filters are tuned, by path: of each, the cells of the tuning
+        seeds.
+        """
         tuning = self.config.tuning
         if tuning is None:
             return {}
         points: dict[str, list[Cell]] = {}
         for cell in self.cells.values():
-            if cell.point in points or not (tuning.points is None or any(selects(p, cell) for p in tuning.points)):
+            if cell.point in points or not (
+                tuning.points is None or any(selects(p, cell) for p in tuning.points)
+            ):
                 continue
             cycles = cell.settings.cycles if tuning.cycles is None else tuning.cycles
-            spin_up = cell.spin_up_cycles if tuning.spin_up_cycles is None else tuning.spin_up_cycles
+            spin_up = (
+                cell.spin_up_cycles if tuning.spin_up_cycles is None else tuning.spin_up_cycles
+            )
             points[cell.point] = [
                 replace(
                     cell,
@@ -189,10 +229,12 @@ class Study:
         return [name for name in cell.filters if self.search(name, cell)]
 
     def tuned_at(self, name: str, cell: Cell) -> Cell | None:
-        """The point, as its first cell, whose tuned parameters a filter takes in a cell; None if it takes none.
+        """The point, as its first cell, whose tuned parameters a filter takes in a cell; None if it
+        takes none.
 
-        Of the points with the same system and observation at which the same parameters of the filter are tuned, it is the one at
-        the least ``masf.study.situations.distance``, which is 0 at the cell's own; of several, the first in the config's order.
+        Of the points with the same system and observation at which the same parameters of the
+        filter are tuned, it is the one at the least ``masf.study.situations.distance``, which is 0
+        at the cell's own; of several, the first in the config's order.
         """
         key = (name, cell.point)
         if key not in self._tuned_at:
@@ -210,23 +252,30 @@ class Study:
             for other, *_ in self.points.values()
             if search
             and name in other.filters
-            and (cell.settings.system, cell.observation_name) == (other.settings.system, other.observation_name)
+            and (cell.settings.system, cell.observation_name)
+            == (other.settings.system, other.observation_name)
             and search.keys() == self.search(name, other).keys()
         ]
 
     def _coordinates(self, cell: Cell) -> dict[str, Any]:
-        """The numbers that say where a cell lies among those of its system, defaults of the system filled in."""
+        """The numbers that say where a cell lies among those of its system, defaults of the system
+        filled in.
+        """
         s = cell.settings
         filled = system_class(s.system).Parameters(**s.parameters).model_dump()
         return {k: v for k, v in {**filled, **cell.situation}.items() if is_number(v)}
 
     def tuning_path(self, name: str, cell: Cell) -> str | None:
-        """The file of the tuned parameters that a filter takes in a cell, relative to the results; None if it takes none."""
+        """The file of the tuned parameters that a filter takes in a cell, relative to the results;
+        None if it takes none.
+        """
         point = self.tuned_at(name, cell)
         return None if point is None else point.tuned(name)
 
     def needs_prior(self, name: str, cell: Cell) -> bool:
-        """Whether a filter reads a pretrained prior in a cell: if its parameters, or any that tuning tries, ask for a network."""
+        """Whether a filter reads a pretrained prior in a cell: if its parameters, or any that
+        tuning tries, ask for a network.
+        """
         if self.filter_command(name) is not None:
             return False
         cls = filter_class(self.filter_module(name))
@@ -234,13 +283,18 @@ class Study:
             return False
         parameters = self.filter_parameters(name, cell)
         tried = [parameters]
-        searches = {repr(search): search for search in (self.search(name, point) for point in self._candidates(name, cell))}
+        searches = {
+            repr(search): search
+            for search in (self.search(name, point) for point in self._candidates(name, cell))
+        }
         for search in searches.values():
             tried += [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
         return any(cls.needs_torch(cls.Parameters(**p)) for p in tried)
 
     def prior(self, cell: Cell) -> PriorTraining:
-        """How the prior that this cell's filters use is trained; long rings share the prior of a short one."""
+        """How the prior that this cell's filters use is trained; long rings share the prior of a
+        short one.
+        """
         s, settings = cell.settings, self.config.priors[cell.settings.system]
         observation = self.config.observations[cell.observation_name]
         ring = system_class(s.system).translation_invariant
@@ -250,13 +304,19 @@ class Study:
     @cached_property
     def priors(self) -> dict[str, PriorTraining]:
         """All priors that the cells' filters may use, by path."""
-        with_prior = (cell for cell in self.cells.values() if cell.settings.system in self.config.priors)
+        with_prior = (
+            cell for cell in self.cells.values() if cell.settings.system in self.config.priors
+        )
         return {prior.path: prior for prior in map(self.prior, with_prior)}
 
     def _expand(self, name: str, experiment: Experiment) -> Iterator[Cell]:
         axes = {k: experiment.axes[k] for k in sorted(experiment.parameters)}
         filters = tuple(self.experiment_filters(experiment))
-        saved = self.config.saved_members if experiment.saved_members is None else experiment.saved_members
+        saved = (
+            self.config.saved_members
+            if experiment.saved_members is None
+            else experiment.saved_members
+        )
         for values in itertools.product(*axes.values()):
             parameters = dict(zip(axes, values, strict=True))
             for observation, gap, members, seed in itertools.product(
@@ -272,7 +332,15 @@ class Study:
                     initial_spread=experiment.initial_spread,
                     seed=seed,
                 )
-                yield Cell(settings, observation, experiment.spin_up_cycles, filters, (name,), saved, experiment.reference)
+                yield Cell(
+                    settings,
+                    observation,
+                    experiment.spin_up_cycles,
+                    filters,
+                    (name,),
+                    saved,
+                    experiment.reference,
+                )
 
     def to_json(self) -> str:
         """The study as study.json holds it."""

@@ -1,8 +1,9 @@
-"""Files config/tuned/NAME.yaml: values of a filter's parameters that tuning found, and on what evidence.
+"""Files config/tuned/NAME.yaml: values of a filter's parameters that tuning found, and on what
+evidence.
 
-They are written by ``masf tuned-settings`` from what stage tune stored; config/filters/NAME.yaml says what the filter is, and
-these values stand over those there. Among them, those with more conditions stand over those with fewer, and later ones over
-earlier ones with as many.
+They are written by ``masf tuned-settings`` from what stage tune stored; config/filters/NAME.yaml
+says what the filter is, and these values stand over those there. Among them, those with more
+conditions stand over those with fewer, and later ones over earlier ones with as many.
 """
 
 from __future__ import annotations
@@ -27,15 +28,24 @@ class Found(Section):
     """Who found values of parameters, and in which runs."""
 
     by: Literal["masf tune", "hand"] = Field(description="Stage tune, or a person who tried some.")
-    seeds: list[Seed] = Field(min_length=1, description="Seeds of the runs; none of them a test seed.")
-    cycles: int | None = Field(None, ge=1, description="Measurements in a run, where that was kept.")
-    trials: int | None = Field(None, ge=1, description="Combinations that were tried, where that was kept.")
+    seeds: list[Seed] = Field(
+        min_length=1, description="Seeds of the runs; none of them a test seed."
+    )
+    cycles: int | None = Field(
+        None, ge=1, description="Measurements in a run, where that was kept."
+    )
+    trials: int | None = Field(
+        None, ge=1, description="Combinations that were tried, where that was kept."
+    )
     at: dict[str, Any] = Field(
-        default_factory=dict, description="Situation of the runs, where the values are taken for others, too."
+        default_factory=dict,
+        description="Situation of the runs, where the values are taken for others, too.",
     )
     score: TunableScore | None = Field(None, description="What was made small.")
     value: float | None = Field(None, description="Its mean over the seeds with these values.")
-    default_value: float | None = Field(None, description="That with the values before; none where a run diverged.")
+    default_value: float | None = Field(
+        None, description="That with the values before; none where a run diverged."
+    )
     source: str | None = Field(None, description="File that has the scores.")
     note: str | None = Field(None, description="What else is to be known.")
 
@@ -49,7 +59,9 @@ class Found(Section):
 class TunedSetting(Section):
     """Values for the situations in which conditions hold."""
 
-    when: dict[str, Any] = Field(min_length=1, description="Conditions as those of settings in a filter's file.")
+    when: dict[str, Any] = Field(
+        min_length=1, description="Conditions as those of settings in a filter's file."
+    )
     parameters: dict[str, Any] = Field(min_length=1, description="The values.")
     found: Found = Field(description="Who found them, and in which runs.")
 
@@ -58,7 +70,8 @@ class TunedValues(Section):
     """A file config/tuned/NAME.yaml: what tuning found for what the study calls NAME."""
 
     settings: list[TunedSetting] = Field(
-        description="Values by situation; those with more conditions win, and of as many the later ones."
+        description="Values by situation; those with more conditions win, and of as many the "
+        "later ones."
     )
 
     def by_weight(self) -> list[TunedSetting]:
@@ -67,14 +80,17 @@ class TunedValues(Section):
 
 
 def from_search(found: Sequence[Tuned]) -> dict[str, TunedValues]:
-    """What stage tune found, by filter; each condition names what tells its point apart from the others of its system.
+    """What stage tune found, by filter; each condition names what tells its point apart from the
+    others of its system.
 
     Points at which every trial diverged have none.
     """
     values = {}
     for name in sorted({tuned.filter for tuned in found}):
         of_filter = [tuned for tuned in found if tuned.filter == name]
-        settings = [_setting(tuned, of_filter) for tuned in of_filter if tuned.chosen_score is not None]
+        settings = [
+            _setting(tuned, of_filter) for tuned in of_filter if tuned.chosen_score is not None
+        ]
         if settings:
             values[name] = TunedValues(settings=settings)
     return values

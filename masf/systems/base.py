@@ -1,4 +1,6 @@
-"""What a dynamical system offers to the filters: a step, a typical state, and the geometry of its components."""
+"""What a dynamical system offers to the filters: a step, a typical state, and the geometry of its
+components.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class System(ABC):
     translation_invariant: ClassVar[bool] = False
     """Whether the components sit on a periodic grid and all obey the same equation."""
     flow: ClassVar[bool] = False
-    """Whether states are velocities (2, n, n) as in masf.systems.flow, which have a vorticity and an energy spectrum."""
+    """Whether states are velocities (2, n, n) as in masf.systems.flow, which have a vorticity and
+    an energy spectrum.
+    """
 
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
@@ -57,21 +61,25 @@ class System(ABC):
         """One state (d,) of the long-run distribution, in float64."""
 
     def perturbations(self, n: int, x: Array, stream: Stream) -> Array:
-        """n draws (n, d) that ensembles start from: mean 0 and variance 1 in each component, with the namespace of ``x``.
+        """n draws (n, d) that ensembles start from: mean 0 and variance 1 in each component, with
+        the namespace of ``x``.
 
         White noise, unless the system's states are smooth.
         """
         return stream.normal((n, self.dimension), x)
 
     def project(self, x: Array) -> Array:
-        """The states that the model admits nearest to the states (..., d): every analysis ends with this.
+        """The states that the model admits nearest to the states (..., d): every analysis ends with
+        this.
 
         All states, unless the model constrains them.
         """
         return x
 
     def pattern(self) -> np.ndarray | None:
-        """What tells networks on a grid of two axes the places apart, where the equation depends on place: (k, d), or None."""
+        """What tells networks on a grid of two axes the places apart, where the equation depends on
+        place: (k, d), or None.
+        """
         return None
 
     def component_name(self, i: int) -> str:
@@ -80,7 +88,8 @@ class System(ABC):
 
     @property
     def grid(self) -> tuple[int, ...] | None:
-        """Lengths of the periodic grid that the components sit on; None where they have no place in space.
+        """Lengths of the periodic grid that the components sit on; None where they have no place in
+        space.
 
         The state is (fields, *grid), flattened: several fields may share the points of a grid.
         """
@@ -88,10 +97,14 @@ class System(ABC):
 
     @property
     def positions(self) -> dict[str, np.ndarray]:
-        """Where the points of an axis of ``space`` are, in the system's units of length; of the axes that are so measured."""
+        """Where the points of an axis of ``space`` are, in the system's units of length; of the
+        axes that are so measured.
+        """
         return {}
 
     @property
     def ring(self) -> int | None:
-        """Length of the ring that the components sit on, one at each point; None where they do not."""
+        """Length of the ring that the components sit on, one at each point; None where they do
+        not.
+        """
         return self.dimension if self.grid == (self.dimension,) else None

@@ -1,10 +1,13 @@
-"""Two-dimensional incompressible flow on a periodic box of side 2 pi: derivatives, projection and statistics, by FFT.
+"""Two-dimensional incompressible flow on a periodic box of side 2 pi: derivatives, projection and
+statistics, by FFT.
 
-Velocity fields have shape (..., 2, n, n) with axes (component, y, x): component 0 is u, along x, and 1 is v, along y; n is
-even. With the streamfunction psi, u = d psi/dy, v = -d psi/dx, and the vorticity is w = dv/dx - du/dy = -Laplace psi.
+Velocity fields have shape (..., 2, n, n) with axes (component, y, x): component 0 is u, along x,
+and 1 is v, along y; n is even. With the streamfunction psi, u = d psi/dy, v = -d psi/dx, and the
+vorticity is w = dv/dx - du/dy = -Laplace psi.
 
-First derivatives take no part of the highest wavenumber n/2, whose derivative the grid cannot represent, so that all
-functions here agree with one another: the divergence of :func:`project` is 0 up to rounding for any field.
+First derivatives take no part of the highest wavenumber n/2, whose derivative the grid cannot
+represent, so that all functions here agree with one another: the divergence of :func:`project` is 0
+up to rounding for any field.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from masf.arrays import Array, to_numpy
 
 
 def wavenumbers(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """kx (1, n/2 + 1) and ky (n, 1) of the half spectrum of an n x n grid, in the order of ``rfftn``."""
+    """kx (1, n/2 + 1) and ky (n, 1) of the half spectrum of an n x n grid, in the order of
+    ``rfftn``.
+    """
     return np.fft.rfftfreq(n, 1 / n)[None, :], np.fft.fftfreq(n, 1 / n)[:, None]
 
 
@@ -35,7 +40,11 @@ def ifft2(x: Array) -> Array:
 def spectral(values: np.ndarray, x: Array) -> Array:
     """Complex ``values`` with the namespace, precision and device of the real array ``x``."""
     xp = array_namespace(x)
-    return xp.asarray(np.asarray(values, np.complex128), dtype=xp.result_type(x.dtype, xp.complex64), device=device(x))
+    return xp.asarray(
+        np.asarray(values, np.complex128),
+        dtype=xp.result_type(x.dtype, xp.complex64),
+        device=device(x),
+    )
 
 
 def vorticity(velocity: Array) -> Array:
@@ -53,14 +62,18 @@ def divergence(velocity: Array) -> Array:
 
 
 def velocity(vorticity: Array) -> Array:
-    """The divergence-free velocity (..., 2, n, n) without mean flow that has this vorticity (..., n, n)."""
+    """The divergence-free velocity (..., 2, n, n) without mean flow that has this vorticity (...,
+    n, n).
+    """
     ikx, iky = _derivatives(vorticity)
     psi = fft2(vorticity) * spectral(_inverse_laplacian(vorticity.shape[-1]), vorticity)
     return ifft2(array_namespace(psi).stack([iky * psi, -ikx * psi], axis=-3))
 
 
 def project(velocity: Array) -> Array:
-    """The divergence-free part (..., 2, n, n) of velocities (..., 2, n, n): the Leray projection; keeps the mean flow."""
+    """The divergence-free part (..., 2, n, n) of velocities (..., 2, n, n): the Leray projection;
+    keeps the mean flow.
+    """
     ikx, iky = _derivatives(velocity)
     hat = fft2(velocity)
     inverse = spectral(_inverse_laplacian(velocity.shape[-1]), velocity)
@@ -80,7 +93,8 @@ def enstrophy(velocity: Array) -> Array:
 
 
 def energy_spectrum(velocity: Array) -> np.ndarray:
-    """Energy in shells |k| in [j - 1/2, j + 1/2), j = 0, 1, ..., round(n/sqrt(2)), of velocities (..., 2, n, n): (..., shells).
+    """Energy in shells |k| in [j - 1/2, j + 1/2), j = 0, 1, ..., round(n/sqrt(2)), of velocities
+    (..., 2, n, n): (..., shells).
 
     In float64 on the CPU. The sum over the shells is the energy.
     """
@@ -92,7 +106,9 @@ def energy_spectrum(velocity: Array) -> np.ndarray:
     density = power.sum(-3).reshape(*power.shape[:-3], -1) / (2 * n**4)
     shell = np.floor(np.sqrt(kx**2 + ky**2) + 0.5).ravel()
     order = np.argsort(shell, kind="stable")
-    return np.add.reduceat(density[..., order], np.unique(shell[order], return_index=True)[1], axis=-1)
+    return np.add.reduceat(
+        density[..., order], np.unique(shell[order], return_index=True)[1], axis=-1
+    )
 
 
 def _derivatives(x: Array) -> tuple[Any, Any]:

@@ -8,7 +8,9 @@ from masf.arrays import Array
 
 
 def rk4(f: Callable[[Array], Array], x: Array, dt: float) -> Array:
-    """One step of the classical fourth-order Runge-Kutta scheme; ``x`` and ``f(x)`` have shape (..., d)."""
+    """One step of the classical fourth-order Runge-Kutta scheme; ``x`` and ``f(x)`` have shape
+    (..., d).
+    """
     k1 = f(x)
     k2 = f(x + (dt / 2) * k1)
     k3 = f(x + (dt / 2) * k2)

@@ -1,7 +1,7 @@
 """A linear system with Gaussian model noise, for which the Kalman filter gives the exact posterior.
 
-x_{n+1} = M x_n + q xi_n on a ring, where M moves the field by ``speed`` grid points, spreads it and damps it:
-in Fourier space M_k = persistence exp(-i k speed - diffusion k^2). The settings are ours.
+x_{n+1} = M x_n + q xi_n on a ring, where M moves the field by ``speed`` grid points, spreads it and
+damps it: in Fourier space M_k = persistence exp(-i k speed - diffusion k^2). The settings are ours.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ class LinearGaussianParameters(SystemParameters):
     dimension: int = Field(ge=1, le=5_000, description="Number of components d.")
     speed: float = Field(0.3, description="Grid points that the field moves in a step.")
     diffusion: float = Field(0.05, ge=0, description="Diffusion in grid points squared a step.")
-    persistence: float = Field(0.99, gt=0, le=1, description="Factor by which the field is damped in a step.")
-    model_noise: float = Field(0.3, ge=0, description="Standard deviation q of the noise added in each step.")
+    persistence: float = Field(
+        0.99, gt=0, le=1, description="Factor by which the field is damped in a step."
+    )
+    model_noise: float = Field(
+        0.3, ge=0, description="Standard deviation q of the noise added in each step."
+    )
 
 
 class LinearGaussian(System):
@@ -35,7 +39,9 @@ class LinearGaussian(System):
         p = parameters
         k = 2 * np.pi * np.fft.rfftfreq(p.dimension)
         response = p.persistence * np.exp(-1j * k * p.speed - p.diffusion * k**2)
-        self.matrix = np.fft.irfft(np.fft.rfft(np.eye(p.dimension), axis=0) * response[:, None], p.dimension, axis=0)
+        self.matrix = np.fft.irfft(
+            np.fft.rfft(np.eye(p.dimension), axis=0) * response[:, None], p.dimension, axis=0
+        )
 
     @property
     def stochastic(self) -> bool:  # type: ignore[override]
@@ -50,7 +56,9 @@ class LinearGaussian(System):
         return self.shape
 
     def step(self, x: Array, stream: Stream) -> Array:
-        return x @ like(self.matrix.T, x) + self.parameters.model_noise * stream.normal(tuple(x.shape), x)
+        return x @ like(self.matrix.T, x) + self.parameters.model_noise * stream.normal(
+            tuple(x.shape), x
+        )
 
     def typical_state(self, stream: Stream) -> np.ndarray:
         x = stream.normal(self.shape, np.empty(0))

@@ -1,4 +1,6 @@
-"""Lorenz (1963), Deterministic nonperiodic flow: three components, chaotic at the classical parameters."""
+"""Lorenz (1963), Deterministic nonperiodic flow: three components, chaotic at the classical
+parameters.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Lorenz63(System):
         """Time derivative of states (..., 3)."""
         p = self.parameters
         x, y, z = state[..., 0], state[..., 1], state[..., 2]
-        return array_namespace(state).stack([p.sigma * (y - x), x * (p.rho - z) - y, x * y - p.beta * z], axis=-1)
+        return array_namespace(state).stack(
+            [p.sigma * (y - x), x * (p.rho - z) - y, x * y - p.beta * z], axis=-1
+        )
 
     def step(self, x: Array, stream: Stream) -> Array:
         return rk4(self.tendency, x, self.dt)

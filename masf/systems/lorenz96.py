@@ -1,4 +1,6 @@
-"""Lorenz (1996), Predictability: a problem partly solved. A ring of d components, chaotic for a forcing of about 4.5 and up."""
+"""Lorenz (1996), Predictability: a problem partly solved. A ring of d components, chaotic for a
+forcing of about 4.5 and up.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Lorenz96(System):
         """Time derivative of states (..., d)."""
         # One padded copy and slices of it cost less than three calls to roll.
         padded = array_namespace(x).concat([x[..., -2:], x, x[..., :1]], axis=-1)
-        return (padded[..., 3:] - padded[..., :-3]) * padded[..., 1:-2] - x + self.parameters.forcing
+        return (
+            (padded[..., 3:] - padded[..., :-3]) * padded[..., 1:-2] - x + self.parameters.forcing
+        )
 
     def step(self, x: Array, stream: Stream) -> Array:
         return rk4(self.tendency, x, self.dt)

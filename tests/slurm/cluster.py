@@ -1,4 +1,5 @@
-"""A real SLURM of one node on loopback, for tests: munge, controller and node daemon in a folder of their own.
+"""A real SLURM of one node on loopback, for tests: munge, controller and node daemon in a folder of
+their own.
 
     with Cluster(folder) as cluster:
         subprocess.run(["sbatch", ...], env=cluster.environment)
@@ -7,7 +8,8 @@ Debian's packages slurm-wlm and munge are installed where they are missing, if t
 (tests/debian.py). What was started is stopped at the end, also after a failure. There is no
 accounting and no cgroup: a poll each second kills a step that holds more memory than it asked for.
 
-    PYTHONPATH=tests python tests/slurm/cluster.py COMMAND ...     # runs a command, such as snakemake --profile slurm
+    PYTHONPATH=tests python tests/slurm/cluster.py COMMAND ...
+    # runs a command, such as snakemake --profile slurm
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ PATIENCE = 60
 """Seconds that a daemon may take to answer."""
 
 CPUS = 8
-"""Processors that the node claims, whatever the machine has: tests are about requests, not speed."""
+"""Processors that the node claims, whatever the machine has: tests are about requests, not
+speed.
+"""
 
 CONFIG = """\
 ClusterName=masf
@@ -91,13 +95,19 @@ def _free_ports(count: int) -> list[int]:
 
 
 def recording(path: Path) -> str:
-    """A line of a shell script that appends the script's arguments to a file, one call at a time; for ``recorded``."""
+    """A line of a shell script that appends the script's arguments to a file, one call at a time;
+    for ``recorded``.
+    """
     return f"""{{ flock 9; printf '%s\\0' "$@" '' >&9; }} 9>> '{path}'"""
 
 
 def recorded(path: Path) -> list[list[str]]:
     """The words of each call so far of a script with a line of ``recording``."""
-    return [call.split("\0") for call in path.read_text(encoding="utf-8").split("\0\0")[:-1]] if path.exists() else []
+    return (
+        [call.split("\0") for call in path.read_text(encoding="utf-8").split("\0\0")[:-1]]
+        if path.exists()
+        else []
+    )
 
 
 class Cluster:
@@ -114,7 +124,10 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """What a command needs to find the cluster."""
-        return os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": f"{self.folder / 'bin'}:{_path()}"}
+        return os.environ | {
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "PATH": f"{self.folder / 'bin'}:{_path()}",
+        }
 
     def submitted(self) -> list[list[str]]:
         """The words of each call of sbatch so far."""
@@ -128,12 +141,24 @@ class Cluster:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stop()
 
     def run(self, *words: str) -> str:
         """The output of one of SLURM's commands."""
-        done = subprocess.run(words, env=self.environment, text=True, capture_output=True, check=False, timeout=PATIENCE)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            words,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE,
+        )
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
         return done.stdout
@@ -141,7 +166,8 @@ class Cluster:
     def _start(self) -> None:
         for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir()
-        # SLURM takes SLURM_CONF out of its jobs' environment, but not this folder out of their path.
+        # SLURM takes SLURM_CONF out of its jobs' environment, but not this folder out of their
+        # path.
         for name in COMMANDS:
             wrapper = self.folder / "bin" / name
             record = recording(self.folder / "sbatch.calls") if name == "sbatch" else ""
@@ -158,13 +184,20 @@ class Cluster:
         memory = psutil.virtual_memory().total // 2**20 * 9 // 10
         (self.folder / "slurm.conf").write_text(
             CONFIG.format(
-                folder=self.folder, controller_port=controller_port, node_port=node_port, cpus=CPUS, memory=memory
+                folder=self.folder,
+                controller_port=controller_port,
+                node_port=node_port,
+                cpus=CPUS,
+                memory=memory,
             ),
             encoding="utf-8",
-        )  # fmt: skip
-        (self.folder / "gres.conf").write_text("NodeName=localhost Name=gpu File=/dev/null\n", encoding="utf-8")
+        )
+        (self.folder / "gres.conf").write_text(
+            "NodeName=localhost Name=gpu File=/dev/null\n", encoding="utf-8"
+        )
         munge = [
-            f"--{name}={self.folder / 'munge'}.{name.split('-')[0]}" for name in ("socket", "pid-file", "log-file", "seed-file")
+            f"--{name}={self.folder / 'munge'}.{name.split('-')[0]}"
+            for name in ("socket", "pid-file", "log-file", "seed-file")
         ]
         self._daemon("munged", "--foreground", "--force", f"--key-file={key}", *munge)
         self._wait(lambda: (self.folder / "munge.socket").exists(), "munged")
@@ -175,7 +208,12 @@ class Cluster:
     def _daemon(self, *words: str) -> None:
         with (self.folder / f"{words[0]}.out").open("w") as out:
             daemon = subprocess.Popen(  # noqa: S603
-                words, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                words,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
         self.daemons.append(daemon)
 
@@ -187,21 +225,32 @@ class Cluster:
                     return
             dead = [d.args[0] for d in self.daemons if d.poll() is not None]
             if dead or time.monotonic() > end:
-                raise RuntimeError(f"SLURM: {what} does not answer{f'; {dead} ended' if dead else ''}\n{self.logs()}")
+                raise RuntimeError(
+                    f"SLURM: {what} does not "
+                    f"answer{f'; {dead} ended' if dead else ''}\n{self.logs()}"
+                )
             time.sleep(0.1)
 
     def logs(self) -> str:
         """The last lines of what the daemons wrote."""
         files = [*sorted(self.folder.glob("*.out")), *sorted(self.folder.glob("*.log"))]
-        return "\n".join(f"--- {f.name}\n" + "\n".join(f.read_text(errors="replace").splitlines()[-15:]) for f in files)
+        return "\n".join(
+            f"--- {f.name}\n" + "\n".join(f.read_text(errors="replace").splitlines()[-15:])
+            for f in files
+        )
 
     def _stop(self) -> None:
         with suppress(RuntimeError, subprocess.TimeoutExpired):
             if len(self.daemons) == len(DAEMONS):
                 self.run("scancel", "--user=root")
         processes = [psutil.Process(d.pid) for d in self.daemons if d.poll() is None]
-        # Steps outlive their daemon; they are known by its spool, which is in their command or environment.
-        processes += [p for p in psutil.process_iter(["name", "pid"]) if p.info["name"] == "slurmstepd" and self._ours(p)]
+        # Steps outlive their daemon; they are known by its spool, which is in their command or
+        # environment.
+        processes += [
+            p
+            for p in psutil.process_iter(["name", "pid"])
+            if p.info["name"] == "slurmstepd" and self._ours(p)
+        ]
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(processes, timeout=10)

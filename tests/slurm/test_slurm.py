@@ -1,6 +1,8 @@
-"""The workflow on a real SLURM of one node: a tiny study to its tables, and back to them after each fault.
+"""The workflow on a real SLURM of one node: a tiny study to its tables, and back to them after each
+fault.
 
-These tests need root, and SLURM or the means to install it; elsewhere they are skipped. What is submitted is tested everywhere.
+These tests need root, and SLURM or the means to install it; elsewhere they are skipped. What is
+submitted is tested everywhere.
 """
 
 from __future__ import annotations
@@ -70,11 +72,16 @@ def calls_of(calls: list[list[str]], rule: str) -> list[list[str]]:
 
 def test_tiny_study_runs_to_its_tables(cluster: Cluster, undisturbed: Path) -> None:
     kinds = ("lorenz63", "lorenz63_paired")
-    assert set(tables(undisturbed)) == {f"{name}.{end}" for name in kinds for end in ("csv", "md", "tex")}
+    assert set(tables(undisturbed)) == {
+        f"{name}.{end}" for name in kinds for end in ("csv", "md", "tex")
+    }
     calls = cluster.submitted()
     # Truths and the small filter's estimates share an entry in the queue.
     assert len(calls_of(calls, "cells")) == 1
-    assert {rule: len(calls_of(calls, rule)) for rule in ("simulate", "assimilate_enkf")} == {"simulate": 0, "assimilate_enkf": 0}
+    assert {rule: len(calls_of(calls, rule)) for rule in ("simulate", "assimilate_enkf")} == {
+        "simulate": 0,
+        "assimilate_enkf": 0,
+    }
     # The group; two filters with a job a cell; the tables, and the page.
     assert len(calls) == 1 + 2 + 2 + 1 + 1
     # Who computes on a GPU asks for one, and nobody else.
@@ -102,11 +109,20 @@ def test_faults_lose_nothing(
     project.put("wait")
     run = project.start(*words, environment=environment)
     project.until(lambda: len(project.waiting()) == 2, run)
-    first, second = {option(call, "--mem") for call in obstacles()[:2]}, {option(call, "--mem") for call in obstacles()[2:]}
+    first, second = (
+        {option(call, "--mem") for call in obstacles()[:2]},
+        {option(call, "--mem") for call in obstacles()[2:]},
+    )
     assert len(first) == len(second) == 1
     assert int(*second) == 2 * int(*first)
     logs = project.root / ".snakemake" / "slurm_logs" / "rule_assimilate_obstacle"
-    assert sum("exceeded memory limit" in path.read_text(encoding="utf-8") for path in logs.rglob("*.log")) == 2
+    assert (
+        sum(
+            "exceeded memory limit" in path.read_text(encoding="utf-8")
+            for path in logs.rglob("*.log")
+        )
+        == 2
+    )
     project.remove("memory")
 
     # A job that somebody cancels is submitted again.
@@ -119,9 +135,15 @@ def test_faults_lose_nothing(
     kill(run)
     project.remove("wait")
     again = subprocess.run(  # noqa: S603
-        words, cwd=project.root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        timeout=PATIENCE, check=False,
-    )  # fmt: skip
+        words,
+        cwd=project.root,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PATIENCE,
+        check=False,
+    )
     assert again.returncode != 0
     assert "Directory cannot be locked" in again.stdout
     assert project.run("snakemake", "--configfile", config, "--unlock").returncode == 0
@@ -141,7 +163,9 @@ exit 1
 
 @pytest.fixture(scope="module")
 def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """What the tiny study on twelve seeds, with a prior, submits at first, to a SLURM that takes nothing."""
+    """What the tiny study on twelve seeds, with a prior, submits at first, to a SLURM that takes
+    nothing.
+    """
     tmp_path = tmp_path_factory.mktemp("submitted")
     project = Obstructed(tmp_path / "project")
 
@@ -157,7 +181,10 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     for line, set_line in (
         ("  # slurm_partition: cpu\n", "  slurm_partition: cpu\n"),
         ("  # slurm_account: my_account\n", "  slurm_account: my_account\n"),
-        ("train_prior: &gpu {nodes: 1}", "train_prior: &gpu {nodes: 1, slurm_partition: gpu, gpu_model: a100}"),
+        (
+            "train_prior: &gpu {nodes: 1}",
+            "train_prior: &gpu {nodes: 1, slurm_partition: gpu, gpu_model: a100}",
+        ),
     ):
         assert line in text
         text = text.replace(line, set_line)
@@ -165,16 +192,23 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sbatch", "squeue", "sinfo", "scontrol", "scancel"):
-        (folder / name).write_text(FAKE.format(record=recording(tmp_path / f"{name}.calls")), encoding="utf-8")
+        (folder / name).write_text(
+            FAKE.format(record=recording(tmp_path / f"{name}.calls")), encoding="utf-8"
+        )
         (folder / name).chmod(0o755)
     (folder / "sacctmgr").write_text("#!/bin/sh\necho my_account\n", encoding="utf-8")
     (folder / "sacctmgr").chmod(0o755)
     path = f"{folder}:{project.environment['PATH']}"
     done = subprocess.run(  # noqa: S603
         ["snakemake", *PROFILE, "--retries", "0", "--configfile", config],  # noqa: S607
-        cwd=project.root, env=project.environment | {"PATH": path}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        timeout=PATIENCE, check=False,
-    )  # fmt: skip
+        cwd=project.root,
+        env=project.environment | {"PATH": path},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PATIENCE,
+        check=False,
+    )
     assert done.returncode != 0
     calls = recorded(tmp_path / "sbatch.calls")
     assert calls, done.stdout
@@ -182,7 +216,8 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
 
 
 def test_cells_share_an_entry_of_the_queue_as_wide_as_cores(submitted: list[list[str]]) -> None:
-    # Twelve truths with one estimate each, eight to an entry; four jobs run side by side, for one that lasts 10 minutes each.
+    # Twelve truths with one estimate each, eight to an entry; four jobs run side by side, for one
+    # that lasts 10 minutes each.
     groups = calls_of(submitted, "cells")
     assert len(groups) == 2
     assert {option(call, "--cpus-per-task") for call in groups} == {"4"}
@@ -191,7 +226,9 @@ def test_cells_share_an_entry_of_the_queue_as_wide_as_cores(submitted: list[list
     assert not any(option(call, "--gpus") for call in groups)
 
 
-def test_partition_account_and_type_of_gpu_are_those_of_the_profile(submitted: list[list[str]]) -> None:
+def test_partition_account_and_type_of_gpu_are_those_of_the_profile(
+    submitted: list[list[str]],
+) -> None:
     groups, (prior,) = calls_of(submitted, "cells"), calls_of(submitted, "train_prior")
     assert len(submitted) == len(groups) + 1
     assert {option(call, "-A") for call in submitted} == {"my_account"}

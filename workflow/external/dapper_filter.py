@@ -1,12 +1,15 @@
-"""Filters of DAPPER (Raanes, Chen and Grudzien 2024) as commands for masf: ``dapper_filter.py etkf|letkf|ienks ...``.
+"""Filters of DAPPER (Raanes, Chen and Grudzien 2024) as commands for masf: ``dapper_filter.py
+etkf|letkf|ienks ...``.
 
-Reads problem.nc and writes estimate.nc, see docs/adding-a-filter.md, and imports nothing of masf: ``make dapper`` creates an
-environment of its own for it. The methods are DAPPER's ``EnKF("Sqrt")``, ``LETKF`` and ``iEnKS("Sqrt")``, untouched, and so are
-its models of Lorenz-63 and Lorenz-96 (RK4, as ours); linear_gaussian is written below. What DAPPER would score against the truth
-is recorded instead: it shows each ensemble to a ``Stats`` object, and gets one of ours.
+Reads problem.nc and writes estimate.nc, see docs/adding-a-filter.md, and imports nothing of masf:
+``make dapper`` creates an environment of its own for it. The methods are DAPPER's ``EnKF("Sqrt")``,
+``LETKF`` and ``iEnKS("Sqrt")``, untouched, and so are its models of Lorenz-63 and Lorenz-96 (RK4,
+as ours); linear_gaussian is written below. What DAPPER would score against the truth is recorded
+instead: it shows each ensemble to a ``Stats`` object, and gets one of ours.
 
-iEnKS is a smoother: between measurements DAPPER shows ensembles that have seen the next measurement. Recorded are, here, the
-forecast of its first iteration, which has not, and at measurements the analysis, as in DAPPER's own filter score (rmse.a).
+iEnKS is a smoother: between measurements DAPPER shows ensembles that have seen the next
+measurement. Recorded are, here, the forecast of its first iteration, which has not, and at
+measurements the analysis, as in DAPPER's own filter score (rmse.a).
 """
 
 import argparse
@@ -24,7 +27,9 @@ import netCDF4
 import numpy as np
 
 VERSION = "1.7.1"
-"""Of DAPPER: the code below leans on the names inside it. The same as in workflow/envs/dapper-requirements.txt."""
+"""Of DAPPER: the code below leans on the names inside it. The same as in
+workflow/envs/dapper-requirements.txt.
+"""
 
 COMMON = {"inflation": 1.0, "rotation": False}
 PARAMETERS = {
@@ -32,11 +37,16 @@ PARAMETERS = {
     "letkf": COMMON | {"localization_radius": None},
     "ienks": COMMON | {"lag": 1, "iterations": 10, "tolerance": 1e-5},
 }
-"""Parameters of each method, with defaults: ``inflation`` and ``localization_radius`` mean what they mean in masf, ``rotation``
-is DAPPER's random rotation of the anomalies after each analysis, ``lag`` the length of the window in cycles."""
+"""Parameters of each method, with defaults: ``inflation`` and ``localization_radius`` mean what
+they mean in masf, ``rotation``
+is DAPPER's random rotation of the anomalies after each analysis, ``lag`` the length of the window
+in cycles.
+"""
 
 GASPARI_COHN = 1.82
-"""DAPPER's localisation radius times this is half of the taper's support, which is masf's radius."""
+"""DAPPER's localisation radius times this is half of the taper's support, which is masf's
+radius.
+"""
 
 
 class NotFinite(Exception):
@@ -60,14 +70,29 @@ def checked(method, given):
     """All parameters of a method, defaults included."""
     known = PARAMETERS[method]
     if unknown := sorted(given.keys() - known.keys()):
-        sys.exit(f"{method}: unknown parameters {', '.join(unknown)}; allowed are {', '.join(known)}")
+        sys.exit(
+            f"{method}: unknown parameters {', '.join(unknown)}; allowed are {', '.join(known)}"
+        )
     chosen = known | given
-    for key, least in (("inflation", 1), ("lag", 1), ("iterations", 1), ("tolerance", 0), ("localization_radius", 1)):
+    for key, least in (
+        ("inflation", 1),
+        ("lag", 1),
+        ("iterations", 1),
+        ("tolerance", 0),
+        ("localization_radius", 1),
+    ):
         value = chosen.get(key)
         whole = isinstance(known.get(key), int)
-        fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value >= least
+        fits = (
+            isinstance(value, int if whole else (int, float))
+            and not isinstance(value, bool)
+            and value >= least
+        )
         if key in known and not fits and not (value is None and known[key] is None):
-            sys.exit(f"{method}: {key} = {value!r}: expected {'a whole number' if whole else 'a number'} of at least {least}")
+            sys.exit(
+                f"{method}: {key} = {value!r}: expected "
+                f"{'a whole number' if whole else 'a number'} of at least {least}"
+            )
     return chosen
 
 
@@ -77,12 +102,16 @@ def read_problem(path):
         content = {name: data[name][:].filled() for name in data.variables}
         attributes = {name: data.getncattr(name) for name in data.ncattrs()}
     # The measurements, not their settings in the config, which have the same name.
-    content = attributes | {k: v if v.dtype.kind == "i" else v.astype(float) for k, v in content.items()}
+    content = attributes | {
+        k: v if v.dtype.kind == "i" else v.astype(float) for k, v in content.items()
+    }
     return content | {"parameters": json.loads(attributes["parameters"])}
 
 
 def import_dapper():
-    """DAPPER, without the folder that it makes in the home directory and without the settings that it finds there."""
+    """DAPPER, without the folder that it makes in the home directory and without the settings that
+    it finds there.
+    """
     if (found := importlib.metadata.version("dapper")) != VERSION:
         sys.exit(f"dapper {found} is installed, expected {VERSION}: run make dapper again")
     home = os.environ.get("HOME")
@@ -96,7 +125,9 @@ def import_dapper():
         import dapper.mods
         import dapper.tools.progressbar
     os.environ.pop("HOME") if home is None else os.environ.update(HOME=home)
-    dapper.tools.progressbar.disable_progbar = dapper.tools.progressbar.disable_user_interaction = True
+    dapper.tools.progressbar.disable_progbar = dapper.tools.progressbar.disable_user_interaction = (
+        True
+    )
     return dapper
 
 
@@ -107,7 +138,9 @@ def lorenz63(parameters):
     """DAPPER's own."""
     from dapper.mods import Lorenz63
 
-    Lorenz63.sig, Lorenz63.rho, Lorenz63.beta = (parameters[key] for key in ("sigma", "rho", "beta"))
+    Lorenz63.sig, Lorenz63.rho, Lorenz63.beta = (
+        parameters[key] for key in ("sigma", "rho", "beta")
+    )
     return Lorenz63.step, 0, False
 
 
@@ -123,18 +156,24 @@ def linear_gaussian(parameters):
     """As in masf/systems/linear_gaussian.py."""
     d = parameters["dimension"]
     k = 2 * np.pi * np.fft.rfftfreq(d)
-    response = parameters["persistence"] * np.exp(-1j * k * parameters["speed"] - parameters["diffusion"] * k**2)
+    response = parameters["persistence"] * np.exp(
+        -1j * k * parameters["speed"] - parameters["diffusion"] * k**2
+    )
     matrix = np.fft.irfft(np.fft.rfft(np.eye(d), axis=0) * response[:, None], d, axis=0)
     # DAPPER's noise is a variance for each unit of time.
     return (lambda x, *_: x @ matrix.T), parameters["model_noise"] ** 2 / parameters["dt"], True
 
 
 SYSTEMS = {"lorenz63": lorenz63, "lorenz96": lorenz96, "linear_gaussian": linear_gaussian}
-"""By name: the model step, the variance of the model noise, and whether the components sit on a ring."""
+"""By name: the model step, the variance of the model noise, and whether the components sit on a
+ring.
+"""
 
 
 def hidden_markov_model(dapper, problem, radius):
-    """DAPPER's description of the problem; its model remembers the last ``gap`` ensembles that it made."""
+    """DAPPER's description of the problem; its model remembers the last ``gap`` ensembles that it
+    made.
+    """
     if problem["system"] not in SYSTEMS:
         sys.exit(f"system {problem['system']!r}: this filter knows {', '.join(SYSTEMS)} only")
     step, noise, ring = SYSTEMS[problem["system"]](problem["parameters"])
@@ -155,19 +194,31 @@ def hidden_markov_model(dapper, problem, radius):
     observed = {
         "M": m,
         "model": (lambda x: x[..., indices]) if matrix is None else (lambda x: x @ matrix.T),
-        "noise": dapper.mods.GaussRV(M=m, C=np.diag(problem["R_diagonal"]) if "R" not in problem else problem["R"]),
+        "noise": dapper.mods.GaussRV(
+            M=m, C=np.diag(problem["R_diagonal"]) if "R" not in problem else problem["R"]
+        ),
         "localizer": dapper.tools.localization.no_localization(d, m),
     }
     if radius is not None:
         if not ring or indices is None:
-            what = "components without distances" if not ring else "measurements of more than one component"
+            what = (
+                "components without distances"
+                if not ring
+                else "measurements of more than one component"
+            )
             sys.exit(f"localization_radius = {radius}: there are {what}; set it to null")
-        distances = dapper.tools.localization.pairwise_distances(indices[:, None], np.arange(d)[:, None], domain=(d,))
-        observed["localizer"] = dapper.tools.localization.localization_setup(lambda: distances, np.arange(d)[:, None])
+        distances = dapper.tools.localization.pairwise_distances(
+            indices[:, None], np.arange(d)[:, None], domain=(d,)
+        )
+        observed["localizer"] = dapper.tools.localization.localization_setup(
+            lambda: distances, np.arange(d)[:, None]
+        )
     hmm = dapper.mods.HiddenMarkovModel(
         dynamics,
         observed,
-        dapper.mods.Chronology(dt=float(problem["dt"]), dko=gap, K=gap * len(problem["observation"])),
+        dapper.mods.Chronology(
+            dt=float(problem["dt"]), dko=gap, K=gap * len(problem["observation"])
+        ),
         dapper.mods.RV(M=d, func=lambda n: ensemble[:n].copy()),
         name="masf",
     )
@@ -179,7 +230,9 @@ def hidden_markov_model(dapper, problem, radius):
 
 
 def recorder(stats_class):
-    """A class of DAPPER's ``Stats`` that records the ensembles it is shown, and the seconds between them."""
+    """A class of DAPPER's ``Stats`` that records the ensembles it is shown, and the seconds between
+    them.
+    """
 
     class Recorder(stats_class):
         def __init__(self, xp, HMM, xx, yy, **options):
@@ -187,10 +240,13 @@ def recorder(stats_class):
             cycles, n, d = len(yy), xp.N, HMM.Nx
             self.smoother = hasattr(xp, "Lag")
             self.kept = {
-                "mean": np.full((len(xx), d), np.nan), "spread": np.full((len(xx), d), np.nan),
-                "forecast": np.full((cycles, n, d), np.nan, "f4"), "analysis": np.full((cycles, n, d), np.nan, "f4"),
-                "wall_seconds": np.full(cycles, np.nan), "cpu_seconds": np.full(cycles, np.nan),
-            }  # fmt: skip
+                "mean": np.full((len(xx), d), np.nan),
+                "spread": np.full((len(xx), d), np.nan),
+                "forecast": np.full((cycles, n, d), np.nan, "f4"),
+                "analysis": np.full((cycles, n, d), np.nan, "f4"),
+                "wall_seconds": np.full(cycles, np.nan),
+                "cpu_seconds": np.full(cycles, np.nan),
+            }
             self.moments(0, HMM.X0.sample(n))
             self.spent = np.zeros(2)
             self.last = self.now()
@@ -200,7 +256,10 @@ def recorder(stats_class):
             return np.array([time.perf_counter(), time.process_time()])
 
         def moments(self, k, ensemble):
-            self.kept["mean"][k], self.kept["spread"][k] = ensemble.mean(axis=0), ensemble.std(axis=0, ddof=1)
+            self.kept["mean"][k], self.kept["spread"][k] = (
+                ensemble.mean(axis=0),
+                ensemble.std(axis=0, ddof=1),
+            )
 
         def tick(self, cycle):
             """Ends a cycle's time, and begins the next one's."""
@@ -236,7 +295,9 @@ def assimilate(dapper, method, problem, parameters):
         xp = dapper.da_methods.EnKF("Sqrt", **common)
     elif method == "letkf":
         radius = parameters["localization_radius"]
-        xp = dapper.da_methods.LETKF(loc_rad=None if radius is None else radius / GASPARI_COHN, **common)
+        xp = dapper.da_methods.LETKF(
+            loc_rad=None if radius is None else radius / GASPARI_COHN, **common
+        )
     else:
         if hmm.Dyn.noise.C != 0:
             sys.exit("ienks: DAPPER's iEnKS is for systems without model noise")
@@ -263,7 +324,12 @@ def write_estimate(path, arrays):
     }  # fmt: skip
     cycles, n, d = arrays["forecast"].shape
     with netCDF4.Dataset(path, "w") as data:
-        for name, length in {"model_time": len(arrays["mean"]), "cycle": cycles, "member": n, "component": d}.items():
+        for name, length in {
+            "model_time": len(arrays["mean"]),
+            "cycle": cycles,
+            "member": n,
+            "component": d,
+        }.items():
             data.createDimension(name, length)
         for name, values in arrays.items():
             data.createVariable(name, "f4", dims.get(name, ("cycle",)))[:] = values
@@ -274,7 +340,9 @@ def main():
     arguments = parse()
     parameters = checked(arguments.method, arguments.parameters)
     problem = read_problem(arguments.problem)
-    write_estimate(arguments.output, assimilate(import_dapper(), arguments.method, problem, parameters))
+    write_estimate(
+        arguments.output, assimilate(import_dapper(), arguments.method, problem, parameters)
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     D(x, t) = m + K (x - A m)     K = P A (A P A + Sigma)^(-1)     C = Cov(X_0 | x_t) = P - K A P
 
-with A, Sigma of the forward process at t. P is given in one of three forms: a vector (its diagonal), ensemble anomalies X with P
-= X^T X / (N - 1) (never formed; K by Woodbury in N x N), or a dense matrix (a localised ensemble covariance). On a long ring a
-localised covariance is banded: masf.diffusion.denoisers.ring. On large grids masf.diffusion.denoisers.local localises in another
+with A, Sigma of the forward process at t. P is given in one of three forms: a vector (its
+diagonal), ensemble anomalies X with P = X^T X / (N - 1) (never formed; K by Woodbury in N x N), or
+a dense matrix (a localised ensemble covariance). On a long ring a localised covariance is banded:
+masf.diffusion.denoisers.ring. On large grids masf.diffusion.denoisers.local localises in another
 way.
 """
 
@@ -22,7 +23,9 @@ from masf.diffusion.process import ForwardProcess
 
 
 class GaussianDenoiser(ABC):
-    """The posteriors of a Gaussian prior with mean ``mean`` (d,); their covariance C does not depend on x."""
+    """The posteriors of a Gaussian prior with mean ``mean`` (d,); their covariance C does not
+    depend on x.
+    """
 
     def __init__(self, process: ForwardProcess, mean: Array) -> None:
         self.process = process
@@ -35,7 +38,9 @@ class GaussianDenoiser(ABC):
         return Posterior(mean, None, partial(self.deviations, x, t))
 
     def deviations(self, x: Array, t: float, stream: Stream) -> Array:
-        """Draws from N(0, C), one for each row of x (n, d): a prior draw less its own regression on its noised self."""
+        """Draws from N(0, C), one for each row of x (n, d): a prior draw less its own regression on
+        its noised self.
+        """
         prior = self.prior_draws(len(x), x, stream)
         noised = self.process.diffuse(prior, t, stream.normal(tuple(x.shape), x))
         return prior - self.gain(noised, t)
@@ -58,7 +63,10 @@ class DiagonalDenoiser(GaussianDenoiser):
 
     def __init__(self, process: ForwardProcess, mean: Array, variance: Array) -> None:
         if not process.basis.standard:
-            raise ValueError("covariance 'diagonal' needs an observation that is a mask; use 'ensemble' or 'localized'")
+            raise ValueError(
+                "covariance 'diagonal' needs an observation that is a mask; use 'ensemble' or "
+                "'localized'"
+            )
         super().__init__(process, mean)
         self.prior_variance = variance
 
@@ -75,7 +83,9 @@ class DiagonalDenoiser(GaussianDenoiser):
 
 
 class EnsembleDenoiser(GaussianDenoiser):
-    """P = X^T X / (N - 1) of anomalies X (N, d): K = X^T ((N - 1) I + Y Sigma^(-1) Y^T)^(-1) Y Sigma^(-1), Y = X A."""
+    """P = X^T X / (N - 1) of anomalies X (N, d): K = X^T ((N - 1) I + Y Sigma^(-1) Y^T)^(-1) Y
+    Sigma^(-1), Y = X A.
+    """
 
     def __init__(self, process: ForwardProcess, mean: Array, anomalies: Array) -> None:
         super().__init__(process, mean)

@@ -1,13 +1,16 @@
 """The Gaussian denoiser corrected by a network:  D(x, t) = D_G(x, t) + c(t) net(features(x, t)).
 
-c is the Gaussian posterior's standard deviation, so that the network's target (x_0 - D_G) / c has unit variance at every t
-(a loss that is flat in t), and a network of zeros is the Gaussian denoiser.
+c is the Gaussian posterior's standard deviation, so that the network's target (x_0 - D_G) / c has
+unit variance at every t (a loss that is flat in t), and a network of zeros is the Gaussian
+denoiser.
 
-A forecast ensemble is not stationary: its shape depends on where on the attractor it sits. The features therefore carry the
-ensemble's statistics as context (mean, spread, skewness, correlations between neighbours), which lets one pretrained network
-serve all cycles, seeds and gaps. They also carry the answers of Gaussian denoisers with other localisation radii: which radius
-is best depends on the place and the diffusion time, and the network learns to choose. On grids of two axes, where ensembles are
-small, skewness and correlations are left out, and a pattern of the system tells places apart where its equation does.
+A forecast ensemble is not stationary: its shape depends on where on the attractor it sits. The
+features therefore carry the ensemble's statistics as context (mean, spread, skewness, correlations
+between neighbours), which lets one pretrained network serve all cycles, seeds and gaps. They also
+carry the answers of Gaussian denoisers with other localisation radii: which radius is best depends
+on the place and the diffusion time, and the network learns to choose. On grids of two axes, where
+ensembles are small, skewness and correlations are left out, and a pattern of the system tells
+places apart where its equation does.
 """
 
 from __future__ import annotations
@@ -30,24 +33,32 @@ from masf.systems.base import System
 MOST_NEIGHBOURS = 5
 """Correlations are taken with neighbours up to this many components away."""
 COMPONENTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
-"""Components, of all states together, that pass through the network at a time: on a CPU as many as its caches hold."""
+"""Components, of all states together, that pass through the network at a time: on a CPU as many as
+its caches hold.
+"""
 
 
 @dataclass(frozen=True)
 class Climate:
-    """Mean and standard deviation of a system's long-run distribution, each (d,), or (1,) where all components are alike."""
+    """Mean and standard deviation of a system's long-run distribution, each (d,), or (1,) where all
+    components are alike.
+    """
 
     mean: np.ndarray
     std: np.ndarray
 
 
 def feature_count(dimension: int, radii: Sequence[float | None]) -> int:
-    """Channels of the features, for this dimension and these localisation radii, on a ring or without places."""
+    """Channels of the features, for this dimension and these localisation radii, on a ring or
+    without places.
+    """
     return 7 + _neighbours(dimension) + len(radii)
 
 
 def field_feature_count(pattern: np.ndarray | None, radii: Sequence[float | None]) -> int:
-    """Channels of the features on a grid of two axes, for each field: for this pattern and these localisation radii."""
+    """Channels of the features on a grid of two axes, for each field: for this pattern and these
+    localisation radii.
+    """
     return 6 + (0 if pattern is None else len(pattern)) + len(radii)
 
 
@@ -56,10 +67,16 @@ def _neighbours(dimension: int) -> int:
 
 
 class GaussianFamily:
-    """Gaussian denoisers of one ensemble with several localisation radii; the first is the one that a network corrects."""
+    """Gaussian denoisers of one ensemble with several localisation radii; the first is the one that
+    a network corrects.
+    """
 
-    def __init__(self, system: System, radii: Sequence[float | None], basis: Basis, x: Array) -> None:
-        """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no grid."""
+    def __init__(
+        self, system: System, radii: Sequence[float | None], basis: Basis, x: Array
+    ) -> None:
+        """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no
+        grid.
+        """
         self.tapers = [denoiser_taper(system, radius, basis, x) for radius in radii]
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> list[GaussianDenoiser]:
@@ -81,7 +98,8 @@ class LearnedDenoiser:
         """D_G and its correction.
 
         Args:
-            gaussians: D_G, and those whose answers are features; all with the statistics of ``ensemble``.
+            gaussians: D_G, and those whose answers are features; all with the statistics of
+                ``ensemble``.
             network: from features (n, channels, d) to (n, d).
             climate: of the system.
             ensemble: (N, d).
@@ -97,7 +115,10 @@ class LearnedDenoiser:
             others = [] if pattern is None else list(like(pattern, mean))
         else:
             normal = (ensemble - mean) / self.prior_std
-            correlations = [(normal * normal.roll(-k, -1)).mean(dim=0) for k in range(1, _neighbours(len(mean)) + 1)]
+            correlations = [
+                (normal * normal.roll(-k, -1)).mean(dim=0)
+                for k in range(1, _neighbours(len(mean)) + 1)
+            ]
             others = [normal.pow(3).mean(dim=0), *correlations]
         self._context = torch.stack([
             (mean - centre) / scale,
@@ -108,12 +129,19 @@ class LearnedDenoiser:
         self._known: dict[float, tuple[Tensor, Tensor, Tensor]] = {}
 
     def _at(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
-        """At time t: c (d,), the standard deviation of x_t (d,), and the features that do not depend on x."""
+        """At time t: c (d,), the standard deviation of x_t (d,), and the features that do not
+        depend on x.
+        """
         if t not in self._known:
             process, mean = self.gaussian.process, self.gaussian.mean
             # The floor keeps the target finite where rounding leaves no variance.
-            c = torch.sqrt(torch.clamp(self.gaussian.posterior_variance(t), min=0) + 1e-12 * self.prior_std**2)
-            a, sigma = like(process.basis.diagonal(process.A(t)), mean), like(process.basis.diagonal(process.Sigma(t)), mean)
+            c = torch.sqrt(
+                torch.clamp(self.gaussian.posterior_variance(t), min=0) + 1e-12 * self.prior_std**2
+            )
+            a, sigma = (
+                like(process.basis.diagonal(process.A(t)), mean),
+                like(process.basis.diagonal(process.Sigma(t)), mean),
+            )
             marginal = torch.sqrt((a * self.prior_std) ** 2 + sigma)
             ratios = torch.stack([c / self.prior_std, a * self.prior_std / marginal])
             self._known[t] = c, marginal, torch.cat([ratios, self._context])
@@ -134,11 +162,17 @@ class LearnedDenoiser:
         """For states (n, d)."""
         gaussian = self.gaussian(x, t)
         rows = max(1, COMPONENTS_AT_ONCE[x.device.type] // x.shape[-1])
-        parts = [self.network(part) for part in torch.split(self.features(x, t, gaussian.mean), rows)]
+        parts = [
+            self.network(part) for part in torch.split(self.features(x, t, gaussian.mean), rows)
+        ]
         return replace(gaussian, mean=gaussian.mean + self._at(t)[0] * torch.cat(parts))
 
-    def denoising_pairs(self, clean: Tensor, times: Sequence[float], stream: Stream) -> tuple[Tensor, Tensor]:
-        """Noised copies of ``clean`` (n, d), one set a time: features (len(times) n, channels, d), targets (len(times) n, d)."""
+    def denoising_pairs(
+        self, clean: Tensor, times: Sequence[float], stream: Stream
+    ) -> tuple[Tensor, Tensor]:
+        """Noised copies of ``clean`` (n, d), one set a time: features (len(times) n, channels, d),
+        targets (len(times) n, d).
+        """
         features, targets = [], []
         for t in times:
             x = self.gaussian.process.diffuse(clean, t, stream.normal(tuple(clean.shape), clean))

@@ -1,13 +1,16 @@
-"""The Gaussian denoiser of an ensemble with local weights, as in the LETKF (Hunt, Kostelich, Szunyogh 2007), on large grids.
+"""The Gaussian denoiser of an ensemble with local weights, as in the LETKF (Hunt, Kostelich,
+Szunyogh 2007), on large grids.
 
-At each grid point i the prior is the ensemble's own, of N - 1 degrees of freedom, and sees what is near that point only: the
-precision of x_t at point j counts times the Gaspari-Cohn taper rho of the distance. With anomalies X (N, d), Y = X A and
-whitened by W = Sigma^(-1/2),
+At each grid point i the prior is the ensemble's own, of N - 1 degrees of freedom, and sees what is
+near that point only: the precision of x_t at point j counts times the Gaspari-Cohn taper rho of the
+distance. With anomalies X (N, d), Y = X A and whitened by W = Sigma^(-1/2),
 
-    (K x)_i = X_i^T ((N - 1) I + G_i)^(-1) b_i      G_i = sum_j rho_ij (W Y)_j (W Y)_j^T      b_i = sum_j rho_ij (W Y)_j (W x)_j
+    (K x)_i = X_i^T ((N - 1) I + G_i)^(-1) b_i      G_i = sum_j rho_ij (W Y)_j (W Y)_j^T
+    b_i = sum_j rho_ij (W Y)_j (W x)_j
 
-so that all G_i and b_i are convolutions on the torus. All fields at a point share G_i. With rho = 1 this is EnsembleDenoiser; at
-t = 1, where x_t is the measurement, D is the mean of the LETKF's analysis. No matrix larger than N x N is formed.
+so that all G_i and b_i are convolutions on the torus. All fields at a point share G_i. With rho = 1
+this is EnsembleDenoiser; at t = 1, where x_t is the measurement, D is the mean of the LETKF's
+analysis. No matrix larger than N x N is formed.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ NUMBERS_AT_ONCE = 2**24
 class LocalDenoiser(GaussianDenoiser):
     """D and C of the local priors; C_i is that of point i."""
 
-    def __init__(self, process: ForwardProcess, mean: Array, anomalies: Array, taper: GridTaper) -> None:
+    def __init__(
+        self, process: ForwardProcess, mean: Array, anomalies: Array, taper: GridTaper
+    ) -> None:
         """``mean`` (d,) and ``anomalies`` (N, d) of states that are (fields, *grid), flattened."""
         super().__init__(process, mean)
         self.anomalies, self.taper = anomalies, taper
@@ -44,7 +49,9 @@ class LocalDenoiser(GaussianDenoiser):
         # Of one time only: they are large, and samplers ask for one time after the other.
         if self._last is None or self._last[0] != t:
             xp, process = array_namespace(self.anomalies), self.process
-            y = self._fields(process.apply(process.A(t) / np.sqrt(process.Sigma(t)), self.anomalies))
+            y = self._fields(
+                process.apply(process.A(t) / np.sqrt(process.Sigma(t)), self.anomalies)
+            )
             n = len(y)
             row, column = np.tril_indices(n)
             lower = self.taper.sums(xp.sum(y[row] * y[column], axis=-2))
@@ -66,7 +73,9 @@ class LocalDenoiser(GaussianDenoiser):
         return [x[start : start + chunk] for start in range(0, len(x), chunk)]
 
     def weights(self, x: Array, t: float) -> Array:
-        """((N - 1) I + G_i)^(-1) b_i (P, N, n): what each anomaly counts at each point, for departures x (n, d)."""
+        """((N - 1) I + G_i)^(-1) b_i (P, N, n): what each anomaly counts at each point, for
+        departures x (n, d).
+        """
         y, inverse = self._at(t)
         rows = self._fields(self.process.apply(1 / np.sqrt(self.process.Sigma(t)), x))[:, None]
         products = rows[:, :, 0] * y[:, 0]
@@ -77,14 +86,23 @@ class LocalDenoiser(GaussianDenoiser):
 
     def joined(self, at_points: Array) -> Array:
         """Values at points (P, fields, n) as states (n, d)."""
-        return array_namespace(at_points).permute_dims(at_points, (2, 1, 0)).reshape(at_points.shape[-1], -1)
+        return (
+            array_namespace(at_points)
+            .permute_dims(at_points, (2, 1, 0))
+            .reshape(at_points.shape[-1], -1)
+        )
 
     def gain(self, x: Array, t: float) -> Array:
-        parts = [self.joined(self.at_points @ self.weights(part, t)) for part in self.chunks(x.reshape(-1, x.shape[-1]))]
+        parts = [
+            self.joined(self.at_points @ self.weights(part, t))
+            for part in self.chunks(x.reshape(-1, x.shape[-1]))
+        ]
         return array_namespace(x).concat(parts).reshape(x.shape)
 
     def posterior_variance(self, t: float) -> Array:
-        variance = array_namespace(self.anomalies).sum((self.at_points @ self.inverse(t)) * self.at_points, axis=-1)
+        variance = array_namespace(self.anomalies).sum(
+            (self.at_points @ self.inverse(t)) * self.at_points, axis=-1
+        )
         return variance.mT.reshape(-1)
 
     def prior_draws(self, n: int, x: Array, stream: Stream) -> Array:

@@ -52,12 +52,18 @@ class LocalMixtureDenoiser:
         taper: GridTaper,
         weight_taper: GridTaper,
     ) -> None:
-        """Of the ensemble (N, d), with kernels of width h = ``bandwidth``, by their taper and that of the weights."""
+        """Of the ensemble (N, d), with kernels of width h = ``bandwidth``, by their taper and that
+        of the weights.
+        """
         self.process = process
         self.mean = array_namespace(ensemble).mean(ensemble, axis=0)
         anomalies = bandwidth * (ensemble - self.mean)
         self.kernel = LocalDenoiser(process, self.mean, anomalies, taper)
-        self.near = self.kernel if weight_taper is taper else LocalDenoiser(process, self.mean, anomalies, weight_taper)
+        self.near = (
+            self.kernel
+            if weight_taper is taper
+            else LocalDenoiser(process, self.mean, anomalies, weight_taper)
+        )
         self.factor = math.sqrt(1 - bandwidth**2) / bandwidth * (len(ensemble) - 1)
         """q (N - 1)"""
         self.effective_size = math.nan
@@ -66,11 +72,15 @@ class LocalMixtureDenoiser:
         return x - self.process.apply(self.process.A(t), self.mean)
 
     def _kept(self, t: float) -> Array:
-        """What each kernel's answer D_j keeps of its centre: (I - K A) (c_j - m) at each point (P, fields, N)."""
+        """What each kernel's answer D_j keeps of its centre: (I - K A) (c_j - m) at each point (P,
+        fields, N).
+        """
         return self.factor * (self.kernel.at_points @ self.kernel.inverse(t))
 
     def _log_weights(self, omega: Array, t: float) -> Array:
-        """log w (P, N, n), up to a constant in j, from the omega (P, N, n) of the weights' taper."""
+        """log w (P, N, n), up to a constant in j, from the omega (P, N, n) of the weights'
+        taper.
+        """
         n, inverse = omega.shape[1], self.near.inverse(t)
         known = 1 - (n - 1) * array_namespace(omega).linalg.diagonal(inverse)
         return self.factor * omega - self.factor**2 / (2 * (n - 1)) * known[..., None]
@@ -81,7 +91,9 @@ class LocalMixtureDenoiser:
         denoised, variances, sizes = [], [], []
         for part in kernel.chunks(self._departures(x, t)):
             omega = kernel.weights(part, t)
-            logits = self._log_weights(omega if self.near is kernel else self.near.weights(part, t), t)
+            logits = self._log_weights(
+                omega if self.near is kernel else self.near.weights(part, t), t
+            )
             weights = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
             weights = weights / xp.sum(weights, axis=1, keepdims=True)
             mean = kept @ weights
@@ -98,17 +110,22 @@ class LocalMixtureDenoiser:
         return Posterior(mean, variance, partial(self._residual, x, t, mean))
 
     def _residual(self, x: Array, t: float, denoised: Array, stream: Stream) -> Array:
-        """Draws from p(x_0 | x_t = x), less D: at each point a state (n, d) draws one of the kernels, and from that kernel.
+        """Draws from p(x_0 | x_t = x), less D: at each point a state (n, d) draws one of the
+        kernels, and from that kernel.
 
-        All points of a state draw by the same Gumbel variables, so that neighbours mostly agree. The weights are computed again,
-        part by part, because those of all states at once would not fit into memory.
+        All points of a state draw by the same Gumbel variables, so that neighbours mostly agree.
+        The weights are computed again, part by part, because those of all states at once would not
+        fit into memory.
         """
         xp, kept, count = array_namespace(x), self._kept(t), len(self.kernel.anomalies)
-        # The greater of log w_j + Gumbel is j with probability w_j; -log of half a chi-square of 2 degrees is Gumbel.
+        # The greater of log w_j + Gumbel is j with probability w_j; -log of half a chi-square of 2
+        # degrees is Gumbel.
         exponential = xp.sum(stream.normal((len(x), count, 2), x) ** 2, axis=-1) / 2
         choices = []
         for part, gumbel in zip(
-            self.kernel.chunks(self._departures(x, t)), self.kernel.chunks(-xp.log(exponential)), strict=True
+            self.kernel.chunks(self._departures(x, t)),
+            self.kernel.chunks(-xp.log(exponential)),
+            strict=True,
         ):
             drawn = xp.argmax(self._log_weights(self.near.weights(part, t), t) + gumbel.mT, axis=1)
             chosen = xp.arange(count, device=device(x))[:, None] == drawn[:, None, :]
@@ -119,14 +136,20 @@ class LocalMixtureDenoiser:
 
 
 class LocalMixtureFit:
-    """Takes an ensemble for a kernel density at each point (filter masf_mc): a ``Fit`` of masf.diffusion.posterior."""
+    """Takes an ensemble for a kernel density at each point (filter masf_mc): a ``Fit`` of
+    masf.diffusion.posterior.
+    """
 
     def __init__(self, bandwidth: float, taper: GridTaper, weight_taper: GridTaper) -> None:
-        """Kernels of width h = ``bandwidth``, in units of the ensemble's spread, by their taper and that of the weights."""
+        """Kernels of width h = ``bandwidth``, in units of the ensemble's spread, by their taper and
+        that of the weights.
+        """
         self.bandwidth, self.taper, self.weight_taper = bandwidth, taper, weight_taper
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> LocalMixtureDenoiser:
-        self._last = LocalMixtureDenoiser(process, ensemble, self.bandwidth, self.taper, self.weight_taper)
+        self._last = LocalMixtureDenoiser(
+            process, ensemble, self.bandwidth, self.taper, self.weight_taper
+        )
         return self._last
 
     def diagnostics(self) -> dict[str, float]:

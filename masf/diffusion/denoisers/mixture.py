@@ -1,13 +1,17 @@
-"""The denoiser of a mixture of Gaussians that share one covariance, in closed form: a kernel density of an ensemble.
+"""The denoiser of a mixture of Gaussians that share one covariance, in closed form: a kernel
+density of an ensemble.
 
-    p_0 = (1 / N) sum_j N(c_j, B)      D(x, t) = sum_j w_j D_j      D_j = c_j + K (x - A c_j)      K = B A (A B A + Sigma)^(-1)
+    p_0 = (1 / N) sum_j N(c_j, B)      D(x, t) = sum_j w_j D_j      D_j = c_j + K (x - A c_j)
+    K = B A (A B A + Sigma)^(-1)
 
-with weights w_j ~ N(x; A c_j, A B A + Sigma) that sum to 1. The covariance depends on x through the spread of the D_j:
+with weights w_j ~ N(x; A c_j, A B A + Sigma) that sum to 1. The covariance depends on x through the
+spread of the D_j:
 
     C(x, t) = B - K A B + sum_j w_j (D_j - D) (D_j - D)^T.
 
-In many components the weights degenerate: one component takes all, as one particle does in a particle filter. *Local* weights
-avoid that on a ring (ours): component i of D takes the w_j that the marginal densities of a window around i give.
+In many components the weights degenerate: one component takes all, as one particle does in a
+particle filter. *Local* weights avoid that on a ring (ours): component i of D takes the w_j that
+the marginal densities of a window around i give.
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ from masf.diffusion.process import ForwardProcess
 
 
 def ring_windows(points: int, radius: int) -> np.ndarray:
-    """(points, w): for each point of a ring, the points at most ``radius`` away; all of them where the ring is too short."""
+    """(points, w): for each point of a ring, the points at most ``radius`` away; all of them where
+    the ring is too short.
+    """
     if 2 * radius + 1 >= points:
         return np.tile(np.arange(points), (points, 1))
     return (np.arange(points)[:, None] + np.arange(-radius, radius + 1)) % points
@@ -34,18 +40,30 @@ def ring_windows(points: int, radius: int) -> np.ndarray:
 class MixtureDenoiser:
     """The posteriors of the equal mixture of N(c_j, B)."""
 
-    def __init__(self, process: ForwardProcess, centres: Array, covariance: Array, windows: np.ndarray | None = None) -> None:
-        """``centres`` (N, d), ``covariance`` B (d, d), ``windows`` (d, w) or None for weights from all components."""
+    def __init__(
+        self,
+        process: ForwardProcess,
+        centres: Array,
+        covariance: Array,
+        windows: np.ndarray | None = None,
+    ) -> None:
+        """``centres`` (N, d), ``covariance`` B (d, d), ``windows`` (d, w) or None for weights from
+        all components.
+        """
         self.process = process
         self.centres = centres
         self.mean = array_namespace(centres).mean(centres, axis=0)
         # The same for all components of the mixture: D_j = kernel(x - A c_j) + c_j.
-        self.kernel = DenseDenoiser(process, array_namespace(centres).zeros_like(self.mean), covariance)
+        self.kernel = DenseDenoiser(
+            process, array_namespace(centres).zeros_like(self.mean), covariance
+        )
         self.windows = windows
         self._known: dict[float, tuple[Array, Array, Array]] = {}
 
     def _at(self, t: float) -> tuple[Array, Array, Array]:
-        """At time t: whitening (k, w, w) of the windows, the whitened centres (k, N, w), and (I - K A) c_j (N, d)."""
+        """At time t: whitening (k, w, w) of the windows, the whitened centres (k, N, w), and (I - K
+        A) c_j (N, d).
+        """
         if t not in self._known:
             xp, process = array_namespace(self.centres), self.process
             a, sigma = process.A(t), process.Sigma(t)
@@ -64,21 +82,30 @@ class MixtureDenoiser:
         return self._known[t]
 
     def _whitened(self, x: Array, whitening: Array) -> Array:
-        """Departures x (n, d), window by window, in coordinates where the components are standard normal: (k, n, w)."""
+        """Departures x (n, d), window by window, in coordinates where the components are standard
+        normal: (k, n, w).
+        """
         if self.windows is None:
             return x[None] @ whitening.mT
         xp = array_namespace(x)
-        return xp.permute_dims(x[:, xp.asarray(self.windows, device=device(x))], (1, 0, 2)) @ whitening.mT
+        return (
+            xp.permute_dims(x[:, xp.asarray(self.windows, device=device(x))], (1, 0, 2))
+            @ whitening.mT
+        )
 
     def _log_weights(self, x: Array, t: float) -> Array:
-        """Logarithms of the weights (k, n, N), up to a constant in j, for states (n, d); k is 1, or d with windows."""
+        """Logarithms of the weights (k, n, N), up to a constant in j, for states (n, d); k is 1, or
+        d with windows.
+        """
         xp = array_namespace(x)
         whitening, centres, _ = self._at(t)
         departures = self._whitened(x - self.process.apply(self.process.A(t), self.mean), whitening)
         return departures @ centres.mT - xp.sum(centres**2, axis=-1)[:, None, :] / 2
 
     def _moments(self, logits: Array, kept: Array) -> tuple[Array, Array]:
-        """Mean and variance of kept_j (N, d) under the weights that ``logits`` (k, n, N) give, each (n, d)."""
+        """Mean and variance of kept_j (N, d) under the weights that ``logits`` (k, n, N) give, each
+        (n, d).
+        """
         xp = array_namespace(logits)
         weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
         self._weights = weights
@@ -94,27 +121,38 @@ class MixtureDenoiser:
         return mean, xp.clip(square - mean**2, min=0.0)
 
     def __call__(self, x: Array, t: float) -> Posterior:
-        """For states (n, d): D_j = m + K (x - A m) + kept_j, of which kept_j alone differs from component to component."""
+        """For states (n, d): D_j = m + K (x - A m) + kept_j, of which kept_j alone differs from
+        component to component.
+        """
         logits = self._log_weights(x, t)
         kept, spread = self._moments(logits, self._at(t)[2])
         gain = self.kernel.gain(x - self.process.apply(self.process.A(t), self.mean), t)
         variance = self.kernel.posterior_variance(t) + spread
-        return Posterior(self.mean + gain + kept, variance, partial(self._residual, x, t, logits, kept))
+        return Posterior(
+            self.mean + gain + kept, variance, partial(self._residual, x, t, logits, kept)
+        )
 
     @property
     def effective_size(self) -> float:
-        """Effective number of components, (sum_j w_j)^2 / sum_j w_j^2, in the last answer: mean over states and components."""
+        """Effective number of components, (sum_j w_j)^2 / sum_j w_j^2, in the last answer: mean
+        over states and components.
+        """
         xp, weights = array_namespace(self._weights), self._weights
         return float(xp.mean(xp.sum(weights, axis=-1) ** 2 / xp.sum(weights**2, axis=-1)))
 
-    def _residual(self, x: Array, t: float, logits: Array, mean_kept: Array, stream: Stream) -> Array:
-        """Draws from p(x_0 | x_t = x), less D: each state (n, d) draws a component of the mixture, and from that component.
+    def _residual(
+        self, x: Array, t: float, logits: Array, mean_kept: Array, stream: Stream
+    ) -> Array:
+        """Draws from p(x_0 | x_t = x), less D: each state (n, d) draws a component of the mixture,
+        and from that component.
 
-        With windows each component of the state draws its own, but by the same Gumbel variables, so that neighbours mostly agree.
+        With windows each component of the state draws its own, but by the same Gumbel variables, so
+        that neighbours mostly agree.
         """
         xp = array_namespace(x)
         kept = self._at(t)[2]
-        # The greater of log w_j + Gumbel is j with probability w_j; -log of half a chi-square of 2 degrees is Gumbel.
+        # The greater of log w_j + Gumbel is j with probability w_j; -log of half a chi-square of 2
+        # degrees is Gumbel.
         exponential = xp.sum(stream.normal((len(x), len(kept), 2), x) ** 2, axis=-1) / 2
         drawn = xp.argmax(logits - xp.log(exponential), axis=-1)
         columns = xp.arange(kept.shape[1], device=device(kept))
@@ -123,7 +161,9 @@ class MixtureDenoiser:
 
 
 class MixtureFit:
-    """Takes an ensemble for a kernel density (filter masf_mc): a ``Fit`` of masf.diffusion.posterior."""
+    """Takes an ensemble for a kernel density (filter masf_mc): a ``Fit`` of
+    masf.diffusion.posterior.
+    """
 
     def __init__(self, bandwidth: float, taper: Array | None, windows: np.ndarray | None) -> None:
         """Kernels of width h = ``bandwidth``.
@@ -142,7 +182,9 @@ class MixtureFit:
         covariance = anomalies.mT @ anomalies / (len(ensemble) - 1)
         if self.taper is not None:
             covariance = covariance * self.taper
-        self._last = MixtureDenoiser(process, mean + math.sqrt(1 - h**2) * anomalies, h**2 * covariance, self.windows)
+        self._last = MixtureDenoiser(
+            process, mean + math.sqrt(1 - h**2) * anomalies, h**2 * covariance, self.windows
+        )
         return self._last
 
     def diagnostics(self) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""Networks that correct the Gaussian denoiser, from features (batch, channel, component) to (batch, component).
+"""Networks that correct the Gaussian denoiser, from features (batch, channel, component) to (batch,
+component).
 
 The last layer starts at zero, so that an untrained network leaves the Gaussian answer as it is.
 """
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 
 class CircularConv(nn.Conv1d):
-    """One-dimensional convolution on a ring, for states (batch, channel, 1, component) laid out with the channel innermost.
+    """One-dimensional convolution on a ring, for states (batch, channel, 1, component) laid out
+    with the channel innermost.
 
-    In that layout a convolution is one product of matrices, on a CPU more than twice as fast as ``Conv1d``, whose weights it has.
+    In that layout a convolution is one product of matrices, on a CPU more than twice as fast as
+    ``Conv1d``, whose weights it has.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,7 +28,9 @@ class CircularConv(nn.Conv1d):
 
 
 class CircularConvNet(nn.Module):
-    """Residual one-dimensional convolutions on a ring: equivariant to translations, for any number of components."""
+    """Residual one-dimensional convolutions on a ring: equivariant to translations, for any number
+    of components.
+    """
 
     def __init__(self, features: int, channels: int, blocks: int, kernel: int) -> None:
         super().__init__()
@@ -35,7 +40,8 @@ class CircularConvNet(nn.Module):
 
         self.first = conv(features, channels)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), conv(channels, channels), nn.SiLU(), conv(channels, channels)) for _ in range(blocks)
+            nn.Sequential(nn.SiLU(), conv(channels, channels), nn.SiLU(), conv(channels, channels))
+            for _ in range(blocks)
         )
         self.last = CircularConv(channels, 1, 1)
         zero(self.last)
@@ -48,13 +54,25 @@ class CircularConvNet(nn.Module):
 
 
 class UNet2d(nn.Module):
-    """A U-Net of circular two-dimensional convolutions, for features and answers that are (fields, n, n), flattened.
+    """A U-Net of circular two-dimensional convolutions, for features and answers that are (fields,
+    n, n), flattened.
 
-    Each level halves the grid and doubles the channels. Equivariant to translations by multiples of 2^(levels - 1) points.
+    Each level halves the grid and doubles the channels. Equivariant to translations by multiples of
+    2^(levels - 1) points.
     """
 
-    def __init__(self, features: int, shape: tuple[int, ...], channels: int, levels: int, blocks: int, kernel: int) -> None:
-        """``shape`` is (fields, n, n), with n a multiple of 2^(levels - 1); ``blocks`` are those of each level, down and up."""
+    def __init__(
+        self,
+        features: int,
+        shape: tuple[int, ...],
+        channels: int,
+        levels: int,
+        blocks: int,
+        kernel: int,
+    ) -> None:
+        """``shape`` is (fields, n, n), with n a multiple of 2^(levels - 1); ``blocks`` are those of
+        each level, down and up.
+        """
         super().__init__()
         self.shape = shape
 
@@ -62,7 +80,12 @@ class UNet2d(nn.Module):
             return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, padding_mode="circular")
 
         def stage(width: int) -> nn.Module:
-            return nn.Sequential(*(Residual(nn.SiLU(), conv(width, width), nn.SiLU(), conv(width, width)) for _ in range(blocks)))
+            return nn.Sequential(
+                *(
+                    Residual(nn.SiLU(), conv(width, width), nn.SiLU(), conv(width, width))
+                    for _ in range(blocks)
+                )
+            )
 
         widths = [channels * 2**i for i in range(levels)]
         steps = list(itertools.pairwise(widths))
@@ -83,7 +106,8 @@ class UNet2d(nn.Module):
             x = coarsen(skipped[-1])
         x = self.down[-1](x)
         for i in range(len(self.up) - 1, -1, -1):
-            # Channels are reduced before the grid is refined: the other order costs more and gives the same.
+            # Channels are reduced before the grid is refined: the other order costs more and gives
+            # the same.
             x = nn.functional.interpolate(self.narrow[i](x), scale_factor=2, mode="nearest")
             x = self.up[i](self.join[i](torch.cat([x, skipped[i]], dim=1)))
         return self.last(nn.functional.silu(x)).flatten(1)
@@ -106,7 +130,9 @@ class MLP(nn.Module):
     def __init__(self, features: int, dimension: int, width: int, blocks: int) -> None:
         super().__init__()
         self.first = nn.Linear(features * dimension, width)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.SiLU(), nn.Linear(width, width)) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.SiLU(), nn.Linear(width, width)) for _ in range(blocks)
+        )
         self.last = nn.Linear(width, dimension)
         zero(self.last)
 

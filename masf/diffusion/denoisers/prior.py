@@ -1,4 +1,6 @@
-"""A pretrained prior: the network that corrects the Gaussian denoiser, and what it needs to be used."""
+"""A pretrained prior: the network that corrects the Gaussian denoiser, and what it needs to be
+used.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ class Prior:
 
 
 def make_network(prior: PriorSettings, system: System) -> nn.Module:
-    """An untrained network for this system: convolutions on a ring, a U-Net for fields, or a perceptron.
+    """An untrained network for this system: convolutions on a ring, a U-Net for fields, or a
+    perceptron.
 
     Raises:
         ValueError: for a kind of network that does not serve the system.
@@ -36,7 +39,14 @@ def make_network(prior: PriorSettings, system: System) -> nn.Module:
     if system.flow:
         features = field_feature_count(system.pattern(), prior.localization_radii)
     if kind == "unet2d":
-        return UNet2d(features, system.shape, settings.width, settings.levels, settings.blocks, settings.kernel)
+        return UNet2d(
+            features,
+            system.shape,
+            settings.width,
+            settings.levels,
+            settings.blocks,
+            settings.kernel,
+        )
     if kind == "conv1d":
         return CircularConvNet(features, settings.width, settings.blocks, settings.kernel)
     return MLP(features, system.dimension, settings.width, settings.blocks)

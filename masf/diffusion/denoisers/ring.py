@@ -1,15 +1,18 @@
-"""The denoiser of a Gaussian prior with a tapered covariance on a long ring, in closed form and in a time linear in d.
+"""The denoiser of a Gaussian prior with a tapered covariance on a long ring, in closed form and in
+a time linear in d.
 
-The equations are those of masf.diffusion.denoisers.gaussian. Where the process is diagonal, S = A P A + Sigma reaches no further
-than the taper does. Cut into p = 2^k blocks of neighbours, it is block tridiagonal and cyclic, with D_i on its diagonal and U_i
-between block i and the next. Block cyclic reduction eliminates every second block, which leaves a matrix of the same form with
-half as many, until a single one is left: for an even block i, the next one o and the one before it o',
+The equations are those of masf.diffusion.denoisers.gaussian. Where the process is diagonal, S = A P
+A + Sigma reaches no further than the taper does. Cut into p = 2^k blocks of neighbours, it is block
+tridiagonal and cyclic, with D_i on its diagonal and U_i between block i and the next. Block cyclic
+reduction eliminates every second block, which leaves a matrix of the same form with half as many,
+until a single one is left: for an even block i, the next one o and the one before it o',
 
     D_i <- D_i - U_i D_o^(-1) U_i^T - U_o'^T D_o'^(-1) U_o'      U_i <- -U_i D_o^(-1) U_o.
 
-That is a Cholesky factorisation of S in another order, exact and stable (Golub and Van Loan, Matrix Computations, section 4.5),
-made of products of many small matrices at once. The diagonal of C takes those blocks of S^(-1) where S itself has blocks; they
-follow by the same recursion, backward (Takahashi's equations).
+That is a Cholesky factorisation of S in another order, exact and stable (Golub and Van Loan, Matrix
+Computations, section 4.5), made of products of many small matrices at once. The diagonal of C takes
+those blocks of S^(-1) where S itself has blocks; they follow by the same recursion, backward
+(Takahashi's equations).
 """
 
 from __future__ import annotations
@@ -29,11 +32,14 @@ SHORTEST_RING = 250
 FEWEST_BLOCKS = 4
 """With fewer, two blocks are neighbours on both sides."""
 JITTER = 1e-9
-"""Share of the mean variance that is added before a Cholesky factor is taken: tapered covariances are barely definite."""
+"""Share of the mean variance that is added before a Cholesky factor is taken: tapered covariances
+are barely definite.
+"""
 
 
 class RingTaper:
-    """The Gaspari-Cohn taper on a ring of d components, cut into p blocks of s components; shorter ones are filled up.
+    """The Gaspari-Cohn taper on a ring of d components, cut into p blocks of s components; shorter
+    ones are filled up.
 
     Attributes:
         places: (p, s) the component at each place; d where a block is filled up.
@@ -53,13 +59,18 @@ class RingTaper:
 
         def taper(a: np.ndarray, b: np.ndarray) -> Array:
             known = (a[:, :, None] < dimension) & (b[:, None, :] < dimension)
-            return like(row[np.where(known, (a[:, :, None] - b[:, None, :]) % dimension, dimension)], x)
+            return like(
+                row[np.where(known, (a[:, :, None] - b[:, None, :]) % dimension, dimension)], x
+            )
 
         xp = array_namespace(x)
         self.dimension, self.blocks = dimension, blocks
         self.places = xp.asarray(places, device=device(x))
         self.slots = xp.asarray(np.flatnonzero(filled), device=device(x))
-        self.within, self.between = taper(places, places), taper(places, np.roll(places, -1, axis=0))
+        self.within, self.between = (
+            taper(places, places),
+            taper(places, np.roll(places, -1, axis=0)),
+        )
 
     def cut(self, x: Array, fill: float = 0.0) -> Array:
         """States (n, d) in blocks: (p, s, n), with ``fill`` where there is no component."""
@@ -73,7 +84,9 @@ class RingTaper:
 
 
 def ring_taper(dimension: int, radius: float, x: Array) -> RingTaper | None:
-    """The taper of a ring of this many components, or None where it is too short to be cut. ``x`` as for RingTaper."""
+    """The taper of a ring of this many components, or None where it is too short to be cut. ``x``
+    as for RingTaper.
+    """
     # A block as long as the band is wide: what reaches out of it reaches into one neighbour only.
     shortest = 2 * (int(np.ceil(2 * radius)) - 1)
     blocks = 2 ** int(np.log2(dimension / max(shortest, 8)))
@@ -84,7 +97,8 @@ def ring_taper(dimension: int, radius: float, x: Array) -> RingTaper | None:
 
 @dataclass(frozen=True)
 class BlockMatrix:
-    """A symmetric matrix, block tridiagonal and cyclic; of a single block, the matrix is D + U + U^T.
+    """A symmetric matrix, block tridiagonal and cyclic; of a single block, the matrix is D + U +
+    U^T.
 
     Attributes:
         diagonal: (p, s, s) D.
@@ -106,9 +120,11 @@ class Reduction:
     """A factorisation of a positive definite ``BlockMatrix`` by block cyclic reduction.
 
     Attributes:
-        odd: (p/2, s, s) D_o of the blocks that are eliminated; of the last level, the matrix itself.
+        odd: (p/2, s, s) D_o of the blocks that are eliminated; of the last level, the matrix
+            itself.
         inverse: (p/2, s, s) its inverse.
-        before, after: (p/2, s, s) S_eo D_o^(-1) for the even blocks e before and after each of them.
+        before, after: (p/2, s, s) S_eo D_o^(-1) for the even blocks e before and after each of
+            them.
         rest: the factorisation of what is left; None at the last level.
     """
 
@@ -149,13 +165,17 @@ class Reduction:
         return BlockMatrix(interleaved(even.diagonal, odd), interleaved(to_before.mT, to_after))
 
     def colour(self, noise: Array) -> Array:
-        """L noise for noise (p, s, n), with L L^T = S: draws from N(0, S) if the noise is standard normal."""
+        """L noise for noise (p, s, n), with L L^T = S: draws from N(0, S) if the noise is standard
+        normal.
+        """
         xp = array_namespace(noise)
         lower = xp.linalg.cholesky(self.odd)
         if self.rest is None:
             return lower @ noise
         odd = lower @ noise[1::2]
-        even = self.rest.colour(noise[::2]) + self.before @ odd + xp.roll(self.after @ odd, 1, axis=0)
+        even = (
+            self.rest.colour(noise[::2]) + self.before @ odd + xp.roll(self.after @ odd, 1, axis=0)
+        )
         return interleaved(even, odd)
 
 
@@ -165,14 +185,20 @@ def interleaved(even: Array, odd: Array) -> Array:
 
 
 class RingDenoiser(GaussianDenoiser):
-    """P is the covariance of ensemble anomalies (N, d), tapered on a ring; for observations that are masks."""
+    """P is the covariance of ensemble anomalies (N, d), tapered on a ring; for observations that
+    are masks.
+    """
 
-    def __init__(self, process: ForwardProcess, mean: Array, anomalies: Array, taper: RingTaper) -> None:
+    def __init__(
+        self, process: ForwardProcess, mean: Array, anomalies: Array, taper: RingTaper
+    ) -> None:
         super().__init__(process, mean)
         self.taper = taper
         xp = array_namespace(anomalies)
         x = taper.cut(anomalies / float(np.sqrt(len(anomalies) - 1)))
-        self.covariance = BlockMatrix(x @ x.mT * taper.within, x @ xp.roll(x, -1, axis=0).mT * taper.between)
+        self.covariance = BlockMatrix(
+            x @ x.mT * taper.within, x @ xp.roll(x, -1, axis=0).mT * taper.between
+        )
         self._reductions: dict[float, Reduction] = {}
         self._prior: Reduction | None = None
 
@@ -184,26 +210,50 @@ class RingDenoiser(GaussianDenoiser):
         """The factorisation of S at time t."""
         if t not in self._reductions:
             xp, p = array_namespace(self.mean), self.covariance
-            a, sigma = self._coefficient(self.process.A(t), 0.0), self._coefficient(self.process.Sigma(t), 1.0)
+            a, sigma = (
+                self._coefficient(self.process.A(t), 0.0),
+                self._coefficient(self.process.Sigma(t), 1.0),
+            )
             diagonal = a * p.diagonal * a.mT + sigma * eye(p.diagonal.shape[-1], sigma)
-            self._reductions[t] = Reduction(BlockMatrix(diagonal, a * p.upper * xp.roll(a, -1, axis=0).mT))
+            self._reductions[t] = Reduction(
+                BlockMatrix(diagonal, a * p.upper * xp.roll(a, -1, axis=0).mT)
+            )
         return self._reductions[t]
 
     def gain(self, x: Array, t: float) -> Array:
         xp, p = array_namespace(x), self.covariance
         solved = self._reduction(t).solve(self.taper.cut(x.reshape(-1, x.shape[-1])))
         solved = self._coefficient(self.process.A(t), 0.0) * solved
-        product = p.diagonal @ solved + p.upper @ xp.roll(solved, -1, axis=0) + xp.roll(p.upper.mT @ solved, 1, axis=0)
+        product = (
+            p.diagonal @ solved
+            + p.upper @ xp.roll(solved, -1, axis=0)
+            + xp.roll(p.upper.mT @ solved, 1, axis=0)
+        )
         return self.taper.join(product).reshape(x.shape)
 
     def posterior_variance(self, t: float) -> Array:
-        """Diagonal of P - (A P)^T S^(-1) A P: a column of A P lies in one block and one of its neighbours."""
-        xp, p, inverse = array_namespace(self.mean), self.covariance, self._reduction(t).inverse_blocks()
+        """Diagonal of P - (A P)^T S^(-1) A P: a column of A P lies in one block and one of its
+        neighbours.
+        """
+        xp, p, inverse = (
+            array_namespace(self.mean),
+            self.covariance,
+            self._reduction(t).inverse_blocks(),
+        )
         a = self._coefficient(self.process.A(t), 0.0)
-        own, after, before = a * p.diagonal, xp.roll(a, -1, axis=0) * p.upper.mT, xp.roll(a * p.upper, 1, axis=0)
-        following, preceding = xp.roll(inverse.diagonal, -1, axis=0), xp.roll(inverse.diagonal, 1, axis=0)
+        own, after, before = (
+            a * p.diagonal,
+            xp.roll(a, -1, axis=0) * p.upper.mT,
+            xp.roll(a * p.upper, 1, axis=0),
+        )
+        following, preceding = (
+            xp.roll(inverse.diagonal, -1, axis=0),
+            xp.roll(inverse.diagonal, 1, axis=0),
+        )
         to_before = xp.roll(inverse.upper, 1, axis=0).mT
-        explained = own * (inverse.diagonal @ own + 2 * (inverse.upper @ after + to_before @ before))
+        explained = own * (
+            inverse.diagonal @ own + 2 * (inverse.upper @ after + to_before @ before)
+        )
         explained = explained + after * (following @ after) + before * (preceding @ before)
         variance = xp.linalg.diagonal(p.diagonal) - xp.sum(explained, axis=-2)
         return self.taper.join(variance[..., None])[0]
@@ -211,8 +261,13 @@ class RingDenoiser(GaussianDenoiser):
     def prior_draws(self, n: int, x: Array, stream: Stream) -> Array:
         xp = array_namespace(x)
         if self._prior is None:
-            diagonal, upper = (xp.astype(part, xp.float64) for part in (self.covariance.diagonal, self.covariance.upper))
+            diagonal, upper = (
+                xp.astype(part, xp.float64)
+                for part in (self.covariance.diagonal, self.covariance.upper)
+            )
             scale = xp.mean(xp.linalg.diagonal(diagonal))
-            self._prior = Reduction(BlockMatrix(diagonal + JITTER * scale * eye(diagonal.shape[-1], diagonal), upper))
+            self._prior = Reduction(
+                BlockMatrix(diagonal + JITTER * scale * eye(diagonal.shape[-1], diagonal), upper)
+            )
         noise = self.taper.cut(stream.normal((n, len(self.mean)), x))
         return self.taper.join(xp.astype(self._prior.colour(xp.astype(noise, xp.float64)), x.dtype))

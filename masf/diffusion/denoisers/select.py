@@ -1,11 +1,18 @@
-"""Which Gaussian denoiser serves an ensemble: by the covariance that is asked for, the grid and the length of the state."""
+"""Which Gaussian denoiser serves an ensemble: by the covariance that is asked for, the grid and the
+length of the state.
+"""
 
 from __future__ import annotations
 
 from array_api_compat import array_namespace
 
 from masf.arrays import Array
-from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser, EnsembleDenoiser, GaussianDenoiser
+from masf.diffusion.denoisers.gaussian import (
+    DenseDenoiser,
+    DiagonalDenoiser,
+    EnsembleDenoiser,
+    GaussianDenoiser,
+)
 from masf.diffusion.denoisers.local import LocalDenoiser
 from masf.diffusion.denoisers.ring import RingDenoiser, RingTaper, ring_taper
 from masf.diffusion.process import ForwardProcess
@@ -15,8 +22,11 @@ from masf.observations.bases import Basis
 from masf.systems.base import System
 
 
-def denoiser_taper(system: System, radius: float | None, basis: Basis, x: Array) -> Array | RingTaper | GridTaper | None:
-    """The taper of a localised Gaussian denoiser: in blocks for a mask on a long ring, else of make_taper; None tapers nothing.
+def denoiser_taper(
+    system: System, radius: float | None, basis: Basis, x: Array
+) -> Array | RingTaper | GridTaper | None:
+    """The taper of a localised Gaussian denoiser: in blocks for a mask on a long ring, else of
+    make_taper; None tapers nothing.
 
     Args:
         system: whose components are tapered.
@@ -35,7 +45,10 @@ def denoiser_taper(system: System, radius: float | None, basis: Basis, x: Array)
 
 
 def ensemble_denoiser(
-    process: ForwardProcess, ensemble: Array, covariance: str, taper: Array | RingTaper | GridTaper | None = None
+    process: ForwardProcess,
+    ensemble: Array,
+    covariance: str,
+    taper: Array | RingTaper | GridTaper | None = None,
 ) -> GaussianDenoiser:
     """The Gaussian denoiser with the mean and covariance of ``ensemble`` (N, d).
 
@@ -69,21 +82,32 @@ def ensemble_denoiser(
     return DenseDenoiser(process, mean, dense if taper is None else dense * taper)
 
 
-def gaussian_misfits(covariance: str, radius: float | None, system: System, observation: Observation) -> list[str]:
-    """Why a filter's ``covariance``, or the ``localization_radius`` of a localised one, does not suit system or observation."""
+def gaussian_misfits(
+    covariance: str, radius: float | None, system: System, observation: Observation
+) -> list[str]:
+    """Why a filter's ``covariance``, or the ``localization_radius`` of a localised one, does not
+    suit system or observation.
+    """
     if covariance == "diagonal" and not observation.elementwise:
         return [
-            "covariance = 'diagonal': needs an observation that is a mask, of each component once and with independent noise; "
+            "covariance = 'diagonal': needs an observation that is a mask, of each component "
+            "once and with independent noise; "
             "set it to ensemble or localized"
         ]
     return radius_misfits(radius if covariance == "localized" else None, system)
 
 
 class GaussianFit:
-    """Takes an ensemble for the Gaussian of its mean and covariance: a ``Fit`` of masf.diffusion.posterior."""
+    """Takes an ensemble for the Gaussian of its mean and covariance: a ``Fit`` of
+    masf.diffusion.posterior.
+    """
 
-    def __init__(self, system: System, basis: Basis, covariance: str, radius: float | None, x: Array) -> None:
-        """``covariance`` as in ``ensemble_denoiser``; ``radius`` tapers a localised one; ``x`` as in ``denoiser_taper``."""
+    def __init__(
+        self, system: System, basis: Basis, covariance: str, radius: float | None, x: Array
+    ) -> None:
+        """``covariance`` as in ``ensemble_denoiser``; ``radius`` tapers a localised one; ``x`` as
+        in ``denoiser_taper``.
+        """
         self.covariance = covariance
         self.taper = denoiser_taper(system, radius if covariance == "localized" else None, basis, x)
 

@@ -1,4 +1,6 @@
-"""Fitting a network by denoising: the loss is the mean square of target less answer, 1 or so for a network of zeros."""
+"""Fitting a network by denoising: the loss is the mean square of target less answer, 1 or so for a
+network of zeros.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ def fit(
 ) -> None:
     """Trains ``network`` in place on ``features`` (n, channel, d) and ``targets`` (n, d).
 
-    Adam, with a learning rate that rises over the first tenth of the steps and is annealed to zero by a cosine.
+    Adam, with a learning rate that rises over the first tenth of the steps and is annealed to zero
+    by a cosine.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     rise = max(1, steps // 10)

@@ -1,9 +1,10 @@
-"""A network that has to prove itself in each cycle: it serves where it denoises members better than D_G does.
+"""A network that has to prove itself in each cycle: it serves where it denoises members better than
+D_G does.
 
-A part of the forecast members is held out. The Gaussian denoiser D_G takes mean and covariance of the
-others, and so do the networks that correct it (masf.diffusion.denoisers.learned): the pretrained one,
-and that one trained further on the others, if fine-tuning is asked for. What denoises the held-out
-members best is then given all members.
+A part of the forecast members is held out. The Gaussian denoiser D_G takes mean and covariance of
+the others, and so do the networks that correct it (masf.diffusion.denoisers.learned): the
+pretrained one, and that one trained further on the others, if fine-tuning is asked for. What
+denoises the held-out members best is then given all members.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Finetuning:
 
 
 class ValidatedFit:
-    """Takes an ensemble for what denoises held-out members best: a ``Fit`` of masf.diffusion.posterior."""
+    """Takes an ensemble for what denoises held-out members best: a ``Fit`` of
+    masf.diffusion.posterior.
+    """
 
     def __init__(
         self,
@@ -89,14 +92,20 @@ class ValidatedFit:
         networks = {"prior": self.prior.network}
         if self.finetuning.steps:
             networks["finetuned"] = self._finetuned(trial, rest)
-        losses = {"gaussian": zero_loss(targets)} | {k: loss(net, features, targets) for k, net in networks.items()}
+        losses = {"gaussian": zero_loss(targets)} | {
+            k: loss(net, features, targets) for k, net in networks.items()
+        }
         best = min(losses, key=lambda k: losses[k])
-        self._diagnostics = {f"loss_{k}": v for k, v in losses.items()} | {"network_used": float(best != "gaussian")}
+        self._diagnostics = {f"loss_{k}": v for k, v in losses.items()} | {
+            "network_used": float(best != "gaussian")
+        }
         chosen = self._learned(process, networks.get(best, self.prior.network), ensemble)
         return chosen.gaussian if best == "gaussian" else chosen
 
     def diagnostics(self) -> dict[str, float]:
-        """The losses on held-out members in the last cycle, and whether a network was used; nothing for a tiny ensemble."""
+        """The losses on held-out members in the last cycle, and whether a network was used; nothing
+        for a tiny ensemble.
+        """
         return self._diagnostics
 
     def _split(self, ensemble: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,8 +114,12 @@ class ValidatedFit:
         count = min(max(1, round(self.held_out * len(ensemble))), len(ensemble) - 2)
         return ensemble[order[:count]], ensemble[order[count:]]
 
-    def _learned(self, process: ForwardProcess, network: nn.Module, ensemble: Tensor) -> LearnedDenoiser:
-        return LearnedDenoiser(self.family(process, ensemble), network, self.prior.climate, ensemble, self.system)
+    def _learned(
+        self, process: ForwardProcess, network: nn.Module, ensemble: Tensor
+    ) -> LearnedDenoiser:
+        return LearnedDenoiser(
+            self.family(process, ensemble), network, self.prior.climate, ensemble, self.system
+        )
 
     def _finetuned(self, denoiser: LearnedDenoiser, members: Tensor) -> nn.Module:
         """The network of ``denoiser`` trained further on noised copies of ``members``."""
@@ -114,6 +127,12 @@ class ValidatedFit:
         network = copy.deepcopy(denoiser.network)
         features, targets = denoiser.denoising_pairs(members, p.times, self.stream)
         fit(
-            network, features, targets, steps=p.steps, batch=p.batch, learning_rate=p.learning_rate, stream=self.stream
-        )  # fmt: skip
+            network,
+            features,
+            targets,
+            steps=p.steps,
+            batch=p.batch,
+            learning_rate=p.learning_rate,
+            stream=self.stream,
+        )
         return network

@@ -25,7 +25,8 @@ DRAWINGS: dict[str, Callable[[Study, Any, Path], Iterable[Figure]]] = {
     "animation": lambda study, definition, _: animation(study, definition),
     "spectra": lambda study, definition, _: [spectra(study, definition)],
 }
-"""Of each kind the pictures of a figure, from the study, its settings, and the file scores.parquet: one, or of a figure that
+"""Of each kind the pictures of a figure, from the study, its settings, and the file scores.parquet:
+one, or of a figure that
 moves one after the other."""
 
 
@@ -34,4 +35,6 @@ def read_scores(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise FileFault(path, f"cannot be read as scores ({error})", "run stage aggregate again") from error
+        raise FileFault(
+            path, f"cannot be read as scores ({error})", "run stage aggregate again"
+        ) from error

@@ -43,7 +43,9 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colours, markers and dashes of every filter, by label, as seaborn takes them; see masf.report.palette."""
+    """Colours, markers and dashes of every filter, by label, as seaborn takes them; see
+    masf.report.palette.
+    """
 
     colours: dict[str, str]
     markers: dict[str, str]
@@ -65,13 +67,24 @@ class Look:
 
 
 def legend_below(figure: Figure, handles: list[Any], labels: list[str]) -> None:
-    """A legend below the panels, in as few and as even rows as the page is wide enough for; the page grows for more than two."""
+    """A legend below the panels, in as few and as even rows as the page is wide enough for; the
+    page grows for more than two.
+    """
     for rows in range(1, len(labels) + 1):
         columns = -(-len(labels) // rows)
-        legend = figure.legend(handles, labels, loc="outside lower center", ncol=columns, frameon=False, columnspacing=1.2)
+        legend = figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncol=columns,
+            frameon=False,
+            columnspacing=1.2,
+        )
         extent = legend.get_window_extent()
         if columns == 1 or extent.width <= figure.bbox.width:
-            figure.set_figheight(figure.get_figheight() + max(0.0, extent.height / figure.dpi - 0.4))
+            figure.set_figheight(
+                figure.get_figheight() + max(0.0, extent.height / figure.dpi - 0.4)
+            )
             return
         legend.remove()
 
@@ -82,10 +95,11 @@ def labels_height(count: int) -> float:
 
 
 def label_ends(ax: Axes, lines: Mapping[str, Line2D], title: str | None = None) -> None:
-    """Names lines to the right of a panel, near where each ends, with a sample of each; a panel needs no legend then.
+    """Names lines to the right of a panel, near where each ends, with a sample of each; a panel
+    needs no legend then.
 
-    Lines that end before the panel does, or are of another panel, are named without a leader to their end. The panel's scales,
-    limits and height must be final.
+    Lines that end before the panel does, or are of another panel, are named without a leader to
+    their end. The panel's scales, limits and height must be final.
     """
     if not lines:
         return
@@ -95,23 +109,53 @@ def label_ends(ax: Axes, lines: Mapping[str, Line2D], title: str | None = None) 
     overhang = max(0.0, len(lines) * spacing - 1) / 2
     places = spread([y for _, y in ends], spacing, -overhang, 1 + overhang)
     # Inches from the panel's right edge, and heights as shares of the panel's.
-    beside = blended_transform_factory(figure.dpi_scale_trans + ScaledTranslation(1, 0, BboxTransformTo(ax.bbox)), ax.transAxes)
+    beside = blended_transform_factory(
+        figure.dpi_scale_trans + ScaledTranslation(1, 0, BboxTransformTo(ax.bbox)), ax.transAxes
+    )
     for (label, line), (x, y), place in zip(lines.items(), ends, places, strict=True):
         sample = Line2D([], [])
         sample.update_from(line)
-        sample.set(data=([0.14, 0.3, 0.46], [place] * 3), markevery=[1], transform=beside, clip_on=False)
+        sample.set(
+            data=([0.14, 0.3, 0.46], [place] * 3), markevery=[1], transform=beside, clip_on=False
+        )
         ax.add_artist(sample)
-        ax.text(0.51, place, label, transform=beside, va="center", fontsize=LABEL_SIZE, color=readable(line.get_color()))
+        ax.text(
+            0.51,
+            place,
+            label,
+            transform=beside,
+            va="center",
+            fontsize=LABEL_SIZE,
+            color=readable(line.get_color()),
+        )
         if x > 0.9:
-            leader = ConnectionPatch((x, y), (0.12, place), ax.transAxes, beside, color=line.get_color(), lw=0.5, alpha=0.7)
+            leader = ConnectionPatch(
+                (x, y),
+                (0.12, place),
+                ax.transAxes,
+                beside,
+                color=line.get_color(),
+                lw=0.5,
+                alpha=0.7,
+            )
             leader.set_in_layout(False)
             ax.add_artist(leader)
     if title is not None:
-        ax.text(0.51, places.max() + spacing, title, transform=beside, va="center", fontsize=LABEL_SIZE, color="0.3")
+        ax.text(
+            0.51,
+            places.max() + spacing,
+            title,
+            transform=beside,
+            va="center",
+            fontsize=LABEL_SIZE,
+            color="0.3",
+        )
 
 
 def _end(ax: Axes, line: Line2D) -> tuple[float, float]:
-    """Where a line ends, as shares of the panel's sides; at the bottom left if it is of another panel or has no point."""
+    """Where a line ends, as shares of the panel's sides; at the bottom left if it is of another
+    panel or has no point.
+    """
     x, y = (np.asarray(values, dtype=float) for values in line.get_data())
     if line.axes is not ax or not np.isfinite(y).any():
         return 0.0, 0.0
@@ -121,7 +165,9 @@ def _end(ax: Axes, line: Line2D) -> tuple[float, float]:
 
 
 def spread(wanted: Sequence[float], spacing: float, low: float, high: float) -> np.ndarray:
-    """Places as near as can be to the wanted ones, in their order and at least ``spacing`` apart, from ``low`` to ``high``."""
+    """Places as near as can be to the wanted ones, in their order and at least ``spacing`` apart,
+    from ``low`` to ``high``.
+    """
     order, steps = np.argsort(wanted, kind="stable"), spacing * np.arange(len(wanted))
     free = isotonic_regression(np.asarray(wanted, dtype=float)[order] - steps).x
     places = np.empty(len(wanted))

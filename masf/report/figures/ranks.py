@@ -16,17 +16,24 @@ from masf.study.study import Study
 
 
 def rank_histograms(study: Study, definition: RankFigure) -> Figure:
-    """How often the truth has each rank among the first members, over the flat line, one panel a filter.
+    """How often the truth has each rank among the first members, over the flat line, one panel a
+    filter.
 
-    Bars are means over seeds of the histogram pooled over components and cycles after spin-up, lines their standard deviation.
+    Bars are means over seeds of the histogram pooled over components and cycles after spin-up,
+    lines their standard deviation.
     """
     cells = study.point_cells(definition)
     names = study.figure_filters(definition, definition.experiment)
     columns = min(definition.columns, len(names))
     rows = -(-len(names) // columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(PAGE_WIDTH, 1.5 * rows + 0.4), squeeze=False, layout="constrained", sharey=True
-    )  # fmt: skip
+        rows,
+        columns,
+        figsize=(PAGE_WIDTH, 1.5 * rows + 0.4),
+        squeeze=False,
+        layout="constrained",
+        sharey=True,
+    )
     look = Look.of(study)
     variable = "ranks" if definition.ensemble == "analysis" else "ranks_forecast"
     for i, (name, ax) in enumerate(zip(names, grid.flat, strict=False)):
@@ -41,17 +48,32 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
             mean = np.mean(histograms, axis=0)
             deviation = np.std(histograms, axis=0, ddof=1) if len(histograms) > 1 else None
             ax.bar(
-                np.arange(len(mean)), mean, 1.0, yerr=deviation, color=look.colours[label], alpha=0.6,
-                linewidth=0, error_kw={"elinewidth": 0.6},
-            )  # fmt: skip
+                np.arange(len(mean)),
+                mean,
+                1.0,
+                yerr=deviation,
+                color=look.colours[label],
+                alpha=0.6,
+                linewidth=0,
+                error_kw={"elinewidth": 0.6},
+            )
         missing = len(cells) - len(histograms)
         if missing:
-            ax.text(0.5, 0.9, f"diverged in {missing} of {len(cells)}", ha="center", transform=ax.transAxes, fontsize=7)
+            ax.text(
+                0.5,
+                0.9,
+                f"diverged in {missing} of {len(cells)}",
+                ha="center",
+                transform=ax.transAxes,
+                fontsize=7,
+            )
         ax.axhline(1.0, color="k", lw=0.8, ls="--")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         lettered(ax, ascii_lowercase[i % 26], label)
     for ax in list(grid.flat)[len(names) :]:
         ax.set_axis_off()
-    figure.supxlabel(f"rank of the truth among members of the {definition.ensemble} ensemble", fontsize=8)
+    figure.supxlabel(
+        f"rank of the truth among members of the {definition.ensemble} ensemble", fontsize=8
+    )
     figure.supylabel("frequency over uniform", fontsize=8)
     return figure

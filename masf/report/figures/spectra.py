@@ -15,11 +15,15 @@ from masf.systems import flow
 from masf.systems.registry import make_system
 
 RESOLVED = 1e-10
-"""Share of its largest value above which a shell of the truth's spectrum is shown: what is below is rounding."""
+"""Share of its largest value above which a shell of the truth's spectrum is shown: what is below is
+rounding.
+"""
 
 
 def spectra(study: Study, definition: SpectraFigure) -> Figure:
-    """Energy against the wavenumber, mean over analyses after spin-up and over seeds: of ensemble means, and of members."""
+    """Energy against the wavenumber, mean over analyses after spin-up and over seeds: of ensemble
+    means, and of members.
+    """
     cells = study.point_cells(definition)
     system = make_system(cells[0].settings.system, cells[0].settings.parameters)
     results, look = study.results, Look.of(study)
@@ -28,7 +32,10 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
         """The spectrum (shells,) of states (..., 2, n, n), mean over all."""
         return flow.energy_spectrum(states.reshape(-1, *system.shape)).mean(axis=0)
 
-    at = [slice((cell.spin_up_cycles + 1) * cell.settings.gap, None, cell.settings.gap) for cell in cells]
+    at = [
+        slice((cell.spin_up_cycles + 1) * cell.settings.gap, None, cell.settings.gap)
+        for cell in cells
+    ]
     truths = [read_truth(results / cell.truth).truth for cell in cells]
     truth = np.mean([energy(states[s]) for states, s in zip(truths, at, strict=True)], axis=0)
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8), sharey=True, layout="constrained")
@@ -44,11 +51,26 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
         for cell, analyses in zip(cells, at, strict=True):
             data = read_estimate(results / cell.estimate(name), "member")
             if not data.attrs["diverged"]:
-                found.append([energy(data["mean"].values[analyses]), energy(data["member"].values[:, cell.spin_up_cycles :])])
+                found.append(
+                    [
+                        energy(data["mean"].values[analyses]),
+                        energy(data["member"].values[:, cell.spin_up_cycles :]),
+                    ]
+                )
         if found:
             for ax, spectrum in zip(axes, np.mean(found, axis=0), strict=True):
-                ax.plot(shells, spectrum[shells], color=look.colours[label], dashes=look.pattern(label), label=label)
-    axes[0].set(xlim=(1, shells.max()), ylim=(truth[shells].min() / 5, 3 * truth.max()), ylabel="energy $E(k)$")
+                ax.plot(
+                    shells,
+                    spectrum[shells],
+                    color=look.colours[label],
+                    dashes=look.pattern(label),
+                    label=label,
+                )
+    axes[0].set(
+        xlim=(1, shells.max()),
+        ylim=(truth[shells].min() / 5, 3 * truth.max()),
+        ylabel="energy $E(k)$",
+    )
     axes[1].set_xlim(1, shells.max())
     legend_below(figure, *axes[0].get_legend_handles_labels())
     return figure

@@ -1,4 +1,6 @@
-"""A score against an axis of an experiment, one line a filter: over all seeds, or against time for a single run."""
+"""A score against an axis of an experiment, one line a filter: over all seeds, or against time for
+a single run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from matplotlib.transforms import ScaledTranslation
 
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_velocities
-from masf.report.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, label_ends, labels_height, lettered
+from masf.report.figures.look import (
+    LABEL_SIZE,
+    PAGE_WIDTH,
+    Look,
+    label_ends,
+    labels_height,
+    lettered,
+)
 from masf.report.rows import axis_column, experiment_rows
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES, vorticity_scores
@@ -34,25 +43,39 @@ LOGARITHMIC = {"dimension", "members"}
 BESIDE = 0.8
 """Points from one filter to the next, so that error bars can be told apart."""
 NARROW, WIDE = 5, 1000
-"""Of a score, largest over smallest: where ticks at 1, 2, 5, 10, ... would be too few, and where too many."""
+"""Of a score, largest over smallest: where ticks at 1, 2, 5, 10, ... would be too few, and where
+too many.
+"""
 
 
 def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure:
-    """A score against an axis, mean and standard deviation over seeds, one line a filter and one panel an experiment.
+    """A score against an axis, mean and standard deviation over seeds, one line a filter and one
+    panel an experiment.
 
-    Lines are named at the right end of each row of panels; of panels over time, beside each, with the score of the run.
+    Lines are named at the right end of each row of panels; of panels over time, beside each, with
+    the score of the run.
     """
     columns = min(definition.columns, len(definition.panels))
     rows = -(-len(definition.panels) // columns)
     shown = [_rows(study, definition, panel, scores) for panel in definition.panels]
     look = Look.of(study)
-    most = max(len(set().union(*(r["label"] for r in shown[i : i + columns]))) for i in range(0, len(shown), columns))
+    most = max(
+        len(set().union(*(r["label"] for r in shown[i : i + columns])))
+        for i in range(0, len(shown), columns)
+    )
     height = max(2.0, labels_height(most) + 0.6)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(PAGE_WIDTH, height * rows + 0.3), squeeze=False, layout="constrained", sharey=False
+        rows,
+        columns,
+        figsize=(PAGE_WIDTH, height * rows + 0.3),
+        squeeze=False,
+        layout="constrained",
+        sharey=False,
     )
     drawn: list[dict[str, Line2D]] = []
-    for i, (panel, of_panel, ax) in enumerate(zip(definition.panels, shown, grid.flat, strict=False)):
+    for i, (panel, of_panel, ax) in enumerate(
+        zip(definition.panels, shown, grid.flat, strict=False)
+    ):
         if panel.axis == TIME:
             drawn.append(_over_time(study, definition, panel, of_panel, look, ax))
         else:
@@ -61,9 +84,16 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
         lettered(ax, ascii_lowercase[i], _title(panel))
     for ax in list(grid.flat)[len(definition.panels) :]:
         ax.set_axis_off()
-    if any(p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1 for p in definition.panels):
+    if any(
+        p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1
+        for p in definition.panels
+    ):
         figure.supxlabel(
-            "points and bars: mean and standard deviation over seeds", fontsize=LABEL_SIZE, color="0.3", x=0.01, ha="left"
+            "points and bars: mean and standard deviation over seeds",
+            fontsize=LABEL_SIZE,
+            color="0.3",
+            x=0.01,
+            ha="left",
         )
     figure.draw_without_rendering()  # panels have their sizes then
     for i in range(0, len(shown), columns):
@@ -85,19 +115,26 @@ def _label(panels: list[Panel], axes: list[Axes], drawn: list[dict[str, Line2D]]
         label_ends(last, of_row)
 
 
-def _rows(study: Study, definition: SweepFigure, panel: Panel, scores: pd.DataFrame) -> pd.DataFrame:
+def _rows(
+    study: Study, definition: SweepFigure, panel: Panel, scores: pd.DataFrame
+) -> pd.DataFrame:
     """The scores that a panel shows, with the filters' labels."""
     rows = experiment_rows(study, panel.experiment, scores)
     rows = rows[rows["cell"].isin([cell.path for cell in study.point_cells(panel, panel.seed)])]
     filters = study.figure_filters(definition, panel.experiment)
     if definition.score_of(panel) in EXACTNESS:  # the reference has no distance to itself
-        filters = [name for name in filters if name != study.config.experiments[panel.experiment].reference]
+        filters = [
+            name for name in filters if name != study.config.experiments[panel.experiment].reference
+        ]
     rows = rows[rows["filter"].isin(filters)]
     return rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
 
 
 def _title(panel: Panel) -> str:
-    words = [f"{panel.observation.replace('_', ' ')} observed", *(f"{name} {value:g}" for name, value in panel.where.items())]
+    words = [
+        f"{panel.observation.replace('_', ' ')} observed",
+        *(f"{name} {value:g}" for name, value in panel.where.items()),
+    ]
     return ", ".join([*words, f"seed {panel.seed}"] if panel.axis == TIME else words)
 
 
@@ -114,18 +151,37 @@ def _score_axis(ax: Axes, score_name: str) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes) -> dict[str, Line2D]:
-    """Means and standard deviations of a score over seeds; the line of each filter. Filters stand a little side by side."""
+def _over_seeds(
+    definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes
+) -> dict[str, Line2D]:
+    """Means and standard deviations of a score over seeds; the line of each filter. Filters stand a
+    little side by side.
+    """
     score_name, column = definition.score_of(panel), axis_column(panel.axis)
     present = [label for label in look.colours if label in set(rows["label"])]
     lines = {}
     for i, label in enumerate(present):
-        points = rows[rows["label"] == label].groupby(column)[score_name].agg(["mean", "std"]).dropna(subset="mean")
-        aside = ScaledTranslation((i - (len(present) - 1) / 2) * BESIDE / 72, 0, ax.figure.dpi_scale_trans)
+        points = (
+            rows[rows["label"] == label]
+            .groupby(column)[score_name]
+            .agg(["mean", "std"])
+            .dropna(subset="mean")
+        )
+        aside = ScaledTranslation(
+            (i - (len(present) - 1) / 2) * BESIDE / 72, 0, ax.figure.dpi_scale_trans
+        )
         drawn = ax.errorbar(
-            points.index, points["mean"], points["std"], color=look.colours[label], dashes=look.pattern(label),
-            marker=look.markers[label], mec="white", mew=0.3, elinewidth=0.8, capsize=1.2,
-        )  # fmt: skip
+            points.index,
+            points["mean"],
+            points["std"],
+            color=look.colours[label],
+            dashes=look.pattern(label),
+            marker=look.markers[label],
+            mec="white",
+            mew=0.3,
+            elinewidth=0.8,
+            capsize=1.2,
+        )
         # Afterwards, because Matplotlib scales axes by what is drawn in their own coordinates.
         for artist in drawn.get_children():
             artist.set_transform(artist.get_transform() + aside)
@@ -139,7 +195,8 @@ def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look:
     ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
     positive = rows.loc[rows[score_name] > 0, score_name]
     if score_name not in FLOW_SCORES and len(positive):
-        # A deviation above the mean would take a logarithmic axis down without end: it ends below the lowest score.
+        # A deviation above the mean would take a logarithmic axis down without end: it ends below
+        # the lowest score.
         ax.set_ylim(bottom=0.9 * positive.min())
     if panel.guide is not None:
         _guide(ax, np.array(values, dtype=float), positive, panel.guide)
@@ -147,7 +204,9 @@ def _over_seeds(definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look:
 
 
 def _guide(ax: Axes, x: np.ndarray, positive: pd.Series, power: float) -> None:
-    """A grey line through the middle of a panel's positive scores that follows a power of the axis."""
+    """A grey line through the middle of a panel's positive scores that follows a power of the
+    axis.
+    """
     if len(positive):
         y = x**power * np.exp(np.mean(np.log(positive)) - power * np.mean(np.log(x)))
         ax.plot(x, y, color="0.8", lw=3, zorder=0, solid_capstyle="butt")
@@ -156,7 +215,8 @@ def _guide(ax: Axes, x: np.ndarray, positive: pd.Series, power: float) -> None:
 def _over_time(
     study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes
 ) -> dict[str, Line2D]:
-    """A score of one run at every step, or every measurement; the line of each filter, by its name and the run's score.
+    """A score of one run at every step, or every measurement; the line of each filter, by its name
+    and the run's score.
 
     Runs that diverged are cut off where they leave the range of the others.
     """
@@ -165,32 +225,56 @@ def _over_time(
     of_run = dict(zip(rows["filter"].astype(str), rows[score_name], strict=True))
     gap, finished, lines = cell.settings.gap, [], {}
     of_fields = score_name in FLOW_SCORES
-    velocities = read_velocities(study.results / cell.truth, cell.settings)[gap::gap] if of_fields else None
+    velocities = (
+        read_velocities(study.results / cell.truth, cell.settings)[gap::gap] if of_fields else None
+    )
     for name in study.figure_filters(definition, panel.experiment):
-        data = read_estimate(study.results / cell.estimate(name), *([] if of_fields else [score_name]))
+        data = read_estimate(
+            study.results / cell.estimate(name), *([] if of_fields else [score_name])
+        )
         label, average = study.filters[name].label, of_run[name]
         if velocities is not None:
-            by_step, values = False, vorticity_scores(data["mean"].values[gap::gap], velocities)[score_name]
+            by_step, values = (
+                False,
+                vorticity_scores(data["mean"].values[gap::gap], velocities)[score_name],
+            )
         else:
             by_step, values = data[score_name].dims == ("model_time",), data[score_name].values
         times = data["model_time" if by_step else "cycle_time"].values
         circles = np.arange(gap, len(times), gap) if by_step else np.arange(len(times))
         if score_name == "rmse":
             # A measurement time has two errors: the forecast's, then the analysis'.
-            times, values = (np.insert(x, circles, y) for x, y in ((times, times[circles]), (values, data["rmse_forecast"])))
+            times, values = (
+                np.insert(x, circles, y)
+                for x, y in ((times, times[circles]), (values, data["rmse_forecast"]))
+            )
             circles += np.arange(1, len(circles) + 1)
         if np.isfinite(average):
             finished += [values.min(), values.max()]
-        (lines[f"{label}  {average:.3f}" if np.isfinite(average) else f"{label}  diverged"],) = ax.plot(
-            times, values, color=look.colours[label], dashes=look.pattern(label), lw=0.9, marker="o", mfc="white", mew=0.8, ms=3,
-            markevery=list(circles),
-        )  # fmt: skip
+        (lines[f"{label}  {average:.3f}" if np.isfinite(average) else f"{label}  diverged"],) = (
+            ax.plot(
+                times,
+                values,
+                color=look.colours[label],
+                dashes=look.pattern(label),
+                lw=0.9,
+                marker="o",
+                mfc="white",
+                mew=0.8,
+                ms=3,
+                markevery=list(circles),
+            )
+        )
     if finished:
         low, high = min(finished), max(finished)
         pad = 0.05 * (high - low)
-        ax.set_ylim((low - pad, high + pad) if score_name in FLOW_SCORES else (low / 1.1, high * 1.1))
+        ax.set_ylim(
+            (low - pad, high + pad) if score_name in FLOW_SCORES else (low / 1.1, high * 1.1)
+        )
     ax.set_xlabel("model time")
     if cell.spin_up_cycles:
-        ax.axvspan(0, float(data["cycle_time"][cell.spin_up_cycles - 1]), color="0.93", lw=0, zorder=0)
+        ax.axvspan(
+            0, float(data["cycle_time"][cell.spin_up_cycles - 1]), color="0.93", lw=0, zorder=0
+        )
     ax.margins(x=0.01)
     return lines

@@ -19,7 +19,9 @@ from masf.systems.registry import make_system
 
 
 def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
-    """Truth and estimate: the attractor and the first three components over time, one row a filter, with its RMSE."""
+    """Truth and estimate: the attractor and the first three components over time, one row a filter,
+    with its RMSE.
+    """
     ((_, cell),) = definition.cells(study)
     # Not the cell's filters: another experiment may run more of them there.
     filters = study.figure_filters(definition, definition.experiment)
@@ -33,9 +35,15 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     look = Look.of(study)
     height = min(1.25, max(PAGE_HEIGHT / len(filters), 0.7))
     figure, grid = plt.subplots(
-        len(filters), 4, figsize=(PAGE_WIDTH, height * len(filters) + 0.5), squeeze=False, layout="constrained",
-        width_ratios=[1, 1.3, 1.3, 1.3], sharex="col", sharey="col",
-    )  # fmt: skip
+        len(filters),
+        4,
+        figsize=(PAGE_WIDTH, height * len(filters) + 0.5),
+        squeeze=False,
+        layout="constrained",
+        width_ratios=[1, 1.3, 1.3, 1.3],
+        sharex="col",
+        sharey="col",
+    )
     observed = study.config.observations[cell.observation_name].operator == "identity"
     for row, name in enumerate(filters):
         data = read_estimate(study.results / cell.estimate(name))
@@ -50,14 +58,27 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
             ax.plot(times[first:], mean[first:, component], color=colour, label="ensemble mean")
             if observed:
                 y = truth.observation[measured // gap - 1, component]
-                ax.plot(times[measured], y, "o", mfc="none", color="k", ms=3, mew=0.7, label="measurement")
+                ax.plot(
+                    times[measured],
+                    y,
+                    "o",
+                    mfc="none",
+                    color="k",
+                    ms=3,
+                    mew=0.7,
+                    label="measurement",
+                )
         rmse = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
         title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
-        attractor.set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left").set_in_layout(False)
+        attractor.set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left").set_in_layout(
+            False
+        )
         for ax, component in zip(grid[row], (2, 0, 1, 2), strict=True):
             ax.set_ylabel(f"${system.component_name(component)}$")
             sns.despine(ax=ax)
-    for ax, text in zip(grid[-1], (f"${system.component_name(0)}$", *["model time"] * 3), strict=True):
+    for ax, text in zip(
+        grid[-1], (f"${system.component_name(0)}$", *["model time"] * 3), strict=True
+    ):
         ax.set_xlabel(text)
     handles, labels = grid[0][1].get_legend_handles_labels()
     legend_below(figure, handles, labels)

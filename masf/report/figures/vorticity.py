@@ -1,4 +1,6 @@
-"""Vorticity of a flow: truth, measurement and the mean of each filter, at a few times or from step to step."""
+"""Vorticity of a flow: truth, measurement and the mean of each filter, at a few times or from step
+to step.
+"""
 
 from __future__ import annotations
 
@@ -50,15 +52,22 @@ class Run:
         truth, (system, observation) = read_truth(study.results / cell.truth), build(cell.settings)
         assert system.grid is not None
         means = {
-            study.filters[name].label: read_estimate(study.results / cell.estimate(name))["mean"].values
+            study.filters[name].label: read_estimate(study.results / cell.estimate(name))[
+                "mean"
+            ].values
             for name in study.figure_filters(definition, definition.experiment)
         }
         places = observation.places(system.grid)
         return cls(system, cell.settings.gap, truth.truth, truth.observation, places, means)
 
     def fields(self, steps: np.ndarray) -> dict[str, np.ndarray]:
-        """Vorticity (time, n, n) at some steps: the truth's and that of each filter's mean, by what columns are called."""
-        return {title: self.vorticity(states, steps) for title, states in {"truth": self.truth, **self.means}.items()}
+        """Vorticity (time, n, n) at some steps: the truth's and that of each filter's mean, by what
+        columns are called.
+        """
+        return {
+            title: self.vorticity(states, steps)
+            for title, states in {"truth": self.truth, **self.means}.items()
+        }
 
     def vorticity(self, states: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """That of states (time, d) at some steps (steps, n, n)."""
@@ -66,20 +75,30 @@ class Run:
 
 
 def vorticity(study: Study, definition: VorticityFigure) -> Figure:
-    """Vorticity at some measurement times: of the truth and of each ensemble mean, with its SSIM; and the measured velocities."""
+    """Vorticity at some measurement times: of the truth and of each ensemble mean, with its SSIM;
+    and the measured velocities.
+    """
     run = Run.read(study, definition)
     steps = run.gap * np.array(definition.cycles)
     return _draw(run, steps, _limit(run, steps), MOST_COLUMNS)
 
 
 def animation(study: Study, definition: AnimationFigure) -> Iterator[Figure]:
-    """The same step by step, one figure a step; what is measured is shown from then on, and similarities where there is one."""
+    """The same step by step, one figure a step; what is measured is shown from then on, and
+    similarities where there is one.
+    """
     run = Run.read(study, definition)
     steps = np.arange(definition.cycles * run.gap + 1)
     limit = _limit(run, steps)
     for step in steps:
         kind = "analysis" if step and step % run.gap == 0 else "forecast"
-        yield _draw(run, steps[[step]], limit, MOST_COLUMNS // 2, f"model time {step * run.system.dt:.2f}: {kind}")
+        yield _draw(
+            run,
+            steps[[step]],
+            limit,
+            MOST_COLUMNS // 2,
+            f"model time {step * run.system.dt:.2f}: {kind}",
+        )
 
 
 def _limit(run: Run, steps: np.ndarray) -> float:
@@ -87,8 +106,12 @@ def _limit(run: Run, steps: np.ndarray) -> float:
     return float(np.quantile(np.abs(run.vorticity(run.truth, steps)), LIMIT_QUANTILE))
 
 
-def _draw(run: Run, steps: np.ndarray, limit: float, most_columns: int, title: str | None = None) -> Figure:
-    """Fields at some steps, one row each; their times are beside the rows, where there is no title."""
+def _draw(
+    run: Run, steps: np.ndarray, limit: float, most_columns: int, title: str | None = None
+) -> Figure:
+    """Fields at some steps, one row each; their times are beside the rows, where there is no
+    title.
+    """
     shown = run.fields(steps)
     shown_truth = shown.pop("truth")
     fields: dict[str, np.ndarray | None] = {"truth": shown_truth, "measurement": None, **shown}
@@ -97,7 +120,9 @@ def _draw(run: Run, steps: np.ndarray, limit: float, most_columns: int, title: s
     side = (PAGE_WIDTH - 1.0) / columns
     size = (PAGE_WIDTH, bands * (len(steps) * (side + 0.04) + 0.25))
     layout = ConstrainedLayoutEngine(compress=True, w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    figure, grid = plt.subplots(bands * len(steps), columns, figsize=size, squeeze=False, layout=layout)
+    figure, grid = plt.subplots(
+        bands * len(steps), columns, figsize=size, squeeze=False, layout=layout
+    )
     n = run.system.shape[-1]
     for ax in grid.flat:
         ax.set(xticks=[], yticks=[], xlim=(-0.5, n - 0.5), ylim=(-0.5, n - 0.5), aspect="equal")
@@ -115,13 +140,31 @@ def _draw(run: Run, steps: np.ndarray, limit: float, most_columns: int, title: s
                 if cycle >= 0:
                     _arrows(ax, run.measurements[cycle], run.places, n)
                 continue
-            image = ax.imshow(values[i], origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+            image = ax.imshow(
+                values[i],
+                origin="lower",
+                cmap="RdBu_r",
+                vmin=-limit,
+                vmax=limit,
+                interpolation="nearest",
+            )
             if name in run.means and cycle >= 0 and step % run.gap == 0:
                 similarity = structural_similarity(values[i], shown_truth[i])
                 text = "diverged" if np.isnan(similarity) else f"{similarity:.2f}"
                 box = {"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8}
-                ax.text(0.96, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize=6, bbox=box)
-    bar = figure.colorbar(image, ax=grid, extend="both", aspect=25, pad=0.01, label="vorticity (1 / time unit)")
+                ax.text(
+                    0.96,
+                    0.95,
+                    text,
+                    transform=ax.transAxes,
+                    ha="right",
+                    va="top",
+                    fontsize=6,
+                    bbox=box,
+                )
+    bar = figure.colorbar(
+        image, ax=grid, extend="both", aspect=25, pad=0.01, label="vorticity (1 / time unit)"
+    )
     bar.outline.set_linewidth(0.5)
     if title is not None:
         figure.suptitle(title, fontsize=8)
@@ -129,11 +172,22 @@ def _draw(run: Run, steps: np.ndarray, limit: float, most_columns: int, title: s
 
 
 def _arrows(ax: Axes, measured: np.ndarray, places: np.ndarray, n: int) -> None:
-    """Measured velocities (m,), the first half u and the second v, as arrows at their places (m, 2) on an n x n grid."""
+    """Measured velocities (m,), the first half u and the second v, as arrows at their places (m, 2)
+    on an n x n grid.
+    """
     velocity, places = measured.reshape(2, -1), places[: len(measured) // 2]
     boxes = np.floor(places * min(1.0, MOST_ARROWS / n)).astype(int)
     shown = np.unique(boxes, axis=0, return_index=True)[1]
     spacing = n / np.sqrt(len(shown))
     scale = np.quantile(np.hypot(*velocity), 0.95) / spacing
     y, x = places[shown].T
-    ax.quiver(x, y, *velocity[:, shown], angles="xy", scale_units="xy", scale=scale, width=0.012, pivot="mid")
+    ax.quiver(
+        x,
+        y,
+        *velocity[:, shown],
+        angles="xy",
+        scale_units="xy",
+        scale=scale,
+        width=0.012,
+        pivot="mid",
+    )

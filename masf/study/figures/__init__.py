@@ -1,1 +1,3 @@
-"""The figures that a config asks for, one module a kind; masf.study.figures.base says what makes a kind."""
+"""The figures that a config asks for, one module a kind; masf.study.figures.base says what makes a
+kind.
+"""

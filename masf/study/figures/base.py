@@ -31,7 +31,10 @@ class FigureSection(Section):
 
     title: str = Field(min_length=1, description="Caption's first words.")
     filters: list[Name] | None = Field(
-        None, min_length=1, description="Which filters of the experiment are shown, in the study's order; all without this."
+        None,
+        min_length=1,
+        description="Which filters of the experiment are shown, in the study's order; all "
+        "without this.",
     )
     kind: str
 
@@ -71,7 +74,9 @@ class FigureSection(Section):
         return self.kind.replace("_", " ").capitalize()
 
     def faults(self, study: Study, key: str) -> Iterator[str]:
-        """What is wrong with it in a study, before anything is built; ``key`` is its place in the config."""
+        """What is wrong with it in a study, before anything is built; ``key`` is its place in the
+        config.
+        """
         experiments = study.config.experiments
         for name in self.experiments:
             if name not in experiments:
@@ -100,22 +105,33 @@ class PointOfExperiment(Section):
     experiment: Name = Field(description="The experiment whose cells are shown.")
     observation: Name = Field(description="Which of the experiment's observations.")
     where: dict[str, float | int] = Field(
-        default_factory=dict, description="One value of each axis of the experiment: gap, members or a parameter of the system."
+        default_factory=dict,
+        description="One value of each axis of the experiment: gap, members or a parameter of "
+        "the system.",
     )
 
     def point_faults(self, study: Study, key: str, but: str | None = None) -> Iterator[str]:
-        """What does not choose one point of its experiment; the axis ``but`` is not to be chosen."""
+        """What does not choose one point of its experiment; the axis ``but`` is not to be
+        chosen.
+        """
         experiment = study.config.experiments[self.experiment]
         if self.observation not in experiment.observations:
-            yield unknown(f"{key}.observation", self.observation, "observation", experiment.observations)
+            yield unknown(
+                f"{key}.observation", self.observation, "observation", experiment.observations
+            )
         axes = {name: values for name, values in experiment.axes.items() if name != but}
         for name, value in self.where.items():
             if name not in axes:
                 yield unknown(f"{key}.where", name, "axis", axes)
             elif value not in axes[name]:
                 yield f"{key}.where.{name} = {value}: choose one of {axes[name]}"
-        if missing := [name for name in experiment.varied if name in axes and name not in self.where]:
-            yield f"{key}.where = {self.where}: name one value each of {', '.join(missing)}, which the experiment varies"
+        if missing := [
+            name for name in experiment.varied if name in axes and name not in self.where
+        ]:
+            yield (
+                f"{key}.where = {self.where}: name one value each of {', '.join(missing)}, which "
+                "the experiment varies"
+            )
 
 
 class PointFigure(FigureSection, PointOfExperiment):
@@ -141,7 +157,10 @@ class FlowFigure(PointFigure):
         yield from super().faults_of_kind(study, key)
         system = study.config.experiments[self.experiment].system
         if not may_flow(system):
-            yield f"{key}.experiment = {self.experiment!r}: figure {self.kind!r} is for flows, and {system!r} is none"
+            yield (
+                f"{key}.experiment = {self.experiment!r}: figure {self.kind!r} is for flows, and "
+                f"{system!r} is none"
+            )
 
 
 def may_flow(system: str) -> bool:

@@ -13,5 +13,6 @@ from masf.study.figures.trajectories import TrajectoryFigure
 from masf.study.figures.vorticity import AnimationFigure, VorticityFigure
 
 Figure = Annotated[
-    TrajectoryFigure | SweepFigure | RankFigure | VorticityFigure | AnimationFigure | SpectraFigure, Field(discriminator="kind")
+    TrajectoryFigure | SweepFigure | RankFigure | VorticityFigure | AnimationFigure | SpectraFigure,
+    Field(discriminator="kind"),
 ]

@@ -21,7 +21,9 @@ Distance = Literal["mean_distance", "covariance_distance", "energy_distance"]
 FlowScore = Literal["ssim", "csi"]
 
 ScoreOverTime = Literal["rmse", "spread_skill", "rmse_forecast", "crps", "crps_forecast", FlowScore]
-"""Scores that have a value at each step or measurement: {filter}.nc holds it, but for those of flows."""
+"""Scores that have a value at each step or measurement: {filter}.nc holds it, but for those of
+flows.
+"""
 
 Score = Literal[ScoreOverTime, "rmse_analysis", "spread_skill_forecast", Distance]
 
@@ -34,12 +36,15 @@ class Panel(PointOfExperiment):
 
     axis: str = Field(
         min_length=1,
-        description="The horizontal axis: gap, members or a parameter of the system; or time, for a single run. "
+        description="The horizontal axis: gap, members or a parameter of the system; or time, "
+        "for a single run. "
         "What else the experiment varies is fixed by where.",
     )
     seed: Seed | None = Field(None, description="For axis time: the test seed that is shown.")
     score: Score | None = Field(None, description="The vertical axis, instead of the figure's.")
-    guide: float | None = Field(None, description="Power of the axis that a grey guide line follows, such as -0.5.")
+    guide: float | None = Field(
+        None, description="Power of the axis that a grey guide line follows, such as -0.5."
+    )
 
     @model_validator(mode="after")
     def _keys_of_the_axis(self) -> Panel:
@@ -52,7 +57,9 @@ class Panel(PointOfExperiment):
         return self
 
     def faults(self, study: Study, key: str, score: str) -> Iterator[str]:
-        """What is wrong with it in a study, whose experiments have its own; ``score`` is its vertical axis."""
+        """What is wrong with it in a study, whose experiments have its own; ``score`` is its
+        vertical axis.
+        """
         experiment = study.config.experiments[self.experiment]
         if self.axis != TIME and self.axis not in experiment.axes:
             yield unknown(f"{key}.axis", self.axis, "axis", [*experiment.axes, TIME])
@@ -61,25 +68,38 @@ class Panel(PointOfExperiment):
             yield from seed_faults(study, key, self.experiment, self.seed)
         if self.axis == TIME and score not in get_args(ScoreOverTime):
             allowed = ", ".join(get_args(ScoreOverTime))
-            yield f"{key}: score {score!r} is one number for a run; for axis 'time' choose one of {allowed}"
+            yield (
+                f"{key}: score {score!r} is one number for a run; for axis 'time' choose one of "
+                f"{allowed}"
+            )
         if score in get_args(Distance) and experiment.reference is None:
-            yield f"{key}: score {score!r} needs a reference, and experiment {self.experiment!r} names none"
+            yield (
+                f"{key}: score {score!r} needs a reference, and experiment {self.experiment!r} "
+                "names none"
+            )
         if score in get_args(FlowScore) and not may_flow(experiment.system):
             yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
 
 
 class SweepFigure(FigureSection):
-    """Figures 4 and 5: a score against an axis, one line a filter, one panel an experiment, observation and score."""
+    """Figures 4 and 5: a score against an axis, one line a filter, one panel an experiment,
+    observation and score.
+    """
 
     kind: Literal["sweep"] = Field(description="sweep: a score against an axis.")
     score: Score = Field("rmse", description="The vertical axis.")
-    panels: list[Panel] = Field(min_length=1, description="Panels in reading order, lettered (a), (b), ...")
+    panels: list[Panel] = Field(
+        min_length=1, description="Panels in reading order, lettered (a), (b), ..."
+    )
     columns: int = Field(2, ge=1, le=6, description="Panels in a row.")
 
     shows = (
-        "Points and bars are mean and standard deviation over test seeds; filters stand a little side by side, so that bars can "
-        "be told apart. Runs that diverged are left out of the mean (the tables count them); a filter of which all runs diverged "
-        "has no point. A broad grey line, where there is one, has the slope of Monte-Carlo error. Panels over time show one run: "
+        "Points and bars are mean and standard deviation over test seeds; filters stand a "
+        "little side by side, so that bars can "
+        "be told apart. Runs that diverged are left out of the mean (the tables count them); a "
+        "filter of which all runs diverged "
+        "has no point. A broad grey line, where there is one, has the slope of Monte-Carlo "
+        "error. Panels over time show one run: "
         "circles are analyses, shading is spin-up, and the numbers are the scores of the run."
     )
 
@@ -88,7 +108,9 @@ class SweepFigure(FigureSection):
         return panel.score or self.score
 
     def scores_fields(self, panel: Panel) -> bool:
-        """Whether a panel's score is of fields, which over time is computed from the truth and the estimates."""
+        """Whether a panel's score is of fields, which over time is computed from the truth and the
+        estimates.
+        """
         return self.score_of(panel) in get_args(FlowScore)
 
     @property
@@ -102,7 +124,10 @@ class SweepFigure(FigureSection):
     @property
     def in_words(self) -> str:
         scores = ", ".join(SCORES[score] for score in self.scores)
-        return f"Lines of {scores} against {', '.join(dict.fromkeys(panel.axis for panel in self.panels))}"
+        return (
+            f"Lines of {scores} against "
+            f"{', '.join(dict.fromkeys(panel.axis for panel in self.panels))}"
+        )
 
     def cells(self, study: Study) -> list[tuple[str, Cell]]:
         """Those of panels over time; the others show what scores.parquet has."""
@@ -110,7 +135,9 @@ class SweepFigure(FigureSection):
 
     def _runs(self, study: Study) -> list[tuple[Panel, Cell]]:
         over_time = [panel for panel in self.panels if panel.axis == TIME]
-        return [(panel, cell) for panel in over_time for cell in study.point_cells(panel, panel.seed)]
+        return [
+            (panel, cell) for panel in over_time for cell in study.point_cells(panel, panel.seed)
+        ]
 
     def files(self, study: Study) -> list[str]:
         """Estimates of panels over time, and the truth where their score is of fields."""

@@ -23,13 +23,17 @@ class TrajectoryFigure(FigureSection):
     """Figure 3: truth and estimate, one panel a filter."""
 
     kind: Literal["trajectories"] = Field(description="trajectories: truth and estimate over time.")
-    experiment: Name = Field(description="An experiment with one cell a seed, of three or more components.")
+    experiment: Name = Field(
+        description="An experiment with one cell a seed, of three or more components."
+    )
     seed: Seed = Field(description="The test seed that is shown.")
     cycles: int = Field(10, ge=1, description="How many of the last cycles are shown over time.")
 
     shows = (
-        "The attractor and the three components over time of one test seed, one row a filter: truth (grey), ensemble mean "
-        "(colour) and measurements (circles) over the last cycles. The RMSE is that of the whole run."
+        "The attractor and the three components over time of one test seed, one row a filter: "
+        "truth (grey), ensemble mean "
+        "(colour) and measurements (circles) over the last cycles. The RMSE is that of the "
+        "whole run."
     )
     reads_truth = True
 
@@ -48,9 +52,15 @@ class TrajectoryFigure(FigureSection):
     def faults_of_kind(self, study: Study, key: str) -> Iterator[str]:
         experiment = study.config.experiments[self.experiment]
         if experiment.varied or len(experiment.observations) > 1:
-            yield f"{key}.experiment = {self.experiment!r}: a trajectory figure needs an experiment with one cell for each seed"
+            yield (
+                f"{key}.experiment = {self.experiment!r}: a trajectory figure needs an experiment "
+                "with one cell for each seed"
+            )
         yield from seed_faults(study, key, self.experiment, self.seed)
 
     def system_faults(self, key: str, system: System) -> Iterator[str]:
         if system.dimension < LEAST_COMPONENTS:
-            yield f"{key}.experiment = {self.experiment!r}: has {system.dimension} components, not {LEAST_COMPONENTS}"
+            yield (
+                f"{key}.experiment = {self.experiment!r}: has {system.dimension} components, not "
+                f"{LEAST_COMPONENTS}"
+            )
