@@ -5,6 +5,7 @@ for each bad input.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 import yaml
 
-from masf.cli import main
+from masf.cli import commands, main
 from masf.cli.options import THREAD_VARIABLES
 from masf.files.cell import CellSettings, build
 from masf.files.cost import read_cost
 from masf.files.estimate import read_estimate
 from masf.files.parameters import ParameterSource
+from masf.files.prior import read_prior
 from masf.files.truth import Truth, read_truth, write_truth
 from masf.filters.base import Filter
 from masf.report.words import source_in_words
@@ -253,6 +256,9 @@ def test_prior_is_the_same_twice_and_serves_the_filter(
     assert (tmp_path / "prior.safetensors").read_bytes() == (
         tmp_path / "again.safetensors"
     ).read_bytes()
+    recorded, _ = read_prior(tmp_path / "prior.safetensors", "np")
+    assert recorded["device"] == "cpu"
+    assert recorded["threads"] == str(torch.get_num_threads())
     options = {
         "filter": "masf",
         "parameters": {"steps": 2, "finetune_steps": 1},
@@ -296,6 +302,7 @@ def test_tuned_parameters_are_used_and_recorded(
         {"inflation": 1.5},
     ]
     assert outcome["seeds"] == [CELL["seed"]]
+    assert (outcome["device"], outcome["threads"]) == ("numpy", 1)  # not what was asked for, "auto"
     assert masf("tune", **options, **searching)[0] == 0
     assert tuned.read_bytes() == content
     assert kept() == trials  # nothing was run again
@@ -642,6 +649,29 @@ def test_missing_gpu_is_named(
         "'cuda'",
         "--device cpu",
     )
+
+
+def test_every_command_with_a_device_claims_a_card_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Claimed(Exception):
+        pass
+
+    def claim() -> None:
+        raise Claimed
+
+    monkeypatch.setattr("masf.devices.claim_card", claim)
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    with_device = {
+        name: [option.name for option in command.params if option.expose_value]
+        for name, command in commands.commands.items()
+        if any(option.name == "device" for option in command.params)
+    }
+    assert with_device.keys() == {"assimilate", "run", "train-prior", "tune"}
+    for name, options in with_device.items():
+        given = dict.fromkeys(options) | {"device": "cuda", "threads": 1}
+        with pytest.raises(Claimed):
+            commands.commands[name].callback(**given)
 
 
 def test_ensemble_of_one_member_is_refused(masf: Callable, tmp_path: Path) -> None:

@@ -194,17 +194,23 @@ def train_prior(
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.json")
 def tune(
-    truths: tuple[Path, ...], search: dict, threads: int, output: Path, **options: Any
+    truths: tuple[Path, ...],
+    search: dict,
+    device: str,
+    threads: int,
+    output: Path,
+    **options: Any,
 ) -> None:
     """Find one filter's best parameters on tuning seeds."""
     use_threads(threads)
+    use_device(device)
     from pydantic import TypeAdapter
 
     from masf.stages.tune import tune_to_file
     from masf.study.search import Choice
 
     choices = TypeAdapter(dict[str, Choice]).validate_python(search)
-    tune_to_file(list(truths), output, search=choices, threads=threads, **options)
+    tune_to_file(list(truths), output, search=choices, device=device, threads=threads, **options)
 
 
 @click.command()

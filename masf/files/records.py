@@ -43,6 +43,8 @@ def prior_record(
     seed: int,
     held_out_loss: float,
     held_out_loss_gaussian: float,
+    device: str,
+    threads: int,
 ) -> dict[str, str]:
     """The metadata of prior.safetensors, which are text, but for its format.
 
@@ -54,6 +56,8 @@ def prior_record(
         seed: of the training.
         held_out_loss: the trained network's denoising loss.
         held_out_loss_gaussian: that of the Gaussian denoiser alone.
+        device: where it was trained.
+        threads: processor cores that the training used.
     """
     return {
         "masf_version": __version__,
@@ -65,6 +69,8 @@ def prior_record(
         "seed": str(seed),
         "held_out_loss": f"{held_out_loss:.6g}",
         "held_out_loss_gaussian": f"{held_out_loss_gaussian:.6g}",
+        "device": device,
+        "threads": str(threads),
     }
 
 
@@ -86,7 +92,7 @@ def tuning_record(
         command: what runs the filter, where it is not ours.
         truths: the files of the tuning seeds.
         prior: the file of the pretrained prior, where one was given.
-        device: as it was asked for.
+        device: where the trials are computed, with the parameters in force.
         threads: as they were asked for.
     """
     return {

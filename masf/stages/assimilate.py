@@ -153,6 +153,21 @@ def assimilate_in_memory(
     return estimate(trajectory, truth, system, record), trajectory
 
 
+def computed_on(
+    module: str, parameters: Mapping[str, Any], command: str | None, device: str
+) -> str:
+    """Where ``run_filter`` computes: "numpy", "cpu", "cuda" or, by a command, "external".
+
+    Raises:
+        ValueError: for an unknown filter, parameters out of range, or a device that is not there.
+    """
+    if command is not None:
+        return "external"
+    cls = filter_class(module)
+    needs_torch = cls.needs_torch(cls.Parameters(**parameters))
+    return resolve_device(device, needs_torch=needs_torch) or "numpy"
+
+
 def run_filter(
     name: str,
     parameters: dict[str, Any],

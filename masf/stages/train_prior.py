@@ -109,6 +109,7 @@ def train(
     record = prior_record(
         system_name, system_parameters, observation_settings, settings,
         seed=seed, held_out_loss=trained, held_out_loss_gaussian=untrained,
+        device=device, threads=torch.get_num_threads(),
     )  # fmt: skip
     return Prior(network, worlds.climate, settings, record)
 

@@ -44,7 +44,7 @@ from masf.files.tuned import TUNING_FORMAT
 from masf.filters.registry import filter_class
 from masf.progress import progress_bar
 from masf.scores.averages import averages
-from masf.stages.assimilate import run_filter
+from masf.stages.assimilate import computed_on, run_filter
 from masf.study.search import Choice, Range, TunableScore, is_number, plain, with_current
 
 log = logging.getLogger(__name__)
@@ -383,7 +383,7 @@ def tune_to_file(
         command,
         truths=truths,
         prior=prior,
-        device=device,
+        device=computed_on(module, parameters, command, device),
         threads=threads,
     )
     outcome = tune(
