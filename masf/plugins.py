@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-HELPERS = {"base", "flow", "integrators", "learned", "passes", "process", "registry"}
+HELPERS = {"base", "counting", "flow", "integrators", "learned", "passes", "process", "registry"}
 """Modules among the systems and filters that are none themselves."""
 
 

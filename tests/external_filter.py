@@ -50,6 +50,7 @@ with netCDF4.Dataset(arguments.output, "w") as estimate:
         for name in ("forecast", "analysis")
     ]
     seconds = estimate.createVariable("wall_seconds", "f4", ("cycle",))
+    model_runs = estimate.createVariable("model_runs", "f4", ("cycle",))
     twice = estimate.createVariable("diagnostic_twice", "f4", ("cycle",))
     for i in range(cycles * gap + 1):
         if i:
@@ -62,4 +63,5 @@ with netCDF4.Dataset(arguments.output, "w") as estimate:
             for variable in ensembles:
                 variable[cycle] = ensemble
             seconds[cycle] = arguments.parameters.get("seconds", np.nan)
+            model_runs[cycle] = n
             twice[cycle] = 2 * cycle

@@ -67,6 +67,7 @@ SERIES = (
     "covariance",
     "wall_seconds",
     "cpu_seconds",
+    "model_runs",
 )
 
 

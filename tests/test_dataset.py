@@ -234,7 +234,7 @@ def test_estimate_without_a_score_is_named(name: str, folder: Path, tmp_path: Pa
 
 
 def test_truth_is_no_estimate(folder: Path) -> None:
-    with pytest.raises(FileFault, match="has format 'masf-truth-2', expected 'masf-estimate-4'"):
+    with pytest.raises(FileFault, match="has format 'masf-truth-2', expected 'masf-estimate-5'"):
         read_estimate(folder / "truth.nc")
 
 

@@ -113,7 +113,9 @@ def test_command_that_does_what_our_filter_does_gets_the_same_scores(truth: Trut
         "theirs", {"seconds": 0.25}, truth, saved_members=2, command=COMMAND
     )
     assert (type(system).__name__, where) == ("Lorenz63", "external")
-    for name in ("mean", "spread", "forecast_mean", "members", "crps", "crps_forecast"):
+    for name in (
+        "mean", "spread", "forecast_mean", "members", "crps", "crps_forecast", "model_runs",
+    ):  # fmt: skip
         np.testing.assert_allclose(
             getattr(theirs, name), getattr(ours, name), rtol=1e-6, atol=1e-6, err_msg=name
         )

@@ -34,6 +34,7 @@ SCORED = (
     "crps_forecast",
     "ranks",
     "ranks_forecast",
+    "model_runs",
 )
 """Variables of {filter}.nc that every estimate has."""
 
@@ -107,6 +108,9 @@ def estimate(
         ),
         "ranks_forecast": variable(
             ("cycle", "rank"), trajectory.ranks_forecast, "the same in the forecast ensemble"
+        ),
+        "model_runs": variable(
+            ("cycle",), trajectory.model_runs, "member forecasts of a gap that the cycle took"
         ),
     }
     if trajectory.covariance is not None:

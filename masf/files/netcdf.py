@@ -22,7 +22,7 @@ CONVENTIONS = "CF-1.11"
 
 TRUTH_FORMAT = "masf-truth-2"
 
-ESTIMATE_FORMAT = "masf-estimate-4"
+ESTIMATE_FORMAT = "masf-estimate-5"
 
 MAKER = {TRUTH_FORMAT: "simulate", ESTIMATE_FORMAT: "assimilate"}
 

@@ -36,6 +36,8 @@ class Trajectory:
         wall_seconds: (cycles,) of the filter's forecast and analysis; scoring and bookkeeping are
             left out.
         cpu_seconds: (cycles,) the same in processor time.
+        model_runs: (cycles,) how often the model was run from one measurement to the next, in
+            members: a forecast of N members is N; NaN where it is not known.
         diverged_at: the cycle (from 0) at which the filter diverged, or None.
         peak_memory_mib: of the command that ran the filter, for external ones.
     """
@@ -51,6 +53,7 @@ class Trajectory:
     ranks_forecast: np.ndarray
     wall_seconds: np.ndarray
     cpu_seconds: np.ndarray
+    model_runs: np.ndarray
     covariance: np.ndarray | None = None
     diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
     diverged_at: int | None = None
@@ -68,6 +71,7 @@ class Trajectory:
             members=missing(0, cycles, d), crps=missing(cycles), crps_forecast=missing(cycles),
             ranks=missing(cycles, 0), ranks_forecast=missing(cycles, 0),
             wall_seconds=missing(cycles), cpu_seconds=missing(cycles),
+            model_runs=missing(cycles),
             covariance=missing(cycles, d, d) if covariance else None,
         )  # fmt: skip
 
@@ -93,5 +97,6 @@ class Trajectory:
             self.ranks_forecast,
             self.wall_seconds,
             self.cpu_seconds,
+            self.model_runs,
         ):
             series[k:] = np.nan

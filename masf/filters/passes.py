@@ -132,10 +132,3 @@ class TemperedFilter(CoupledFilter):
         for _ in range(self._steps):
             state = self.system.step(state, self.stream)
         return state
-
-    def diagnostics(self) -> dict[str, float]:
-        """With several passes, also how often a cycle runs the model."""
-        p = self.parameters
-        if p.passes == 1:
-            return super().diagnostics()
-        return {**super().diagnostics(), "forecasts": float(p.passes + (p.finish == "past"))}

@@ -17,6 +17,7 @@ from masf.files.trajectory import Trajectory, missing
 from masf.filters.base import Filter
 from masf.progress import progress_bar
 from masf.scores.metrics import fair_crps, rank_counts
+from masf.systems.counting import counted_steps
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def run_cycles(
     for k in progress_bar(range(cycles), desc="assimilate", unit="cycle"):
         clock = _Clock()
         try:
-            with _failures_diverge():
+            with _failures_diverge(), counted_steps(filter_.system) as steps:
                 state = run.forecast(state, k, clock)
                 run.record_forecast(state, k)
                 state = run.analyse(state, k, on_device(observations[k], torch_device), clock)
@@ -87,6 +88,7 @@ def run_cycles(
             result.cut(k, gap)
             break
         run.record_analysis(state, k, members, clock)
+        result.model_runs[k] = steps.taken / gap
     return result
 
 

@@ -24,12 +24,14 @@ axes is flattened into ``component``, the last axis fastest. The *estimate* hold
     forecast(cycle, member, component)      the ensemble just before each measurement
     analysis(cycle, member, component)      the ensemble given it
     wall_seconds(cycle), cpu_seconds(cycle) of forecast and analysis
+    model_runs(cycle)                       how often it ran the model over a gap, in members
     diagnostic_NAME(cycle)                  whatever else the filter tells of itself
 
 with at least two members, not necessarily as many as the initial ensemble. At a measurement time,
-mean and spread are of the analysis. Without seconds, the command's own are spread evenly. What is
-not finite, or was never written, means that the filter diverged there: a result, not an error. masf
-checks and scores the estimate as it does that of its own filters.
+mean and spread are of the analysis. The last three may be left out: without seconds, the command's
+own are spread evenly; without model runs, they count as not known. What is not finite, or was never
+written, means that the filter diverged there: a result, not an error. masf checks and scores the
+estimate as it does that of its own filters.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ class Estimate:
     analysis: np.ndarray
     wall_seconds: np.ndarray | None = None
     cpu_seconds: np.ndarray | None = None
+    model_runs: np.ndarray | None = None
     diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -154,6 +157,10 @@ def run_command(
         replayed, own = getattr(trajectory, key), getattr(estimate, key)
         seconds = np.full_like(replayed, used[key] / len(replayed)) if own is None else own
         setattr(trajectory, key, np.where(np.isnan(replayed), replayed, seconds))
+    # A command's model is its own: nobody but the command can count how often it runs.
+    unknown = np.full_like(trajectory.model_runs, np.nan)
+    counted = unknown if estimate.model_runs is None else estimate.model_runs
+    trajectory.model_runs = np.where(np.isnan(trajectory.model_runs), unknown, counted)
     trajectory.peak_memory_mib = used["peak_memory_mib"]
     return trajectory
 
@@ -245,9 +252,9 @@ def read_estimate(path: Path, *, cycles: int, gap: int, dimension: int) -> Estim
                     f"{', '.join(data.variables) or 'none'}"
                 )
             found[name] = read(name, *dims)
-        seconds: dict[str, np.ndarray] = {
+        costs: dict[str, np.ndarray] = {
             name: read(name, "cycle")
-            for name in ("wall_seconds", "cpu_seconds")
+            for name in ("wall_seconds", "cpu_seconds", "model_runs")
             if name in data.variables
         }
         prefix = "diagnostic_"
@@ -259,11 +266,11 @@ def read_estimate(path: Path, *, cycles: int, gap: int, dimension: int) -> Estim
     for name in ("mean", "spread"):
         if not np.all(np.isfinite(found[name][0])):
             raise ValueError(f"{name} is not finite at time 0, where the initial ensemble is")
-    never_negative = {"spread": found["spread"], **seconds}
+    never_negative = {"spread": found["spread"], **costs}
     for name, values in never_negative.items():
         if np.any(values < 0):
             raise ValueError(f"{name} has negative values")
-    return Estimate(**found, **seconds, diagnostics=diagnostics)
+    return Estimate(**found, **costs, diagnostics=diagnostics)
 
 
 def _run(command: str, words: list[str], usage: Path) -> None:

@@ -179,7 +179,7 @@ def hidden_markov_model(dapper, problem, radius):
     step, noise, ring = SYSTEMS[problem["system"]](problem["parameters"])
     ensemble, gap = problem["initial_ensemble"], int(problem["gap"])
     d, m = ensemble.shape[1], problem["observation"].shape[1]
-    recent = deque(maxlen=gap)
+    recent, steps = deque(maxlen=gap), {"taken": 0}
 
     def model(x, t, dt):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -187,6 +187,7 @@ def hidden_markov_model(dapper, problem, radius):
         if not np.all(np.isfinite(x)):
             raise NotFinite
         recent.append(x)
+        steps["taken"] += len(np.atleast_2d(x))
         return x
 
     indices, matrix = problem.get("H_indices"), problem.get("H")
@@ -222,7 +223,7 @@ def hidden_markov_model(dapper, problem, radius):
         dapper.mods.RV(M=d, func=lambda n: ensemble[:n].copy()),
         name="masf",
     )
-    hmm.recent = recent
+    hmm.recent, hmm.steps = recent, steps
     return hmm
 
 
@@ -246,6 +247,7 @@ def recorder(stats_class):
                 "analysis": np.full((cycles, n, d), np.nan, "f4"),
                 "wall_seconds": np.full(cycles, np.nan),
                 "cpu_seconds": np.full(cycles, np.nan),
+                "model_runs": np.full(cycles, np.nan),
             }
             self.moments(0, HMM.X0.sample(n))
             self.spent = np.zeros(2)
@@ -262,9 +264,11 @@ def recorder(stats_class):
             )
 
         def tick(self, cycle):
-            """Ends a cycle's time, and begins the next one's."""
+            """Ends what a cycle cost, and begins the next one's."""
             self.kept["wall_seconds"][cycle], self.kept["cpu_seconds"][cycle] = self.spent
             self.spent = np.zeros(2)
+            self.kept["model_runs"][cycle] = self.HMM.steps["taken"] / self.HMM.tseq.dko
+            self.HMM.steps["taken"] = 0
 
         def assess(self, k, ko=None, faus=None, E=None, **_):
             self.spent += self.now() - self.last

@@ -1,0 +1,40 @@
+"""How often a model is run: what filters are compared at, beside seconds.
+
+Filters run the model as they like: a forecast, the same forecast again from other members, or
+shorter pieces of it. What they have in common are the states that take a step. They are counted
+where the step is taken, so that no filter has to say how much it used, and none can forget to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from masf.arrays import Array, Stream
+from masf.systems.base import System
+
+
+@dataclass
+class Steps:
+    """The steps taken so far: one for each state, and each ``dt``."""
+
+    taken: int = 0
+
+
+@contextmanager
+def counted_steps(system: System) -> Iterator[Steps]:
+    """Counts the steps that ``system`` takes in the block, whoever asks for them."""
+    steps, step = Steps(), system.step
+
+    def counting(x: Array, stream: Stream) -> Array:
+        steps.taken += math.prod(x.shape[:-1])
+        return step(x, stream)
+
+    # Over the method, in this object alone.
+    vars(system)["step"] = counting
+    try:
+        yield steps
+    finally:
+        del vars(system)["step"]
