@@ -171,6 +171,7 @@ def write_results(
                 if cell.reference
                 else None,
                 diagnostics={"error": by_cycle},
+                model_runs=np.full(s.cycles, 1.0 if name == "free_run" else s.members),
                 wall_seconds=np.array([9.0, 1.0, 3.0]),
                 cpu_seconds=np.array([8.0, 0.5, 1.5]),
                 diverged_at=(diverged or {}).get(key),

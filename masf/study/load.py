@@ -32,7 +32,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     does not.
     """
     # YAML would take some numbers of JSON, such as 1e-05, for text.
-    kind, read = ("JSON", json.loads) if Path(path).suffix == ".json" else ("YAML", yaml.safe_load)
+    kind, read = ("JSON", json.loads) if Path(path).suffix == ".json" else ("YAML", _safe_yaml)
     try:
         content = read(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -47,6 +47,17 @@ def read_mapping(path: Path) -> dict[str, Any]:
             f"{path}: expected a mapping of keys to values, found {type(content).__name__}"
         )
     return content
+
+
+def _safe_yaml(text: str) -> Any:
+    """What ``text`` holds. Parsed in C where PyYAML has its library: files of tuned values are
+    long, and every job's check reads them. Faults are worded by the parser in Python, which names
+    the line.
+    """
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except yaml.YAMLError:
+        return yaml.safe_load(text)
 
 
 def study_in(content: dict[str, Any], source: str = "config", root: Path | None = None) -> Study:
