@@ -11,9 +11,9 @@ import torch
 from problems import KINDS, make_problem
 
 from masf.arrays import Stream
+from masf.ensembles import domains
 from masf.ensembles.localization import SMALLEST_WEIGHT, gaspari_cohn, torus_distances
 from masf.ensembles.rotation import random_rotation, zero_sum_basis
-from masf.filters import letkf
 from masf.filters.base import Filter, Setup
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.registry import filter_class
@@ -186,7 +186,7 @@ def test_letkf_with_the_least_radius_is_one_scalar_update_at_each_component():
 @pytest.mark.parametrize("chunk", [1, 2**24], ids=["a point at a time", "all points at once"])
 @pytest.mark.parametrize("n", [4, 40], ids=["fewer members than local measurements", "more"])
 def test_letkf_is_an_etkf_at_each_point_for_all_its_fields(n, chunk, monkeypatch):
-    monkeypatch.setattr(letkf, "NUMBERS_AT_ONCE", chunk)
+    monkeypatch.setattr(domains, "NUMBERS_AT_ONCE", chunk)
     rng, system = np.random.default_rng(0), Grid(2, 5, 6)
     ensemble = rng.standard_normal((n, 60)) @ rng.standard_normal((60, 60)) / 5
     # The first field everywhere, and the second at two points.
@@ -195,7 +195,7 @@ def test_letkf_is_an_etkf_at_each_point_for_all_its_fields(n, chunk, monkeypatch
     y = rng.standard_normal(32)
     filter_ = make_filter("letkf", observation, system, localization_radius=1.6)
     analysis = filter_.analyse(ensemble, y)
-    indices, roots = filter_.local  # right by test_localization.py
+    indices, roots = filter_.domains.indices, filter_.domains.roots  # by test_localization.py
     weights = np.zeros((30, 32))
     np.add.at(weights, (np.arange(30)[:, None], indices), roots**2)
     for point in range(30):

@@ -15,24 +15,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, like
-from masf.blocks import Blocks
-from masf.ensembles.localization import local_observations, place_misfits
+from masf.arrays import Array
+from masf.ensembles.domains import Domains, LocalDomains, OneDomain, domain_misfits
 from masf.filters.base import LocalizedParameters, RotatedParameters, Setup
 from masf.filters.etkf import ETKF, square_root_update
 from masf.observations.base import Observation
 from masf.systems.base import System
-
-NUMBERS_AT_ONCE = 2**20
-"""Numbers that are held in memory at a time for the transforms: points are taken in chunks of so
-many.
-
-On a GPU, a batch of eigenproblems takes some seventy times as much.
-"""
 
 
 class LETKFParameters(RotatedParameters, LocalizedParameters):
@@ -50,56 +41,34 @@ class LETKF(ETKF):
     def __init__(self, parameters: LETKFParameters, setup: Setup) -> None:
         """Finds the measurements near each point."""
         super().__init__(parameters, setup)
-        self.local: tuple[Array, Array] | None = None
-        if parameters.localization_radius is None:
-            return
-        grid, block = setup.system.grid, parameters.block
-        assert grid is not None  # else it is a misfit
-        places = setup.observation.places(grid)
-        indices, weights = local_observations(places, grid, parameters.localization_radius, block)
-        x = setup.initial_mean
-        self.blocks = Blocks(grid, block)
-        self.local = (
-            array_namespace(x).asarray(indices, device=device(x)),
-            like(np.sqrt(weights), x),
-        )
+        radius, grid = parameters.localization_radius, setup.system.grid
+        self.domains: Domains = OneDomain()
+        if radius is not None:
+            assert grid is not None  # else it is a misfit
+            self.domains = LocalDomains(
+                setup.observation, grid, radius, parameters.block, setup.initial_mean
+            )
 
     @classmethod
     def misfits(
         cls, parameters: LETKFParameters, system: System, observation: Observation
     ) -> list[str]:
         """Components or measurements without a place, and blocks that do not fill the grid."""
-        radius, block, grid = parameters.localization_radius, parameters.block, system.grid
-        faults = place_misfits(radius, system, observation)
-        if radius is not None and grid is not None and any(length % block for length in grid):
-            lengths = " x ".join(map(str, grid))
-            faults.append(
-                f"block = {block}: does not divide the grid {lengths}; set it to a divisor of "
-                "its lengths"
-            )
-        return faults
+        return domain_misfits(parameters.localization_radius, parameters.block, system, observation)
 
     def update(self, anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
-        if self.local is None:
-            return super().update(anomalies, observed, innovation)
-        xp = array_namespace(anomalies)
-        indices, roots = self.local
-        n, (blocks, k) = len(anomalies), indices.shape
-        in_blocks = self.blocks.split(anomalies)
-        chunk = max(1, NUMBERS_AT_ONCE // (3 * n * k + 2 * min(n, k) ** 2))
+        xp, domains = array_namespace(anomalies), self.domains
+        in_domains = domains.split(anomalies)
         increments, analyses = [], []
-        for start in range(0, blocks, chunk):
-            part = slice(start, start + chunk)
-            near, root = indices[part], roots[part]
-            local = observed.mT[near] * root[..., None]
+        for part in domains.chunks(len(anomalies)):
             increment, analysis = square_root_update(
-                in_blocks[part], local.mT, innovation[near] * root
+                in_domains[part],
+                domains.measurements(observed, part),
+                domains.measurements(innovation, part),
             )
             increments.append(increment[:, None])
             analyses.append(analysis)
-        increment, analysis = (
-            self.blocks.join(xp.concat(parts)) for parts in (increments, analyses)
-        )
+        increment, analysis = (domains.join(xp.concat(parts)) for parts in (increments, analyses))
         return increment[0], analysis
 
 
