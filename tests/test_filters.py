@@ -257,6 +257,7 @@ def test_kalman_refuses_a_nonlinear_system(name):
 CONSISTENT = [
     ("enkf", {}),
     ("enkf_localized", {"localization_radius": None}),
+    ("enkf_n", {}),
     ("etkf", {}),
     ("letkf", {"localization_radius": None}),
     ("masf", {"network": False, "steps": 4, "covariance": "ensemble"}),
@@ -267,8 +268,10 @@ CONSISTENT = [
     ("particle", {"particles": 8000}),
 ]
 INCONSISTENT = {"free_run", "masf_guided", "kalman"}
-OTHERS = {"ensf", "masf_mc", "sf", "ssls"}
-"""Held against what theory says they give, in test_score_filters.py."""
+OTHERS = {"ensf", "ienks", "masf_mc", "sf", "ssls"}
+"""Held against what theory says they give, in test_score_filters.py and
+test_iterative_filters.py.
+"""
 
 
 def test_every_filter_is_held_against_the_kalman_filter_or_known_to_differ():
@@ -490,7 +493,8 @@ def test_filters_run_on_torch_tensors(name):
     problem, cls = make_problem("mask", 4), filter_class(name)
     parameters = SMALL.get(name, {})
     mean = torch.zeros(4, dtype=torch.float32)
-    system = make_system("linear_gaussian", LINEAR)
+    # Without model noise, which smoothers refuse.
+    system = make_system("linear_gaussian", LINEAR | {"model_noise": 0.0})
     filter_ = cls(
         cls.Parameters(**parameters),
         Setup(system, problem.observation, mean, 1.0, Stream(0, "test")),

@@ -22,9 +22,11 @@ MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided", "masf_mc"}
 OTHERS = {
     "enkf",
     "enkf_localized",
+    "enkf_n",
     "ensf",
     "etkf",
     "free_run",
+    "ienks",
     "kalman",
     "letkf",
     "particle",
