@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,17 @@ from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, truth_dataset, truth_of
 from masf.filters.base import Filter, FilterParameters
 from masf.observations.base import Observation, ObservationSettings
-from masf.observations.settings import observation_settings
+from masf.observations.consistency import consistency_faults, rebuilds
+from masf.observations.settings import OPERATORS, observation_settings
 from masf.scores.exactness import NEEDED, Analyses, Reference
 from masf.scores.run import SCORES
 from masf.scores.run import score as score_of
 from masf.stages.assimilate import assimilate_in_memory
 from masf.stages.simulate import simulate_in_memory
 from masf.study import defaults
+from masf.systems import registry
 from masf.systems.base import System, SystemParameters
-from masf.systems.registry import is_ours, system_class, system_names
+from masf.systems.registry import is_ours, name_of, system_class, system_names
 
 __all__ = [
     "Filter",
@@ -67,14 +70,17 @@ def make_system(name: str, /, **parameters: float) -> System:
 
     Args:
         name: as ``masf list systems`` says.
-        parameters: of the system; those left out are the ones of config/run.yaml.
+        parameters: of the system; those left out are the ones of config/run.yaml, or else the
+            system's own. The system's ``repr`` says which were.
 
     Raises:
         ValueError: for an unknown name, or parameters that are unknown or out of range.
     """
     cls = system_class(name)
     usual = defaults.defaults().experiments.get(name)
-    return cls(cls.Parameters(**{**(usual.parameters if usual else {}), **parameters}))
+    checked = cls.Parameters(**{**(usual.parameters if usual else {}), **parameters})
+    # Only what was said counts as given.
+    return cls(cls.Parameters.model_construct(_fields_set=set(parameters), **dict(checked)))
 
 
 def make_observation(system: System, operator: str, /, **keys: Any) -> Observation:
@@ -90,7 +96,10 @@ def make_observation(system: System, operator: str, /, **keys: Any) -> Observati
     """
     # As a config would say them.
     said = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in keys.items()}
-    return observation_settings({"operator": operator, **said}).build(system.dimension, system.grid)
+    settings = observation_settings({"operator": operator, **said})
+    observation = settings.build(system.dimension, system.grid)
+    observation.defaults = settings.taken_by_default()
+    return observation
 
 
 def simulate(
@@ -169,6 +178,7 @@ def assimilate(
     parameters: Mapping[str, Any] | None = None,
     *,
     system: System | None = None,
+    observation: Observation | None = None,
     prior: Path | str | None = None,
     device: str = "auto",
     saved_members: int = 3,
@@ -183,8 +193,12 @@ def assimilate(
         problem: from ``simulate`` or ``make_problem``, or truth.nc as xarray opens it.
         filter: its name, as ``masf list filters`` says; or a class of your own.
         parameters: of the filter. Those left out are what config/filters says for such a cell; of a
-            class, its defaults.
-        system: the model, where it is none of masf's.
+            class, or where system or observation are your own, the defaults of its class.
+        system: the model that the filter forecasts with, needed where the problem's is none of
+            masf's. Another one than the truth's, of the same shape and step, is model error.
+        observation: what the filter takes the measurements for, needed where the problem's is none
+            of masf's. Attributes ``model``, ``model_parameters`` and ``model_observation`` of the
+            result say what was taken.
         prior: file of the pretrained prior, for filters that use one; see ``train_prior``.
         device: where to compute: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         saved_members: analysis members to keep, at most.
@@ -205,6 +219,7 @@ def assimilate(
         filter,
         parameters,
         system=system,
+        observation=observation,
         prior=prior,
         device=device,
         saved_members=saved_members,
@@ -218,6 +233,7 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     *,
     system: System | None = None,
+    observation: Observation | None = None,
     prior: Path | str | None = None,
     device: str = "auto",
     saved_members: int = 3,
@@ -225,20 +241,25 @@ def run(
 ) -> tuple[xr.Dataset, Trajectory]:
     """As ``assimilate``; with it the trajectory, which has the seconds of each cycle."""
     cell, known = _cell(problem)
-    own = None if system is None or is_ours(system) else system
-    if own is None and cell.settings.system not in system_names():
-        raise ValueError(
-            f"system {cell.settings.system!r} is none of masf's: pass it to assimilate, as "
-            "system=..."
-        )
-    built = None if own is None else (own, _observation(cell.settings, own))
+    built = _built(problem, cell.settings, system, observation)
+    model, measured = built
+    rebuilt = rebuilds(measured, model.grid)
+    if not rebuilt and (isinstance(filter, str) or _takes_from_masf(filter)):
+        _require_consistent(measured)
+    known_to_masf = is_ours(model) and rebuilt
     prior = None if prior is None else Path(prior)
     chosen = dict(parameters or {})
     name = filter if isinstance(filter, str) else filter.__name__
     module, command = name, None
     cls = None if isinstance(filter, str) else filter
-    if cls is None and own is None:
-        found = defaults.filter_in_cell(name, cell.settings, chosen, has_prior=prior is not None)
+    if cls is None and known_to_masf:
+        forecast_with = replace(
+            cell.settings,
+            system=name_of(model),
+            parameters=model.parameters.model_dump(),
+            observation=dict(measured.settings),
+        )
+        found = defaults.filter_in_cell(name, forecast_with, chosen, has_prior=prior is not None)
         chosen, module, command = found.parameters, found.module, found.command
     chosen, source = in_force(chosen, given=parameters or ())
     result, trajectory = assimilate_in_memory(
@@ -394,9 +415,83 @@ def _velocities(truth: xr.Dataset) -> np.ndarray:
     return states
 
 
-def _observation(settings: CellSettings, system: System) -> Observation:
-    """The observation of a cell, for a system that the settings do not build."""
-    return observation_settings(settings.observation).build(system.dimension, system.grid)
+def _built(
+    problem: xr.Dataset,
+    settings: CellSettings,
+    system: System | None,
+    observation: Observation | None,
+) -> tuple[System, Observation]:
+    """The model and the observation that a filter works with: those that were passed, or else the
+    problem's.
+
+    Raises:
+        ValueError: where the problem's own have to be passed, or what was passed does not fit it.
+    """
+    truths = (
+        registry.make_system(settings.system, settings.parameters)
+        if settings.system in system_names()
+        else None
+    )
+    model = system or truths
+    if model is None:
+        raise ValueError(
+            f"system {settings.system!r} is none of masf's: pass it to assimilate, as system=..."
+        )
+    shape = problem["initial_mean"].shape
+    if model.shape != shape:
+        raise ValueError(
+            f"system {name_of(model)!r} has states of shape {model.shape}, and the problem's have "
+            f"{shape}: pass a system of that shape"
+        )
+    if model.dt != settings.parameters.get("dt", model.dt):
+        raise ValueError(
+            f"system {name_of(model)!r} has dt {model.dt}, and the problem's steps are "
+            f"{settings.parameters['dt']}: measurements would come at other times; pass a system "
+            "of that dt"
+        )
+    if observation is None:
+        operator = settings.observation.get("operator")
+        if operator not in OPERATORS:
+            raise ValueError(
+                f"observation {operator!r} is none of masf's: pass it to assimilate, as "
+                "observation=..."
+            )
+        # Of the truth's grid, where that is known: the places that were measured are on it.
+        grid = (truths or model).grid
+        return model, observation_settings(settings.observation).build(model.dimension, grid)
+    columns = problem["observation"].shape[1]
+    if (observation.size, observation.dimension) != (columns, model.dimension):
+        raise ValueError(
+            f"the observation makes {observation.size} measurements of {observation.dimension} "
+            f"components, and the problem has {columns} of {model.dimension}"
+        )
+    return model, observation
+
+
+def _takes_from_masf(cls: type[Filter]) -> bool:
+    """Whether a user's own filter builds on one of masf's, which relies on all of an
+    observation.
+    """
+    return any(
+        base.__module__.startswith("masf.filters.") and base is not Filter for base in cls.__mro__
+    )
+
+
+def _require_consistent(observation: Observation) -> None:
+    """Raises ValueError for a user's own observation whose parts do not fit together."""
+    if faults := consistency_faults(observation):
+        raise ValueError(f"observation {type(observation).__name__}: {'; '.join(faults)}")
+
+
+def _recorded(system: System, observation: Observation) -> dict[str, Any]:
+    """What files keep of an observation: its settings; of one that these do not build again, the
+    name of its class as the operator, so that it is never taken for another.
+    """
+    settings = dict(observation.settings)
+    if rebuilds(observation, system.grid):
+        return settings
+    cls = type(observation)
+    return {**settings, "operator": f"{cls.__module__}.{cls.__qualname__}"}
 
 
 def _cached_prior(
@@ -430,11 +525,9 @@ def _settings(
             f"{system.dimension}"
         )
     return CellSettings(
-        system=type(system).__module__.rpartition(".")[2]
-        if is_ours(system)
-        else type(system).__name__,
+        system=name_of(system),
         parameters=system.parameters.model_dump(),
-        observation=dict(observation.settings),
+        observation=_recorded(system, observation),
         gap=gap,
         cycles=cycles,
         members=members,

@@ -23,6 +23,7 @@ from masf.cli import commands
 from masf.files.cell import build
 from masf.observations.mask import Mask
 from masf.observations.matrix import Matrix
+from masf.observations.noise import make_noise
 from masf.observations.pooling import Pooling
 from masf.study.messages import ConfigFault
 
@@ -274,3 +275,129 @@ def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
         masf.score(masf.assimilate(truth, "enkf"), spin_up_cycles=6)
     with pytest.raises(ValueError, match="observation is of 12 components, and the system has 40"):
         masf.simulate(masf.make_system("lorenz96"), observation, gap=1, cycles=1)
+
+
+# Systems and observations that are passed
+
+
+def test_the_model_that_is_passed_forecasts_and_is_recorded(truth: xr.Dataset) -> None:
+    forced = masf.make_system("lorenz96", dimension=12, forcing=12)
+    usual, wrong = masf.assimilate(truth, "etkf"), masf.assimilate(truth, "etkf", system=forced)
+    same = masf.assimilate(truth, "etkf", system=masf.make_system("lorenz96", dimension=12))
+    xr.testing.assert_identical(usual, same)
+    # The mean before the first analysis is that of the members, stepped by the model.
+    x = truth["initial_ensemble"].values
+    for _ in range(5):
+        x = forced.step(x, masf.Stream(0, "unused"))
+    first = x.mean(axis=0)
+    assert np.sqrt(np.mean((first - truth["truth"].values[5]) ** 2)) == pytest.approx(
+        float(wrong["rmse_forecast"][0]), rel=1e-4
+    )
+    assert wrong["rmse"].mean() > usual["rmse"].mean()
+    recorded = {data.attrs["model"] for data in (usual, wrong)}
+    assert recorded == {"lorenz96"}
+    assert json.loads(wrong.attrs["model_parameters"])["forcing"] == 12
+    assert json.loads(usual.attrs["model_parameters"])["forcing"] == 8
+    assert json.loads(wrong.attrs["settings"])["parameters"]["forcing"] == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("lorenz96", {"dimension": 20}, r"shape \(20,\), and the problem's have \(12,\)"),
+        ("lorenz63", {}, r"'lorenz63' has states of shape \(3,\)"),
+        ("lorenz96", {"dimension": 12, "dt": 0.05}, "dt 0.05, and the problem's steps are 0.01"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(
+    name: str, parameters: dict[str, float], said: str, truth: xr.Dataset
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        masf.assimilate(truth, "etkf", system=masf.make_system(name, **parameters))
+
+
+def test_defaults_are_the_same_in_every_folder_and_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "run.yaml").write_text("results: elsewhere\n", encoding="utf-8")
+    code = "import masf; print(masf.make_system('kolmogorov', size=64))"
+    shown = {
+        subprocess.run(  # noqa: S603
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder
+        ).stdout.strip()
+        for folder in (tmp_path, Path(__file__).parent)
+    }
+    assert shown == {repr(masf.make_system("kolmogorov", size=64))}
+    assert "reynolds=100.0" in (text := shown.pop())
+    assert "size" not in (by_default := text.partition("by default: ")[2])
+    assert "reynolds" in by_default
+    system = masf.make_system("lorenz96", dimension=40, forcing=8, dt=0.01)
+    assert repr(system) == "Lorenz96(dt=0.01, dimension=40, forcing=8.0)"
+    observation = masf.make_observation(system, "stride", stride=2, noise=1.0)
+    assert repr(observation) == (
+        "Mask(operator='stride', noise=1.0, stride=2, dimension=40; by default: offset=0)"
+    )
+
+
+class Doubled(Mask):
+    """Twice the components, which a mask's settings would not say."""
+
+    def apply(self, x: Any) -> Any:
+        return 2 * x[..., self.indices]
+
+
+class DoubledThroughout(masf.Observation):
+    """The same, with all that is said of it."""
+
+    def apply(self, x: Any) -> Any:
+        return 2 * x[..., ::2]
+
+    def adjoint(self, v: Any) -> Any:
+        x = np.zeros((*v.shape[:-1], self.dimension), dtype=v.dtype)
+        x[..., ::2] = 2 * v
+        return x
+
+
+class Squared(DoubledThroughout):
+    """Not linear."""
+
+    def apply(self, x: Any) -> Any:
+        return x[..., ::2] ** 2
+
+
+def test_an_own_observation_goes_through_or_is_refused() -> None:
+    system = masf.make_system("lorenz96", dimension=12)
+    own = DoubledThroughout(12, make_noise(0.5, 6), {})
+    matrix = masf.make_observation(system, "matrix", matrix=own.matrix, noise=0.5)
+    run = {"gap": 2, "cycles": 4, "members": 20}
+    mine, theirs = masf.simulate(system, own, **run), masf.simulate(system, matrix, **run)
+    np.testing.assert_allclose(mine["observation"], theirs["observation"], atol=1e-5)
+    with pytest.raises(ValueError, match=r"DoubledThroughout' is none of masf's: pass it"):
+        masf.assimilate(mine, "etkf")
+    given = (mine["observation"].values, mine["initial_ensemble"].values)
+    problems = (mine, masf.make_problem(system, own, *given, gap=2))
+    expected = masf.assimilate(theirs, "etkf", {"inflation": 1.0, "rotation": False})
+    for problem in problems:
+        found = masf.assimilate(
+            problem, "etkf", {"inflation": 1.0, "rotation": False}, observation=own
+        )
+        np.testing.assert_allclose(found["mean"], expected["mean"], atol=1e-3)
+    assert "DoubledThroughout" in mine.attrs["settings"]
+
+    torn = Doubled(12, np.arange(0, 12, 2), 0.5)
+    kept = masf.simulate(system, torn, **run)
+    with pytest.raises(ValueError, match=r"Doubled' is none of masf's: pass it"):
+        masf.assimilate(kept, "etkf")
+    with pytest.raises(ValueError, match=r"Doubled.adjoint is not .* Doubled.matrix x differs"):
+        masf.assimilate(kept, "etkf", observation=torn)
+    curved = Squared(12, make_noise(0.5, 6), {})
+    with pytest.raises(ValueError, match=r"Squared\.apply is not linear"):
+        masf.assimilate(masf.simulate(system, curved, **run), "enkf", observation=curved)
+    with pytest.raises(ValueError, match="makes 12 measurements of 12 components, and the problem"):
+        masf.assimilate(mine, "etkf", observation=Mask(12, np.arange(12), 1.0))
+
+
+def test_an_own_system_is_never_taken_for_one_of_masfs() -> None:
+    system = type("lorenz63", (Rotation,), {})(masf.SystemParameters(dt=0.1))
+    problem = masf.simulate(system, Mask(2, [0], 1.0), gap=1, cycles=2, members=5)
+    with pytest.raises(ValueError, match=r"lorenz63' is none of masf's: pass it"):
+        masf.assimilate(problem, "etkf")

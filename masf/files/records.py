@@ -22,11 +22,11 @@ from masf.files.provenance import (
     tune_version,
 )
 from masf.systems.base import System
-from masf.systems.registry import is_ours
+from masf.systems.registry import is_ours, name_of
 
 if TYPE_CHECKING:
     from masf.diffusion.prior_settings import PriorSettings
-    from masf.observations.base import ObservationSettings
+    from masf.observations.base import Observation, ObservationSettings
 
 
 def truth_code(system: System, name: str) -> str:
@@ -108,7 +108,8 @@ def estimate_record(
     name: str,
     module: str,
     command: str | None,
-    system: str,
+    system: System,
+    observation: Observation,
     *,
     parameters: Mapping[str, Any],
     source: ParameterSource,
@@ -122,19 +123,25 @@ def estimate_record(
         name: what tables call the filter.
         module: its module in masf/filters.
         command: what runs it, where it is not ours.
-        system: the name of the cell's system.
+        system: the model that the filter forecast with; in studies, that of the truth.
+        observation: what it took the measurements for.
         parameters: of the filter.
         source: where these came from.
         prior: the file of the pretrained prior, where one was given.
         device: where it was computed.
-        of_masf: whether filter and system are masf's; of a user's own, no code version is known.
+        of_masf: whether filter, system and observation are masf's; of a user's own, no code
+            version is known.
     """
+    model = name_of(system)
     return {
         "filter": name,
         **({"filter_module": module} if command is None else {"filter_command": command}),
         "filter_parameters": json.dumps(parameters, sort_keys=True),
         "parameter_source": source.model_dump_json(),
-        "code_version": assimilate_version(module, system, command) if of_masf else "",
+        "code_version": assimilate_version(module, model, command) if of_masf else "",
+        "model": model,
+        "model_parameters": system.parameters.model_dump_json(),
+        "model_observation": json.dumps(dict(observation.settings), sort_keys=True, default=str),
         "prior_sha256": _digest(prior),
         "device": device,
     }

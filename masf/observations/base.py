@@ -13,6 +13,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from reprlib import repr as short
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -33,12 +35,27 @@ class Observation(ABC):
         dimension: length d of the state.
         noise: eta ~ N(0, R), to be drawn and whitened by.
         settings: what the config says, or would say, of this observation.
+        defaults: what it did not say, and is therefore taken; for ``repr`` only.
     """
+
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, dimension: int, noise: Noise, settings: Mapping[str, Any]) -> None:
         self.dimension = dimension
         self.noise = noise
         self.settings = settings
+
+    def __repr__(self) -> str:
+        """The settings, long lists cut short: ``Mask(operator='stride', ..., dimension=40; by
+        default: offset=0)``.
+        """
+        said, defaults = (
+            ", ".join(f"{key}={short(value)}" for key, value in settings.items())
+            for settings in (self.settings, self.defaults)
+        )
+        shown = f"{said}, dimension={self.dimension}" if said else f"dimension={self.dimension}"
+        by_default = f"; by default: {defaults}" if defaults else ""
+        return f"{type(self).__name__}({shown}{by_default})"
 
     @property
     def size(self) -> int:
@@ -144,6 +161,10 @@ class ObservationSettings(BaseModel, ABC):
     def written(self) -> dict[str, Any]:
         """The keys as a config says them, without defaults."""
         return self.model_dump(exclude_defaults=True)
+
+    def taken_by_default(self) -> dict[str, Any]:
+        """The keys that nobody gave, with their values."""
+        return {k: v for k, v in self.model_dump().items() if k not in self.model_fields_set}
 
     def needed(self, grid: tuple[int, ...] | None) -> tuple[int, ...]:
         """The grid. Raises ValueError where there is none."""

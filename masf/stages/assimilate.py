@@ -26,6 +26,7 @@ from masf.filters.registry import filter_class
 from masf.observations.base import Observation
 from masf.stages.cycle import peak_memory_mib, run_cycles
 from masf.systems.base import System
+from masf.systems.registry import is_ours
 
 if TYPE_CHECKING:
     from masf.diffusion.denoisers.prior import Prior
@@ -116,8 +117,8 @@ def assimilate_in_memory(
         module: the filter's module in masf/filters; its name without this.
         command: instead of a module, what runs a filter that is not ours.
         cls: instead of both, a user's own class.
-        built: a user's own system, and the observation of it; without them the cell's settings
-            build both.
+        built: the model and the observation that the filter works with; without them the cell's
+            settings build both.
         prior: file of the pretrained prior, for filters that use one.
         device: where to compute.
         saved_members: how many analysis members to keep.
@@ -127,7 +128,8 @@ def assimilate_in_memory(
         ValueError, FileFault: as ``run_filter``.
     """
     module = module or name
-    trajectory, system, where = run_filter(
+    system, observation = built or build(truth.settings)
+    trajectory, _, where = run_filter(
         module,
         parameters,
         truth,
@@ -137,18 +139,22 @@ def assimilate_in_memory(
         covariance=covariance,
         command=command,
         cls=cls,
-        built=built,
+        built=(system, observation),
+    )
+    of_masf = cls is None and (
+        built is None or (is_ours(system) and type(observation).__module__.startswith("masf."))
     )
     record = estimate_record(
         name,
         module,
         command,
-        truth.settings.system,
+        system,
+        observation,
         parameters=parameters,
         source=source,
         prior=prior,
         device=where,
-        of_masf=cls is None and built is None,
+        of_masf=of_masf,
     )
     return estimate(trajectory, truth, system, record), trajectory
 
@@ -196,7 +202,8 @@ def run_filter(
         covariance: whether to keep the covariance of each analysis.
         command: what runs a filter that is not ours, see masf.stages.external.
         cls: the filter's class, where it is in no module of masf/filters.
-        built: system and observation, where the cell's settings do not build them.
+        built: the model and the observation that the filter works with, where they are not those
+            that the cell's settings build.
 
     Raises:
         ValueError: for an unknown filter, parameters out of range, or a filter that does not fit

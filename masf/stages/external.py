@@ -54,6 +54,7 @@ from masf.filters.base import Filter, Setup
 from masf.programs import located, missing_program
 from masf.stages import launcher
 from masf.stages.cycle import Diverged, run_cycles
+from masf.systems.registry import name_of
 
 PROBLEM_FORMAT = "masf-problem-1"
 AXES = {
@@ -192,10 +193,10 @@ def write_problem(path: Path, truth: Truth, setup: Setup, *, seed: int, device: 
             data.createVariable(name, values.dtype, dims)[:] = values
         data.setncatts({
             "format": PROBLEM_FORMAT,
-            "system": settings.system,
+            "system": name_of(system),
             "parameters": system.parameters.model_dump_json(),
             "dt": system.dt,
-            "observation": json.dumps(settings.observation, sort_keys=True),
+            "observation": json.dumps(dict(observation.settings), sort_keys=True),
             "gap": settings.gap,
             "cycles": settings.cycles,
             "initial_spread": settings.initial_spread,

@@ -39,6 +39,18 @@ class System(ABC):
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
 
+    def __repr__(self) -> str:
+        """The parameters, and which are defaults: ``Lorenz96(dt=0.01, ...; by default: dt)``."""
+        parts = [f"{key}={value!r}" for key, value in self.parameters]
+        defaults = [k for k in type(self.parameters).model_fields if k not in self.given]
+        said = f"; by default: {', '.join(defaults)}" if defaults else ""
+        return f"{type(self).__name__}({', '.join(parts)}{said})"
+
+    @property
+    def given(self) -> set[str]:
+        """Names of the parameters that were given; others are defaults."""
+        return self.parameters.model_fields_set
+
     @property
     def dt(self) -> float:
         return self.parameters.dt

@@ -21,6 +21,17 @@ def is_ours(system: System) -> bool:
     return type(system).__module__.startswith("masf.systems.")
 
 
+def name_of(system: System) -> str:
+    """What files call a system: its module of this folder; of a user's own, its class.
+
+    A class that is called as one of ours is told apart by its module.
+    """
+    cls = type(system)
+    if is_ours(system):
+        return cls.__module__.rpartition(".")[2]
+    return plugins.own_name(cls, system_names())
+
+
 def make_system(name: str, parameters: dict) -> System:
     """A system from its name and its parameters. Raises ValueError where they are wrong."""
     cls = system_class(name)

@@ -1,0 +1,87 @@
+"""Whether the parts of an observation agree: what it measures, its matrix, adjoint and basis.
+
+Filters take from an observation whichever of its parts serves them: ensemble transforms ``apply``,
+the Kalman filter ``matrix``, MASF ``basis()``. A class that overrides one part and inherits the
+others would be a different measurement to each of them. All parts say the same H if, for random
+states x and measurements v,
+
+    H (x + z) = H x + H z            <H x, v> = <x, H^T v>            V s^2/r V^T x = H^T R^(-1) H x
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from masf.observations.base import Observation
+from masf.observations.settings import observation_settings
+
+RTOL = 1e-6
+MOST_ENTRIES = 2**22
+"""Entries of the largest H that is formed for the comparison."""
+
+
+def consistency_faults(observation: Observation) -> list[str]:
+    """What does not fit together in an observation, one sentence each; empty where all does."""
+    name, d, m = type(observation).__name__, observation.dimension, observation.size
+    rng = np.random.default_rng(0)
+    x, z, v = rng.standard_normal(d), rng.standard_normal(d), rng.standard_normal(m)
+    measured = np.asarray(observation.apply(x))
+    if measured.shape != (m,):
+        return [
+            f"{name}.apply gives shape {measured.shape} of a state ({d},): expected ({m},), as "
+            "many as the noise has"
+        ]
+    if not _close(observation.apply(x + z), measured + observation.apply(z)):
+        return [
+            f"{name}.apply is not linear: the filters of masf take measurements y = H x + noise; "
+            "give it to a filter class of your own"
+        ]
+    faults = []
+    if not np.isclose(measured @ v, x @ observation.adjoint(v), rtol=RTOL, atol=RTOL * _size(x, v)):
+        faults.append(f"{name}.adjoint is not that of {name}.apply: override both")
+    small = d * m <= MOST_ENTRIES
+    if small and not _close(observation.matrix @ x, measured):
+        faults.append(f"{name}.matrix x differs from {name}.apply(x): override matrix, too")
+    arrays = observation.arrays() if small else {}
+    if "H_indices" in arrays and not _close(x[arrays["H_indices"]], measured):
+        faults.append(f"{name}.arrays() differs from {name}.apply(x): override arrays, too")
+    if small and not faults:
+        whiten, basis = observation.noise.whiten, observation.basis()
+        information = observation.matrix.T @ whiten(whiten(observation.matrix @ x))
+        if not _close(basis.apply(basis.s**2 / basis.r, x), information) or not _close(
+            basis.apply(basis.s / basis.r, basis.lift(v)),
+            observation.matrix.T @ whiten(whiten(v)),
+        ):
+            faults.append(f"{name}.basis() is not that of {name}.apply: override basis, too")
+    return faults
+
+
+def rebuilds(observation: Observation, grid: tuple[int, ...] | None) -> bool:
+    """Whether an observation's settings, which are all that a file keeps of it, build it again.
+
+    An observation whose class is a user's own they do not, nor one that was changed afterwards.
+    """
+    try:
+        again = observation_settings(observation.settings).build(observation.dimension, grid)
+    except ValueError:
+        return False
+    x = np.random.default_rng(0).standard_normal((2, observation.dimension))
+    mine, other = observation.noise.arrays(), again.noise.arrays()
+    return (
+        type(again) is type(observation)
+        and type(again.noise) is type(observation.noise)
+        and mine.keys() == other.keys()
+        and all(np.allclose(mine[key], other[key]) for key in mine)
+        and np.shape(again.apply(x)) == np.shape(observation.apply(x))
+        and np.allclose(again.apply(x), observation.apply(x))
+    )
+
+
+def _size(x: np.ndarray, v: np.ndarray) -> float:
+    return float(np.linalg.norm(x) * np.linalg.norm(v))
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are the same up to rounding, relative to the largest value."""
+    b = np.asarray(b)
+    return np.allclose(a, b, rtol=RTOL, atol=RTOL * float(np.max(np.abs(b), initial=0.0)))
