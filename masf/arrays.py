@@ -90,9 +90,10 @@ def on_device(values: np.ndarray, torch_device: str | None) -> Array:
 
 class Stream:
     """Random numbers for one purpose: the same seed and purpose give the same numbers, whatever
-    else was drawn.
+    else was drawn for other purposes.
 
-    Numpy arrays get numpy's numbers; tensors get numbers made on their own device.
+    That holds on one backend and device: numpy arrays get numpy's numbers, tensors get numbers made
+    on their own device, and these differ.
     """
 
     def __init__(self, seed: int, purpose: str) -> None:

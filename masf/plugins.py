@@ -12,7 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-HELPERS = {"base", "counting", "flow", "integrators", "learned", "passes", "process", "registry"}
+HELPERS = {
+    "base",
+    "counting",
+    "flow",
+    "integrators",
+    "learned",
+    "passes",
+    "process_filter",
+    "registry",
+}
 """Modules among the systems and filters that are none themselves."""
 
 

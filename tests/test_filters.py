@@ -20,7 +20,7 @@ from masf.filters.enkf import enkf_increments
 from masf.filters.enkf_localized import localized_increments
 from masf.filters.kalman import Gaussian, kalman_update
 from masf.filters.particle import systematic_resampling
-from masf.filters.process import ProcessFilter
+from masf.filters.process_filter import ProcessFilter
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import Observation
 from masf.observations.mask import Mask

@@ -124,7 +124,7 @@ def test_edit_of_a_filter_changes_its_own_version_only(name: str, changed: Calla
 
 
 def test_edit_of_what_filters_share_changes_those_filters_only(changed: Callable) -> None:
-    assert changed("filters/process.py", add_code) == assimilations(MASF_FAMILY)
+    assert changed("filters/process_filter.py", add_code) == assimilations(MASF_FAMILY)
 
 
 def test_edit_of_the_networks_leaves_filters_without_one_alone(changed: Callable) -> None:

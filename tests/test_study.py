@@ -845,7 +845,7 @@ RINGS = {"dt": 0.01, "dimension": 6, "forcing": 8.0}
             "lorenz96",
             RINGS | {"dimension": 5001},
             {"operator": "identity", "noise": 1.0},
-            "covariance of 5001 x 5001: the most is 5000",
+            "covariance of 5001 x 5001 is too large, the most is 5000",
             id="too many components for particles",
         ),
         pytest.param(

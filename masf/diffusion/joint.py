@@ -1,7 +1,7 @@
 """The forward process of two times at once: an ensemble's states at the last analysis, and now.
 
-A model that maps the state x at the last analysis to F(x) now makes y = H F(x) + eta a nonlinear
-measurement of x. It is a *linear* one of the joint state (x, F(x)), of which H sees the second half
+A model that maps the state x at the last analysis to f(x) now makes y = H f(x) + eta a nonlinear
+measurement of x. It is a *linear* one of the joint state (x, f(x)), of which H sees the second half
 only. The process of masf.diffusion.process therefore applies as it is, with nothing approximated:
 the components of x are null ones. A member of the joint ensemble is a member with its own forecast,
 and what a sampler returns of the first half is distributed as x given y.

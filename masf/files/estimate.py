@@ -36,7 +36,7 @@ SCORED = (
     "ranks_forecast",
     "model_runs",
 )
-"""Variables of {filter}.nc that every estimate has."""
+"""Variables of {filter}.nc that readers count on."""
 
 ATTRIBUTES = (
     "settings",

@@ -48,11 +48,13 @@ def in_force(
     pinned: Mapping[str, Any] | None = None,
     given: Iterable[str] = (),
 ) -> tuple[dict[str, Any], ParameterSource]:
-    """The parameters of a run, and where they came from: default < tuned < pinned.
+    """The parameters of a run, and where they came from. Pinned ones override those that this
+    study's tuning found, and those override what files say.
 
     Args:
-        parameters: the default ones; what a caller gave is among them.
-        tuned: what tuning found, if the run takes it.
+        parameters: what files say: the filter's own, and config/tuned; what a caller gave is among
+            them.
+        tuned: what this study's tuning found, if the run takes it.
         pinned: what the config pins.
         given: names of those that a caller gave.
     """

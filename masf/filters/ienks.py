@@ -165,7 +165,7 @@ class IEnKS(Filter):
         if system.stochastic:
             faults.append(
                 "ienks is for models without noise of their own, which would be drawn anew when "
-                "the model is run again: choose another filter, or add it to leave_out_filters"
+                "the model is run again: leave the filter out of this experiment"
             )
         return faults
 

@@ -63,8 +63,8 @@ class Kalman(Filter):
         if isinstance(system, LinearGaussian):
             return []
         return [
-            "'kalman' is for linear systems only: use system 'linear_gaussian', or add the "
-            "filter to leave_out_filters"
+            "'kalman' is for linear systems only: use system 'linear_gaussian', or leave the "
+            "filter out of this experiment"
         ]
 
     def start(self, ensemble: Array) -> Gaussian:

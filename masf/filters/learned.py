@@ -17,7 +17,7 @@ from pydantic import Field
 from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
 from masf.diffusion.posterior import Fit
 from masf.filters.base import EnsembleParameters
-from masf.filters.process import ProcessFilter
+from masf.filters.process_filter import ProcessFilter
 from masf.observations.base import Observation
 from masf.systems.base import System
 

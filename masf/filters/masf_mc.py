@@ -119,7 +119,7 @@ class MixtureMASF(TemperedFilter):
                 f"covariance = {parameters.covariance!r}, localization_radius = "
                 f"{parameters.localization_radius}: forms matrices "
                 f"of {d} x {d}, where the most is {MOST_COMPONENTS}; localise on the grid, or "
-                "add the filter to leave_out_filters"
+                "leave the filter out of this experiment"
             )
         return [*faults, *super().misfits(parameters, system, observation)]
 

@@ -57,8 +57,8 @@ class Particle(Filter):
         if d <= MOST_COMPONENTS:
             return []
         return [
-            f"'particle' forms a covariance of {d} x {d}: the most is {MOST_COMPONENTS}; add "
-            "the filter to leave_out_filters"
+            f"dimension {d}: its covariance of {d} x {d} is too large, the most is "
+            f"{MOST_COMPONENTS}; leave the filter out of this experiment"
         ]
 
     def start(self, ensemble: Array) -> Array:

@@ -1,10 +1,10 @@
 """Tempered passes: a process filter that takes the measurement in by parts, and runs the model
 again in between (ours).
 
-The likelihood is a product of J equal factors, N(y; H F(x), J R) up to a constant each, with F the
+The likelihood is a product of J equal factors, N(y; H f(x), J R) up to a constant each, with f the
 model from the last analysis to now. Each pass takes one factor in: it moves the members where the
 last analysis left them, by the joint process of their states then and now (masf.diffusion.joint),
-and runs the model again from there, so that the next pass knows F at the moved members exactly.
+and runs the model again from there, so that the next pass knows f at the moved members exactly.
 With exact denoisers the end is the posterior for any J; with approximate ones each pass is smaller,
 and nearer linear, than one analysis of a long forecast. That is what iterative smoothers gain from.
 
@@ -26,7 +26,7 @@ from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.ensembles.localization import radius_misfits
 from masf.filters.base import Setup
-from masf.filters.process import CoupledFilter, CoupledParameters
+from masf.filters.process_filter import CoupledFilter, CoupledParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
 
@@ -100,7 +100,8 @@ class TemperedFilter(CoupledFilter):
         if p.passes == 1:
             return super().analyse(state, y)
         past, present = self._past, state
-        for _ in range(p.passes - (p.finish == "present")):
+        in_the_past = p.passes if p.finish == "past" else p.passes - 1
+        for _ in range(in_the_past):
             past = self.system.project(self._moved(past, present, y))
             present = self._run_again(past)
         if p.finish == "present":
@@ -109,7 +110,7 @@ class TemperedFilter(CoupledFilter):
         return inflate(present, p.inflation)
 
     def project(self, state: Array) -> Array:
-        # What the cycle goes on from: the next window begins here.
+        # The last thing that happens to an analysis: from it the next forecast sets out.
         return self.start(super().project(state))
 
     def _moved(self, past: Array, present: Array, y: Array) -> Array:

@@ -1,5 +1,5 @@
-"""What is wrong with a study besides the types of its keys: names that nothing bears, and parts
-that do not fit together.
+"""What is wrong with a study besides the types of its keys: names of things that do not exist, and
+parts that do not fit together.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESERVED_NAMES = {"truth", "prior"}
 
 
 def reference_faults(study: Study) -> Iterator[str]:
-    """Names that nothing bears, and figures that do not fit their experiments."""
+    """Names of things that do not exist, and figures that do not fit their experiments."""
     config = study.config
     for name, definition in study.filters.items():
         module = study.filter_module(name)
@@ -131,8 +131,8 @@ def _exactness_faults(
 def _definition_faults(
     name: str, definition: FilterDefinition, parameters: type[BaseModel] | None
 ) -> Iterator[str]:
-    """Names in a filter's file that nothing bears; their values are checked cell by cell, those of
-    a command by itself.
+    """Unknown parameters and conditions in a filter's file; the values are checked cell by cell,
+    those of a command by itself.
     """
     known = None if parameters is None else list(parameters.model_fields)
     conditions = _conditions()
@@ -152,7 +152,7 @@ def _definition_faults(
 
 
 def _tuned_faults(study: Study, name: str, module: str) -> Iterator[str]:
-    """Names in a filter's tuned values that nothing bears; their values are checked cell by
+    """Unknown parameters and conditions in a filter's tuned values; the values are checked cell by
     cell.
     """
     known = list(filter_class(module).Parameters.model_fields) if module in filter_names() else None

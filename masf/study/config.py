@@ -174,7 +174,8 @@ class StudyConfig(Section):
     )
     pinned: dict[Name, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Parameters, by filter, that override those of its file everywhere.",
+        description="Parameters, by filter, that override those of its file, and tuned ones, "
+        "everywhere.",
     )
     observations: dict[Name, AnyObservation] = Field(
         min_length=1, description="What is measured, by name."

@@ -10,9 +10,11 @@ with ``step`` from filter ``free_run``, which does nothing else, and ``analysis`
 interpolated between measured sizes N d, linearly in logarithms, and extended beyond the largest
 along the last piece; below the smallest it is constant.
 
-Requests are meant to suffice at the first attempt nearly always: what the filter's file says, or
-MARGIN times the expectation where that is more, doubled with each retry. A filter without
-measurements asks for what its file says, in proportion to the cell's size.
+Requests are meant to suffice at the first attempt nearly always, and are doubled with each retry.
+Runtime is MARGIN times the expectation; memory is MEMORY_MARGIN times the filter's, and its
+workflow process's beside it. Each is at least what the filter's file says. A filter without
+measurements asks for what its file says: the runtime in proportion to the ensemble's size, where
+that is above REFERENCE_SIZE, and besides the memory for the cell's arrays.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from masf.systems.registry import make_system
 
 MEASURED = Path(__file__).parent / "measured_costs.csv"
 MARGIN = 4
-"""Requests over expectations: clusters' processors differ, and what is measured is a mean."""
+"""Runtime over its expectation: clusters' processors differ, and what is measured is a mean."""
+MEMORY_MARGIN = 2
+"""Memory over its expectation, which varies less."""
 
 START_SECONDS = 3
 """What a job takes besides its cycles, at most: interpreter and imports (1 without torch, 2.5 with
@@ -129,6 +133,7 @@ class Run:
 
     filter: str
     device: str
+    """Where it computed: cpu or cuda. Expectations go over both, which ``masf plan`` says."""
     size: Size
     seconds_per_cycle: float
     peak_memory_mib: float
@@ -219,8 +224,9 @@ class Measured:
 
 
 def interpolated(points: Sequence[tuple[float, float]], x: float) -> float:
-    """The value at x > 0 of what ``points`` (x_i, y_i), all positive, say: see the module's
-    docstring. 0 without points.
+    """The value at x > 0 of the curve through ``points`` (x_i, y_i), all positive: straight in
+    logarithms between them; constant below the first; beyond the last as between the last two, but
+    never falling. 0 without points.
 
     Points with one x count as their mean; a single x is extended in proportion.
     """
@@ -292,14 +298,15 @@ def assimilate_request(study: Study, name: str, cell: Cell) -> Request:
     if seconds is None:
         growth = max(1.0, size.ensemble / REFERENCE_SIZE)
         return Request(
-            math.ceil(asked.mem_mb + 2 * size.arrays_mib), math.ceil(asked.runtime * growth)
+            math.ceil(asked.mem_mb + MEMORY_MARGIN * size.arrays_mib),
+            math.ceil(asked.runtime * growth),
         )
     peak = (
         measured.peak_memory_mib(_measured_name(study, name, measured) or name, size)
         + size.arrays_mib
     )
     return Request(
-        max(asked.mem_mb, math.ceil(PROCESS_MIB + 2 * peak)),
+        max(asked.mem_mb, math.ceil(PROCESS_MIB + MEMORY_MARGIN * peak)),
         max(asked.runtime, math.ceil(MARGIN * seconds / 60)),
     )
 

@@ -112,7 +112,7 @@ def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def unknown(key: str, value: str, kind: str, known: Any) -> str:
-    """What to say of a name that nothing of its kind bears."""
+    """What to say of a name where nothing of its kind is called so."""
     known = sorted(known)
     return (
         f"{key} = {value!r}: unknown {kind}{did_you_mean(value, known)}; choose one of "

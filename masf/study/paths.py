@@ -105,5 +105,7 @@ def glob(pattern: str) -> str:
 
 
 def path_fragment(parameters: Mapping[str, Any]) -> str:
-    """A system's parameters as a part of a path, such as ``dimension~40+dt~0.01+forcing~8``."""
+    """A system's parameters as a part of a path, such as ``dimension~40+dt~0.01+forcing~8``: in the
+    order of the mapping, which in a study's cells is that of the alphabet.
+    """
     return "+".join(f"{k}~{v:.12g}" for k, v in parameters.items())

@@ -164,7 +164,7 @@ class FlowFigure(PointFigure):
 
 
 def may_flow(system: str) -> bool:
-    """Whether a system is a flow, by its name; a name that nothing bears is a fault of its own."""
+    """Whether a system is a flow, by its name; that a system exists is checked elsewhere."""
     return system not in system_names() or system_class(system).flow
 
 
