@@ -269,9 +269,7 @@ CONSISTENT = [
 ]
 INCONSISTENT = {"free_run", "masf_guided", "kalman"}
 OTHERS = {"ensf", "ienks", "masf_mc", "sf", "ssls"}
-"""Held against what theory says they give, in test_score_filters.py and
-test_iterative_filters.py.
-"""
+"""Held against what theory says they give, in test_score_filters.py and test_ienks.py."""
 
 
 def test_every_filter_is_held_against_the_kalman_filter_or_known_to_differ():

@@ -28,10 +28,13 @@ which neighbours' transforms led, are undone by the block's own.
 
 Ours, against lost tracks:
 
-- A step that raises J is halved, and again, from where the derivative was taken; J with the
-  precision zeta that the step was taken by, which bounds the finite-size one. Each domain for
-  itself.
-- The run of least J is kept, not the last.
+- A step that raises J is halved, and again, from where the derivative was taken. Each domain for
+  itself, but for steps after which the model overflows: these are halved everywhere. For the
+  finite-size prior J has in this the Gaussian prior of precision zeta, by which the step was taken
+  and which it lowers if it is short enough; it is nowhere below the finite-size one but for a
+  constant, and touches it where a whole step leads.
+- The run of least J is kept, not the last. With ``form: transform`` they may differ at convergence,
+  too: a regression over the posterior is not the derivative at the mean.
 - Where no run had less J than the forecast, or the kept run's mean squared innovation is above
   ``greatest_misfit``, the first step is taken at the end of the window instead, a plain ETKF's
   analysis, and a new window begins there.
@@ -44,6 +47,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from array_api_compat import array_namespace, device
 from pydantic import Field
 
@@ -101,6 +105,10 @@ class IEnKSParameters(RotatedParameters, LocalizedParameters):
         description="Mean squared whitened innovation above which a run counts as lost; null "
         "keeps any.",
     )
+
+
+LARGEST = 1e15
+"""A component beyond this is on its way to overflow, which squares of it would do."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +212,12 @@ class IEnKS(Filter):
         """The model from the states ``start`` (N, d) at the beginning of the window to its end."""
         start = state = self.system.project(start)
         ends = []
-        for gap in self._gaps:
-            for _ in range(gap):
-                state = self.system.step(state, self.stream)
-            ends.append(state)
+        # Too long a step may lead where the model overflows; the search then halves it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for gap in self._gaps:
+                for _ in range(gap):
+                    state = self.system.step(state, self.stream)
+                ends.append(state)
         return Window(start, ends[0], ends[-1])
 
     def diagnostics(self) -> dict[str, float]:
@@ -243,6 +253,9 @@ class GaussNewton:
             self.taken += 1
             origin = step.origin + step.change
             run = self.smoother.run(self._ensemble(past, origin, step.transform, p.form))
+            if not xp.all(xp.abs(run.end) < LARGEST):  # nor is NaN
+                step = replace(step, share=step.share / 2)
+                continue
             step_found = self._linearised(origin, run.end, step.transform)
             if float(xp.mean(step.cost(step_found))) <= float(xp.mean(step.cost(best))):
                 kept, best = run, step_found

@@ -1,11 +1,12 @@
 """Filters of DAPPER (Raanes, Chen and Grudzien 2024) as commands for masf: ``dapper_filter.py
-etkf|letkf|ienks ...``.
+etkf|letkf|ienks|enkf_n ...``.
 
 Reads problem.nc and writes estimate.nc, see docs/adding-a-filter.md, and imports nothing of masf:
 ``make dapper`` creates an environment of its own for it. The methods are DAPPER's ``EnKF("Sqrt")``,
-``LETKF`` and ``iEnKS("Sqrt")``, untouched, and so are its models of Lorenz-63 and Lorenz-96 (RK4,
-as ours); linear_gaussian is written below. What DAPPER would score against the truth is recorded
-instead: it shows each ensemble to a ``Stats`` object, and gets one of ours.
+``LETKF``, ``iEnKS("Sqrt")`` and ``EnKF_N`` in its dual form, untouched, and so are its models of
+Lorenz-63 and Lorenz-96 (RK4, as ours); linear_gaussian is written below. What DAPPER would score
+against the truth is recorded instead: it shows each ensemble to a ``Stats`` object, and gets one of
+ours.
 
 iEnKS is a smoother: between measurements DAPPER shows ensembles that have seen the next
 measurement. Recorded are, here, the forecast of its first iteration, which has not, and at
@@ -35,12 +36,13 @@ COMMON = {"inflation": 1.0, "rotation": False}
 PARAMETERS = {
     "etkf": COMMON,
     "letkf": COMMON | {"localization_radius": None},
-    "ienks": COMMON | {"lag": 1, "iterations": 10, "tolerance": 1e-5},
+    "ienks": COMMON | {"lag": 1, "iterations": 10, "tolerance": 1e-5, "certainty": None},
+    "enkf_n": COMMON | {"certainty": 1.0},
 }
 """Parameters of each method, with defaults: ``inflation`` and ``localization_radius`` mean what
 they mean in masf, ``rotation``
 is DAPPER's random rotation of the anomalies after each analysis, ``lag`` the length of the window
-in cycles.
+in cycles, ``certainty`` DAPPER's ``xN``, that of the finite-size prior.
 """
 
 GASPARI_COHN = 1.82
@@ -80,6 +82,7 @@ def checked(method, given):
         ("iterations", 1),
         ("tolerance", 0),
         ("localization_radius", 1),
+        ("certainty", 0.01),
     ):
         value = chosen.get(key)
         whole = isinstance(known.get(key), int)
@@ -302,11 +305,14 @@ def assimilate(dapper, method, problem, parameters):
         xp = dapper.da_methods.LETKF(
             loc_rad=None if radius is None else radius / GASPARI_COHN, **common
         )
+    elif method == "enkf_n":
+        xp = dapper.da_methods.EnKF_N(dual=True, xN=parameters["certainty"], **common)
     else:
         if hmm.Dyn.noise.C != 0:
             sys.exit("ienks: DAPPER's iEnKS is for systems without model noise")
         iterations = {"nIter": parameters["iterations"], "wtol": parameters["tolerance"]}
-        xp = dapper.da_methods.iEnKS("Sqrt", Lag=parameters["lag"], **iterations, **common)
+        window = {"Lag": parameters["lag"], "xN": parameters["certainty"]}
+        xp = dapper.da_methods.iEnKS("Sqrt", **window, **iterations, **common)
     dapper.stats.Stats = recorder(dapper.stats.Stats)
     dapper.tools.seeding.set_seed(int(problem["seed"]))
     # There is no truth; DAPPER asks for one to score by, and our recorder does not look at it.
