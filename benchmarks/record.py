@@ -48,7 +48,11 @@ def recorded(scores: pd.DataFrame) -> pd.DataFrame:
     study's order.
     """
     rows = scores.rename(columns=lambda name: name.removeprefix("parameter_"))
-    axes = [name.removeprefix("parameter_") for name in scores if name.startswith("parameter_")]
+    axes = [
+        name.removeprefix("parameter_")
+        for name in scores
+        if name.startswith("parameter_") and name != "parameter_source"
+    ]
     varied = [
         name for name in ["observation", *axes, "gap", "members"] if len(rows[name].unique()) > 1
     ]

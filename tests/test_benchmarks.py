@@ -99,6 +99,8 @@ def test_scores_are_kept_with_what_varies(scripts):
             "diverged": [False, True],
         }
     )
+    # No parameter of a system, for all its name.
+    scores["parameter_source"] = [f"source {i}" for i in range(len(scores))]
     kept = scripts("record").recorded(scores)
     assert list(kept) == ["dimension", "filter", "seed", "rmse", "diverged"]
     assert kept["dimension"].tolist() == [20, 40]
