@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from masf.report.rows import parameter_columns
 from masf.study.costs import COLUMNS
 from masf.systems.registry import make_system
 
@@ -26,7 +27,7 @@ from masf.systems.registry import make_system
 def main(costs: Path, output: Path) -> None:
     """Writes the table; see the module's docstring."""
     rows = pd.read_parquet(costs)
-    parameters = [c for c in rows.columns if c.startswith("parameter_")]
+    parameters = parameter_columns(rows)
     rows["dimension"] = [
         make_system(
             row["system"],

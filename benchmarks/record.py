@@ -17,6 +17,8 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from masf.report.rows import parameter_columns
+
 SCORES = [
     "rmse",
     "rmse_analysis",
@@ -48,11 +50,7 @@ def recorded(scores: pd.DataFrame) -> pd.DataFrame:
     study's order.
     """
     rows = scores.rename(columns=lambda name: name.removeprefix("parameter_"))
-    axes = [
-        name.removeprefix("parameter_")
-        for name in scores
-        if name.startswith("parameter_") and name != "parameter_source"
-    ]
+    axes = [name.removeprefix("parameter_") for name in parameter_columns(scores)]
     varied = [
         name for name in ["observation", *axes, "gap", "members"] if len(rows[name].unique()) > 1
     ]

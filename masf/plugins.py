@@ -49,10 +49,3 @@ def load(kind: str, name: str) -> Any:
     if name not in names(kind):
         raise ValueError(f"unknown {kind[:-1]} {name!r}{suggestion(name, names(kind))}")
     return getattr(importlib.import_module(f"masf.{kind}.{name}"), kind[:-1])
-
-
-def own_name(cls: type, ours: Iterable[str]) -> str:
-    """What files call a user's own class: its name, with its module where one of ours is called
-    the same.
-    """
-    return f"{cls.__module__}.{cls.__qualname__}" if cls.__name__ in ours else cls.__name__

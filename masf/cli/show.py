@@ -181,6 +181,7 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     import pandas as pd
 
     from masf.atomic import FileFault
+    from masf.report.rows import parameter_columns
     from masf.scores.run import shown_scores
 
     try:
@@ -192,11 +193,11 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     shown = shown_scores(rows) if "rmse" in rows else ["seconds_per_cycle", "peak_memory_mib"]
     if "filter" not in rows or not set(shown) <= set(rows):
         raise FileFault(path, "is no table of masf's", "name a scores.parquet or costs.parquet")
+    parameters = parameter_columns(map(str, rows))
     keys = [
         key
         for key in map(str, rows)
-        if key in ("system", "observation", "gap", "members", "filter")
-        or (key.startswith("parameter_") and key != "parameter_source")
+        if key in ("system", "observation", "gap", "members", "filter", *parameters)
     ]
     groups = rows.groupby(keys, sort=False, dropna=False)
     counted = groups.size().rename("runs").to_frame()

@@ -101,6 +101,18 @@ class LocalDomains:
         return (whitened.mT[near] * self.roots[part][..., None]).mT
 
 
+def domains_of(
+    observation: Observation, system: System, radius: float | None, block: int, x: Array
+) -> Domains:
+    """The domains of a filter with this ``localization_radius`` and ``block``, which suit system
+    and observation (``domain_misfits``); ``x`` as for LocalDomains.
+    """
+    if radius is None:
+        return OneDomain()
+    assert system.grid is not None  # else it is a misfit
+    return LocalDomains(observation, system.grid, radius, block, x)
+
+
 def domain_misfits(
     radius: float | None, block: int, system: System, observation: Observation
 ) -> list[str]:

@@ -23,6 +23,7 @@ from typing import ClassVar
 from array_api_compat import array_namespace
 
 from masf.arrays import Array
+from masf.ensembles.innovations import whitened_innovation
 from masf.ensembles.rotation import random_rotation
 from masf.filters.base import Filter, RotatedParameters
 
@@ -66,11 +67,8 @@ class ETKF(Filter):
     Parameters: ClassVar[type[RotatedParameters]] = RotatedParameters
 
     def analyse(self, state: Array, y: Array) -> Array:
-        xp = array_namespace(state)
-        mean, measured = xp.mean(state, axis=0), self.observation.apply(state)
-        measured_mean = xp.mean(measured, axis=0)
-        whiten = self.observation.noise.whiten
-        observed, innovation = whiten(measured - measured_mean), whiten(y - measured_mean)
+        mean = array_namespace(state).mean(state, axis=0)
+        observed, innovation = whitened_innovation(state, y, self.observation)
         increment, anomalies = self.update(state - mean, observed, innovation)
         if self.parameters.rotation:
             anomalies = random_rotation(len(state), state, self.stream) @ anomalies

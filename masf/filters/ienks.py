@@ -52,12 +52,16 @@ from array_api_compat import array_namespace, device
 from pydantic import Field
 
 from masf.arrays import Array
-from masf.ensembles.domains import Domains, LocalDomains, OneDomain, domain_misfits
+from masf.ensembles.domains import domain_misfits, domains_of
+from masf.ensembles.innovations import whitened_innovation
 from masf.ensembles.rotation import random_rotation
 from masf.ensembles.transform import Transform, ensemble_transform, weighted
 from masf.filters.base import Filter, LocalizedParameters, RotatedParameters, Setup
 from masf.observations.base import Observation
 from masf.systems.base import System
+
+LARGEST = 1e15
+"""A component beyond this counts as overflow: products of such components soon do."""
 
 
 class IEnKSParameters(RotatedParameters, LocalizedParameters):
@@ -107,10 +111,6 @@ class IEnKSParameters(RotatedParameters, LocalizedParameters):
     )
 
 
-LARGEST = 1e15
-"""A component beyond this is on its way to overflow, which squares of it would do."""
-
-
 @dataclass(frozen=True)
 class Step:
     """A Gauss-Newton step in each of B domains.
@@ -153,13 +153,10 @@ class IEnKS(Filter):
 
     def __init__(self, parameters: IEnKSParameters, setup: Setup) -> None:
         super().__init__(parameters, setup)
-        radius, grid = parameters.localization_radius, setup.system.grid
-        self.domains: Domains = OneDomain()
-        if radius is not None:
-            assert grid is not None  # else it is a misfit
-            self.domains = LocalDomains(
-                setup.observation, grid, radius, parameters.block, setup.initial_mean
-            )
+        radius, block = parameters.localization_radius, parameters.block
+        self.domains = domains_of(
+            setup.observation, setup.system, radius, block, setup.initial_mean
+        )
         self._diagnostics: dict[str, float] = {}
 
     @classmethod
@@ -215,8 +212,7 @@ class IEnKS(Filter):
         # Too long a step may lead where the model overflows; the search then halves it.
         with np.errstate(over="ignore", invalid="ignore"):
             for gap in self._gaps:
-                for _ in range(gap):
-                    state = self.system.step(state, self.stream)
+                state = self.system.advance(state, gap, self.stream)
                 ends.append(state)
         return Window(start, ends[0], ends[-1])
 
@@ -253,7 +249,7 @@ class GaussNewton:
             self.taken += 1
             origin = step.origin + step.change
             run = self.smoother.run(self._ensemble(past, origin, step.transform, p.form))
-            if not xp.all(xp.abs(run.end) < LARGEST):  # nor is NaN
+            if not xp.all(xp.abs(run.end) < LARGEST):  # which is not so of NaN either
                 step = replace(step, share=step.share / 2)
                 continue
             step_found = self._linearised(origin, run.end, step.transform)
@@ -283,10 +279,7 @@ class GaussNewton:
         """The whitened anomalies (N, m) of the measurements, and the innovation (m,) of their
         mean.
         """
-        measured = self.smoother.observation.apply(state)
-        mean = array_namespace(state).mean(measured, axis=0)
-        whiten = self.smoother.observation.noise.whiten
-        return whiten(measured - mean), whiten(self.y - mean)
+        return whitened_innovation(state, self.y, self.smoother.observation)
 
     def _ensemble(self, past: Array, origin: Array, transform: Transform, form: str) -> Array:
         """The members (N, d) of weights (B, N) and a transform, of the ensemble ``past`` (N, d)."""

@@ -19,7 +19,7 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array
-from masf.ensembles.domains import Domains, LocalDomains, OneDomain, domain_misfits
+from masf.ensembles.domains import domain_misfits, domains_of
 from masf.filters.base import LocalizedParameters, RotatedParameters, Setup
 from masf.filters.etkf import ETKF, square_root_update
 from masf.observations.base import Observation
@@ -41,13 +41,10 @@ class LETKF(ETKF):
     def __init__(self, parameters: LETKFParameters, setup: Setup) -> None:
         """Finds the measurements near each point."""
         super().__init__(parameters, setup)
-        radius, grid = parameters.localization_radius, setup.system.grid
-        self.domains: Domains = OneDomain()
-        if radius is not None:
-            assert grid is not None  # else it is a misfit
-            self.domains = LocalDomains(
-                setup.observation, grid, radius, parameters.block, setup.initial_mean
-            )
+        radius, block = parameters.localization_radius, parameters.block
+        self.domains = domains_of(
+            setup.observation, setup.system, radius, block, setup.initial_mean
+        )
 
     @classmethod
     def misfits(

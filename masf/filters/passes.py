@@ -103,7 +103,7 @@ class TemperedFilter(CoupledFilter):
         in_the_past = p.passes if p.finish == "past" else p.passes - 1
         for _ in range(in_the_past):
             past = self.system.project(self._moved(past, present, y))
-            present = self._run_again(past)
+            present = self.system.advance(past, self._steps, self.stream)
         if p.finish == "present":
             process = ForwardProcess.for_ensemble(self.basis, present, temperature=p.passes)
             present = self.sample(process, self.fit(process, present), y, present)
@@ -126,10 +126,3 @@ class TemperedFilter(CoupledFilter):
             process, denoiser, y, joint, AT_ONCE, self.stream, perturbation=perturbation
         )
         return moved[..., : past.shape[-1]]
-
-    def _run_again(self, past: Array) -> Array:
-        """The forecasts (N, d) of the members ``past`` (N, d)."""
-        state = past
-        for _ in range(self._steps):
-            state = self.system.step(state, self.stream)
-        return state

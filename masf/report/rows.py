@@ -5,7 +5,7 @@ rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -79,3 +79,9 @@ def axes(study: Study, name: str) -> dict[str, str]:
 def axis_column(axis: str) -> str:
     """The column of scores.parquet that holds an axis of an experiment."""
     return axis if axis in AXES else f"parameter_{axis}"
+
+
+def parameter_columns(columns: Iterable[str]) -> list[str]:
+    """Those of a table of scores or costs that hold parameters of systems."""
+    # Where a filter's parameters came from has a name like theirs.
+    return [c for c in columns if c.startswith("parameter_") and c != "parameter_source"]

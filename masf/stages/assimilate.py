@@ -141,9 +141,7 @@ def assimilate_in_memory(
         cls=cls,
         built=(system, observation),
     )
-    of_masf = cls is None and (
-        built is None or (is_ours(system) and type(observation).__module__.startswith("masf."))
-    )
+    of_masf = cls is None and is_ours(system) and type(observation).__module__.startswith("masf.")
     record = estimate_record(
         name,
         module,

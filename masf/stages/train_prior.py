@@ -172,8 +172,7 @@ class Worlds:
                 len(chosen), count, d
             )
             for cycle in range(s.cycles):
-                for _ in range(gap):
-                    states = self.system.step(states, self.stream)
+                states = self.system.advance(states, gap, self.stream)
                 for row, world in enumerate(chosen):
                     denoiser = self._denoiser(states[row, 1 : 1 + s.members], network)
                     if cycle >= s.spin_up_cycles:

@@ -42,14 +42,10 @@ class System(ABC):
     def __repr__(self) -> str:
         """The parameters, and which are defaults: ``Lorenz96(dt=0.01, ...; by default: dt)``."""
         parts = [f"{key}={value!r}" for key, value in self.parameters]
-        defaults = [k for k in type(self.parameters).model_fields if k not in self.given]
+        given = self.parameters.model_fields_set
+        defaults = [k for k in type(self.parameters).model_fields if k not in given]
         said = f"; by default: {', '.join(defaults)}" if defaults else ""
         return f"{type(self).__name__}({', '.join(parts)}{said})"
-
-    @property
-    def given(self) -> set[str]:
-        """Names of the parameters that were given; others are defaults."""
-        return self.parameters.model_fields_set
 
     @property
     def dt(self) -> float:
@@ -67,6 +63,12 @@ class System(ABC):
     @abstractmethod
     def step(self, x: Array, stream: Stream) -> Array:
         """States (..., d) one ``dt`` later. ``stream`` serves systems with model noise."""
+
+    def advance(self, x: Array, steps: int, stream: Stream) -> Array:
+        """States (..., d) ``steps`` steps later."""
+        for _ in range(steps):
+            x = self.step(x, stream)
+        return x
 
     @abstractmethod
     def typical_state(self, stream: Stream) -> np.ndarray:

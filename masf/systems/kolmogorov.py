@@ -161,9 +161,7 @@ class Kolmogorov(System):
 
     def typical_state(self, stream: Stream) -> np.ndarray:
         x = random_velocity(self.parameters.size, stream).reshape(-1)
-        for _ in range(SPIN_UP_STEPS):
-            x = self.step(x, stream)
-        return x
+        return self.advance(x, SPIN_UP_STEPS, stream)
 
     def _coefficients_for(self, x: Array, count: int) -> dict[str, Array]:
         """The coefficients of an inner step of dt/count with the namespace, precision and device of

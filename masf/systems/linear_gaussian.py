@@ -62,9 +62,7 @@ class LinearGaussian(System):
 
     def typical_state(self, stream: Stream) -> np.ndarray:
         x = stream.normal(self.shape, np.empty(0))
-        for _ in range(SPIN_UP_STEPS):
-            x = self.step(x, stream)
-        return x
+        return self.advance(x, SPIN_UP_STEPS, stream)
 
 
 system = LinearGaussian

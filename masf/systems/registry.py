@@ -29,7 +29,8 @@ def name_of(system: System) -> str:
     cls = type(system)
     if is_ours(system):
         return cls.__module__.rpartition(".")[2]
-    return plugins.own_name(cls, system_names())
+    same = cls.__name__ in system_names()
+    return f"{cls.__module__}.{cls.__qualname__}" if same else cls.__name__
 
 
 def make_system(name: str, parameters: dict) -> System:
