@@ -235,6 +235,8 @@ def test_assimilate_records_how_the_estimate_was_made(
     seconds = read_cost(cost)
     assert len(seconds["wall_seconds"]) == CELL["cycles"]
     assert all(s > 0 for s in seconds["wall_seconds"])
+    assert seconds["model_runs"] == data["model_runs"].values.tolist()
+    assert seconds["model_runs"] == [CELL["members"]] * CELL["cycles"]
     assert seconds["peak_memory_mib"] > 1
 
 

@@ -57,7 +57,10 @@ def test_run_prints_and_keeps_the_scores_of_the_interface(tmp_path: Path) -> Non
     )
     assert done.exit_code == 0, done.output
     heading, *rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert heading == ["FILTER", "RMSE", "analysis RMSE", "CRPS", "spread / error", "s / cycle"]
+    assert heading == [
+        "FILTER", "RMSE", "analysis RMSE", "CRPS", "spread / error",
+        "s / cycle", "model runs",
+    ]  # fmt: skip
     assert [row[0] for row in rows] == list(filters)
     truth = xr.load_dataset(tmp_path / "kept" / "truth.nc")
     estimates = [
@@ -70,6 +73,7 @@ def test_run_prints_and_keeps_the_scores_of_the_interface(tmp_path: Path) -> Non
         shown = scores.loc[row[0], ["rmse", "rmse_analysis", "crps", "spread_skill"]]
         assert row[1:5] == [f"{value:.4g}" for value in shown]
         assert float(row[5]) > 0
+        assert row[6] == "20"
     assert scores["rmse"].nunique() == 2
     kept = pd.read_parquet(tmp_path / "kept" / "scores.parquet").set_index("filter")
     pd.testing.assert_frame_equal(kept[list(scores)], scores, check_index_type=False)
@@ -178,6 +182,7 @@ def test_show_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "enkf.nc": [
             "Estimate by filter enkf",
             '{"inflation": 1.02}',
+            "model runs a cycle\t20\n",
             f"RMSE\t{scores['rmse']:.4g}, the first 3 cycles left out",
         ],
         "scores.parquet": ["filter\t", "enkf\tlorenz96\t12\t", f"\t{scores['rmse']:.4g}\t"],

@@ -18,7 +18,9 @@ from synthetic import SPIN_UP_ERROR, error_of, exact_study, small_study, write_r
 
 import masf.stages.aggregate
 from masf.atomic import FileFault
+from masf.files.cost import mean_model_runs
 from masf.files.estimate import read_estimate
+from masf.report.page import score_rows
 from masf.report.tables import write_tables
 from masf.scores.exactness import EXACTNESS
 from masf.scores.metrics import rmse_over_components
@@ -290,6 +292,40 @@ def test_cost_leaves_out_the_first_cycle(tables: Path) -> None:
     assert table["peak_memory_mib"].iloc[0] == pytest.approx(100.5)
     assert markdown(tables / "one_gap_cost.md")["seconds a cycle"].tolist() == ["2", "2", "2"]
     assert (tables / "one_gap_cost.tex").is_file()
+
+
+def test_model_runs_are_those_of_the_files_and_unknown_ones_are_named(
+    study: Study, tables: Path, frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
+    # A run that diverged in its first cycle finished none.
+    runs = frames[1].set_index(["filter", "gap", "seed"])["model_runs_per_cycle"]
+    assert runs.loc[("enkf", 2, 0)] == runs.loc[("particle", 2, 1)] == 4
+    assert runs.loc[("free_run", 2, 1)] == 1
+    table = pd.read_csv(tables / "one_gap_cost.csv").set_index("filter")
+    assert table["model_runs_per_cycle"].to_dict() == {"particle": 4, "enkf": 4, "free_run": 1}
+    assert markdown(tables / "one_gap_cost.md")["model runs"].tolist() == ["4", "4", "1"]
+    assert "model runs" in (tables / "one_gap_cost.tex").read_text(encoding="utf-8")
+    scores, costs = frames
+    unknown = costs.assign(
+        model_runs_per_cycle=costs["model_runs_per_cycle"].where(costs["filter"] != "enkf")
+    )
+    write_tables(
+        study, scores, unknown, folder=tmp_path,
+        scores_path=tmp_path / "s", costs_path=tmp_path / "c",
+    )  # fmt: skip
+    assert markdown(tmp_path / "one_gap_cost.md")["model runs"].tolist() == ["4", "unknown", "1"]
+    shown = score_rows(study, scores, unknown).set_index(["filter", "gap"])["model runs"]
+    assert shown.loc[("Particle (100 000)", 2)] == 4
+    assert np.isnan(shown.loc[("EnKF", 2)])
+
+
+@pytest.mark.parametrize(
+    ("by_cycle", "mean"), [([20, 40], 30), ([20, None], 20), ([np.nan, 3.0], 3), ([None], np.nan)]
+)
+def test_model_runs_are_averaged_over_the_cycles_that_are_known(
+    by_cycle: list[float | None], mean: float
+) -> None:
+    assert mean_model_runs(by_cycle) == pytest.approx(mean, nan_ok=True)
 
 
 def test_parquet_holds_the_rows(

@@ -19,7 +19,7 @@ from masf.cli.options import (
     use_device,
     use_threads,
 )
-from masf.cli.output import print_table
+from masf.cli.output import number_or_unknown, print_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -145,6 +145,7 @@ def run(
     from masf import api
     from masf.atomic import require_writable
     from masf.files.cell import CellSettings, build
+    from masf.files.cost import mean_model_runs
     from masf.scores.fields import FLOW_SCORES
     from masf.scores.run import SCORES, SHOWN
     from masf.study import defaults
@@ -180,7 +181,7 @@ def run(
         initial_spread=settings.initial_spread, seed=settings.seed,
     )  # fmt: skip
     estimates: dict[str, xr.Dataset] = {}
-    seconds: dict[str, float] = {}
+    costs: dict[str, list[str]] = {}
     for (label, name, parameters), found in zip(specs, wanted, strict=True):
         if found.needs_prior and prior is None:
             prior = api.train_prior(truth, device=device)
@@ -188,11 +189,11 @@ def run(
         estimates[label], trajectory = api.run(
             truth, name, parameters, prior=prior if found.needs_prior else None, device=device
         )
-        seconds[label] = (
-            float(trajectory.wall_seconds[: trajectory.diverged_at].mean())
-            if trajectory.diverged_at != 0
-            else 0.0
-        )
+        seconds = trajectory.wall_seconds[: trajectory.diverged_at]
+        costs[label] = [
+            f"{float(seconds.mean()) if len(seconds) else 0.0:.2g}",
+            number_or_unknown(mean_model_runs(trajectory.model_runs)),
+        ]
     is_flow = system_class(settings.system).flow
     scores = api.score(
         estimates, spin_up_cycles=chosen["spin_up_cycles"], truth=truth if is_flow else None
@@ -202,11 +203,12 @@ def run(
         [
             str(label),
             *("diverged" if row["diverged"] else f"{row[key]:.4g}" for key in shown),
-            f"{seconds[str(label)]:.2g}",
+            *costs[str(label)],
         ]
         for label, row in scores.iterrows()
     ]
-    print_table(["FILTER", *(SCORES[key] for key in shown), "s / cycle"], rows, always_headed=True)
+    heads = ["FILTER", *(SCORES[key] for key in shown), "s / cycle", "model runs"]
+    print_table(heads, rows, always_headed=True)
     if output is not None:
         _save(output, truth, estimates, scores)
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from masf.cli.options import EXISTING
-from masf.cli.output import print_table
+from masf.cli.output import number_or_unknown, print_table
 
 Row = tuple[str, str]
 
@@ -103,6 +103,7 @@ def _settings(settings: dict[str, Any]) -> Iterator[Row]:
 
 
 def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
+    from masf.files.cost import mean_model_runs
     from masf.files.estimate import read_estimate
     from masf.files.parameters import ParameterSource
     from masf.report.words import source_in_words
@@ -121,6 +122,7 @@ def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
     source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
     yield "parameters", f"{data.attrs['filter_parameters']} ({source_in_words(source)})"
     yield "computed on", f"{data.attrs.get('device', 'unknown')}"
+    yield "model runs a cycle", number_or_unknown(mean_model_runs(data["model_runs"].values))
     if data.attrs["diverged"]:
         yield "diverged", f"at cycle {data.attrs['diverged_at_cycle']}: no scores"
         return
@@ -190,7 +192,8 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
         raise FileFault(
             path, f"cannot be read as Parquet ({error})", "run stage aggregate again"
         ) from error
-    shown = shown_scores(rows) if "rmse" in rows else ["seconds_per_cycle", "peak_memory_mib"]
+    costs = ["seconds_per_cycle", "model_runs_per_cycle", "peak_memory_mib"]
+    shown = shown_scores(rows) if "rmse" in rows else costs
     if "filter" not in rows or not set(shown) <= set(rows):
         raise FileFault(path, "is no table of masf's", "name a scores.parquet or costs.parquet")
     parameters = parameter_columns(map(str, rows))

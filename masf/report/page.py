@@ -13,6 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from masf.report.headline import Verdict
+from masf.report.tables import COST_HEADS
 from masf.scores.run import SCORES, shown_scores
 from masf.study.study import Study
 from masf.systems.registry import make_system
@@ -56,7 +57,8 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
             cell.observation_name.replace("_", " "), s.gap, s.members,
         ]  # fmt: skip
     keys = pd.DataFrame.from_dict(points, orient="index", columns=["point", *CATEGORIES[1:]])
-    joined = scores.merge(costs[["cell", "filter", "seconds_per_cycle"]], on=["cell", "filter"])
+    of_costs = {key: COST_HEADS[key] for key in ("seconds_per_cycle", "model_runs_per_cycle")}
+    joined = scores.merge(costs[["cell", "filter", *of_costs]], on=["cell", "filter"])
     joined = joined.join(keys.drop(columns=["system", "gap"]), on="cell")
     joined["filter"] = pd.Categorical(joined["filter"], study.all_filters, ordered=True)
     grouped = joined.groupby(["point", "filter"], observed=True, sort=False)
@@ -65,7 +67,7 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
     table = table[CATEGORIES]
     for column, name in {
         **{key: SCORES[key] for key in shown_scores(joined)},
-        "seconds_per_cycle": "seconds a cycle",
+        **of_costs,
     }.items():
         table[name] = grouped[column].mean().to_numpy()
         if column == "rmse":

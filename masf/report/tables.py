@@ -27,9 +27,15 @@ from masf.systems.registry import system_class
 COST_HEADS = {
     "seconds_per_cycle": "seconds a cycle",
     "cpu_seconds_per_cycle": "CPU seconds a cycle",
+    "model_runs_per_cycle": "model runs",
     "peak_memory_mib": "peak memory (MiB)",
 }
 """What tables call the columns of costs."""
+
+MODEL_RUNS = (
+    "Model runs: forecasts of one member from one measurement to the next, in a cycle; unknown of "
+    "external filters that do not count them."
+)
 
 SMALL_LATEX = r"{\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"
 
@@ -76,14 +82,10 @@ def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise_costs(study: Study, name: str, costs: pd.DataFrame) -> pd.DataFrame:
-    """Seconds a cycle and peak memory, mean over seeds, by axis and filter."""
+    """Seconds and model runs a cycle and peak memory, mean over seeds, by axis and filter."""
     rows = experiment_rows(study, name, costs)
     grouped = rows.groupby([*axes(study, name), "filter"], observed=True, sort=True)
-    return (
-        grouped[["seconds_per_cycle", "cpu_seconds_per_cycle", "peak_memory_mib"]]
-        .mean()
-        .reset_index()
-    )
+    return grouped[list(COST_HEADS)].mean().reset_index()
 
 
 def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.DataFrame) -> Shown:
@@ -137,13 +139,11 @@ def exactness_for_people(study: Study, name: str, table: pd.DataFrame) -> Shown:
 
 def costs_for_people(study: Study, name: str, table: pd.DataFrame) -> Shown:
     """Costs with labels, seconds with three digits."""
-    labels = [study.filters[str(f)].label for f in table["filter"]]
-    shown = table.rename(columns=axes(study, name) | COST_HEADS).assign(filter=labels)
-    for column in shown.select_dtypes("number"):
-        shown[column] = shown[column].map(
-            "{:.3g}".format if "seconds" in str(column) else "{:g}".format
-        )
-    return Shown.of(shown)
+    out = _points(study, name, table)
+    for key, head in COST_HEADS.items():
+        digits = "{:.3g}" if "seconds" in key else "{:g}"
+        out[head] = ["unknown" if np.isnan(v) else digits.format(v) for v in table[key]]
+    return Shown.of(out)
 
 
 def _points(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -275,7 +275,7 @@ def _write_experiment(
             folder / f"{name}_exactness", summary, exactness_for_people(study, name, summary), exact
         )
     cost = summarise_costs(study, name, costs)
-    said = f"{experiment.title}: cost of a cycle, mean over seeds."
+    said = f"{experiment.title}: cost of a cycle, mean over seeds. {MODEL_RUNS}"
     _write_table(folder / f"{name}_cost", cost, costs_for_people(study, name, cost), said)
 
 

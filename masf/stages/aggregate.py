@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from masf.atomic import FileFault
-from masf.files.cost import read_cost
+from masf.files.cost import mean_model_runs, read_cost
 from masf.files.estimate import read_estimate
 from masf.files.parameters import ParameterSource, in_force
 from masf.files.truth import read_velocities
@@ -168,6 +168,7 @@ def _cost(path: Path) -> dict[str, Any]:
     return {
         "seconds_per_cycle": mean(cost["wall_seconds"]),
         "cpu_seconds_per_cycle": mean(cost["cpu_seconds"]),
+        "model_runs_per_cycle": mean_model_runs(cost["model_runs"]),
         "peak_memory_mib": float(cost["peak_memory_mib"]),
         "device": cost.get("device", ""),
         "threads": cost.get("threads", 0),

@@ -18,6 +18,7 @@ from masf.files.provenance import software
 from masf.report.captions import experiment_settings, figure_alt, figure_caption
 from masf.report.headline import sentences, verdicts
 from masf.report.page import difference_in_words, interactive_table, parameters_in_use, score_rows
+from masf.report.tables import MODEL_RUNS
 from masf.study import paths
 from masf.study.study import Study
 
@@ -72,6 +73,7 @@ def write_page(
             for name, definition in study.config.figures.items()
         ],
         scores=interactive_table(score_rows(study, rows, cost_rows)),
+        model_runs=MODEL_RUNS,
         scores_files=[link(scores), link(scores.with_suffix(".csv"))],
         tables=[
             (name, [(end, link(tables / f"{name}.{end}")) for end in ("md", "csv", "tex")])
