@@ -133,6 +133,79 @@ def test_panels_of_a_sweep_may_show_different_scores_and_a_guide(
     np.testing.assert_allclose(y[1] / y[0], (x[1] / x[0]) ** -0.5)
 
 
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of two ensemble sizes with its scores and costs, whose free run diverges in one seed
+    and whose particle filter does not say how often it ran the model.
+    """
+    experiment = {**GAP_SWEEP, "members": [8, 4], "spin_up_cycles": 1}
+    panel = {"experiment": "gap_sweep", "observation": "every_one"}
+    panels = [{**panel, "where": {"gap": gap}} for gap in (2, 3)]
+    study = small_study(
+        tmp_path_factory.mktemp("sizes"),
+        experiments={"gap_sweep": experiment},
+        figures={"costs": {"kind": "model_runs", "title": "Costs", "panels": panels}},
+    )
+    write_results(study, diverged={("free_run", 2, 1): 2})
+    rows, costs = gather(study)
+    costs.loc[costs["filter"] == "particle", "model_runs_per_cycle"] = np.nan
+    rows.to_parquet(study.results / "scores.parquet")
+    costs.to_parquet(study.results / "costs.parquet")
+    return study
+
+
+def test_model_runs_make_a_line_a_filter_and_unknown_ones_are_named(sizes: Study) -> None:
+    (figure,) = DRAWINGS["model_runs"](
+        sizes, sizes.config.figures["costs"], sizes.results / "scores.parquet"
+    )
+    lines = [
+        {
+            tuple(map(float, line.get_xdata())): np.asarray(line.get_ydata(), dtype=float)
+            for line in ax.lines
+            if line.get_marker() not in {"None", "|", "_"} and len(line.get_xdata()) < 3
+        }
+        for ax in figure.axes
+    ]
+    said = [{text.get_text() for text in ax.texts} for ax in figure.axes]
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    labels = [ax.get_xlabel() for ax in figure.axes]
+    plt.close(figure)
+    # EnKF runs the model once a member, in each seed with its own error, however many members.
+    for gap, drawn in zip((2, 3), lines, strict=True):
+        mean = np.mean([error_of("enkf", gap, seed) for seed in (0, 1)])
+        np.testing.assert_allclose(drawn[4.0, 8.0], [mean, mean], rtol=1e-4)
+    # A free run is one run a cycle, whatever the size; the diverged seed is left out.
+    np.testing.assert_allclose(lines[0][1.0, 1.0], error_of("free_run", 2, 0), rtol=1e-4)
+    unknown = "model runs unknown:\nParticle (100 000)"
+    assert said == [{unknown}, {unknown, "EnKF", "No assimilation"}]
+    assert titles == ["(a) every one observed, gap 2", "(b) every one observed, gap 3"]
+    assert labels == ["model runs a cycle"] * 2
+
+
+def test_figure_of_model_runs_is_the_same_twice_and_names_unreadable_costs(
+    sizes: Study, tmp_path: Path
+) -> None:
+    pictures = [tmp_path / "one.png", tmp_path / "two.png"]
+    for picture in pictures:
+        draw(sizes, "costs", sizes.results / "scores.parquet", [picture])
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    elsewhere = small_study(
+        tmp_path,
+        experiments={"gap_sweep": GAP_SWEEP},
+        figures={
+            "costs": {
+                "kind": "model_runs",
+                "title": "Costs",
+                "panels": [
+                    {"experiment": "gap_sweep", "observation": "every_one", "where": {"gap": 2}}
+                ],
+            }
+        },
+    )
+    with pytest.raises(FileFault, match=r"costs\.parquet: cannot be read as costs"):
+        draw(elsewhere, "costs", sizes.results / "scores.parquet", [tmp_path / "none.png"])
+
+
 def test_rank_histograms_pool_a_seed_and_show_the_spread_over_seeds(study: Study) -> None:
     definition = study.config.figures["ranks"]
     assert isinstance(definition, RankFigure)

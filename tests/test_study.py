@@ -270,6 +270,7 @@ def test_a_figure_names_the_files_that_it_reads(config: dict[str, Any]) -> None:
         f"{place}/{name}.nc" for name in (*config["filters"], "truth")
     }
     assert study.figure_files("figure4") == []
+    assert study.figure_files("model_runs") == ["costs.parquet"]
     ranks = study.figure_files("ranks")
     assert len(ranks) == 2 * (len(config["filters"]) - 1)
     assert all(
@@ -699,6 +700,16 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             lambda c: c["figures"]["exactness"]["panels"][0].update(score="distance"),
             ["figures.exactness.panels.0.score", "'energy_distance'"],
             id="unknown score of a panel",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["model_runs"]["panels"][0].update(where={}),
+            ["figures.model_runs.panels.0.where = {}", "gap, which the experiment varies"],
+            id="model runs of many points",
+        ),
+        pytest.param(
+            lambda c: c["figures"]["model_runs"]["panels"][1]["where"].update(members=100),
+            ["figures.model_runs.panels.1.where = 'members'", "choose one of"],
+            id="model runs of one ensemble size",
         ),
         pytest.param(
             lambda c: c["figures"]["ranks"].update(where={}),

@@ -6,29 +6,27 @@ from __future__ import annotations
 
 from string import ascii_lowercase
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.ticker import NullLocator
 
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_velocities
-from masf.report.figures.look import (
-    LABEL_SIZE,
-    PAGE_WIDTH,
-    Look,
-    label_ends,
-    labels_height,
-    lettered,
+from masf.report.figures.look import Look, label_ends, lettered
+from masf.report.figures.panels import (
+    end_below_scores,
+    panel_grid,
+    panel_rows,
+    panel_title,
+    say_what_bars_are,
+    score_axis,
+    score_line,
 )
-from masf.report.rows import axis_column, experiment_rows
-from masf.scores.exactness import EXACTNESS
+from masf.report.rows import axis_column
 from masf.scores.fields import FLOW_SCORES, vorticity_scores
-from masf.scores.run import SCORES
 from masf.study.figures.sweep import TIME, Panel, SweepFigure
 from masf.study.study import Study
 
@@ -40,12 +38,6 @@ AXIS_LABELS = {
     "dt": "time step",
 }
 LOGARITHMIC = {"dimension", "members"}
-BESIDE = 0.8
-"""Points from one filter to the next, so that error bars can be told apart."""
-NARROW, WIDE = 5, 1000
-"""Of a score, largest over smallest: where ticks at 1, 2, 5, 10, ... would be too few, and where
-too many.
-"""
 
 
 def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure:
@@ -55,50 +47,29 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
     Lines are named at the right end of each row of panels; of panels over time, beside each, with
     the score of the run.
     """
-    columns = min(definition.columns, len(definition.panels))
-    rows = -(-len(definition.panels) // columns)
-    shown = [_rows(study, definition, panel, scores) for panel in definition.panels]
-    look = Look.of(study)
-    most = max(
-        len(set().union(*(r["label"] for r in shown[i : i + columns])))
-        for i in range(0, len(shown), columns)
-    )
-    height = max(2.0, labels_height(most) + 0.6)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(PAGE_WIDTH, height * rows + 0.3),
-        squeeze=False,
-        layout="constrained",
-        sharey=False,
-    )
+    shown = [
+        panel_rows(study, definition, panel, definition.score_of(panel), scores, seed=panel.seed)
+        for panel in definition.panels
+    ]
+    look, columns = Look.of(study), definition.columns
+    figure, axes = panel_grid([set(of_panel["label"]) for of_panel in shown], columns)
     drawn: list[dict[str, Line2D]] = []
-    for i, (panel, of_panel, ax) in enumerate(
-        zip(definition.panels, shown, grid.flat, strict=False)
-    ):
+    for i, (panel, of_panel, ax) in enumerate(zip(definition.panels, shown, axes, strict=True)):
         if panel.axis == TIME:
             drawn.append(_over_time(study, definition, panel, of_panel, look, ax))
         else:
             drawn.append(_over_seeds(definition, panel, of_panel, look, ax))
-        _score_axis(ax, definition.score_of(panel))
+        score_axis(ax, definition.score_of(panel))
         lettered(ax, ascii_lowercase[i], _title(panel))
-    for ax in list(grid.flat)[len(definition.panels) :]:
-        ax.set_axis_off()
     if any(
         p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1
         for p in definition.panels
     ):
-        figure.supxlabel(
-            "points and bars: mean and standard deviation over seeds",
-            fontsize=LABEL_SIZE,
-            color="0.3",
-            x=0.01,
-            ha="left",
-        )
+        say_what_bars_are(figure)
     figure.draw_without_rendering()  # panels have their sizes then
     for i in range(0, len(shown), columns):
         part = slice(i, i + columns)
-        _label(definition.panels[part], list(grid.flat)[part], drawn[part])
+        _label(definition.panels[part], axes[part], drawn[part])
     return figure
 
 
@@ -106,7 +77,7 @@ def _label(panels: list[Panel], axes: list[Axes], drawn: list[dict[str, Line2D]]
     """Names the lines of a row of panels: those over seeds once, beside the last such panel."""
     of_row: dict[str, Line2D] = {}
     last: Axes | None = None
-    for panel, ax, lines in zip(panels, axes, drawn, strict=False):
+    for panel, ax, lines in zip(panels, axes, drawn, strict=True):
         if panel.axis == TIME:
             label_ends(ax, lines, "time average")
         else:
@@ -115,40 +86,9 @@ def _label(panels: list[Panel], axes: list[Axes], drawn: list[dict[str, Line2D]]
         label_ends(last, of_row)
 
 
-def _rows(
-    study: Study, definition: SweepFigure, panel: Panel, scores: pd.DataFrame
-) -> pd.DataFrame:
-    """The scores that a panel shows, with the filters' labels."""
-    rows = experiment_rows(study, panel.experiment, scores)
-    rows = rows[rows["cell"].isin([cell.path for cell in study.point_cells(panel, panel.seed)])]
-    filters = study.figure_filters(definition, panel.experiment)
-    if definition.score_of(panel) in EXACTNESS:  # the reference has no distance to itself
-        filters = [
-            name for name in filters if name != study.config.experiments[panel.experiment].reference
-        ]
-    rows = rows[rows["filter"].isin(filters)]
-    return rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
-
-
 def _title(panel: Panel) -> str:
-    words = [
-        f"{panel.observation.replace('_', ' ')} observed",
-        *(f"{name} {value:g}" for name, value in panel.where.items()),
-    ]
-    return ", ".join([*words, f"seed {panel.seed}"] if panel.axis == TIME else words)
-
-
-def _score_axis(ax: Axes, score_name: str) -> None:
-    ax.set_ylabel(SCORES[score_name])
-    if score_name in FLOW_SCORES:
-        return
-    # Filters differ by factors, and the free run is far from all others.
-    ax.set_yscale("log")
-    low, high = ax.get_ylim()
-    subs = (1, 2, 5) if high < WIDE * low else (1,)
-    ax.yaxis.set_major_locator(LogLocator(subs=subs) if high > NARROW * low else MaxNLocator(5))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
+    words = panel_title(panel)
+    return f"{words}, seed {panel.seed}" if panel.axis == TIME else words
 
 
 def _over_seeds(
@@ -167,25 +107,10 @@ def _over_seeds(
             .agg(["mean", "std"])
             .dropna(subset="mean")
         )
-        aside = ScaledTranslation(
-            (i - (len(present) - 1) / 2) * BESIDE / 72, 0, ax.figure.dpi_scale_trans
+        place = i - (len(present) - 1) / 2
+        lines[label] = score_line(
+            ax, points.index, points["mean"], points["std"], look, label, place
         )
-        drawn = ax.errorbar(
-            points.index,
-            points["mean"],
-            points["std"],
-            color=look.colours[label],
-            dashes=look.pattern(label),
-            marker=look.markers[label],
-            mec="white",
-            mew=0.3,
-            elinewidth=0.8,
-            capsize=1.2,
-        )
-        # Afterwards, because Matplotlib scales axes by what is drawn in their own coordinates.
-        for artist in drawn.get_children():
-            artist.set_transform(artist.get_transform() + aside)
-        lines[label] = drawn.lines[0]
     values = sorted(rows[column].unique())
     if panel.axis in LOGARITHMIC:
         ax.set_xscale("log")
@@ -193,12 +118,9 @@ def _over_seeds(
     ax.xaxis.set_minor_locator(NullLocator())
     ax.margins(x=0.08)
     ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
-    positive = rows.loc[rows[score_name] > 0, score_name]
-    if score_name not in FLOW_SCORES and len(positive):
-        # A deviation above the mean would take a logarithmic axis down without end: it ends below
-        # the lowest score.
-        ax.set_ylim(bottom=0.9 * positive.min())
+    end_below_scores(ax, score_name, rows[score_name])
     if panel.guide is not None:
+        positive = rows.loc[rows[score_name] > 0, score_name]
         _guide(ax, np.array(values, dtype=float), positive, panel.guide)
     return lines
 

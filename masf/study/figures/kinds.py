@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from masf.study.figures.model_runs import ModelRunsFigure
 from masf.study.figures.ranks import RankFigure
 from masf.study.figures.spectra import SpectraFigure
 from masf.study.figures.sweep import SweepFigure
@@ -13,6 +14,12 @@ from masf.study.figures.trajectories import TrajectoryFigure
 from masf.study.figures.vorticity import AnimationFigure, VorticityFigure
 
 Figure = Annotated[
-    TrajectoryFigure | SweepFigure | RankFigure | VorticityFigure | AnimationFigure | SpectraFigure,
+    TrajectoryFigure
+    | SweepFigure
+    | RankFigure
+    | VorticityFigure
+    | AnimationFigure
+    | SpectraFigure
+    | ModelRunsFigure,
     Field(discriminator="kind"),
 ]

@@ -72,13 +72,16 @@ class Panel(PointOfExperiment):
                 f"{key}: score {score!r} is one number for a run; for axis 'time' choose one of "
                 f"{allowed}"
             )
-        if score in get_args(Distance) and experiment.reference is None:
-            yield (
-                f"{key}: score {score!r} needs a reference, and experiment {self.experiment!r} "
-                "names none"
-            )
-        if score in get_args(FlowScore) and not may_flow(experiment.system):
-            yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
+        yield from score_faults(study, key, self.experiment, score)
+
+
+def score_faults(study: Study, key: str, name: str, score: str) -> Iterator[str]:
+    """A score that the experiment ``name`` does not have."""
+    experiment = study.config.experiments[name]
+    if score in get_args(Distance) and experiment.reference is None:
+        yield f"{key}: score {score!r} needs a reference, and experiment {name!r} names none"
+    if score in get_args(FlowScore) and not may_flow(experiment.system):
+        yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
 
 
 class SweepFigure(FigureSection):
