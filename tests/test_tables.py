@@ -22,6 +22,7 @@ from masf.files.cost import mean_model_runs
 from masf.files.estimate import read_estimate
 from masf.report.page import score_rows
 from masf.report.tables import write_tables
+from masf.report.words import runs_in_words
 from masf.scores.exactness import EXACTNESS
 from masf.scores.metrics import rmse_over_components
 from masf.scores.run import FLOW_SCORES, SCORES, score
@@ -326,6 +327,14 @@ def test_model_runs_are_averaged_over_the_cycles_that_are_known(
     by_cycle: list[float | None], mean: float
 ) -> None:
     assert mean_model_runs(by_cycle) == pytest.approx(mean, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [(100_000.0, "100000"), (561.333, "561.3"), (20.0, "20"), (float("nan"), "unknown")],
+)
+def test_model_runs_are_said_without_exponents(runs: float, said: str) -> None:
+    assert runs_in_words(runs) == said
 
 
 def test_parquet_holds_the_rows(

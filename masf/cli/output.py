@@ -28,8 +28,3 @@ def print_table(
     click.echo(
         tabulate(rows, heading, tablefmt="simple", maxcolwidths=widths, disable_numparse=True)
     )
-
-
-def number_or_unknown(value: float) -> str:
-    """A number of four digits, or that it is not known (NaN)."""
-    return "unknown" if value != value else f"{value:.4g}"

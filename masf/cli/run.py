@@ -19,7 +19,7 @@ from masf.cli.options import (
     use_device,
     use_threads,
 )
-from masf.cli.output import number_or_unknown, print_table
+from masf.cli.output import print_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -146,6 +146,7 @@ def run(
     from masf.atomic import require_writable
     from masf.files.cell import CellSettings, build
     from masf.files.cost import mean_model_runs
+    from masf.report.words import runs_in_words
     from masf.scores.fields import FLOW_SCORES
     from masf.scores.run import SCORES, SHOWN
     from masf.study import defaults
@@ -192,7 +193,7 @@ def run(
         seconds = trajectory.wall_seconds[: trajectory.diverged_at]
         costs[label] = [
             f"{float(seconds.mean()) if len(seconds) else 0.0:.2g}",
-            number_or_unknown(mean_model_runs(trajectory.model_runs)),
+            runs_in_words(mean_model_runs(trajectory.model_runs)),
         ]
     is_flow = system_class(settings.system).flow
     scores = api.score(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from masf.cli.options import EXISTING
-from masf.cli.output import number_or_unknown, print_table
+from masf.cli.output import print_table
 
 Row = tuple[str, str]
 
@@ -106,7 +106,7 @@ def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
     from masf.files.cost import mean_model_runs
     from masf.files.estimate import read_estimate
     from masf.files.parameters import ParameterSource
-    from masf.report.words import source_in_words
+    from masf.report.words import runs_in_words, source_in_words
     from masf.scores.run import SCORES, score
 
     data = read_estimate(path)
@@ -122,7 +122,7 @@ def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
     source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
     yield "parameters", f"{data.attrs['filter_parameters']} ({source_in_words(source)})"
     yield "computed on", f"{data.attrs.get('device', 'unknown')}"
-    yield "model runs a cycle", number_or_unknown(mean_model_runs(data["model_runs"].values))
+    yield "model runs a cycle", runs_in_words(mean_model_runs(data["model_runs"].values))
     if data.attrs["diverged"]:
         yield "diverged", f"at cycle {data.attrs['diverged_at_cycle']}: no scores"
         return
@@ -184,6 +184,7 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
 
     from masf.atomic import FileFault
     from masf.report.rows import parameter_columns
+    from masf.report.words import runs_in_words
     from masf.scores.run import shown_scores
 
     try:
@@ -207,6 +208,8 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     if "diverged" in rows:
         counted["diverged"] = groups["diverged"].sum()
     table = counted.join(groups[shown].mean()).reset_index()
+    if "model_runs_per_cycle" in table:
+        table["model_runs_per_cycle"] = table["model_runs_per_cycle"].map(runs_in_words)
     # A parameter that other systems have says nothing here.
     text = table.map(lambda v: "" if v != v else f"{v:.4g}" if isinstance(v, float) else str(v))
     return [key.removeprefix("parameter_") for key in text.columns], text.values.tolist()

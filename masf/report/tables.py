@@ -15,7 +15,7 @@ import pandas as pd
 from masf.atomic import replacing
 from masf.files.parameters import ParameterSource
 from masf.report.rows import axes, experiment_rows, tuning_rows
-from masf.report.words import source_in_words
+from masf.report.words import runs_in_words, source_in_words
 from masf.scores.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHABLE, compare
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES
@@ -141,6 +141,9 @@ def costs_for_people(study: Study, name: str, table: pd.DataFrame) -> Shown:
     """Costs with labels, seconds with three digits."""
     out = _points(study, name, table)
     for key, head in COST_HEADS.items():
+        if key == "model_runs_per_cycle":
+            out[head] = table[key].map(runs_in_words)
+            continue
         digits = "{:.3g}" if "seconds" in key else "{:g}"
         out[head] = ["unknown" if np.isnan(v) else digits.format(v) for v in table[key]]
     return Shown.of(out)

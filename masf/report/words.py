@@ -9,6 +9,11 @@ from masf.files.parameters import ParameterSource
 from masf.study.situations import situation_in_words
 
 
+def runs_in_words(runs: float) -> str:
+    """Model runs a cycle: whole, or with a digit where a mean is not; unknown where it is NaN."""
+    return "unknown" if runs != runs else f"{runs:.1f}".removesuffix(".0")
+
+
 def source_in_words(
     source: ParameterSource, point_in_words: Callable[[Mapping[str, Any]], str] = situation_in_words
 ) -> str:
