@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from masf.ensembles.localization import gaspari_cohn, grid_taper, local_observations, taper_matrix
+from masf.ensembles.localization import (
+    MOST_DOMAINS,
+    gaspari_cohn,
+    grid_taper,
+    local_observations,
+    taper_matrix,
+    taper_row,
+)
 from masf.observations.mask import Mask
 from masf.observations.matrix import Matrix
 from masf.systems.registry import make_system
@@ -65,6 +74,25 @@ def test_taper_is_the_plain_one_while_its_support_fits_the_grid(grid, share):
     np.testing.assert_allclose(
         grid_taper(grid, radius), gaspari_cohn(torus_distances(grid), radius), atol=1e-14
     )
+
+
+@pytest.mark.parametrize("grid", [(40,), (7,), (16, 16), (8, 32)])
+def test_a_radius_of_many_domains_tapers_nothing(grid):
+    below = np.nextafter(MOST_DOMAINS * max(grid), 0)
+    np.testing.assert_allclose(taper_row(grid, below), 1, atol=np.finfo(np.float32).eps)
+    assert taper_row(grid, below).min() < 1  # ... which the sum over images says by itself
+    np.testing.assert_array_equal(taper_row(grid, 2 * MOST_DOMAINS * max(grid)), 1)
+
+
+@pytest.mark.parametrize(
+    ("grid", "radius"), [((40,), 1e9), ((64, 64), 1e5), ((64, 64), MOST_DOMAINS * 64)]
+)
+def test_memory_of_a_taper_does_not_grow_with_its_radius(grid, radius):
+    tracemalloc.start()
+    taper_row(grid, radius)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * 2**20
 
 
 class TwoFields:

@@ -22,6 +22,10 @@ nothing.
 """
 MAX_DENSE_DIMENSION = 2_000
 """The longest state whose covariance is formed and tapered as a matrix."""
+MOST_DOMAINS = 20
+"""Radii beyond so many times the longest side of a periodic grid taper nothing: summed over its
+images, the taper then differs from 1 by less than float32's spacing (measured: 9e-8 on a ring).
+"""
 DISTANCES_AT_ONCE = 2**22
 """Distances that are held in memory at a time."""
 
@@ -49,14 +53,22 @@ def taper_row(grid: tuple[int, ...], radius: float) -> np.ndarray:
     A support longer than the grid would overlap itself and leave negative eigenvalues. The taper is
     therefore wrapped around the grid (the sum over its periodic images, a correlation at any
     radius) and scaled to 1 at distance 0; up to a radius of a quarter of the shortest side this
-    changes nothing.
+    changes nothing. Beyond ``MOST_DOMAINS`` times the longest side it is 1 everywhere in float32,
+    which is no localisation, and no image is summed.
     """
-    squares = np.zeros(())
+    if radius > MOST_DOMAINS * max(grid):
+        return np.ones(grid)
+    axes = []
     for n in grid:
         turns = int(np.ceil(2 * radius / n))
-        images = np.arange(n) + n * np.arange(-turns - 1, turns + 1)[:, None]
-        squares = np.add.outer(squares, images**2)
-    row = gaspari_cohn(np.sqrt(squares), radius).sum(axis=tuple(range(0, squares.ndim, 2)))
+        axes.append((np.arange(n) + n * np.arange(-turns - 1, turns + 1)[:, None]) ** 2)
+    # Images along one axis are taken one at a time: together they are many times the grid.
+    row = np.zeros(grid)
+    for squares in axes[0]:
+        for other in axes[1:]:
+            squares = np.add.outer(squares, other)
+        images = tuple(range(1, squares.ndim, 2))
+        row += gaspari_cohn(np.sqrt(squares), radius).sum(axis=images)
     return row / row.flat[0]
 
 
