@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -17,6 +19,59 @@ class FileFault(Exception):
     def __init__(self, path: Path | str, fault: str, remedy: str) -> None:
         super().__init__(f"{path}: {fault}; {remedy}")
         self.path = Path(path)
+
+
+UNLOCK = (
+    "set the environment variable HDF5_USE_FILE_LOCKING=FALSE and run again; the file is not "
+    "known to be damaged, so keep it"
+)
+
+
+def unreadable(
+    path: Path | str, error: Exception, *, fault: str, remedy: str, missing: str | None = None
+) -> FileFault:
+    """What to say of a file that could not be read.
+
+    Its content is at fault only where the system hands over every byte of it. Libraries do not say
+    so: to HDF5 a lock that is not granted and a file that is cut off are the same error.
+
+    Args:
+        path: the file.
+        error: what a library raised.
+        fault: what is wrong where the content is, such as "is truncated or no NetCDF file".
+        remedy: what to do then.
+        missing: what to do where there is no such file; ``remedy`` without it.
+    """
+    found = error if isinstance(error, OSError) and (error.errno or -1) > 0 else refusal(path)
+    if found is None:
+        return FileFault(path, f"{fault} ({error})", remedy)
+    why = found.strerror or str(found)
+    match found.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return FileFault(path, "does not exist", missing or remedy)
+        case errno.EISDIR:
+            return FileFault(path, "is a folder", "move it away and run again")
+        case errno.ENOLCK | errno.EAGAIN:
+            return FileFault(path, f"cannot be locked for reading ({why})", UNLOCK)
+        case errno.EACCES | errno.EPERM:
+            return FileFault(path, f"may not be read ({why})", "ask its owner for access")
+        case errno.ESTALE:
+            keep = "the file server has replaced or moved it: run again, and keep the file"
+            return FileFault(path, f"is out of reach ({why})", keep)
+    keep = "that is no fault of the file, so keep it: run again when its disk answers"
+    return FileFault(path, f"cannot be read ({why})", keep)
+
+
+def refusal(path: Path | str) -> OSError | None:
+    """Why the system does not hand over, or does not lock, a file; None where it does both."""
+    try:
+        with Path(path).open("rb") as f:
+            while f.read(2**20):
+                pass
+            fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error
+    return None
 
 
 def sha256(path: Path) -> str:

@@ -377,7 +377,8 @@ def test_a_file_that_is_no_prior_is_named_with_its_fault(content, priors, tmp_pa
     prior, original = priors["lorenz96"]
     path = tmp_path / "broken.safetensors"
     write(path, content, prior, original)
-    with pytest.raises(FileFault, match=r"(?s)broken\.safetensors: .*run stage train-prior again"):
+    remedy = f"run stage train-prior {'first' if content == 'missing' else 'again'}"
+    with pytest.raises(FileFault, match=rf"(?s)broken\.safetensors: .*{remedy}"):
         load(path, make_system("lorenz96", SYSTEMS["lorenz96"]), "cpu")
 
 

@@ -50,22 +50,13 @@ def show(file: Path, spin_up_cycles: int) -> None:
 
 
 def _netcdf(path: Path, spin_up_cycles: int) -> Iterator[Row]:
-    import xarray as xr
-
     from masf.atomic import FileFault
-    from masf.files.netcdf import ESTIMATE_FORMAT, TRUTH_FORMAT
+    from masf.files.netcdf import ESTIMATE_FORMAT, TRUTH_FORMAT, open_netcdf
     from masf.files.truth import read_truth
 
-    try:
-        with xr.open_dataset(path, engine="netcdf4", decode_times=False) as data:
-            attributes, sizes = (
-                dict(data.attrs),
-                {name: dict(v.sizes) for name, v in data.variables.items()},
-            )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise FileFault(
-            path, f"is truncated or no NetCDF file ({error})", "make it again"
-        ) from error
+    with open_netcdf(path, remedy="make it again", missing="name a file that masf wrote") as data:
+        attributes = dict(data.attrs)
+        sizes = {name: dict(v.sizes) for name, v in data.variables.items()}
     kind = attributes.get("format")
     if kind not in (TRUTH_FORMAT, ESTIMATE_FORMAT):
         raise FileFault(
@@ -182,7 +173,7 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     """
     import pandas as pd
 
-    from masf.atomic import FileFault
+    from masf.atomic import FileFault, unreadable
     from masf.report.rows import parameter_columns
     from masf.report.words import runs_in_words
     from masf.scores.run import shown_scores
@@ -190,8 +181,8 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         rows = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise FileFault(
-            path, f"cannot be read as Parquet ({error})", "run stage aggregate again"
+        raise unreadable(
+            path, error, fault="cannot be read as Parquet", remedy="run stage aggregate again"
         ) from error
     costs = ["seconds_per_cycle", "model_runs_per_cycle", "peak_memory_mib"]
     shown = shown_scores(rows) if "rmse" in rows else costs

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masf.atomic import FileFault, replacing
+from masf.atomic import replacing, unreadable
 
 if TYPE_CHECKING:
     from masf.files.trajectory import Trajectory
@@ -38,10 +38,12 @@ def read_cost(path: Path) -> dict[str, Any]:
         if not {*BY_CYCLE, "peak_memory_mib"} <= content.keys():
             raise ValueError("keys are missing")
     except (OSError, ValueError) as error:
-        raise FileFault(
+        raise unreadable(
             path,
-            f"cannot be read as a cost file ({error})",
-            "remove it and run stage assimilate again",
+            error,
+            fault="cannot be read as a cost file",
+            remedy="remove it and run stage assimilate again",
+            missing="run stage assimilate first",
         ) from error
     return content
 

@@ -7,7 +7,10 @@ what is not (seconds, memory) stands beside them in {filter}.cost.json.
 
 from __future__ import annotations
 
+import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from masf import __version__
-from masf.atomic import FileFault, replacing
+from masf.atomic import UNLOCK, FileFault, refusal, replacing, unreadable
 from masf.systems.base import System
 
 CONVENTIONS = "CF-1.11"
@@ -76,27 +79,71 @@ def write(path: Path, dataset: xr.Dataset) -> None:
         try:
             dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
         except (OSError, RuntimeError) as error:
-            # NetCDF does not say that a disk is full.
-            free = shutil.disk_usage(path.parent).free / 2**20
-            raise FileFault(
-                path,
-                f"cannot be written ({error}); its disk has {free:.1f} MiB free",
-                "make room there and run again",
-            ) from error
+            raise unwritable(path, error, temporary, dataset.nbytes) from error
+
+
+def unwritable(path: Path, error: Exception, temporary: Path, size: int) -> FileFault:
+    """What to say of a file that could not be written: NetCDF itself does not say why.
+
+    Args:
+        path: the file.
+        error: what NetCDF raised.
+        temporary: what was written in its place.
+        size: of the content, in bytes.
+    """
+    free, left = shutil.disk_usage(path.parent).free, size - temporary.stat().st_size
+    if free < max(left, 2**20):
+        return FileFault(
+            path,
+            f"cannot be written ({error}): its disk has {free / 2**20:.1f} MiB free",
+            "make room there and run again",
+        )
+    refused = refusal(temporary)
+    if refused is not None and refused.errno in (errno.ENOLCK, errno.EAGAIN):
+        return FileFault(path, f"cannot be locked for writing ({refused.strerror})", UNLOCK)
+    why = error if refused is None else refused.strerror
+    return FileFault(
+        path,
+        f"cannot be written ({why}), though its disk has room",
+        "see whether a quota or a limit on the size of files is reached, and run again",
+    )
 
 
 def read_whole(path: Path, expected: str) -> xr.Dataset:
     """Reads a whole file of the expected format into memory. Raises FileFault where it is not
     one.
     """
-    remedy = f"remove it and run stage {MAKER[expected]} again"
-    if not Path(path).is_file():
-        raise FileFault(path, "does not exist", f"run stage {MAKER[expected]} first")
+    stage = MAKER[expected]
+    remedy = f"remove it and run stage {stage} again"
+    with open_netcdf(path, remedy, missing=f"run stage {stage} first") as dataset:
+        found = dataset.attrs.get("format")
+        if found != expected:
+            raise FileFault(path, f"has format {found!r}, expected {expected!r}", remedy)
+        return dataset.load()
+
+
+@contextmanager
+def open_netcdf(path: Path, remedy: str, missing: str) -> Iterator[xr.Dataset]:
+    """The content of a NetCDF file, for as long as the block lasts.
+
+    Args:
+        path: the file.
+        remedy: what to do where its content is damaged.
+        missing: what to do where it does not exist.
+
+    Raises:
+        FileFault: where it cannot be read, in the block, too.
+    """
     try:
+        # netCDF4 takes what does not exist for a fault of the content.
+        Path(path).stat()
         with xr.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
-            found = dataset.attrs.get("format")
-            if found != expected:
-                raise FileFault(path, f"has format {found!r}, expected {expected!r}", remedy)
-            return dataset.load()
+            yield dataset
     except (OSError, RuntimeError, ValueError) as error:
-        raise FileFault(path, f"is truncated or no NetCDF file ({error})", remedy) from error
+        raise unreadable(
+            path,
+            error,
+            fault="is truncated or no NetCDF file",
+            remedy=remedy,
+            missing=missing,
+        ) from error

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from masf.atomic import FileFault
+from masf.atomic import FileFault, unreadable
 
 FORMAT = "masf-prior-2"
 
@@ -24,8 +24,12 @@ def read_prior(path: Path, framework: Literal["np", "pt"]) -> tuple[dict[str, st
             metadata = json.loads((f.metadata() or {}).get("masf", "{}"))
             tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError) as error:
-        raise FileFault(
-            path, f"cannot be read as a prior ({error})", "run stage train-prior again"
+        raise unreadable(
+            path,
+            error,
+            fault="cannot be read as a prior",
+            remedy="remove it and run stage train-prior again",
+            missing="run stage train-prior first",
         ) from error
     if metadata.get("format") != FORMAT:
         raise FileFault(path, f"is not a prior of format {FORMAT}", "run stage train-prior again")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from masf.atomic import FileFault
+from masf.atomic import FileFault, unreadable
 
 TUNING_FORMAT = "masf-tuning-1"
 
@@ -67,11 +67,13 @@ def read_tuned(path: Path) -> Tuned:
             **counts,
             cycles=content["truth_settings"]["cycles"],
         )
-    except FileNotFoundError:
-        raise FileFault(path, "does not exist", "run stage tune first") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileFault(
-            path, f"cannot be read as a result of tuning ({error!r})", remedy
+        raise unreadable(
+            path,
+            error,
+            fault=f"cannot be read as a result of tuning: {type(error).__name__}",
+            remedy=remedy,
+            missing="run stage tune first",
         ) from error
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from masf.atomic import FileFault, replacing
+from masf.atomic import replacing, unreadable
 from masf.files.provenance import software
 from masf.report.captions import experiment_settings, figure_alt, figure_caption
 from masf.report.headline import sentences, verdicts
@@ -91,6 +91,9 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise FileFault(
-            path, f"cannot be read as scores or costs ({error})", "run stage aggregate again"
+        raise unreadable(
+            path,
+            error,
+            fault="cannot be read as scores or costs",
+            remedy="run stage aggregate again",
         ) from error

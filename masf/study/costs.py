@@ -173,7 +173,9 @@ class Measured:
                     for row in rows
                 ]
             )
-        except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        except OSError as error:
+            raise ConfigFault(f"{path}: cannot be read: {error.strerror or error}") from None
+        except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
             raise ConfigFault(
                 f"{path}: cannot be read as a table of measured costs: {type(error).__name__}: "
                 f"{error}"

@@ -40,7 +40,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
             f"{path}: there is no such file; name a config, or work in a checkout, which has "
             "config/config.yaml"
         ) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigFault(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigFault(f"{path}: cannot be read as {kind}: {error}") from None
     if not isinstance(content, dict):
         raise ConfigFault(

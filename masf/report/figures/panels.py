@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from masf.atomic import FileFault
+from masf.atomic import unreadable
 from masf.report.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, labels_height
 from masf.report.rows import experiment_rows
 from masf.scores.exactness import EXACTNESS
@@ -42,8 +42,8 @@ def read_rows(path: Path, what: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise FileFault(
-            path, f"cannot be read as {what} ({error})", "run stage aggregate again"
+        raise unreadable(
+            path, error, fault=f"cannot be read as {what}", remedy="run stage aggregate again"
         ) from error
 
 
