@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ from masf.files.cost import read_cost
 from masf.files.netcdf import ESTIMATE_FORMAT, TRUTH_FORMAT, read_whole, write
 from masf.files.prior import read_prior
 from masf.files.tuned import read_tuned
-from masf.report.figures.kinds import read_scores
+from masf.report.figures.panels import read_rows
 from masf.study.costs import Measured
 from masf.study.load import read_mapping
 from masf.study.messages import ConfigFault
@@ -54,7 +55,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
     ),
     "etkf.cost.json": (lambda path: path.write_text("{}"), read_cost),
     "etkf.json": (lambda path: path.write_text("{}"), read_tuned),
-    "scores.parquet": (parquet, read_scores),
+    "scores.parquet": (parquet, partial(read_rows, what="scores")),
     "shown.parquet": (parquet, lambda path: show.callback(path, 0)),
     "config.yaml": (lambda path: path.write_text("a: 1"), read_mapping),
     "costs.csv": (lambda path: path.write_text("a"), Measured.read.__wrapped__),
