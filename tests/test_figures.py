@@ -202,7 +202,7 @@ def test_figure_of_model_runs_is_the_same_twice_and_names_unreadable_costs(
             }
         },
     )
-    with pytest.raises(FileFault, match=r"costs\.parquet: cannot be read as costs"):
+    with pytest.raises(FileFault, match=r"costs\.parquet: does not exist"):
         draw(elsewhere, "costs", sizes.results / "scores.parquet", [tmp_path / "none.png"])
 
 
