@@ -149,7 +149,8 @@ def make_problem(
     Args:
         system: the model.
         observation: how it is measured.
-        measurements: (cycles, m), the first ``gap`` steps after the start.
+        measurements: (cycles, m), the first ``gap`` steps after the start. One that is NaN, or
+            masked in a masked array, is missing.
         ensemble: (N, d) at the start.
         gap: model steps between two measurements.
         seed: fixes the filters' random numbers.
@@ -157,13 +158,17 @@ def make_problem(
     Raises:
         ValueError: where shapes do not fit together or values are not finite.
     """
-    y, x = np.asarray(measurements, dtype=np.float32), np.asarray(ensemble, dtype=np.float32)
+    y, x = (
+        np.ma.filled(np.ma.asarray(values).astype(np.float32), np.nan)
+        for values in (measurements, ensemble)
+    )
     for name, values, length in (
         ("measurements", y, observation.size),
         ("ensemble", x, system.dimension),
     ):
         if values.ndim != 2 or values.shape[1] != length or len(values) == 0:
             raise ValueError(f"{name} have shape {values.shape}: expected (any, {length})")
+    _require_values(y, x)
     spread = float(np.sqrt(np.mean(np.var(x, axis=0, ddof=1)))) if len(x) > 1 else 1.0
     settings = _settings(system, observation, gap, len(y), len(x), spread, seed)
     unknown = np.zeros((gap * len(y) + 1, system.dimension), dtype=np.float32)
@@ -261,6 +266,10 @@ def run(
         )
         found = defaults.filter_in_cell(name, forecast_with, chosen, has_prior=prior is not None)
         chosen, module, command = found.parameters, found.module, found.command
+        if not found.takes_missing and np.any(np.isnan(cell.observation)):
+            raise ValueError(
+                f"filter {name!r}: cannot do without the measurements that are missing (NaN) here"
+            )
     chosen, source = in_force(chosen, given=parameters or ())
     result, trajectory = assimilate_in_memory(
         cell,
@@ -466,6 +475,22 @@ def _built(
             f"components, and the problem has {columns} of {model.dimension}"
         )
     return model, observation
+
+
+def _require_values(measurements: np.ndarray, ensemble: np.ndarray) -> None:
+    """Raises ValueError for values that are not finite, and for measurements that are all missing;
+    some may be, which is NaN.
+    """
+    for name, row, wrong, expected in (
+        ("measurements", "cycle", np.isinf(measurements), "a number, or NaN where it is missing"),
+        ("ensemble", "member", ~np.isfinite(ensemble), "a number"),
+    ):
+        if np.any(wrong):
+            i, j = np.argwhere(wrong)[0]
+            found = (measurements if name == "measurements" else ensemble)[i, j]
+            raise ValueError(f"{name}: {row} {i}, component {j} is {found}: expected {expected}")
+    if np.all(np.isnan(measurements)):
+        raise ValueError("measurements are all missing (NaN): nothing is measured")
 
 
 def _takes_from_masf(cls: type[Filter]) -> bool:

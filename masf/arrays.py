@@ -37,6 +37,16 @@ def to_numpy(x: Array) -> np.ndarray:
     return np.asarray(x)
 
 
+def scattered(values: Array, places: np.ndarray, length: int) -> Array:
+    """An array (..., length) of ``values`` (..., k) at ``places`` (k,), none of them twice, and 0
+    elsewhere.
+    """
+    shape = (*values.shape[:-1], length)
+    out = array_namespace(values).zeros(shape, dtype=values.dtype, device=device(values))
+    out[..., places] = values
+    return out
+
+
 def eye(n: int, x: Array) -> Array:
     """The n x n identity with the namespace, dtype and device of ``x``."""
     return array_namespace(x).eye(n, dtype=x.dtype, device=device(x))

@@ -268,6 +268,8 @@ def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
             gap=5,
         )
     with pytest.raises(ValueError, match="non-finite values of observation"):
+        masf.assimilate(truth.assign(observation=truth["observation"] * np.inf), "enkf")
+    with pytest.raises(ValueError, match="no measurement: all of observation is NaN"):
         masf.assimilate(truth.assign(observation=truth["observation"] * np.nan), "enkf")
     with pytest.raises(ValueError, match="no problem of masf"):
         masf.assimilate(xr.Dataset(), "enkf")
@@ -334,7 +336,8 @@ def test_defaults_are_the_same_in_every_folder_and_are_shown(tmp_path: Path) -> 
     assert repr(system) == "Lorenz96(dt=0.01, dimension=40, forcing=8.0)"
     observation = masf.make_observation(system, "stride", stride=2, noise=1.0)
     assert repr(observation) == (
-        "Mask(operator='stride', noise=1.0, stride=2, dimension=40; by default: offset=0)"
+        "Mask(operator='stride', noise=1.0, stride=2, dimension=40; "
+        "by default: missing=0.0, offset=0)"
     )
 
 

@@ -261,6 +261,7 @@ def own_operators() -> dict[str, Observation]:
 
 
 OWN = own_operators()
+OWN |= {f"part of {name}": whole.only(np.array([0, 2])) for name, whole in OWN.items()}
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -84,7 +84,7 @@ class ForwardProcess:
         self.r = basis.r * temperature
         if null_variance is not None:
             # A collapsed ensemble would give 0 / 0.
-            floor = NULL_THRESHOLD * float(np.max(self.r[self.observed]))
+            floor = NULL_THRESHOLD * float(np.max(self.r[self.observed], initial=0.0))
             self.r = np.where(self.observed, self.r, np.maximum(null_variance, floor))
 
     @classmethod

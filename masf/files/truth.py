@@ -31,7 +31,7 @@ class Truth:
     truth: np.ndarray
     """(times, d), from time 0 on, one row a model step."""
     observation: np.ndarray
-    """(cycles, m)"""
+    """(cycles, m) measurements, NaN where one is missing."""
     initial_mean: np.ndarray
     """(d,)"""
     initial_ensemble: np.ndarray
@@ -48,7 +48,9 @@ def truth_dataset(truth: Truth, system: System, code_version: str) -> xr.Dataset
     space, shape = system.space, system.shape
     variables = coordinates(system, truth.settings.cycles, truth.settings.gap) | {
         "truth": variable(("model_time", *space), truth.truth.reshape(-1, *shape), "true state"),
-        "observation": variable(("cycle", "obs"), truth.observation, "measurement"),
+        "observation": variable(
+            ("cycle", "obs"), truth.observation, "measurement, NaN where it is missing"
+        ),
         "initial_mean": variable(
             space, truth.initial_mean.reshape(shape), "mean of the initial distribution"
         ),
@@ -111,8 +113,11 @@ def truth_of(data: xr.Dataset) -> Truth:
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"lacks {error}") from error
     for name, values in arrays.items():
-        if not np.all(np.isfinite(values)):
+        missing = np.isnan(values) if name == "observation" else False
+        if not np.all(np.isfinite(values) | missing):
             raise ValueError(f"holds non-finite values of {name}")
+    if np.all(np.isnan(arrays["observation"])):
+        raise ValueError("holds no measurement: all of observation is NaN")
     return Truth(
         settings,
         arrays["truth"].reshape(len(arrays["truth"]), -1),

@@ -7,8 +7,8 @@ A filter never reads files, the config or the truth.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -99,6 +99,23 @@ class Filter(ABC):
     """Whether the filter uses a pretrained prior of stage train-prior, where its parameters ask for
     a network.
     """
+    missing: ClassVar[Literal["reduced", "own", "refused"]] = "reduced"
+    """What is done where measurements are missing, which is NaN in y.
+
+    ``reduced``: ``observe`` is told what there is, and ``analyse`` given that part of y; where
+    there is none, the forecast is the analysis. ``own``: ``analyse`` is given y as it is, and knows
+    what to do. ``refused``: the filter is not run. A class whose constructor is its own may keep
+    there what follows from the whole observation: without an ``observe``, or a word on ``missing``,
+    it is refused.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        said = vars(cls).keys()
+        if "missing" not in said and "observe" in said and cls.missing == "refused":
+            cls.missing = "reduced"
+        elif "__init__" in said and not said & {"missing", "observe"}:
+            cls.missing = "refused"
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
         """Raises ValueError for ``misfits`` of the parameters."""
@@ -106,9 +123,18 @@ class Filter(ABC):
             raise ValueError("; ".join(faults))
         self.parameters = parameters
         self.system = setup.system
-        self.observation = setup.observation
         self.stream = setup.stream
         self.setup = setup
+        self.observe(setup.observation)
+
+    def observe(self, observation: Observation) -> None:
+        """Makes ready for measurements of ``observation``: all of them, or what there is of them
+        until it is called again.
+
+        A filter that keeps what follows from H or R makes it here. The constructor calls it last.
+        """
+        self.observation = observation
+        self.setup = replace(self.setup, observation=observation)
 
     @classmethod
     def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
@@ -137,7 +163,7 @@ class Filter(ABC):
 
     @abstractmethod
     def analyse(self, state: Any, y: Array) -> Any:
-        """The state given the measurement y (m,)."""
+        """The state given the measurement y (m,) of ``observation``."""
 
     def project(self, state: Any) -> Any:
         """The analysis ``state`` as the model admits it, such as a velocity without divergence; see

@@ -16,6 +16,8 @@ formed that are near.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, like
@@ -31,7 +33,7 @@ from masf.ensembles.localization import (
     tapers_by_convolution,
     torus_distances,
 )
-from masf.filters.base import Filter, LocalizedParameters, Setup
+from masf.filters.base import Filter, LocalizedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
 
@@ -111,13 +113,18 @@ class MeasurementTaper:
 class LocalizedEnKF(Filter):
     Parameters = LocalizedParameters
 
-    def __init__(self, parameters: LocalizedParameters, setup: Setup) -> None:
-        super().__init__(parameters, setup)
-        self.taper = make_taper(setup.system, parameters.localization_radius, setup.initial_mean)
+    @cached_property
+    def taper(self) -> Array | GridTaper | None:
+        """Of the state's components; None tapers nothing."""
+        return make_taper(self.system, self.parameters.localization_radius, self.setup.initial_mean)
+
+    def observe(self, observation: Observation) -> None:
+        """Finds the measurements near each point, where the taper is theirs."""
+        super().observe(observation)
         self.near = None
         if isinstance(self.taper, GridTaper):
             self.near = MeasurementTaper(
-                setup.observation, self.taper.grid, self.taper.radius, setup.initial_mean
+                observation, self.taper.grid, self.taper.radius, self.setup.initial_mean
             )
 
     @classmethod

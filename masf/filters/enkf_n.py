@@ -16,7 +16,7 @@ from pydantic import Field
 
 from masf.arrays import Array
 from masf.ensembles.transform import ensemble_transform, weighted
-from masf.filters.base import RotatedParameters, Setup
+from masf.filters.base import RotatedParameters
 from masf.filters.etkf import ETKF
 
 
@@ -33,9 +33,7 @@ class EnKFNParameters(RotatedParameters):
 class EnKFN(ETKF):
     Parameters: ClassVar[type[EnKFNParameters]] = EnKFNParameters
 
-    def __init__(self, parameters: EnKFNParameters, setup: Setup) -> None:
-        super().__init__(parameters, setup)
-        self._inflation = math.nan
+    _inflation = math.nan
 
     def update(self, anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
         xp = array_namespace(anomalies)

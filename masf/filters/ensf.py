@@ -23,6 +23,7 @@ between none and all; and the defaults.
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import ClassVar
 
 from array_api_compat import array_namespace
@@ -31,7 +32,7 @@ from pydantic import Field
 from masf.arrays import Array, softmax
 from masf.diffusion.damped import Schedule, Score, Standardised, reverse_sde
 from masf.ensembles.inflation import inflate, relax_spread
-from masf.filters.base import Filter, FilterParameters, RelaxedParameters, Setup
+from masf.filters.base import Filter, FilterParameters, RelaxedParameters
 
 
 class DampedParameters(RelaxedParameters):
@@ -65,9 +66,9 @@ class ScoreFilter(Filter):
 
     Parameters: ClassVar[type[FilterParameters]] = DampedParameters
 
-    def __init__(self, parameters: DampedParameters, setup: Setup) -> None:
-        super().__init__(parameters, setup)
-        self.schedule = Schedule(parameters.eps_a, parameters.eps_b)
+    @cached_property
+    def schedule(self) -> Schedule:
+        return Schedule(self.parameters.eps_a, self.parameters.eps_b)
 
     def analyse(self, state: Array, y: Array) -> Array:
         p = self.parameters

@@ -56,7 +56,7 @@ from masf.ensembles.domains import domain_misfits, domains_of
 from masf.ensembles.innovations import whitened_innovation
 from masf.ensembles.rotation import random_rotation
 from masf.ensembles.transform import Transform, ensemble_transform, weighted
-from masf.filters.base import Filter, LocalizedParameters, RotatedParameters, Setup
+from masf.filters.base import Filter, LocalizedParameters, RotatedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
 
@@ -151,13 +151,12 @@ class Window:
 class IEnKS(Filter):
     Parameters: ClassVar[type[IEnKSParameters]] = IEnKSParameters
 
-    def __init__(self, parameters: IEnKSParameters, setup: Setup) -> None:
-        super().__init__(parameters, setup)
-        radius, block = parameters.localization_radius, parameters.block
+    def observe(self, observation: Observation) -> None:
+        super().observe(observation)
+        p = self.parameters
         self.domains = domains_of(
-            setup.observation, setup.system, radius, block, setup.initial_mean
+            observation, self.system, p.localization_radius, p.block, self.setup.initial_mean
         )
-        self._diagnostics: dict[str, float] = {}
 
     @classmethod
     def misfits(

@@ -48,6 +48,7 @@ def kalman_update(prior: Gaussian, y: np.ndarray, h: np.ndarray, r: np.ndarray) 
 
 class Kalman(Filter):
     Parameters = KalmanParameters
+    missing = "reduced"
 
     def __init__(self, parameters: KalmanParameters, setup: Setup) -> None:
         super().__init__(parameters, setup)

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from masf.arrays import Array
 from masf.ensembles.domains import domain_misfits, domains_of
-from masf.filters.base import LocalizedParameters, RotatedParameters, Setup
+from masf.filters.base import LocalizedParameters, RotatedParameters
 from masf.filters.etkf import ETKF, square_root_update
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -38,12 +38,12 @@ class LETKFParameters(RotatedParameters, LocalizedParameters):
 class LETKF(ETKF):
     Parameters: ClassVar[type[LETKFParameters]] = LETKFParameters
 
-    def __init__(self, parameters: LETKFParameters, setup: Setup) -> None:
+    def observe(self, observation: Observation) -> None:
         """Finds the measurements near each point."""
-        super().__init__(parameters, setup)
-        radius, block = parameters.localization_radius, parameters.block
+        super().observe(observation)
+        p = self.parameters
         self.domains = domains_of(
-            setup.observation, setup.system, radius, block, setup.initial_mean
+            observation, self.system, p.localization_radius, p.block, self.setup.initial_mean
         )
 
     @classmethod

@@ -14,6 +14,7 @@ cycle costs J forecasts and an update each, one forecast more if the last pass i
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal
 
 from array_api_compat import array_namespace
@@ -25,7 +26,6 @@ from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.ensembles.localization import radius_misfits
-from masf.filters.base import Setup
 from masf.filters.process_filter import CoupledFilter, CoupledParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -62,14 +62,10 @@ class TemperedFilter(CoupledFilter):
     ``TemperedParameters``.
     """
 
-    def __init__(self, parameters: Any, setup: Setup) -> None:
-        super().__init__(parameters, setup)
-        self._steps = 0
-        if parameters.passes > 1:
-            self.joint_basis = JointBasis(self.basis)
-            self.joint_fit = JointGaussianFit(
-                self.system, parameters.passes_radius, setup.initial_mean
-            )
+    @cached_property
+    def joint_fit(self) -> JointGaussianFit:
+        """How states at the last analysis and now become a denoiser."""
+        return JointGaussianFit(self.system, self.parameters.passes_radius, self.setup.initial_mean)
 
     @classmethod
     def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
@@ -119,7 +115,7 @@ class TemperedFilter(CoupledFilter):
         """
         joint = array_namespace(past).concat([past, present], axis=-1)
         process = ForwardProcess.for_ensemble(
-            self.joint_basis, joint, temperature=self.parameters.passes
+            JointBasis(self.basis), joint, temperature=self.parameters.passes
         )
         denoiser, perturbation = self.joint_fit(process, joint), self.parameters.perturbation
         moved = coupled(

@@ -10,7 +10,6 @@ denoises with it, and the *sampler*, which runs the process backward.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 from pydantic import Field
 
@@ -20,7 +19,8 @@ from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.ensembles.rotation import rotate
-from masf.filters.base import Filter, RotatedParameters, Setup
+from masf.filters.base import Filter, RotatedParameters
+from masf.observations.base import Observation
 
 
 class CoupledParameters(RotatedParameters):
@@ -37,15 +37,18 @@ class CoupledParameters(RotatedParameters):
 
 class ProcessFilter(Filter):
     """A filter that samples the posterior by the measurement-aware process; a subclass says with
-    which fit and sampler.
+    which fit and sampler. Its parameters have ``steps``, of the sampler, and ``inflation``.
     """
 
-    def __init__(self, parameters: Any, setup: Setup) -> None:
-        """``parameters`` have ``steps``, of the sampler, and ``inflation``."""
-        super().__init__(parameters, setup)
-        self.basis = setup.observation.basis()
-        self.times = time_grid(parameters.steps)
+    def observe(self, observation: Observation) -> None:
+        super().observe(observation)
+        self.basis = observation.basis()
         self.fit = self.make_fit()
+
+    @property
+    def times(self) -> list[float]:
+        """The time grid of the sampler."""
+        return time_grid(self.parameters.steps)
 
     @abstractmethod
     def make_fit(self) -> Fit:

@@ -51,6 +51,8 @@ class TrainingParameters(FilterParameters):
 class LearnedScoreFilter(Filter):
     """A filter that trains ``network``, a score network, in every cycle."""
 
+    missing = "reduced"  # the network knows nothing of the measurement
+
     def __init__(self, parameters: TrainingParameters, setup: Setup) -> None:
         """Raises ValueError where the filter does not compute on torch tensors."""
         super().__init__(parameters, setup)

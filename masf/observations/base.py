@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from masf.arrays import Array
+from masf.arrays import Array, scattered
 from masf.observations.bases import Basis, SVDBasis
 from masf.observations.noise import Noise
 
@@ -124,6 +124,42 @@ class Observation(ABC):
         """H for programs in other languages: ``H`` (m, d), or of a mask ``H_indices`` (m,)."""
         return {"H": self.matrix}
 
+    def only(self, rows: np.ndarray) -> Observation:
+        """Some of the measurements, ``rows`` (k,) in rising order: what is left where others are
+        missing.
+        """
+        return self if len(rows) == self.size else Part(self, rows)
+
+
+class Part(Observation):
+    """Some of the measurements of another observation: rows of its H, and their part of R.
+
+    Attributes:
+        whole: the other observation.
+        rows: (k,) which of its measurements.
+    """
+
+    def __init__(self, whole: Observation, rows: np.ndarray) -> None:
+        super().__init__(whole.dimension, whole.noise.only(rows), whole.settings)
+        self.whole, self.rows = whole, rows
+
+    @property
+    def elementwise(self) -> bool:
+        return self.whole.elementwise
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        return self.whole.matrix[self.rows]
+
+    def apply(self, x: Array) -> Array:
+        return self.whole.apply(x)[..., self.rows]
+
+    def adjoint(self, v: Array) -> Array:
+        return self.whole.adjoint(scattered(v, self.rows, self.whole.size))
+
+    def places(self, grid: tuple[int, ...]) -> np.ndarray:
+        return self.whole.places(grid)[self.rows]
+
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -139,6 +175,13 @@ class ObservationSettings(BaseModel, ABC):
     operator: str
     noise: Positive | list[Positive] | list[list[float]] = Field(
         description="Standard deviation of the noise; or one each; or the covariance matrix R.",
+    )
+    missing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the measurements that are missing: drawn at random, each for itself "
+        "in every cycle.",
     )
 
     @abstractmethod

@@ -64,7 +64,7 @@ class SVDBasis:
         """``matrix`` (m, d) is H and ``covariance`` (m, m) R."""
         factor = np.linalg.cholesky(covariance)
         u, singular, vt = np.linalg.svd(np.linalg.solve(factor, matrix), full_matrices=False)
-        c = singular[0]
+        c = singular[0] or 1.0  # what is left of a measurement may be rows of zeros
         keep = singular > NULL_THRESHOLD * c
         self.v = vt[keep].T
         self.dimension, self.rank = self.v.shape

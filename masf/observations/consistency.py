@@ -39,6 +39,9 @@ def consistency_faults(observation: Observation) -> list[str]:
     faults = []
     if not np.isclose(measured @ v, x @ observation.adjoint(v), rtol=RTOL, atol=RTOL * _size(x, v)):
         faults.append(f"{name}.adjoint is not that of {name}.apply: override both")
+    rows = np.arange(0, m, 2)
+    if not _close(observation.only(rows).apply(x), measured[rows]):
+        faults.append(f"{name}.only differs from {name}.apply: override it, too")
     small = d * m <= MOST_ENTRIES
     if small and not _close(observation.matrix @ x, measured):
         faults.append(f"{name}.matrix x differs from {name}.apply(x): override matrix, too")

@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, Stream, like, to_numpy
+from masf.arrays import Array, Stream, like, scattered, to_numpy
 from masf.observations.base import Observation, ObservationSettings, key_fault
 from masf.observations.bases import Basis, Coefficient
 from masf.observations.noise import make_noise
@@ -73,10 +73,7 @@ class Mask(Observation):
     def adjoint(self, v: Array) -> Array:
         if not self.distinct:
             return v @ like(self.matrix, v)
-        shape = (*v.shape[:-1], self.dimension)
-        x = array_namespace(v).zeros(shape, dtype=v.dtype, device=device(v))
-        x[..., self.indices] = v
-        return x
+        return scattered(v, self.indices, self.dimension)
 
     def places(self, grid: tuple[int, ...]) -> np.ndarray:
         points = self.indices % math.prod(grid)
@@ -87,6 +84,12 @@ class Mask(Observation):
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"H_indices": self.indices}
+
+    def only(self, rows: np.ndarray) -> Observation:
+        # A subclass may measure something else at these components.
+        if len(rows) == self.size or type(self) is not Mask:
+            return super().only(rows)
+        return Mask(self.dimension, self.indices[rows], self.noise.only(rows))
 
 
 class MaskBasis:

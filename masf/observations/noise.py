@@ -45,6 +45,10 @@ class Noise(ABC):
         return -0.5 * (self.whiten(eta) ** 2).sum(-1)
 
     @abstractmethod
+    def only(self, rows: np.ndarray) -> Noise:
+        """The noise of some of the measurements, ``rows`` (k,): their part of R."""
+
+    @abstractmethod
     def in_config(self) -> float | list[Any]:
         """What the config's key ``noise`` would say: a standard deviation, one each, or R."""
 
@@ -71,6 +75,9 @@ class IndependentNoise(Noise):
 
     def whiten(self, y: Array) -> Array:
         return y / like(np.sqrt(self.variance), y)
+
+    def only(self, rows: np.ndarray) -> IndependentNoise:
+        return IndependentNoise(self.variance[rows])
 
     def in_config(self) -> float | list[Any]:
         deviations = np.sqrt(self.variance).tolist()
@@ -109,6 +116,9 @@ class CorrelatedNoise(Noise):
     def whiten(self, y: Array) -> Array:
         return y @ like(self._inverse_root, y)
 
+    def only(self, rows: np.ndarray) -> Noise:
+        return make_noise(self.covariance[np.ix_(rows, rows)], len(rows))
+
     def in_config(self) -> float | list[Any]:
         return self.covariance.tolist()
 
@@ -120,12 +130,15 @@ def make_noise(given: object, size: int) -> Noise:
     """The noise of ``size`` measurements, from what the config's key ``noise`` says.
 
     Args:
-        given: one standard deviation, one for each measurement, or the covariance matrix R.
+        given: one standard deviation, one for each measurement, or the covariance matrix R; a
+            noise is returned as it is.
         size: number m of measurements.
 
     Raises:
         ValueError: if it is none of these, or does not fit the number of measurements.
     """
+    if isinstance(given, Noise):
+        return given
     try:
         values = np.asarray(given, dtype=np.float64)
     except ValueError as error:

@@ -14,9 +14,9 @@ import numpy as np
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, like, to_numpy
+from masf.arrays import Array, like, scattered, to_numpy
 from masf.blocks import Blocks
-from masf.observations.base import Observation, ObservationSettings, key_fault
+from masf.observations.base import Observation, ObservationSettings, Part, key_fault
 from masf.observations.bases import Basis, Coefficient
 from masf.observations.noise import make_noise
 
@@ -64,23 +64,40 @@ class Pooling(Observation):
     def basis(self) -> Basis:
         return PoolingBasis(self) if self.noise.independent else super().basis()
 
+    def only(self, rows: np.ndarray) -> Observation:
+        # A subclass may measure something else of these blocks.
+        if len(rows) == self.size or type(self) is not Pooling:
+            return super().only(rows)
+        return PoolingPart(self, rows)
+
+
+class PoolingPart(Part):
+    """The means over some of the blocks."""
+
+    whole: Pooling
+
+    def basis(self) -> Basis:
+        return PoolingBasis(self.whole, self.rows) if self.noise.independent else super().basis()
+
 
 class PoolingBasis:
     """The blocks of average pooling with independent noise, and their complement as one component.
 
     So there are k = m + 1 components. A block of b points has the unit vector v with 1/sqrt(b)
     there. Its mean is v^T x / sqrt(b), so that s is 1, r is b times the noise variance, and
-    sqrt(b) y, along v, has the value y at each point.
+    sqrt(b) y, along v, has the value y at each point. Of a block that is not measured, s is 0.
     """
 
     standard: ClassVar[bool] = False
 
-    def __init__(self, pooling: Pooling) -> None:
-        """``pooling`` has independent noise."""
+    def __init__(self, pooling: Pooling, rows: np.ndarray | None = None) -> None:
+        """The blocks ``rows`` (k,) are measured, or all; ``pooling`` has independent noise."""
         self.blocks = pooling.blocks
         self.dimension, self.size = pooling.dimension, pooling.size
-        self.s = np.append(np.ones(self.size), 0.0)
-        self.r = np.append(self.blocks.count * pooling.noise.variance, 1.0)
+        self._rows = np.arange(self.size) if rows is None else rows
+        self.s, self.r = np.zeros(self.size + 1), np.ones(self.size + 1)
+        self.s[self._rows] = 1.0
+        self.r[self._rows] = self.blocks.count * pooling.noise.variance[self._rows]
 
     def apply(self, coefficient: Coefficient, x: Array) -> Array:
         # The complement takes the last value, and V V^T x at a point is the mean of its block.
@@ -99,7 +116,7 @@ class PoolingBasis:
         return within + (like(self.blocks.spread(2 * rest * e), variance) + rest**2) * variance
 
     def lift(self, y: Array) -> Array:
-        return self.blocks.spread(y)
+        return self.blocks.spread(scattered(y, self._rows, self.size))
 
     def variance(self, ensemble: Array) -> Coefficient:
         xp = array_namespace(ensemble)

@@ -30,14 +30,18 @@ from masf.systems.registry import system_class
 
 
 def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
-    """Mean after spin-up of each number that the filter tells of itself; empty if it diverged."""
+    """Mean after spin-up of each number that the filter tells of itself, over the cycles in which
+    it measured something; empty if it diverged.
+    """
     if data.attrs["diverged"]:
         return {}
-    return {
-        name: float(data[name].values[cell.spin_up_cycles :].mean())
+    found = {
+        name: data[name].values[cell.spin_up_cycles :]
         for name in data
         if name.startswith("diagnostic_")
     }
+    told = {name: values[~np.isnan(values)] for name, values in found.items()}
+    return {k: float(values.mean()) if len(values) else np.nan for k, values in told.items()}
 
 
 def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:

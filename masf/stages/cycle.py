@@ -15,6 +15,7 @@ import numpy as np
 from masf.arrays import Array, on_device, to_numpy
 from masf.files.trajectory import Trajectory, missing
 from masf.filters.base import Filter
+from masf.observations.base import Observation
 from masf.progress import progress_bar
 from masf.scores.metrics import fair_crps, rank_counts
 from masf.systems.counting import counted_steps
@@ -64,16 +65,26 @@ def run_cycles(
     Args:
         filter_: the filter. It never sees the truth.
         ensemble: (N, d) the initial ensemble.
-        observations: (cycles, m) measurements, ``gap`` steps apart, the first after ``gap`` steps.
+        observations: (cycles, m) measurements, ``gap`` steps apart, the first after ``gap`` steps;
+            NaN where one is missing.
         gap: model steps between two measurements.
         truth_at_cycles: (cycles, d) the truth at measurement times, for CRPS and ranks only.
         torch_device: where to compute; None for numpy.
         saved_members: how many analysis members to keep, at most.
         covariance: whether to keep the covariance of each analysis.
+
+    Raises:
+        ValueError: where measurements are missing, for a filter that cannot do without.
     """
+    if filter_.missing == "refused" and np.any(np.isnan(observations)):
+        raise ValueError(
+            f"filter {type(filter_).__name__}: cannot do without the measurements that are missing "
+            f"(NaN) in cycle {1 + int(np.argmax(np.isnan(observations).any(axis=1)))}; where it "
+            "can, its class says so: override observe, or set missing, see masf.Filter"
+        )
     cycles, d = len(observations), ensemble.shape[1]
     result = Trajectory.missing(cycles, gap, d, covariance=covariance)
-    run = _Run(filter_, result, gap, truth_at_cycles, saved_members)
+    run = _Run(filter_, result, gap, truth_at_cycles, saved_members, torch_device)
     state = run.start(on_device(ensemble, torch_device))
     for k in progress_bar(range(cycles), desc="assimilate", unit="cycle"):
         clock = _Clock()
@@ -81,7 +92,7 @@ def run_cycles(
             with _failures_diverge(), counted_steps(filter_.system) as steps:
                 state = run.forecast(state, k, clock)
                 run.record_forecast(state, k)
-                state = run.analyse(state, k, on_device(observations[k], torch_device), clock)
+                state = run.analyse(state, k, observations[k], clock)
                 members = to_numpy(filter_.members(state))
         except Diverged as error:
             log.warning("diverged in cycle %d: %s", k + 1, error)
@@ -102,6 +113,7 @@ class _Run:
         gap: model steps between two measurements.
         truth_at_cycles: (cycles, d)
         saved_members: how many analysis members to keep, at most.
+        torch_device: where to compute; None for numpy.
         least_spread: below this mean standard deviation the run counts as diverged.
     """
 
@@ -112,13 +124,18 @@ class _Run:
         gap: int,
         truth_at_cycles: np.ndarray,
         saved_members: int,
+        torch_device: str | None,
     ) -> None:
         self.filter = filter_
         self.result = result
         self.gap = gap
         self.truth_at_cycles = truth_at_cycles
         self.saved_members = saved_members
+        self.torch_device = torch_device
         self.least_spread = 0.0
+        self._whole: Observation | None = None
+        self._measured = np.arange(0)
+        self._analysed = False
 
     def start(self, ensemble: Array) -> Any:
         """The filter's state at time 0, from the initial ensemble (N, d)."""
@@ -154,14 +171,36 @@ class _Run:
         result.crps_forecast[k] = fair_crps(members, truth)
         result.ranks_forecast[k] = rank_counts(members, truth)
 
-    def analyse(self, state: Any, k: int, y: Array, clock: _Clock) -> Any:
-        """The state given measurement k, y (m,). Raises Diverged."""
+    def analyse(self, state: Any, k: int, y: np.ndarray, clock: _Clock) -> Any:
+        """The state given measurement k, y (m,), NaN where one is missing. Raises Diverged.
+
+        Where all are, the forecast is the analysis, unchanged.
+        """
         after = (k + 1) * self.gap
-        with clock:
-            state = self.filter.project(self.filter.analyse(state, y))
+        y = self._reduced(y, clock)
+        if self._analysed:
+            known = on_device(y, self.torch_device)
+            with clock:
+                state = self.filter.project(self.filter.analyse(state, known))
         self._record_moments(state, after)
         self._check(after)
         return state
+
+    def _reduced(self, y: np.ndarray, clock: _Clock) -> np.ndarray:
+        """What the filter is given of the measurement y (m,), after it was told what that is."""
+        measured = np.flatnonzero(~np.isnan(y))
+        self._analysed = len(measured) > 0 or self.filter.missing == "own"
+        if self.filter.missing == "own" or not self._analysed:
+            return y
+        if self._whole is None:
+            if len(measured) == len(y):
+                return y
+            self._whole, self._measured = self.filter.observation, np.arange(len(y))
+        if not np.array_equal(measured, self._measured):
+            with clock:
+                self.filter.observe(self._whole.only(measured))
+            self._measured = measured
+        return y[measured]
 
     def record_analysis(self, state: Any, k: int, members: np.ndarray, clock: _Clock) -> None:
         """What is scored and kept of the analysis at measurement k, whose ``members`` (N, d) those
@@ -174,7 +213,7 @@ class _Run:
         result.members[:, k] = members[: self.saved_members]
         if result.covariance is not None:
             result.covariance[k] = to_numpy(self.filter.covariance(state))
-        for name, value in self.filter.diagnostics().items():
+        for name, value in self.filter.diagnostics().items() if self._analysed else ():
             result.diagnostics.setdefault(name, missing(len(self.truth_at_cycles)))[k] = value
 
     def _record_moments(self, state: Any, i: int) -> None:

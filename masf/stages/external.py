@@ -6,7 +6,8 @@ estimate.nc.
 runs in the working directory, once for each cell. The *problem* holds what a filter may know, never
 the truth:
 
-    observation(cycle, obs)                 the measurements, the first after ``gap`` steps
+    observation(cycle, obs)                 the measurements, the first after ``gap`` steps; NaN
+                                            where one is missing
     initial_mean(component)                 of the initial distribution
     initial_ensemble(member, component)     the ensemble that all filters start from
     H_indices(obs) or H(obs, component)     H: the observed components, from 0, or the matrix
@@ -28,7 +29,9 @@ axes is flattened into ``component``, the last axis fastest. The *estimate* hold
     diagnostic_NAME(cycle)                  whatever else the filter tells of itself
 
 with at least two members, not necessarily as many as the initial ensemble. At a measurement time,
-mean and spread are of the analysis. The last three may be left out: without seconds, the command's
+mean and spread are of the analysis; where all of a cycle's measurements are missing, the analysis
+is the forecast. A study runs a command on measurements of which some are missing only if the
+filter's file says ``missing: true``. The last three may be left out: without seconds, the command's
 own are spread evenly; without model runs, they count as not known. What is not finite, or was never
 written, means that the filter diverged there: a result, not an error. masf checks and scores the
 estimate as it does that of its own filters.
@@ -309,6 +312,8 @@ class _Replay(Filter):
 
     The state is the model step and whether it is analysed yet.
     """
+
+    missing = "own"
 
     def __init__(self, estimate: Estimate, gap: int, setup: Setup) -> None:
         super().__init__(None, setup)

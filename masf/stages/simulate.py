@@ -6,7 +6,9 @@ from which the truth and all members are drawn alike: at time 0 the ensemble is 
 what is known. B is that of the system's ``perturbations``: the identity, or for fields that are
 smooth a covariance with ones on its diagonal. Members have random numbers of their own: cells that
 differ only in their size share truth and measurements, and a small ensemble is the beginning of a
-large one.
+large one. So have measurements that an observation's ``missing`` drops: cells that differ only in
+that share share the truth and the values of what is measured, and what is missing of a smaller
+share is missing of a larger one.
 """
 
 from __future__ import annotations
@@ -76,4 +78,7 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
     measurements = observation.apply(observed) + observation.noise.draw(
         (settings.cycles,), observed, stream
     )
+    if share := settings.observation.get("missing", 0.0):
+        drawn = Stream(settings.seed, "missing measurements").numpy.random(measurements.shape)
+        measurements[drawn < share] = np.nan
     return Truth(settings, truth, measurements.astype(np.float32), centre, ensemble)

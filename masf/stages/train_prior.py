@@ -6,6 +6,12 @@ those of tuning and test: first with the Gaussian denoiser, then, in further rou
 network trained so far, because what a filter meets depends on how good it is. Each ensemble carries
 extra members that take no part in its mean and covariance. The network learns to denoise those and
 the truth, as it will have to denoise states that the ensemble does not contain.
+
+Where the observation says that a share of its measurements is ``missing``, each training ensemble
+lacks some of its own, and the network is told which by its features. A prior that was trained with
+all of them serves cycles with holes as well: its Gaussian part and its process are those of what
+there is, and only the network's correction is one that it learned under other conditions. It is
+used where it denoises members better than the Gaussian part alone.
 """
 
 from __future__ import annotations
@@ -28,7 +34,8 @@ from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.files.records import prior_record
 from masf.files.trained_prior import save
-from masf.observations.base import ObservationSettings
+from masf.observations.base import Observation, ObservationSettings
+from masf.observations.bases import Basis
 from masf.progress import progress_bar
 from masf.systems.base import System
 from masf.systems.registry import make_system, system_class
@@ -126,6 +133,7 @@ class Worlds:
         device: str,
     ) -> None:
         self.system, self.settings, self.stream, self.device = system, settings, stream, device
+        self.missing = observation.missing
         self.observation = observation.build(system.dimension, system.grid)
         self.basis = self.observation.basis()
         self.times = time_grid(settings.sampler_steps)
@@ -174,17 +182,30 @@ class Worlds:
             for cycle in range(s.cycles):
                 states = self.system.advance(states, gap, self.stream)
                 for row, world in enumerate(chosen):
-                    denoiser = self._denoiser(states[row, 1 : 1 + s.members], network)
+                    observation, basis = self._measured()
+                    denoiser = self._denoiser(states[row, 1 : 1 + s.members], basis, network)
                     if cycle >= s.spin_up_cycles:
                         pairs[world in held_out].append(self._pairs(denoiser, states[row]))
-                    states[row] = self._analyse(denoiser, states[row])
+                    states[row] = self._analyse(denoiser, observation, states[row])
                     progress.update()
         progress.close()
         self.held_out = _joined(pairs[True])
         return _joined(pairs[False])
 
-    def _denoiser(self, ensemble: Tensor, network: nn.Module | None) -> LearnedDenoiser:
-        process = ForwardProcess.for_ensemble(self.basis, ensemble)
+    def _measured(self) -> tuple[Observation, Basis]:
+        """What is measured in a cycle, and its basis: of the observation, what is not missing."""
+        rows: np.ndarray = np.arange(0)
+        if not self.missing:
+            return self.observation, self.basis
+        while len(rows) == 0:  # a cycle without measurements has no denoiser
+            rows = np.flatnonzero(self.stream.numpy.random(self.observation.size) >= self.missing)
+        observation = self.observation.only(rows)
+        return observation, observation.basis()
+
+    def _denoiser(
+        self, ensemble: Tensor, basis: Basis, network: nn.Module | None
+    ) -> LearnedDenoiser:
+        process = ForwardProcess.for_ensemble(basis, ensemble)
         return LearnedDenoiser(
             self.family(process, ensemble), network or _Zero(), self.climate, ensemble, self.system
         )
@@ -204,8 +225,10 @@ class Worlds:
             )
         return _joined(out)
 
-    def _analyse(self, denoiser: LearnedDenoiser, states: Tensor) -> Tensor:
-        y = self.observation.apply(states[0]) + self.observation.noise.draw((), states, self.stream)
+    def _analyse(
+        self, denoiser: LearnedDenoiser, observation: Observation, states: Tensor
+    ) -> Tensor:
+        y = observation.apply(states[0]) + observation.noise.draw((), states, self.stream)
         process = denoiser.gaussian.process
         plain = denoiser.gaussian if isinstance(denoiser.network, _Zero) else denoiser
         members = coupled(process, plain, y, states[1:], self.times, self.stream)

@@ -202,6 +202,15 @@ def cell_faults(study: Study) -> Iterator[str]:
             if not shown.isdisjoint(figure.experiments):
                 yield from figure.system_faults(f"figures.{key}", system)
         place = f"experiments.{experiment}, system {s.system!r}, observation {observed!r}"
+        if share := study.config.observations[observed].missing:
+            for name in dict.fromkeys(name for cell in cells for name in cell.filters):
+                if not study.takes_missing(name):
+                    fault = (
+                        f"filter {name!r}: cannot do without the measurements that "
+                        f"observations.{observed}.missing = {share} leaves out; add it to "
+                        "leave_out_filters"
+                    )
+                    places.setdefault((fault, s.system), place)
         for name, cell in _filters_of(study, cells):
             faults = list(_filter_faults(study, name, cell, system, observation))
             for fault in faults:

@@ -108,6 +108,10 @@ class FilterInCell:
         return self.study.filter_command(self.name)
 
     @property
+    def takes_missing(self) -> bool:
+        return self.study.takes_missing(self.name)
+
+    @property
     def needs_prior(self) -> bool:
         return self.study.needs_prior(self.name, self.cell)
 

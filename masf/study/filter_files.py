@@ -70,6 +70,11 @@ class FilterDefinition(Section):
     install: str | None = Field(
         None, description="What to type where the command is missing; said in the error."
     )
+    missing: bool = Field(
+        False,
+        description="For a command: whether it knows that NaN is a missing measurement; else it is "
+        "not run where some are missing.",
+    )
     label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
     look: FilterLook | None = Field(
         None, description="How it looks in figures; without it, a look that follows from its name."
@@ -91,6 +96,8 @@ class FilterDefinition(Section):
         if self.command is None:
             if self.install is not None:
                 raise ValueError(f"install {self.install!r} is for filters with a command")
+            if self.missing:
+                raise ValueError("missing is for filters with a command; a class says it itself")
             return self
         if self.filter is not None:
             raise ValueError(

@@ -151,6 +151,12 @@ class Study:
         """The command of a filter that is not ours."""
         return self.filters[name].command
 
+    def takes_missing(self, name: str) -> bool:
+        """Whether a filter can do with measurements of which some are missing."""
+        if self.filter_command(name) is not None:
+            return self.filters[name].missing
+        return filter_class(self.filter_module(name)).missing != "refused"
+
     def default_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
         """What the files of a filter say for a cell: general parameters, then the settings that
         hold there, then tuned ones.

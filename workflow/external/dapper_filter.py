@@ -350,6 +350,8 @@ def main():
     arguments = parse()
     parameters = checked(arguments.method, arguments.parameters)
     problem = read_problem(arguments.problem)
+    if np.any(np.isnan(problem["observation"])):
+        sys.exit(f"{arguments.method}: some measurements are missing (NaN), which it cannot do")
     write_estimate(
         arguments.output, assimilate(import_dapper(), arguments.method, problem, parameters)
     )

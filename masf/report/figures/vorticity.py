@@ -173,9 +173,13 @@ def _draw(
 
 def _arrows(ax: Axes, measured: np.ndarray, places: np.ndarray, n: int) -> None:
     """Measured velocities (m,), the first half u and the second v, as arrows at their places (m, 2)
-    on an n x n grid.
+    on an n x n grid; none where one of the two is missing.
     """
     velocity, places = measured.reshape(2, -1), places[: len(measured) // 2]
+    whole = np.all(np.isfinite(velocity), axis=0)
+    if not np.any(whole):
+        return
+    velocity, places = velocity[:, whole], places[whole]
     boxes = np.floor(places * min(1.0, MOST_ARROWS / n)).astype(int)
     shown = np.unique(boxes, axis=0, return_index=True)[1]
     spacing = n / np.sqrt(len(shown))
