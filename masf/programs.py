@@ -4,22 +4,17 @@ other stages do without it.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from pathlib import Path
 
-_PROJECT = Path(__file__).parent.parent
+from masf import places
 
 
 def located(command: str) -> list[str]:
-    """The words of ``command``, files among them looked for in the working directory and then in
-    this project.
+    """The words of ``command`` as masf.places reads them, files among them looked for in the
+    working directory and then in this project.
     """
-    words = shlex.split(command)
-    return [
-        str(_PROJECT / w) if "/" in w and not Path(w).exists() and (_PROJECT / w).exists() else w
-        for w in words
-    ]
+    return [places.located(word) if "/" in word else word for word in places.words(command)]
 
 
 def missing_program(command: str) -> str | None:

@@ -251,7 +251,7 @@ def test_unfit_filter_is_refused(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("masf.programs._PROJECT", tmp_path)
+    monkeypatch.setattr("masf.places._PROJECT", tmp_path)
     with pytest.raises((ValueError, ConfigFault), match=said):
         masf.assimilate(truth, name, parameters)
 

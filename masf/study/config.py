@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from masf import places
 from masf.diffusion.prior_settings import PriorSettings
 from masf.observations.settings import AnyObservation
 from masf.study.figures.kinds import Figure
 from masf.study.search import TunableScore
-from masf.study.sections import Axis, Gap, Name, Saved, Section, Seed, Size
+from masf.study.sections import Axis, Folder, Gap, Name, Saved, Section, Seed, Size
 
 
 class Seeds(Section):
@@ -152,13 +153,15 @@ class Tuning(Section):
 class StudyConfig(Section):
     """The whole config."""
 
-    results: str = Field(
-        min_length=1, description="Folder of all outputs, relative to the working directory."
+    results: Annotated[str, AfterValidator(places.folder_of_results)] = Field(
+        min_length=1,
+        description="Folder of all outputs, relative to the working directory; `~`, `$VAR` and "
+        "`${VAR}` are filled in.",
     )
-    filters_directory: str = Field(
+    filters_directory: Folder = Field(
         "config/filters", description="Folder of the filters' files NAME.yaml."
     )
-    tuned_directory: str | None = Field(
+    tuned_directory: Folder | None = Field(
         None,
         description="Folder of the files NAME.yaml of tuned values; without it, `tuned` beside "
         "the filters' folder.",

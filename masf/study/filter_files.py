@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from masf import places
 from masf.study.search import Choice
 from masf.study.sections import Name, Section
 
@@ -104,7 +104,7 @@ class FilterDefinition(Section):
                 f"filter {self.filter!r} and command {self.command!r}: a filter is one or the other"
             )
         try:
-            words = shlex.split(self.command)
+            words = places.words(self.command)
         except ValueError as error:
             raise ValueError(
                 f"command {self.command!r} cannot be read as a shell does: {error}"

@@ -85,6 +85,11 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
     """
     checked = _checked(StudyConfig, config, source)
     folder = _folder(checked.filters_directory, root)
+    if not folder.is_dir():
+        raise ConfigFault(
+            f"{source}: filters_directory = {checked.filters_directory!r}: there is no such folder "
+            f"({folder.absolute()}); name the folder of the filters' files"
+        )
     filters = _definitions(checked, folder, source)
     beside = folder.parent / "tuned"
     tuned = beside if checked.tuned_directory is None else _folder(checked.tuned_directory, root)

@@ -96,7 +96,7 @@ def csv(path: str) -> str:
 
 def below(results: str, path: str) -> str:
     """A path or pattern as seen from the working directory."""
-    return f"{results.rstrip('/')}/{path}"
+    return path if results == "." else f"{results.rstrip('/')}/{path}"
 
 
 def glob(pattern: str) -> str:

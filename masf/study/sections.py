@@ -6,12 +6,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from masf import places
 
 Name = Annotated[
     str,
     Field(pattern=r"^[a-z][a-z0-9_]*$", description="Lower-case letters, digits and underscores."),
 ]
+
+Folder = Annotated[str, AfterValidator(places.folder)]
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
