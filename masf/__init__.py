@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Filter",
     "FilterParameters",
+    "InputFile",
     "Observation",
     "Stream",
     "System",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from masf.api import (
         Filter,
         FilterParameters,
+        InputFile,
         Observation,
         Stream,
         System,

@@ -30,6 +30,7 @@ from masf.files.provenance import train_prior_version
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, truth_dataset, truth_of
 from masf.filters.base import Filter, FilterParameters
+from masf.filters.input_files import InputFile
 from masf.observations.base import Observation, ObservationSettings
 from masf.observations.consistency import consistency_faults, rebuilds
 from masf.observations.settings import OPERATORS, observation_settings
@@ -46,6 +47,7 @@ from masf.systems.registry import is_ours, name_of, system_class, system_names
 __all__ = [
     "Filter",
     "FilterParameters",
+    "InputFile",
     "Observation",
     "Stream",
     "System",

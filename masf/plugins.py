@@ -16,6 +16,7 @@ HELPERS = {
     "base",
     "counting",
     "flow",
+    "input_files",
     "integrators",
     "learned",
     "passes",

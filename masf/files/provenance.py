@@ -12,11 +12,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from masf import __version__
+from masf.atomic import sha256
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -106,6 +108,20 @@ def tune_version(filter_module: str, system: str, command: str | None = None) ->
 def train_prior_version(system: str) -> str:
     """The code version of stage train-prior for one system."""
     return code_version("stages.train_prior", "files.trained_prior", f"systems.{system}")
+
+
+def with_content(version: str, files: Iterable[Path]) -> str:
+    """A code version, and a fingerprint of the content of files that the stage reads besides."""
+    found = sorted({content(path) for path in files})
+    if not found:
+        return version
+    return f"{version}+{hashlib.sha256(' '.join(found).encode()).hexdigest()[:12]}"
+
+
+@cache
+def content(path: Path) -> str:
+    """The SHA-256 of a file when it is first asked for: one plan is made of one content."""
+    return sha256(path)
 
 
 def software() -> dict[str, str]:

@@ -83,6 +83,7 @@ def tuning_record(
     prior: Path | None,
     device: str,
     threads: int,
+    files: Mapping[str, list[str]],
 ) -> dict[str, Any]:
     """What the trials in {filter}.json depend on besides their settings.
 
@@ -94,6 +95,7 @@ def tuning_record(
         prior: the file of the pretrained prior, where one was given.
         device: where the trials are computed, with the parameters in force.
         threads: as they were asked for.
+        files: SHA-256 of the files among the filter's parameters, those that are tried included.
     """
     return {
         "code_version": tune_version(module, system, command),
@@ -101,6 +103,7 @@ def tuning_record(
         "prior_sha256": _digest(prior),
         "device": device,
         "threads": threads,
+        **({"parameter_files": dict(files)} if files else {}),
     }
 
 
@@ -115,6 +118,7 @@ def estimate_record(
     source: ParameterSource,
     prior: Path | None,
     device: str,
+    files: Mapping[str, str],
     of_masf: bool = True,
 ) -> dict[str, Any]:
     """The attributes of {filter}.nc that say what made it.
@@ -129,6 +133,7 @@ def estimate_record(
         source: where these came from.
         prior: the file of the pretrained prior, where one was given.
         device: where it was computed.
+        files: SHA-256 of the files among the parameters, by the parameter.
         of_masf: whether filter, system and observation are masf's; of a user's own, no code
             version is known.
     """
@@ -136,7 +141,8 @@ def estimate_record(
     return {
         "filter": name,
         **({"filter_module": module} if command is None else {"filter_command": command}),
-        "filter_parameters": json.dumps(parameters, sort_keys=True),
+        "filter_parameters": json.dumps(parameters, sort_keys=True, default=str),
+        **({"parameter_files": json.dumps(files, sort_keys=True)} if files else {}),
         "parameter_source": source.model_dump_json(),
         "code_version": assimilate_version(module, model, command) if of_masf else "",
         "model": model,

@@ -1,7 +1,8 @@
 """What a filter does: turn a forecast ensemble and a measurement into an analysis ensemble.
 
 A filter file defines a parameter class, a subclass of :class:`Filter`, and ``filter = ThatClass``.
-A filter never reads files, the config or the truth.
+A filter never reads the config or the truth, and no files but those among its parameters
+(masf.filters.input_files).
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 
 
 class FilterParameters(BaseModel):
-    """Parameters of a filter, described and bounded: what its config file may set."""
+    """Parameters of a filter, described and bounded: what its config file may set. One that is a
+    file has type masf.filters.input_files.InputFile.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
+    )
 
 
 class EnsembleParameters(FilterParameters):

@@ -16,6 +16,7 @@ from masf.atomic import FileFault
 from masf.files.cost import mean_model_runs, read_cost
 from masf.files.estimate import read_estimate
 from masf.files.parameters import ParameterSource, in_force
+from masf.files.provenance import content
 from masf.files.truth import read_velocities
 from masf.files.tuned import Tuned, tuned_for
 from masf.report.rows import tuned_in
@@ -117,6 +118,12 @@ def _check_made_for(
         raise FileFault(
             path, "was made with other filter parameters than the study's", "run the workflow again"
         )
+    read = json.loads(data.attrs.get("parameter_files", "{}"))
+    for key, file in study.files_among(name, expected).items():
+        # Results are aggregated where the file is not, too.
+        if file.is_file() and read.get(key) != content(file):
+            fault = f"was made with another content of {key} = {str(file)!r} than is there now"
+            raise FileFault(path, fault, "run the workflow again")
     source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
     if source != expected_source:
         said, wanted = source_in_words(source), source_in_words(expected_source)

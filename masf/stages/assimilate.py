@@ -22,8 +22,10 @@ from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, read_truth
 from masf.files.tuned import tuned_for
 from masf.filters.base import Filter, Setup, ensemble_needs_members
+from masf.filters.input_files import digests, input_files, require_files
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation
+from masf.programs import files_among
 from masf.stages.cycle import peak_memory_mib, run_cycles
 from masf.systems.base import System
 from masf.systems.registry import is_ours
@@ -129,6 +131,8 @@ def assimilate_in_memory(
     """
     module = module or name
     system, observation = built or build(truth.settings)
+    # Before the run: what it reads is what is there now.
+    files = read_by(module, parameters, command, cls)
     trajectory, _, where = run_filter(
         module,
         parameters,
@@ -152,9 +156,29 @@ def assimilate_in_memory(
         source=source,
         prior=prior,
         device=where,
+        files=files,
         of_masf=of_masf,
     )
     return estimate(trajectory, truth, system, record), trajectory
+
+
+def read_by(
+    module: str,
+    parameters: Mapping[str, Any],
+    command: str | None = None,
+    cls: type[Filter] | None = None,
+) -> dict[str, str]:
+    """The content of the files among a filter's parameters: of each its SHA-256, by the
+    parameter.
+
+    Raises:
+        ValueError: for an unknown filter, parameters out of range, or files that are not there.
+    """
+    if command is not None:
+        return digests(files_among(parameters))
+    checked = (cls or filter_class(module)).Parameters(**parameters)
+    require_files(checked)
+    return digests(input_files(checked))
 
 
 def computed_on(
@@ -204,8 +228,8 @@ def run_filter(
             that the cell's settings build.
 
     Raises:
-        ValueError: for an unknown filter, parameters out of range, or a filter that does not fit
-            the cell; a command that fails.
+        ValueError: for an unknown filter, parameters out of range, files among them that are not
+            there, or a filter that does not fit the cell; a command that fails.
         FileFault: for a prior that is missing, damaged, or was trained for another system.
     """
     ensemble_needs_members(truth.initial_ensemble)
@@ -238,6 +262,7 @@ def run_filter(
         return found, system, "external"
     cls = cls or filter_class(name)
     chosen = cls.Parameters(**parameters)
+    require_files(chosen)
     torch_device = resolve_device(device, needs_torch=cls.needs_torch(chosen))
     loaded = None
     if (

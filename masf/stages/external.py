@@ -54,7 +54,7 @@ from masf.arrays import Array, Stream
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth
 from masf.filters.base import Filter, Setup
-from masf.programs import located, missing_program
+from masf.programs import located, located_values, missing_program
 from masf.stages import launcher
 from masf.stages.cycle import Diverged, run_cycles
 from masf.systems.registry import name_of
@@ -111,7 +111,7 @@ def run_command(
         command: words as for a shell, without the three options.
         name: what the study calls the filter; fixes its random numbers together with the cell's
             seed.
-        parameters: handed over as JSON.
+        parameters: handed over as JSON, those that name files as masf.programs finds them.
         truth: the cell. The command does not see the truth in it.
         setup: its system and observation.
         device: handed over; a command may compute where it likes.
@@ -135,7 +135,7 @@ def run_command(
             "--problem",
             str(problem),
             "--parameters",
-            json.dumps(parameters, sort_keys=True),
+            json.dumps(located_values(parameters), sort_keys=True),
         ]
         _run(command, [*words, "--output", str(output)], usage)
         used = json.loads(usage.read_text(encoding="utf-8"))

@@ -44,8 +44,16 @@ from masf.files.tuned import TUNING_FORMAT
 from masf.filters.registry import filter_class
 from masf.progress import progress_bar
 from masf.scores.averages import averages
-from masf.stages.assimilate import computed_on, run_filter
-from masf.study.search import Choice, Range, TunableScore, is_number, plain, with_current
+from masf.stages.assimilate import computed_on, read_by, run_filter
+from masf.study.search import (
+    Choice,
+    Range,
+    TunableScore,
+    extremes,
+    is_number,
+    plain,
+    with_current,
+)
 
 log = logging.getLogger(__name__)
 
@@ -385,6 +393,7 @@ def tune_to_file(
         prior=prior,
         device=computed_on(module, parameters, command, device),
         threads=threads,
+        files=_files_read(module, parameters, command, search),
     )
     outcome = tune(
         name,
@@ -403,6 +412,20 @@ def tune_to_file(
         command=command,
     )
     write_tuning(output, outcome)
+
+
+def _files_read(
+    module: str, parameters: dict[str, Any], command: str | None, search: dict[str, Choice]
+) -> dict[str, list[str]]:
+    """SHA-256 of the files among the parameters, by the parameter: of those in force, and then of
+    those that are tried, in their order.
+    """
+    tried = [{key: value} for key, choice in search.items() for value in extremes(choice)]
+    found: dict[str, list[str]] = {}
+    for changed in ({}, *tried):
+        for key, digest in read_by(module, parameters | changed, command).items():
+            found.setdefault(key, []).append(digest)
+    return {key: list(dict.fromkeys(digests)) for key, digests in found.items()}
 
 
 def tune(

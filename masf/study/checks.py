@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from masf.diffusion.prior_settings import PriorSettings
 from masf.filters.base import Filter
+from masf.filters.input_files import missing
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import Observation
 from masf.study.cells import Cell, selects
@@ -310,6 +311,15 @@ def point_faults(study: Study) -> Iterator[str]:
             "tuning: no filter of the study declares a search at any point: add one to its file, "
             "or leave the section out"
         )
+
+
+def file_faults(study: Study) -> Iterator[str]:
+    """Files among the filters' parameters that are not there."""
+    for cell in {(cell.point, cell.filters): cell for cell in study.cells.values()}.values():
+        for name in cell.filters:
+            for parameters in study.tried(name, cell):
+                for fault in missing(study.files_among(name, parameters)):
+                    yield f"filter {name!r}: {fault}"
 
 
 def _prior_faults(

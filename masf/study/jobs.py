@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from masf.files.provenance import (
@@ -21,6 +22,7 @@ from masf.files.provenance import (
     simulate_version,
     train_prior_version,
     tune_version,
+    with_content,
 )
 from masf.programs import missing_program
 from masf.study import paths
@@ -163,7 +165,7 @@ def train_prior_job(study: Study, prior: PriorTraining) -> Job:
 
 def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
     """A filter's run in a cell."""
-    tuned = study.tuning_path(name, cell)
+    tuned, files = study.tuning_path(name, cell), study.input_files(name, cell)
     options = {
         **_runner(study, name),
         "parameters": study.default_parameters(name, cell),
@@ -174,13 +176,14 @@ def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
     inputs = {
         "truth": [_below(study, cell.truth)],
         **_prior_file(study, name, cell),
+        **_parameter_files(files),
         **({} if tuned is None else {"tuned": [_below(study, tuned)]}),
     }
     resources = study.filters[name].resources
     return Job(
         command=masf_command("assimilate", options),
         request=assimilate_request(study, name, cell),
-        version=assimilate_version(*_code(study, name, cell)),
+        version=with_content(assimilate_version(*_code(study, name, cell)), files),
         inputs=inputs,
         threads=resources.threads,
         gpu=_gpus(study, resources.gpu),
@@ -191,6 +194,7 @@ def tune_job(study: Study, name: str, cells: list[Cell]) -> Job:
     """The tuning of a filter at a point, whose cells, one a tuning seed, are given."""
     tuning, cell = study.config.tuning, cells[0]
     assert tuning is not None
+    files = study.input_files(name, cell)
     options = {
         **_runner(study, name),
         "parameters": study.filter_parameters(name, cell),
@@ -200,12 +204,16 @@ def tune_job(study: Study, name: str, cells: list[Cell]) -> Job:
         "score": tuning.score,
         "spin_up_cycles": cell.spin_up_cycles,
     }
-    inputs = {"truths": [_below(study, c.truth) for c in cells], **_prior_file(study, name, cell)}
+    inputs = {
+        "truths": [_below(study, c.truth) for c in cells],
+        **_prior_file(study, name, cell),
+        **_parameter_files(files),
+    }
     resources = study.filters[name].resources
     return Job(
         command=masf_command("tune", options),
         request=tune_request(study, name, cells),
-        version=tune_version(*_code(study, name, cell)),
+        version=with_content(tune_version(*_code(study, name, cell)), files),
         inputs=inputs,
         threads=resources.threads,
         gpu=_gpus(study, resources.gpu),
@@ -339,6 +347,17 @@ def _prior_file(study: Study, name: str, cell: Cell) -> dict[str, list[str]]:
     if not study.needs_prior(name, cell):
         return {}
     return {"prior": [_below(study, study.prior(cell).path)]}
+
+
+def _parameter_files(files: Iterable[Path]) -> dict[str, list[str]]:
+    """The files that a filter reads, below the working directory by a relative path, so that a
+    project that is moved as a whole has nothing to run again.
+    """
+    here = Path.cwd().resolve()
+    found = {
+        str(path.relative_to(here)) if path.is_relative_to(here) else str(path) for path in files
+    }
+    return {"parameter_files": sorted(found)} if found else {}
 
 
 def _below(study: Study, path: str) -> str:

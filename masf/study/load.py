@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from masf.atomic import replacing
-from masf.study.checks import cell_faults, point_faults, reference_faults
+from masf.study.checks import cell_faults, file_faults, point_faults, reference_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
 from masf.study.messages import ConfigFault, faults_of, unknown
@@ -122,9 +122,13 @@ def _resolved(
     tuned: dict[str, TunedValues],
     source: str,
 ) -> Study:
-    return _checked_study(
+    study = _checked_study(
         ResolvedStudy(format=STUDY_FORMAT, config=config, filters=filters, tuned=tuned), source
     )
+    # Of a study.json this is not asked: results are read where the filters' files are not, too.
+    if faults := list(dict.fromkeys(file_faults(study))):
+        raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
+    return study
 
 
 def _checked_study(resolved: ResolvedStudy, source: str) -> Study:

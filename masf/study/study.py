@@ -16,7 +16,9 @@ from typing import Any
 from masf.files.cell import CellSettings
 from masf.files.parameters import in_force
 from masf.files.tuned import Tuned
+from masf.filters.input_files import input_files
 from masf.filters.registry import filter_class
+from masf.programs import files_among
 from masf.study.cells import Cell, PriorTraining, holds, selects
 from masf.study.config import Experiment
 from masf.study.figures.base import FigureSection, PointOfExperiment
@@ -38,6 +40,7 @@ class Study:
         self.filters = resolved.filters
         self.tuned = resolved.tuned
         self._tuned_at: dict[tuple[str, str], Cell | None] = {}
+        self._files_at: dict[tuple[str, str], list[Path]] = {}
 
     @property
     def results(self) -> Path:
@@ -278,6 +281,22 @@ class Study:
         point = self.tuned_at(name, cell)
         return None if point is None else point.tuned(name)
 
+    def input_files(self, name: str, cell: Cell) -> list[Path]:
+        """The files that a filter reads in a cell: those among its parameters, and among any that
+        tuning tries.
+        """
+        key = (name, cell.point)  # the same for all seeds
+        if key not in self._files_at:
+            found = [self.files_among(name, parameters) for parameters in self.tried(name, cell)]
+            self._files_at[key] = sorted({path for files in found for path in files.values()})
+        return self._files_at[key]
+
+    def files_among(self, name: str, parameters: dict[str, Any]) -> dict[str, Path]:
+        """The files among parameters of a filter, by the parameter."""
+        if self.filter_command(name) is not None:
+            return files_among(parameters)
+        return input_files(filter_class(self.filter_module(name)).Parameters(**parameters))
+
     def needs_prior(self, name: str, cell: Cell) -> bool:
         """Whether a filter reads a pretrained prior in a cell: if its parameters, or any that
         tuning tries, ask for a network.
@@ -285,8 +304,14 @@ class Study:
         if self.filter_command(name) is not None:
             return False
         cls = filter_class(self.filter_module(name))
-        if not cls.uses_prior:
-            return False
+        return cls.uses_prior and any(
+            cls.needs_torch(cls.Parameters(**p)) for p in self.tried(name, cell)
+        )
+
+    def tried(self, name: str, cell: Cell) -> list[dict[str, Any]]:
+        """The parameters of a filter in a cell, and with each value that tuning may choose for
+        it.
+        """
         parameters = self.filter_parameters(name, cell)
         tried = [parameters]
         searches = {
@@ -295,7 +320,7 @@ class Study:
         }
         for search in searches.values():
             tried += [parameters | {k: v} for k, choice in search.items() for v in extremes(choice)]
-        return any(cls.needs_torch(cls.Parameters(**p)) for p in tried)
+        return tried
 
     def prior(self, cell: Cell) -> PriorTraining:
         """How the prior that this cell's filters use is trained; long rings share the prior of a
