@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConfigFault",
+    "ContractFault",
+    "FileFault",
     "Filter",
     "FilterParameters",
     "InputFile",
     "Observation",
+    "Refused",
     "Stream",
     "System",
     "SystemParameters",
@@ -28,10 +32,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     from masf.api import (
+        ConfigFault,
+        ContractFault,
+        FileFault,
         Filter,
         FilterParameters,
         InputFile,
         Observation,
+        Refused,
         Stream,
         System,
         SystemParameters,

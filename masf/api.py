@@ -8,6 +8,7 @@ is said of files holds of it, and a file that a study left, opened by xarray, se
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -19,10 +20,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from platformdirs import user_cache_path
+from pydantic import ValidationError
 
 from masf import __version__
 from masf.arrays import Stream
+from masf.atomic import FileFault
 from masf.diffusion.prior_settings import PriorSettings
+from masf.faults import ContractFault, Refused, positive_number, require_instance, whole_number
 from masf.files.cell import CellSettings
 from masf.files.estimate import SCORED
 from masf.files.parameters import in_force
@@ -40,15 +44,20 @@ from masf.scores.run import score as score_of
 from masf.stages.assimilate import assimilate_in_memory
 from masf.stages.simulate import simulate_in_memory
 from masf.study import defaults
+from masf.study.messages import ConfigFault, faults_of, validated
 from masf.systems import registry
 from masf.systems.base import System, SystemParameters
 from masf.systems.registry import is_ours, name_of, system_class, system_names
 
 __all__ = [
+    "ConfigFault",
+    "ContractFault",
+    "FileFault",
     "Filter",
     "FilterParameters",
     "InputFile",
     "Observation",
+    "Refused",
     "Stream",
     "System",
     "SystemParameters",
@@ -62,6 +71,11 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+_A_SYSTEM = "pass masf.make_system(...), or an object of your own subclass of masf.System"
+_AN_OBSERVATION = (
+    "pass masf.make_observation(...), or an object of your own subclass of masf.Observation"
+)
 
 _NEED_TRUTH = set(SCORED) - {"mean", "spread", "spread_forecast"} | {"spread_skill"}
 """Variables of an estimate that say how far it is from the truth."""
@@ -80,7 +94,8 @@ def make_system(name: str, /, **parameters: float) -> System:
     """
     cls = system_class(name)
     usual = defaults.defaults().experiments.get(name)
-    checked = cls.Parameters(**{**(usual.parameters if usual else {}), **parameters})
+    content = {**(usual.parameters if usual else {}), **parameters}
+    checked = validated(cls.Parameters, content, f"system {name!r}")
     # Only what was said counts as given.
     return cls(cls.Parameters.model_construct(_fields_set=set(parameters), **dict(checked)))
 
@@ -98,7 +113,13 @@ def make_observation(system: System, operator: str, /, **keys: Any) -> Observati
     """
     # As a config would say them.
     said = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in keys.items()}
-    settings = observation_settings({"operator": operator, **said})
+    require_instance("system", system, System, _A_SYSTEM)
+    cls = OPERATORS.get(operator, ObservationSettings)
+    try:
+        settings = observation_settings({"operator": operator, **said})
+    except ValidationError as error:
+        faults = "; ".join(faults_of(error, cls, {"operator": operator, **said}))
+        raise Refused(f"observation {operator!r}: {faults}") from None
     observation = settings.build(system.dimension, system.grid)
     observation.defaults = settings.taken_by_default()
     return observation
@@ -132,7 +153,8 @@ def simulate(
     Raises:
         ValueError: for settings out of range, or if the truth is not finite.
     """
-    settings = _settings(system, observation, gap, cycles, members, initial_spread, seed)
+    spread = positive_number("initial_spread", initial_spread)
+    settings = _settings(system, observation, gap, cycles, members, spread, seed)
     return simulate_in_memory(settings, (system, observation))
 
 
@@ -164,13 +186,19 @@ def make_problem(
         np.ma.filled(np.ma.asarray(values).astype(np.float32), np.nan)
         for values in (measurements, ensemble)
     )
+    require_instance("system", system, System, _A_SYSTEM)
+    require_instance("observation", observation, Observation, _AN_OBSERVATION)
+    gap = whole_number("gap", gap, 1)
     for name, values, length in (
         ("measurements", y, observation.size),
         ("ensemble", x, system.dimension),
     ):
         if values.ndim != 2 or values.shape[1] != length or len(values) == 0:
             raise ValueError(f"{name} have shape {values.shape}: expected (any, {length})")
-    _require_values(y, x)
+    _require_finite("ensemble", x, "member")
+    _require_finite("measurements", y, "cycle", may_be_missing=True)
+    if np.all(np.isnan(y)):
+        raise Refused("measurements are all missing (NaN): nothing is measured")
     spread = float(np.sqrt(np.mean(np.var(x, axis=0, ddof=1)))) if len(x) > 1 else 1.0
     settings = _settings(system, observation, gap, len(y), len(x), spread, seed)
     unknown = np.zeros((gap * len(y) + 1, system.dimension), dtype=np.float32)
@@ -217,8 +245,8 @@ def assimilate(
 
     Raises:
         ValueError: for an unknown filter, or for parameters that are unknown, out of range, or do
-            not fit the cell.
-        ConfigFault: the same, found in the check that studies have.
+            not fit the cell; ConfigFault, where the check that studies have finds it.
+        ContractFault: where a filter, system or observation of your own does not what it must.
         FileFault: for a prior that is missing, damaged, or was trained for another system.
     """
     return run(
@@ -255,6 +283,7 @@ def run(
         _require_consistent(measured)
     known_to_masf = is_ours(model) and rebuilt
     prior = None if prior is None else Path(prior)
+    _require_filter(filter)
     chosen = dict(parameters or {})
     name = filter if isinstance(filter, str) else filter.__name__
     module, command = name, None
@@ -386,7 +415,8 @@ def train_prior(
             f"{', '.join(known)}"
         )
     usual = known[system].model_dump(exclude_unset=True) if system in known else {}
-    training = PriorSettings(**{**usual, "gaps": [cell.settings.gap], **(settings or {})})
+    content = {**usual, "gaps": [cell.settings.gap], **(settings or {})}
+    training = validated(PriorSettings, content, "settings of the prior")
     observation = observation_settings(cell.settings.observation)
     ring = system_class(system).translation_invariant
     parameters = training.training_parameters(cell.settings.parameters, observation, ring)
@@ -479,20 +509,15 @@ def _built(
     return model, observation
 
 
-def _require_values(measurements: np.ndarray, ensemble: np.ndarray) -> None:
-    """Raises ValueError for values that are not finite, and for measurements that are all missing;
-    some may be, which is NaN.
-    """
-    for name, row, wrong, expected in (
-        ("measurements", "cycle", np.isinf(measurements), "a number, or NaN where it is missing"),
-        ("ensemble", "member", ~np.isfinite(ensemble), "a number"),
-    ):
-        if np.any(wrong):
-            i, j = np.argwhere(wrong)[0]
-            found = (measurements if name == "measurements" else ensemble)[i, j]
-            raise ValueError(f"{name}: {row} {i}, component {j} is {found}: expected {expected}")
-    if np.all(np.isnan(measurements)):
-        raise ValueError("measurements are all missing (NaN): nothing is measured")
+def _require_filter(filter_: Any) -> None:
+    """Raises Refused for what is neither a name nor a class of filters that can be made."""
+    remedy = "pass the name of a filter, or your own subclass of masf.Filter (the class itself)"
+    if isinstance(filter_, str):
+        return
+    if not inspect.isclass(filter_) or not issubclass(filter_, Filter):
+        raise Refused(f"filter is {filter_!r:.80} ({type(filter_).__name__}): {remedy}")
+    if missing := sorted(filter_.__abstractmethods__):
+        raise ContractFault(f"filter {filter_.__name__} has no method {', '.join(missing)}: add it")
 
 
 def _takes_from_masf(cls: type[Filter]) -> bool:
@@ -546,6 +571,8 @@ def _settings(
     initial_spread: float,
     seed: int,
 ) -> CellSettings:
+    require_instance("system", system, System, _A_SYSTEM)
+    require_instance("observation", observation, Observation, _AN_OBSERVATION)
     if observation.dimension != system.dimension:
         raise ValueError(
             f"the observation is of {observation.dimension} components, and the system has "
@@ -555,16 +582,37 @@ def _settings(
         system=name_of(system),
         parameters=system.parameters.model_dump(),
         observation=_recorded(system, observation),
-        gap=gap,
-        cycles=cycles,
-        members=members,
+        gap=whole_number("gap", gap, 1),
+        cycles=whole_number("cycles", cycles, 1),
+        members=whole_number("members", members, 2),
         initial_spread=initial_spread,
-        seed=seed,
+        seed=whole_number("seed", seed, 0),
     )
+
+
+def _require_finite(
+    name: str, values: np.ndarray, row: str, *, may_be_missing: bool = False
+) -> None:
+    """Raises Refused for values (rows, columns) that are not all finite, with the first of them;
+    some ``may_be_missing``, which is NaN.
+    """
+    bad = np.argwhere(np.isinf(values) if may_be_missing else ~np.isfinite(values))
+    if len(bad):
+        i, j = map(int, bad[0])
+        more = f" ({len(bad)} such values)" if len(bad) > 1 else ""
+        expected = "finite numbers, or NaN where one is missing"
+        raise Refused(
+            f"{name}: {row} {i + 1}, component {j + 1} is {values[i, j]}{more}: expected "
+            f"{expected if may_be_missing else 'finite numbers'}"
+        )
 
 
 def _cell(problem: xr.Dataset) -> tuple[Truth, bool]:
     """The problem as arrays, and whether its truth is known."""
+    require_instance(
+        "problem", problem, xr.Dataset,
+        "pass what simulate or make_problem made, or xarray.open_dataset of a truth.nc",
+    )  # fmt: skip
     known = "truth" in problem
     if not known:
         settings = json.loads(problem.attrs.get("settings", "{}"))

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from masf.faults import Refused
 
-class FileFault(Exception):
+
+class FileFault(Refused):
     """A file that is missing, damaged, foreign or older than this version reads."""
 
     def __init__(self, path: Path | str, fault: str, remedy: str) -> None:

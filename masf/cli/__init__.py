@@ -154,12 +154,11 @@ def _fault(error: Exception) -> str | None:
     """What to say of a fault of the input; None of any other error, which is ours."""
     from pydantic import ValidationError
 
-    from masf.atomic import FileFault
-    from masf.study.messages import ConfigFault, faults_of
+    from masf.study.messages import faults_of
 
     if isinstance(error, ValidationError):
         return "; ".join(faults_of(error))
-    return str(error) if isinstance(error, (FileFault, ConfigFault, ValueError, OSError)) else None
+    return str(error) if isinstance(error, (ValueError, OSError)) else None
 
 
 def _leave_broken_pipe() -> NoReturn:

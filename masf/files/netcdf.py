@@ -139,6 +139,8 @@ def open_netcdf(path: Path, remedy: str, missing: str) -> Iterator[xr.Dataset]:
         Path(path).stat()
         with xr.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
             yield dataset
+    except FileFault:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         raise unreadable(
             path,

@@ -27,6 +27,7 @@ from masf.filters.registry import filter_class
 from masf.observations.base import Observation
 from masf.programs import files_among
 from masf.stages.cycle import peak_memory_mib, run_cycles
+from masf.study.messages import validated
 from masf.systems.base import System
 from masf.systems.registry import is_ours
 
@@ -261,7 +262,7 @@ def run_filter(
         )
         return found, system, "external"
     cls = cls or filter_class(name)
-    chosen = cls.Parameters(**parameters)
+    chosen = validated(cls.Parameters, parameters, f"filter {name!r}")
     require_files(chosen)
     torch_device = resolve_device(device, needs_torch=cls.needs_torch(chosen))
     loaded = None

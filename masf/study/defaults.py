@@ -24,7 +24,7 @@ from masf.study.load import make_study, read_mapping, study_with
 from masf.study.study import Study
 from masf.systems.registry import system_names
 
-SOURCE = "masf run"
+SOURCE = "this run"
 """How messages name the study of one cell."""
 
 

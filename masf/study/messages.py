@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from masf.faults import Refused
 from masf.plugins import did_you_mean
 
+Model = TypeVar("Model", bound=BaseModel)
 
-class ConfigFault(Exception):
+
+class ConfigFault(Refused):
     """A config that cannot be used; the message names every key at fault, its value and what is
     allowed.
     """
@@ -45,6 +49,18 @@ def faults_of(
             shown = "" if isinstance(value, dict) else f" = {json.dumps(value, default=str)[:120]}"
             found.setdefault(key + shown, []).append(message[0].lower() + message[1:])
     return [f"{key}: {', or '.join(dict.fromkeys(messages))}" for key, messages in found.items()]
+
+
+def validated(model: type[Model], content: Mapping[str, Any], what: str) -> Model:
+    """The settings ``content`` of ``what``, such as "system 'lorenz96'", checked.
+
+    Raises:
+        Refused: with every key at fault.
+    """
+    try:
+        return model.model_validate(dict(content))
+    except ValidationError as error:
+        raise Refused(f"{what}: {'; '.join(faults_of(error, model, dict(content)))}") from None
 
 
 def _discriminator(fault: ErrorDetails) -> str:
