@@ -441,13 +441,13 @@ def one(value: float, *at: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def test_values_that_are_no_measurements_are_refused_with_their_place(problem):
-    with pytest.raises(ValueError, match="measurements: cycle 4, component 7 is inf: expected a"):
+    with pytest.raises(ValueError, match="measurements: cycle 5, component 8 is inf: expected finite"):
         again(problem, one(np.inf, 4, 7))
     with pytest.raises(ValueError, match=r"measurements are all missing \(NaN\)"):
         again(problem, lambda y: np.full_like(y, NAN))
     members = problem["initial_ensemble"].values.copy()
     members[2, 1] = NAN
-    with pytest.raises(ValueError, match="ensemble: member 2, component 1 is nan: expected a"):
+    with pytest.raises(ValueError, match="ensemble: member 3, component 2 is nan: expected finite"):
         again(problem, lambda y: y, members)
 
 
