@@ -23,7 +23,7 @@ from platformdirs import user_cache_path
 from pydantic import ValidationError
 
 from masf import __version__
-from masf.arrays import Stream
+from masf.arrays import Stream, without_mask
 from masf.atomic import FileFault
 from masf.diffusion.prior_settings import PriorSettings
 from masf.faults import ContractFault, Refused, positive_number, require_instance, whole_number
@@ -182,10 +182,7 @@ def make_problem(
     Raises:
         ValueError: where shapes do not fit together or values are not finite.
     """
-    y, x = (
-        np.ma.filled(np.ma.asarray(values).astype(np.float32), np.nan)
-        for values in (measurements, ensemble)
-    )
+    y, x = (without_mask(values).astype(np.float32) for values in (measurements, ensemble))
     require_instance("system", system, System, _A_SYSTEM)
     require_instance("observation", observation, Observation, _AN_OBSERVATION)
     gap = whole_number("gap", gap, 1)

@@ -47,6 +47,14 @@ def scattered(values: Array, places: np.ndarray, length: int) -> Array:
     return out
 
 
+def without_mask(values: Any) -> np.ndarray:
+    """``values`` (anything numpy understands) as float64, NaN where a masked array masks them.
+
+    ``np.asarray`` drops masks, and what is under one, such as a file's fill value, is no number.
+    """
+    return np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan)
+
+
 def eye(n: int, x: Array) -> Array:
     """The n x n identity with the namespace, dtype and device of ``x``."""
     return array_namespace(x).eye(n, dtype=x.dtype, device=device(x))

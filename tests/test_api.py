@@ -279,6 +279,31 @@ def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
         masf.simulate(masf.make_system("lorenz96"), observation, gap=1, cycles=1)
 
 
+def test_what_a_mask_hides_is_no_number(truth: xr.Dataset) -> None:
+    system = masf.make_system("lorenz96", dimension=12)
+    observation = masf.make_observation(system, "stride", stride=2, noise=1.0)
+    y, x = truth["observation"].values.copy(), truth["initial_ensemble"].values.copy()
+    y[2, 1], x[3, 7] = 9.97e36, 9.97e36  # what netCDF4 has under its masks
+    problem = masf.make_problem(
+        system, observation, np.ma.masked_greater(y, 1e30), truth["initial_ensemble"].values, gap=5
+    )
+    found = problem["observation"].values
+    np.testing.assert_array_equal(np.argwhere(np.isnan(found)), [[2, 1]])
+    np.testing.assert_array_equal(found[~np.isnan(found)], y[y < 1e30])
+    # Rows, each with a mask of its own.
+    rows = masf.make_problem(system, observation, list(np.ma.masked_greater(y, 1e30)), x[:3], gap=5)
+    np.testing.assert_array_equal(rows["observation"], found)
+    with pytest.raises(ValueError, match=r"ensemble: member 3, component 7 .* masked"):
+        masf.make_problem(system, observation, y, np.ma.masked_greater(x, 1e30), gap=5)
+    h = np.ma.masked_equal(np.eye(12)[:2] + 1.0, 2.0)
+    with pytest.raises(ValueError, match="matrix"):
+        masf.make_observation(system, "matrix", matrix=h, noise=1.0)
+    with pytest.raises(ValueError, match=r"observation matrix: row 0, column 0 .* masked"):
+        Matrix(h, 1.0)
+    with pytest.raises(ValueError, match="noise"):
+        Matrix(np.eye(12)[:2], np.ma.masked_equal([1.0, 2.0], 2.0))
+
+
 # Systems and observations that are passed
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from masf.arrays import Array, like
+from masf.arrays import Array, like, without_mask
 from masf.observations.base import Observation, ObservationSettings
 from masf.observations.noise import make_noise
 
@@ -25,11 +25,17 @@ class Matrix(Observation):
         """The ``matrix`` (m, d), or one row of it (d,), with ``noise`` as a config says it.
 
         Raises:
-            ValueError: if it is no matrix or measures nothing, or the noise does not fit.
+            ValueError: if it is no matrix of finite numbers or measures nothing, or the noise does
+                not fit.
         """
-        given = np.atleast_2d(np.asarray(matrix, dtype=np.float64))
+        given = np.atleast_2d(without_mask(matrix))
         if given.ndim != 2:
             raise ValueError(f"observation matrix has shape {given.shape}: expected two axes")
+        if not np.all(np.isfinite(given)):
+            row, column = np.argwhere(~np.isfinite(given))[0]
+            raise ValueError(
+                f"observation matrix: row {row}, column {column} (from 0) is masked or not finite"
+            )
         if not np.any(given):
             raise ValueError("observation matrix is all zero: it must measure something")
         self.matrix = given  # fills the cached property

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from masf.arrays import Array, Stream, like
+from masf.arrays import Array, Stream, like, without_mask
 
 
 class Noise(ABC):
@@ -140,7 +140,7 @@ def make_noise(given: object, size: int) -> Noise:
     if isinstance(given, Noise):
         return given
     try:
-        values = np.asarray(given, dtype=np.float64)
+        values = without_mask(given)
     except ValueError as error:
         raise ValueError("noise covariance has rows of different lengths") from error
     if values.ndim == 0:
