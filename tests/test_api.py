@@ -293,7 +293,7 @@ def test_what_a_mask_hides_is_no_number(truth: xr.Dataset) -> None:
     # Rows, each with a mask of its own.
     rows = masf.make_problem(system, observation, list(np.ma.masked_greater(y, 1e30)), x[:3], gap=5)
     np.testing.assert_array_equal(rows["observation"], found)
-    with pytest.raises(ValueError, match=r"ensemble: member 3, component 7 .* masked"):
+    with pytest.raises(ValueError, match="ensemble: member 4, component 8 is nan"):
         masf.make_problem(system, observation, y, np.ma.masked_greater(x, 1e30), gap=5)
     h = np.ma.masked_equal(np.eye(12)[:2] + 1.0, 2.0)
     with pytest.raises(ValueError, match="matrix"):

@@ -177,7 +177,7 @@ def read_by(
     """
     if command is not None:
         return digests(files_among(parameters))
-    checked = (cls or filter_class(module)).Parameters(**parameters)
+    checked = validated((cls or filter_class(module)).Parameters, parameters, f"filter {module!r}")
     require_files(checked)
     return digests(input_files(checked))
 
