@@ -323,10 +323,12 @@ def score(
     reference: xr.Dataset | None = None,
     truth: xr.Dataset | None = None,
 ) -> pd.DataFrame:
-    """The scores of estimates, one row each; NaN of one that diverged.
+    """The scores of estimates, one row each, in their order; NaN of one that diverged.
 
     Args:
-        estimates: from ``assimilate``, or {filter}.nc as xarray opens it; a mapping names the rows.
+        estimates: from ``assimilate``, or {filter}.nc as xarray opens it; a mapping names the rows,
+            which are called as their filters without one: two estimates of one filter are two rows
+            of one name.
         spin_up_cycles: how many of the first cycles to leave out.
         reference: the estimate of a filter whose posterior is exact, for distances to it. All must
             then have been made with ``covariance=True`` and two or more ``saved_members``.
@@ -361,8 +363,8 @@ def score(
         if reference is None
         else Reference(Analyses.of(reference, gap(reference), spin_up_cycles))
     )
-    rows = {
-        name: score_of(
+    rows = [
+        score_of(
             data,
             gap=gap(data),
             spin_up_cycles=spin_up_cycles,
@@ -370,12 +372,11 @@ def score(
             velocities=velocities,
         )
         | {"diverged": bool(data.attrs["diverged"])}
-        for name, data in named
-    }
+        for _, data in named
+    ]
     columns = [key for key in SCORES if reference is not None or not key.endswith("_distance")]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, "diverged"]).rename_axis(
-        "filter"
-    )
+    names = pd.Index([name for name, _ in named], name="filter")
+    return pd.DataFrame(rows, index=names, columns=[*columns, "diverged"])
 
 
 def train_prior(

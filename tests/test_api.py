@@ -190,6 +190,15 @@ def test_settings_of_an_own_observation_build_it_again(own: masf.Observation) ->
     np.testing.assert_allclose(again.noise.covariance, own.noise.covariance, rtol=1e-12)
 
 
+def test_two_estimates_of_one_filter_have_two_rows(truth: xr.Dataset) -> None:
+    inflated = [masf.assimilate(truth, "etkf", {"inflation": x}) for x in (1.0, 1.3)]
+    scores = masf.score(inflated)
+    assert list(scores.index) == ["etkf", "etkf"]
+    each = [masf.score(estimate)["rmse"].item() for estimate in inflated]
+    assert scores["rmse"].tolist() == each
+    assert each[0] != each[1]
+
+
 def test_distance_to_a_reference() -> None:
     system = masf.make_system("linear_gaussian", dimension=4)
     truth = masf.simulate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import termios
@@ -21,7 +22,9 @@ from masf.cli import SECTIONS, commands
 from masf.cli.options import THREAD_VARIABLES
 from masf.filters.registry import filter_names
 from masf.progress import SILENT
+from masf.stages.aggregate import gather
 from masf.study.load import load_study
+from masf.study.study import Study
 from masf.systems.registry import system_names
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +93,7 @@ def test_run_of_a_flow_has_the_scores_of_its_vorticity(tmp_path: Path) -> None:
     assert shown[-2:] == ["ssim", "csi"]
     # Of an estimate they need the truth, which lies beside it.
     shown_again = call("show", f"{tmp_path}/free_run.nc --spin-up-cycles 1").stdout
-    assert f"SSIM of vorticity\t{row[5]}, the first 1 cycles left out" in shown_again
+    assert f"SSIM of vorticity\t{row[5]}, the first cycle left out" in shown_again
     (tmp_path / "truth.nc").unlink()
     assert "SSIM" not in call("show", str(tmp_path / "free_run.nc")).stdout
 
@@ -183,18 +186,47 @@ def test_show_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "Estimate by filter enkf",
             '{"inflation": 1.02}',
             "model runs a cycle\t20\n",
+            # As many as the run left out.
             f"RMSE\t{scores['rmse']:.4g}, the first 3 cycles left out",
         ],
         "scores.parquet": ["filter\t", "enkf\tlorenz96\t12\t", f"\t{scores['rmse']:.4g}\t"],
         str(prior): ["Pretrained prior: lorenz96", '"width": 4', "held-out loss", "steps 2"],
     }
     for name, said in expected.items():
-        done = call(
-            "show", str(tmp_path / name), *(["--spin-up-cycles 3"] if name == "enkf.nc" else [])
-        )
+        done = call("show", str(tmp_path / name))
         assert done.exit_code == 0, done.output
         for text in said:
             assert text in done.stdout, name
+
+
+def test_run_and_show_print_one_rmse_and_another_spin_up_on_request(tmp_path: Path) -> None:
+    ran = call("run", CELL, "--filter enkf", f"--output {tmp_path}")
+    rmse = ran.stdout.splitlines()[1].split("\t")[1]
+    assert f"RMSE\t{rmse}, the first 3" in call("show", str(tmp_path / "enkf.nc")).stdout
+    for left_out, said in ((0, "all cycles"), (2, "the first 2 cycles left out")):
+        shown = call("show", str(tmp_path / "enkf.nc"), f"--spin-up-cycles {left_out}").stdout
+        assert said in shown
+        assert f"RMSE\t{rmse}," not in shown
+
+
+def test_show_scores_an_estimate_of_a_study_as_its_tables_do(study: Study, tmp_path: Path) -> None:
+    (study.results / "study.json").write_text(study.to_json(), encoding="utf-8")
+    cell = next(iter(study.cells.values()))
+    shown = call("show", str(study.results / cell.estimate("enkf"))).stdout
+    rows = gather(study)[0].set_index(["cell", "filter"])
+    expected = f"RMSE\t{rows.loc[(cell.path, 'enkf'), 'rmse']:.4g}, the first cycle left out"
+    assert expected in shown
+    # Of a file that was taken from its place nothing is known.
+    moved = shutil.copy(study.results / cell.estimate("enkf"), tmp_path)
+    assert "all cycles" in call("show", str(moved)).stdout
+    (study.results / "study.json").write_text("{", encoding="utf-8")
+    assert "all cycles" in call("show", str(study.results / cell.estimate("enkf"))).stdout
+
+
+def test_run_refuses_a_filter_that_is_named_twice() -> None:
+    done = call("run", CELL, "--filter enkf --filter etkf --filter enkf")
+    assert done.exit_code == 2
+    assert "--filter enkf is given twice: name it once" in done.output
 
 
 def test_show_refuses_what_is_not_masf_s(tmp_path: Path) -> None:
@@ -238,6 +270,10 @@ def test_lists_have_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"inflation", "localization_radius"} <= set(first("filters letkf"))
     assert first("systems lorenz96") == ["dt", "dimension", "forcing"]
     assert "gap" in first("experiments lorenz63")
+    # kolmogorov has seeds of its own.
+    for name, seeds in (("kolmogorov", "0"), ("lorenz63", "0, 1")):
+        listed = call("list", "experiments", name, "--config config/quick.yaml").stdout
+        assert f"\nseeds\t{seeds}\n" in listed
 
 
 def test_every_command_has_a_place_in_the_help_and_a_line_that_fits() -> None:

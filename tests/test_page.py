@@ -23,6 +23,7 @@ from synthetic import small_study, write_results
 from masf.report.headline import sentences, verdicts
 from masf.report.page import score_rows
 from masf.report.tables import write_tables
+from masf.scores.comparison import COMPARED
 from masf.scores.run import FLOW_SCORES
 from masf.stages.aggregate import gather
 from masf.stages.page import write_page
@@ -93,7 +94,7 @@ def said(tmp_path: Path, rmse: dict[str, list[float]], **changes: Any) -> list[s
     study = small_study(
         tmp_path, seeds={"test": list(seeds)}, experiments={"one_gap": experiment}, figures={}
     )
-    return sentences(study, verdicts(study, scores_of(study, rmse)))
+    return sentences(study, scores_of(study, rmse))
 
 
 NAN = float("nan")
@@ -141,7 +142,10 @@ def test_situations_that_experiments_share_count_once(study: Study) -> None:
         ("gap_sweep", "gap 3", "EnKF"),
         ("one_gap", "", "Particle (100 000)"),
     ]
-    assert any("in 3 situations" in sentence for sentence in sentences(study, found))
+    # Gap 2 is one situation, though gap_sweep leaves a filter out there that one_gap runs.
+    said = sentences(study, gather(study)[0])
+    assert "On lorenz63, lowest RMSE in 2 situations: Particle (100 000) in 1, EnKF in 1" in said[1]
+    assert not any("3 situations" in sentence for sentence in said)
     twice = small_study(
         Path(study.config.results),
         figures={},
@@ -150,10 +154,43 @@ def test_situations_that_experiments_share_count_once(study: Study) -> None:
             for name in ("gap_sweep", "again")
         },
     )
-    assert any(
-        "in 2 situations" in sentence
-        for sentence in sentences(twice, verdicts(twice, gather(study)[0]))
+    assert any("in 2 situations" in sentence for sentence in sentences(twice, gather(study)[0]))
+
+
+def test_filters_of_a_shared_situation_meet_on_the_seeds_that_all_ran(tmp_path: Path) -> None:
+    one_gap = small_study(tmp_path).config.experiments["one_gap"].model_dump(exclude_defaults=True)
+    few = {**one_gap, "leave_out_filters": ["particle"]}
+
+    def headline(seeds: list[int], others: list[int]) -> list[str]:
+        study = small_study(
+            tmp_path,
+            seeds={"test": [0, 1, 2]},
+            experiments={
+                "few": {**few, "seeds": others},
+                "one_gap": {**one_gap, "leave_out_filters": ["enkf"], "seeds": seeds},
+            },
+            figures={},
+        )
+        # Only on seed 0 is the particle filter better.
+        rmse = {"particle": [0.5, 9.0, 9.0], "enkf": [1.0, 1.0, 1.0], "free_run": [9.0, 9.0, 9.0]}
+        rows = pd.DataFrame(
+            [
+                {
+                    "cell": cell.path, "seed": cell.settings.seed, "filter": name,
+                    "diverged": False,
+                    **dict.fromkeys(COMPARED, rmse[name][cell.settings.seed]),
+                }
+                for cell in study.cells.values()
+                for name in cell.filters
+            ]
+        )  # fmt: skip
+        return sentences(study, rows)
+
+    assert "On lorenz63, lowest RMSE: Particle (100 000), 50% below the next." in headline(
+        [0], [0, 1, 2]
     )
+    # Nothing can be said of filters that have no seed in common.
+    assert any("lowest RMSE in 2 situations" in said for said in headline([0], [1, 2]))
 
 
 def test_page_refers_to_files_that_are_there(page: Path) -> None:

@@ -92,7 +92,7 @@ def _experiments(config: Path, name: str | None) -> None:
             ("system", found.system),
             *axes.items(),
             ("observations", ", ".join(found.observations)),
-            ("seeds", ", ".join(map(str, study.config.seeds.test))),
+            ("seeds", ", ".join(map(str, study.seeds(found)))),
             ("cycles", f"{found.cycles}, the first {found.spin_up_cycles} not scored"),
             ("filters", ", ".join(study.experiment_filters(found))),
         ],

@@ -146,6 +146,7 @@ def run(
     from masf.atomic import require_writable
     from masf.files.cell import CellSettings, build
     from masf.files.cost import mean_model_runs
+    from masf.files.estimate import SPIN_UP
     from masf.report.words import runs_in_words
     from masf.scores.fields import FLOW_SCORES
     from masf.scores.run import SCORES, SHOWN
@@ -166,6 +167,9 @@ def run(
         **{key: chosen[key] for key in ("gap", "cycles", "members")},
     )
     specs = filters or tuple((name, name, {}) for name in defaults.usual_filters(usual))
+    labels = [label for label, *_ in specs]
+    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+        raise click.UsageError(f"--filter {repeated[0]} is given twice: name it once")
     if chosen["spin_up_cycles"] >= settings.cycles:
         raise click.UsageError(
             f"--spin-up-cycles {chosen['spin_up_cycles']} leaves none of {settings.cycles} "
@@ -187,9 +191,10 @@ def run(
         if found.needs_prior and prior is None:
             prior = api.train_prior(truth, device=device)
         logging.info("%s: %s", label, json.dumps(found.parameters))
-        estimates[label], trajectory = api.run(
+        estimate, trajectory = api.run(
             truth, name, parameters, prior=prior if found.needs_prior else None, device=device
         )
+        estimates[label] = estimate.assign_attrs({SPIN_UP: chosen["spin_up_cycles"]})
         seconds = trajectory.wall_seconds[: trajectory.diverged_at]
         costs[label] = [
             f"{float(seconds.mean()) if len(seconds) else 0.0:.2g}",

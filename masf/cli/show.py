@@ -20,12 +20,10 @@ Row = tuple[str, str]
 @click.argument("file", type=EXISTING)
 @click.option(
     "--spin-up-cycles",
-    default=0,
-    show_default=True,
     type=click.IntRange(0),
-    help="First cycles not scored.",
+    help="First cycles not scored; without it those that the run, or the study, left out.",
 )
-def show(file: Path, spin_up_cycles: int) -> None:
+def show(file: Path, spin_up_cycles: int | None) -> None:
     """Say what is in a file that masf wrote.
 
     FILE is a truth.nc, {filter}.nc, prior.safetensors, scores.parquet or costs.parquet: what it is,
@@ -49,7 +47,7 @@ def show(file: Path, spin_up_cycles: int) -> None:
         )
 
 
-def _netcdf(path: Path, spin_up_cycles: int) -> Iterator[Row]:
+def _netcdf(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     from masf.atomic import FileFault
     from masf.files.netcdf import ESTIMATE_FORMAT, TRUTH_FORMAT, open_netcdf
     from masf.files.truth import read_truth
@@ -93,7 +91,7 @@ def _settings(settings: dict[str, Any]) -> Iterator[Row]:
     )
 
 
-def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
+def _estimate(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     from masf.files.cost import mean_model_runs
     from masf.files.estimate import read_estimate
     from masf.files.parameters import ParameterSource
@@ -102,6 +100,8 @@ def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
 
     data = read_estimate(path)
     settings = json.loads(data.attrs["settings"])
+    if spin_up_cycles is None:
+        spin_up_cycles = _left_out(path, data.attrs)
     if spin_up_cycles >= settings["cycles"]:
         raise click.UsageError(
             f"--spin-up-cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score"
@@ -123,10 +123,33 @@ def _estimate(path: Path, spin_up_cycles: int) -> Iterator[Row]:
         spin_up_cycles=spin_up_cycles,
         velocities=_velocities(path, settings),
     )
-    left_out = f", the first {spin_up_cycles} cycles left out" if spin_up_cycles else ", all cycles"
+    first = "first cycle" if spin_up_cycles == 1 else f"first {spin_up_cycles} cycles"
+    left_out = f", the {first} left out" if spin_up_cycles else ", all cycles"
     for key, value in found.items():
         if value == value:
             yield SCORES[key], f"{value:.4g}{left_out}"
+
+
+def _left_out(path: Path, attributes: dict[str, Any]) -> int:
+    """How many of the first cycles the scores of an estimate left out where it was made: what
+    ``masf run`` says in the file, or else what a study.json in a folder above says of its cell.
+    """
+    from masf.files.estimate import SPIN_UP
+    from masf.study import paths
+    from masf.study.load import load_study
+    from masf.study.messages import ConfigFault
+
+    if SPIN_UP in attributes:
+        return int(attributes[SPIN_UP])
+    folder = path.resolve().parent
+    for results in folder.parents:
+        if (results / paths.STUDY).is_file():
+            with contextlib.suppress(ConfigFault):  # of another version, or damaged
+                cell = load_study(results / paths.STUDY).all_cells.get(
+                    folder.relative_to(results).as_posix()
+                )
+                return 0 if cell is None else cell.spin_up_cycles
+    return 0
 
 
 def _velocities(path: Path, settings: dict[str, Any]) -> Any:

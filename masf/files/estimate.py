@@ -48,6 +48,11 @@ ATTRIBUTES = (
 )
 """Attributes that every estimate has."""
 
+SPIN_UP = "spin_up_cycles"
+"""Attribute of an estimate outside of studies: how many of the first cycles its scores left out.
+Studies keep it in their config, so that a change of it runs no filter again.
+"""
+
 
 def write_estimate(
     path: Path, trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]

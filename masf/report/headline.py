@@ -8,14 +8,14 @@ nearly so, and cannot lose.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import pandas as pd
 
 from masf.report.rows import axes, experiment_rows
 from masf.scores.comparison import CONFIDENCE, INDISTINGUISHABLE, compare
+from masf.study.cells import Cell
 from masf.study.study import Study
 
 SCORE = "rmse"
@@ -28,7 +28,6 @@ class Verdict:
     experiment: str
     system: str
     situation: str
-    cells: frozenset[str]
     filters: tuple[str, ...]
     seeds: int
     best: str
@@ -61,7 +60,7 @@ class Verdict:
 
 
 def verdicts(study: Study, scores: pd.DataFrame) -> list[Verdict]:
-    """Who wins in each situation of each experiment.
+    """Who wins in each situation of each experiment, among its own filters.
 
     Args:
         study: the study.
@@ -72,12 +71,47 @@ def verdicts(study: Study, scores: pd.DataFrame) -> list[Verdict]:
         heads = axes(study, name)
         rows = experiment_rows(study, name, scores)
         rows = rows[rows["filter"] != experiment.reference]
+        if rows.empty:
+            continue
         points = rows.groupby(list(heads), observed=True, sort=True) if heads else [((), rows)]
         for values, point in points:
             situation = ", ".join(
                 _words(head, value) for head, value in zip(heads.values(), values, strict=True)
             )
             found.append(_verdict(study, name, situation, point))
+    return found
+
+
+def contests(study: Study, scores: pd.DataFrame) -> list[Verdict]:
+    """Who wins in each situation of the study, each once, though several experiments have it.
+
+    What filters these run meet there, on the seeds that all of them ran. Where there is no such
+    seed, each experiment's filters meet among themselves.
+
+    Args:
+        study: the study.
+        scores: the content of scores.parquet.
+    """
+    situations: dict[str, list[Cell]] = defaultdict(list)
+    for cell in study.cells.values():
+        situations[cell.point].append(cell)
+    found = []
+    for cells in situations.values():
+        rows = scores[scores["cell"].isin([cell.path for cell in cells])]
+        meet = {name for cell in cells for name in cell.filters}
+        rows = rows[rows["filter"].isin(meet - {cell.reference for cell in cells})]
+        rows = rows.assign(filter=pd.Categorical(rows["filter"], study.all_filters, ordered=True))
+        names = dict.fromkeys(name for cell in cells for name in cell.experiments)
+        ran = [set(own["seed"]) for _, own in rows.groupby("filter", observed=True)]
+        if common := set.intersection(*ran) if ran else set():
+            found.append(_verdict(study, next(iter(names)), "", rows[rows["seed"].isin(common)]))
+            continue
+        for name in names:
+            experiment = study.config.experiments[name]
+            filters, seeds = study.experiment_filters(experiment), study.seeds(experiment)
+            own = rows[rows["filter"].isin(filters) & rows["seed"].isin(seeds)]
+            if len(own):
+                found.append(_verdict(study, name, "", own))
     return found
 
 
@@ -98,7 +132,6 @@ def _verdict(study: Study, name: str, situation: str, point: pd.DataFrame) -> Ve
         experiment=name,
         system=study.config.experiments[name].system,
         situation=situation,
-        cells=frozenset(point["cell"]),
         filters=tuple(table["label"]),
         seeds=int(point["seed"].nunique()),
         best="" if best is None else best["label"],
@@ -112,9 +145,14 @@ def _verdict(study: Study, name: str, situation: str, point: pd.DataFrame) -> Ve
     )
 
 
-def sentences(study: Study, found: Iterable[Verdict]) -> list[str]:
-    """The headline. Situations that experiments share, with the same filters, count once."""
-    once = list({(v.cells, v.filters): v for v in reversed(list(found))}.values())[::-1]
+def sentences(study: Study, scores: pd.DataFrame) -> list[str]:
+    """The headline.
+
+    Args:
+        study: the study.
+        scores: the content of scores.parquet.
+    """
+    once = contests(study, scores)
     seeds = sorted({v.seeds for v in once})
     said = [_clear_wins(once)] if seeds != [1] else []
     for system in dict.fromkeys(v.system for v in once):

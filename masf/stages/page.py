@@ -55,9 +55,9 @@ def write_page(
     )
     page = environment.get_template("page.html").render(
         study=study,
-        sentences=sentences(study, found),
+        sentences=sentences(study, rows),
         experiments=[
-            (e, [v for v in found if v.experiment == name])
+            (name, e, [v for v in found if v.experiment == name])
             for name, e in study.config.experiments.items()
         ],
         settings={name: experiment_settings(study, name) for name in study.config.experiments},
