@@ -35,9 +35,15 @@ from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, truth_dataset, truth_of
 from masf.filters.base import Filter, FilterParameters
 from masf.filters.input_files import InputFile
-from masf.observations.base import Observation, ObservationSettings
+from masf.observations.base import (
+    NonlinearObservation,
+    Observation,
+    ObservationSettings,
+    Transformed,
+)
 from masf.observations.consistency import consistency_faults, rebuilds
 from masf.observations.settings import OPERATORS, observation_settings
+from masf.observations.transforms import own_transform
 from masf.scores.exactness import NEEDED, Analyses, Reference
 from masf.scores.run import SCORES
 from masf.scores.run import score as score_of
@@ -56,6 +62,7 @@ __all__ = [
     "Filter",
     "FilterParameters",
     "InputFile",
+    "NonlinearObservation",
     "Observation",
     "Refused",
     "Stream",
@@ -106,11 +113,18 @@ def make_observation(system: System, operator: str, /, **keys: Any) -> Observati
     Args:
         system: that is measured.
         operator: as in the section ``observations`` of a config, such as ``"stride"``.
-        keys: of the operator, and ``noise``, as there.
+        keys: of the operator, and ``noise``, as there. The ``transform`` may be a function of your
+            own, of single measurements in an array of any shape; then ``derivative`` may be another
+            one, where torch is not to find it. Such an observation is passed to ``assimilate``
+            again.
 
     Raises:
         ValueError: for keys that are unknown, out of range, or do not fit the system.
     """
+    if callable(keys.get("transform")):
+        rest = {k: v for k, v in keys.items() if k not in ("transform", "derivative")}
+        linear = make_observation(system, operator, **rest)
+        return Transformed(linear, own_transform(keys["transform"], keys.get("derivative")))
     # As a config would say them.
     said = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in keys.items()}
     require_instance("system", system, System, _A_SYSTEM)

@@ -427,7 +427,7 @@ def test_an_own_observation_goes_through_or_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Doubled.adjoint is not .* Doubled.matrix x differs"):
         masf.assimilate(kept, "etkf", observation=torn)
     curved = Squared(12, make_noise(0.5, 6), {})
-    with pytest.raises(ValueError, match=r"Squared\.apply is not linear"):
+    with pytest.raises(ValueError, match=r"Squared\.apply is not linear: derive the class"):
         masf.assimilate(masf.simulate(system, curved, **run), "enkf", observation=curved)
     with pytest.raises(ValueError, match="makes 12 measurements of 12 components, and the problem"):
         masf.assimilate(mine, "etkf", observation=Mask(12, np.arange(12), 1.0))

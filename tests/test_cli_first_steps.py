@@ -21,6 +21,7 @@ import masf
 from masf.cli import SECTIONS, commands
 from masf.cli.options import THREAD_VARIABLES
 from masf.filters.registry import filter_names
+from masf.observations.settings import OPERATORS
 from masf.progress import SILENT
 from masf.stages.aggregate import gather
 from masf.study.load import load_study
@@ -274,6 +275,8 @@ def test_lists_have_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seeds in (("kolmogorov", "0"), ("lorenz63", "0, 1")):
         listed = call("list", "experiments", name, "--config config/quick.yaml").stdout
         assert f"\nseeds\t{seeds}\n" in listed
+    assert first("observations") == list(OPERATORS)
+    assert {"noise", "transform", "stride"} <= set(first("observations stride"))
 
 
 def test_every_command_has_a_place_in_the_help_and_a_line_that_fits() -> None:

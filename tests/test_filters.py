@@ -62,8 +62,6 @@ def test_enkf_increments_are_the_textbook_formula(kind, n):
     expected = textbook_increments(ensemble, innovations, problem.observation)
     increments = enkf_increments(ensemble, innovations, problem.observation)
     np.testing.assert_allclose(increments, expected, rtol=1e-9, atol=1e-11)
-    untapered = localized_increments(ensemble, innovations, problem.observation, None)
-    np.testing.assert_allclose(untapered, expected, rtol=1e-9, atol=1e-11)
     in_torch = enkf_increments(
         torch.as_tensor(ensemble), torch.as_tensor(innovations), problem.observation
     )

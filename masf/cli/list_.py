@@ -1,18 +1,23 @@
-"""``masf list``: the systems, filters and experiments that there are."""
+"""``masf list``: the systems, filters, observations and experiments that there are."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from masf.cli.options import EXISTING
 from masf.cli.output import print_table
 
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["systems", "filters", "experiments"]))
+@click.argument("kind", type=click.Choice(["systems", "filters", "observations", "experiments"]))
 @click.argument("name", required=False)
 @click.option(
     "--config",
@@ -22,13 +27,15 @@ from masf.cli.output import print_table
     help="The study, for experiments.",
 )
 def list_(kind: str, name: str | None, config: Path) -> None:
-    """List systems, filters or experiments.
+    """List systems, filters, observations or experiments.
 
-    With NAME, the parameters of that one. Piped into another program, the list has one line each,
-    fields separated by tabs, and no heading.
+    With NAME, the parameters of that one, or its keys. Piped into another program, the list has one
+    line each, fields separated by tabs, and no heading.
     """
     if kind == "experiments":
         _experiments(config, name)
+    elif kind == "observations":
+        _observations(name)
     elif name is None:
         print_table(["NAME", "WHAT IT IS"], _systems() if kind == "systems" else _filters())
     else:
@@ -59,6 +66,20 @@ def _filters() -> list[tuple[str, str]]:
         if name not in ours
     }
     return [*ours.items(), *others.items()]
+
+
+def _observations(name: str | None) -> None:
+    from masf.observations.settings import OPERATORS
+    from masf.plugins import suggestion
+
+    if name is None:
+        rows = [(key, (cls.__doc__ or "").partition("\n")[0]) for key, cls in OPERATORS.items()]
+        print_table(["OPERATOR", "WHAT IS MEASURED"], rows)
+    elif name not in OPERATORS:
+        raise ValueError(f"unknown operator {name!r}{suggestion(name, OPERATORS)}")
+    else:
+        fields = OPERATORS[name].model_fields
+        print_table(["KEY", "DEFAULT", "MEANING"], _rows(fields))
 
 
 def _experiments(config: Path, name: str | None) -> None:
@@ -105,11 +126,15 @@ def _parameters(kind: str, name: str) -> None:
     from masf.systems.registry import system_class
 
     fields = (system_class if kind == "systems" else filter_class)(name).Parameters.model_fields
-    rows = [
+    print_table(["PARAMETER", "DEFAULT", "MEANING"], _rows(fields))
+
+
+def _rows(fields: Mapping[str, FieldInfo]) -> list[tuple[str, str, str]]:
+    """Name, default and description of the fields of a class."""
+    return [
         (key, "" if f.is_required() else _yaml(f.default), f.description or "")
         for key, f in fields.items()
     ]
-    print_table(["PARAMETER", "DEFAULT", "MEANING"], rows)
 
 
 def _yaml(value: object) -> str:

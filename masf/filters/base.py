@@ -207,6 +207,18 @@ def initial_draws(setup: Setup, n: int) -> Array:
     )
 
 
+def linear_misfits(observation: Observation) -> list[str]:
+    """Why a filter that takes linear measurements only does not suit an observation."""
+    if observation.linear:
+        return []
+    transform = observation.settings.get("transform")
+    nature = "are not" if transform is None else f"pass through transform {transform!r}"
+    return [
+        f"takes measurements that are linear in the state, and these {nature}: leave the filter "
+        "out of this experiment"
+    ]
+
+
 def ensemble_needs_members(ensemble: np.ndarray) -> None:
     """Raises ValueError for an ensemble (N, d) too small to have a covariance."""
     if len(ensemble) < 2:

@@ -3,9 +3,11 @@
 
     x_i <- x_i + K (y + eta_i - H x_i)     K = P H^T (H P H^T + R)^(-1)     eta_i ~ N(0, R)
 
-With X the anomalies (N, d) and Z = X H^T (N, m), P H^T = X^T Z / (N - 1): nothing of size d x d is
-formed. Where there are more measurements than members, the Woodbury identity gives the same gain
-from an N x N system. The perturbations eta_i are centred, so that they do not move the mean.
+With X the anomalies (N, d) of the members and Z those (N, m) of what they would measure, P H^T =
+X^T Z / (N - 1) and H P H^T = Z^T Z / (N - 1): nothing of size d x d is formed. For measurements
+h(x) that are not linear the same formulas serve, with h(x_i) for H x_i. Where there are more
+measurements than members, the Woodbury identity gives the same gain from an N x N system. The
+perturbations eta_i are centred, so that they do not move the mean.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def enkf_increments(ensemble: Array, innovations: Array, observation: Observatio
     xp = array_namespace(ensemble)
     n, m = len(ensemble), observation.size
     anomalies = ensemble - xp.mean(ensemble, axis=0)
-    observed = observation.apply(anomalies)
+    measured = observation.apply(ensemble)
+    observed = measured - xp.mean(measured, axis=0)
     if m <= n:
         covariance = observed.mT @ observed / (n - 1) + like(observation.noise.covariance, ensemble)
         weights = xp.linalg.solve(covariance, innovations.mT)

@@ -5,7 +5,8 @@ by element.
     P = rho o X^T X / (N - 1)
 
 rho is the Gaspari-Cohn taper in the space of the state, so any H is served. That forms P. For
-states too long for it, and on grids of more than one axis, the taper is on the distance of the
+states too long for it, on grids of more than one axis, and for measurements that are not linear
+(H P H^T and P H^T are then those of the members' h(x_i)), the taper is on the distance of the
 measurements from the grid points and from one another,
 
     K = (rho o P H^T) (rho o H P H^T + R)^(-1)     P = X^T X / (N - 1),
@@ -24,7 +25,6 @@ from masf.arrays import Array, like
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import (
-    GridTaper,
     gaspari_cohn,
     local_observations,
     make_taper,
@@ -34,6 +34,7 @@ from masf.ensembles.localization import (
     torus_distances,
 )
 from masf.filters.base import Filter, LocalizedParameters
+from masf.filters.enkf import enkf_increments
 from masf.observations.base import Observation
 from masf.systems.base import System
 
@@ -44,21 +45,24 @@ NUMBERS_AT_ONCE = 2**24
 
 
 def localized_increments(
-    ensemble: Array, innovations: Array, observation: Observation, taper: Array | None
+    ensemble: Array, innovations: Array, observation: Observation, taper: Array
 ) -> Array:
     """K (innovations) (N, d) for innovations (N, m), with the ensemble's covariance times ``taper``
     (d, d).
     """
     xp = array_namespace(ensemble)
     anomalies = ensemble - xp.mean(ensemble, axis=0)
-    covariance = anomalies.mT @ anomalies / (len(ensemble) - 1)
-    if taper is not None:
-        covariance = covariance * taper
+    covariance = anomalies.mT @ anomalies / (len(ensemble) - 1) * taper
     cross = observation.apply(covariance)
     innovation_covariance = observation.apply(cross.mT) + like(
         observation.noise.covariance, ensemble
     )
     return xp.linalg.solve(innovation_covariance, innovations.mT).mT @ cross.mT
+
+
+def localizes_measurements(system: System, observation: Observation) -> bool:
+    """Whether the taper is on the distances of measurements, not in the space of the state."""
+    return not observation.linear or tapers_by_convolution(system)
 
 
 class MeasurementTaper:
@@ -89,7 +93,8 @@ class MeasurementTaper:
         xp = array_namespace(ensemble)
         n, points = len(ensemble), len(self.near)
         anomalies = ensemble - xp.mean(ensemble, axis=0)
-        observed = observation.apply(anomalies)
+        measured = observation.apply(ensemble)
+        observed = measured - xp.mean(measured, axis=0)
         covariance = self.between * (observed.mT @ observed) / (n - 1) + like(
             observation.noise.covariance, ensemble
         )
@@ -114,7 +119,7 @@ class LocalizedEnKF(Filter):
     Parameters = LocalizedParameters
 
     @cached_property
-    def taper(self) -> Array | GridTaper | None:
+    def taper(self) -> Array | None:
         """Of the state's components; None tapers nothing."""
         return make_taper(self.system, self.parameters.localization_radius, self.setup.initial_mean)
 
@@ -122,9 +127,11 @@ class LocalizedEnKF(Filter):
         """Finds the measurements near each point, where the taper is theirs."""
         super().observe(observation)
         self.near = None
-        if isinstance(self.taper, GridTaper):
+        radius = self.parameters.localization_radius
+        if radius is not None and localizes_measurements(self.system, observation):
+            assert self.system.grid is not None  # else it is a misfit
             self.near = MeasurementTaper(
-                observation, self.taper.grid, self.taper.radius, self.setup.initial_mean
+                observation, self.system.grid, radius, self.setup.initial_mean
             )
 
     @classmethod
@@ -135,7 +142,7 @@ class LocalizedEnKF(Filter):
         too many of them.
         """
         radius = parameters.localization_radius
-        if radius is None or not tapers_by_convolution(system):
+        if radius is None or not localizes_measurements(system, observation):
             return radius_misfits(radius, system)
         faults = place_misfits(radius, system, observation)
         if observation.size > MOST_MEASUREMENTS:
@@ -148,8 +155,10 @@ class LocalizedEnKF(Filter):
 
     def analyse(self, state: Array, y: Array) -> Array:
         innovations = perturbed_innovations(state, y, self.observation, self.stream)
-        if self.near is not None:
+        if self.near is not None:  # then no taper of the state is made
             increments = self.near.increments(state, innovations, self.observation)
+        elif self.taper is None:
+            increments = enkf_increments(state, innovations, self.observation)
         else:
             increments = localized_increments(state, innovations, self.observation, self.taper)
         return inflate(state + increments, self.parameters.inflation)

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from masf.arrays import Array, like, to_numpy
-from masf.filters.base import Filter, FilterParameters, Setup
+from masf.filters.base import Filter, FilterParameters, Setup, linear_misfits
 from masf.observations.base import Observation
 from masf.systems.base import System
 from masf.systems.linear_gaussian import LinearGaussian
@@ -60,13 +60,14 @@ class Kalman(Filter):
     def misfits(
         cls, parameters: KalmanParameters, system: System, observation: Observation
     ) -> list[str]:
-        """Systems whose matrix is not known."""
-        if isinstance(system, LinearGaussian):
-            return []
-        return [
-            "'kalman' is for linear systems only: use system 'linear_gaussian', or leave the "
-            "filter out of this experiment"
-        ]
+        """Systems whose matrix is not known, and measurements that have none."""
+        faults = linear_misfits(observation)
+        if not isinstance(system, LinearGaussian):
+            faults.append(
+                "'kalman' is for linear systems only: use system 'linear_gaussian', or leave the "
+                "filter out of this experiment"
+            )
+        return faults
 
     def start(self, ensemble: Array) -> Gaussian:
         """The initial distribution itself, not the ensemble drawn from it."""

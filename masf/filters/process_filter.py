@@ -10,6 +10,7 @@ denoises with it, and the *sampler*, which runs the process backward.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from pydantic import Field
 
@@ -19,8 +20,9 @@ from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.ensembles.rotation import rotate
-from masf.filters.base import Filter, RotatedParameters
+from masf.filters.base import Filter, RotatedParameters, linear_misfits
 from masf.observations.base import Observation
+from masf.systems.base import System
 
 
 class CoupledParameters(RotatedParameters):
@@ -49,6 +51,11 @@ class ProcessFilter(Filter):
     def times(self) -> list[float]:
         """The time grid of the sampler."""
         return time_grid(self.parameters.steps)
+
+    @classmethod
+    def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
+        """Measurements that are not linear: they have no basis."""
+        return linear_misfits(observation)
 
     @abstractmethod
     def make_fit(self) -> Fit:

@@ -4,6 +4,8 @@ An observation is two classes in one file: *settings*, which a config's section 
 is checked by, and the *operator*, a subclass of :class:`Observation` that the settings build. All
 that depends on the operator is in its class: H and its adjoint, where a measurement sits on the
 grid, and the basis in which measuring is diagonal. The noise is apart (masf.observations.noise).
+The key ``transform`` of any operator makes y = g(H x) + eta of it, with a function g of single
+measurements (masf.observations.transforms), which is not linear in the state.
 
 A system whose components sit on a periodic grid has the state (fields, *grid), flattened.
 """
@@ -15,14 +17,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from reprlib import repr as short
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masf.arrays import Array, scattered
+from masf.observations import transforms
 from masf.observations.bases import Basis, SVDBasis
 from masf.observations.noise import Noise
+from masf.observations.transforms import STEEP, Transform, TransformName, named_transform
 
 LEAST_CONCENTRATION = 2 / np.pi
 """Mean resultant length of equal weights on half of a ring: what is spread wider has no place."""
@@ -39,6 +43,8 @@ class Observation(ABC):
     """
 
     defaults: Mapping[str, Any] = MappingProxyType({})
+    linear: ClassVar[bool] = True
+    """Whether it is y = H x + eta; others derive from NonlinearObservation."""
 
     def __init__(self, dimension: int, noise: Noise, settings: Mapping[str, Any]) -> None:
         self.dimension = dimension
@@ -71,11 +77,17 @@ class Observation(ABC):
 
     @abstractmethod
     def apply(self, x: Array) -> Array:
-        """H x for states (..., d): (..., m)."""
+        """H x for states (..., d): (..., m); h(x) where it is not linear."""
 
     @abstractmethod
     def adjoint(self, v: Array) -> Array:
         """H^T v for measurements (..., m): (..., d)."""
+
+    def pullback(self, x: Array, v: Array) -> Array:
+        """J(x)^T v (..., d) for measurements v (..., m), with J the derivative at states x (..., d)
+        of what is measured: H, everywhere, where it is linear.
+        """
+        return self.adjoint(v)
 
     # Formed where it is asked for: an operator over many components never needs its matrix.
     @cached_property
@@ -88,9 +100,9 @@ class Observation(ABC):
         return self.noise.log_density(y - self.apply(x))
 
     def likelihood_score(self, x: Array, y: Array) -> Array:
-        """grad_x log p(y | x) = H^T R^(-1) (y - H x), for states (..., d): (..., d)."""
+        """grad_x log p(y | x) = J(x)^T R^(-1) (y - h(x)), for states (..., d): (..., d)."""
         whiten = self.noise.whiten
-        return self.adjoint(whiten(whiten(y - self.apply(x))))
+        return self.pullback(x, whiten(whiten(y - self.apply(x))))
 
     def places(self, grid: tuple[int, ...]) -> np.ndarray:
         """Where each measurement sits on a periodic grid: (m, axes), in grid points.
@@ -161,6 +173,99 @@ class Part(Observation):
         return self.whole.places(grid)[self.rows]
 
 
+class NonlinearObservation(Observation):
+    """Measurements y = h(x) + eta that are not linear in the state: there is no H.
+
+    What filters can know is h (``apply``, on numpy and torch), the gradient of the log-density
+    through its derivative, which torch finds unless ``pullback`` is overridden, and where a
+    measurement sits (``places``). Of the state together with what is measured of it, (x, h(x)), the
+    measurement is linear again.
+    """
+
+    linear = False
+
+    def pullback(self, x: Array, v: Array) -> Array:
+        name = f"{type(self).__name__}.apply"
+        return transforms.pullback(self.apply, x, v, name)
+
+    def places(self, grid: tuple[int, ...]) -> np.ndarray:
+        raise ValueError(
+            f"observation {type(self).__name__} does not say where its measurements sit (places), "
+            "to localise by; set localization_radius to null"
+        )
+
+    def only(self, rows: np.ndarray) -> Observation:
+        return self if len(rows) == self.size else NonlinearPart(self, rows)
+
+    def _not_linear(self, wanted: str) -> NoReturn:
+        raise ValueError(f"the observation is not linear in the state: it has no {wanted}")
+
+    def adjoint(self, v: Array) -> Array:
+        self._not_linear("adjoint")
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        self._not_linear("matrix H")
+
+    def basis(self) -> Basis:
+        self._not_linear("basis in which measuring is diagonal")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        self._not_linear("matrix H to hand to a program")
+
+
+class NonlinearPart(NonlinearObservation):
+    """Some of the measurements of another observation that is not linear.
+
+    Attributes:
+        whole: the other observation.
+        rows: (k,) which of its measurements.
+    """
+
+    def __init__(self, whole: NonlinearObservation, rows: np.ndarray) -> None:
+        super().__init__(whole.dimension, whole.noise.only(rows), whole.settings)
+        self.whole, self.rows = whole, rows
+
+    def apply(self, x: Array) -> Array:
+        return self.whole.apply(x)[..., self.rows]
+
+    def pullback(self, x: Array, v: Array) -> Array:
+        return self.whole.pullback(x, scattered(v, self.rows, self.whole.size))
+
+    def places(self, grid: tuple[int, ...]) -> np.ndarray:
+        return self.whole.places(grid)[self.rows]
+
+
+class Transformed(NonlinearObservation):
+    """Measurements h(x) = g(H x), with g a function of single measurements: they sit where those
+    of H x do.
+
+    Attributes:
+        of: the linear measurements H x, with the noise of these.
+        transform: g.
+    """
+
+    def __init__(
+        self, of: Observation, transform: Transform, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raises ValueError where ``of`` is not linear itself."""
+        if not of.linear:
+            raise ValueError("a transform is of linear measurements: these are transformed already")
+        self.of, self.transform = of, transform
+        super().__init__(
+            of.dimension, of.noise, settings or {**of.settings, "transform": transform.name}
+        )
+
+    def apply(self, x: Array) -> Array:
+        return self.transform.value(self.of.apply(x))
+
+    def pullback(self, x: Array, v: Array) -> Array:
+        return self.of.adjoint(v * self.transform.slope(self.of.apply(x)))
+
+    def places(self, grid: tuple[int, ...]) -> np.ndarray:
+        return self.of.places(grid)
+
+
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -183,8 +288,24 @@ class ObservationSettings(BaseModel, ABC):
         description="Share of the measurements that are missing: drawn at random, each for itself "
         "in every cycle.",
     )
+    transform: TransformName | None = Field(
+        None,
+        description="A function that each measurement passes through before its noise: arctan, "
+        "cube, square, abs, exp, sigmoid or tanh.",
+    )
+    steepness: Positive | None = Field(
+        None, description="For sigmoid and tanh: k of 1 / (1 + e^(-k z)) and tanh(k z); else 1."
+    )
 
-    @abstractmethod
+    @model_validator(mode="after")
+    def _steepness_of_a_slope(self) -> Self:
+        if self.steepness is not None and self.transform not in STEEP:
+            raise ValueError(
+                f"observation key 'steepness' is {self.steepness}: it is for transform "
+                f"{' or '.join(STEEP)}, and the transform is {self.transform}"
+            )
+        return self
+
     def build(self, dimension: int, grid: tuple[int, ...] | None) -> Observation:
         """The observation of a system.
 
@@ -195,6 +316,15 @@ class ObservationSettings(BaseModel, ABC):
         Raises:
             ValueError: if the settings do not fit together, or not the dimension or the grid.
         """
+        linear = self.build_linear(dimension, grid)
+        if self.transform is None:
+            return linear
+        chosen = named_transform(self.transform, self.steepness or 1.0)
+        return Transformed(linear, chosen, self.written())
+
+    @abstractmethod
+    def build_linear(self, dimension: int, grid: tuple[int, ...] | None) -> Observation:
+        """H and R, before any transform; arguments and errors as of ``build``."""
 
     @property
     def period(self) -> int | None:
@@ -206,8 +336,12 @@ class ObservationSettings(BaseModel, ABC):
         return self.model_dump(exclude_defaults=True)
 
     def taken_by_default(self) -> dict[str, Any]:
-        """The keys that nobody gave, with their values."""
-        return {k: v for k, v in self.model_dump().items() if k not in self.model_fields_set}
+        """The keys that nobody gave, with their values, where they have one."""
+        return {
+            k: v
+            for k, v in self.model_dump().items()
+            if k not in self.model_fields_set and v is not None
+        }
 
     def needed(self, grid: tuple[int, ...] | None) -> tuple[int, ...]:
         """The grid. Raises ValueError where there is none."""

@@ -6,6 +6,8 @@ others would be a different measurement to each of them. All parts say the same 
 states x and measurements v,
 
     H (x + z) = H x + H z            <H x, v> = <x, H^T v>            V s^2/r V^T x = H^T R^(-1) H x
+
+Of a measurement h(x) that is not linear, it is the derivative that has to agree with h.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from masf.observations.base import Observation
 from masf.observations.settings import observation_settings
 
 RTOL = 1e-6
+STEP, LOOSE = 1e-5, 1e-4
+"""Of central differences, and how far they may be off."""
 MOST_ENTRIES = 2**22
 """Entries of the largest H that is formed for the comparison."""
 
@@ -31,11 +35,10 @@ def consistency_faults(observation: Observation) -> list[str]:
             f"{name}.apply gives shape {measured.shape} of a state ({d},): expected ({m},), as "
             "many as the noise has"
         ]
+    if not observation.linear:
+        return _derivative_faults(observation, x, z, v)
     if not _close(observation.apply(x + z), measured + observation.apply(z)):
-        return [
-            f"{name}.apply is not linear: the filters of masf take measurements y = H x + noise; "
-            "give it to a filter class of your own"
-        ]
+        return [f"{name}.apply is not linear: derive the class from masf.NonlinearObservation"]
     faults = []
     if not np.isclose(measured @ v, x @ observation.adjoint(v), rtol=RTOL, atol=RTOL * _size(x, v)):
         faults.append(f"{name}.adjoint is not that of {name}.apply: override both")
@@ -57,6 +60,28 @@ def consistency_faults(observation: Observation) -> list[str]:
         ):
             faults.append(f"{name}.basis() is not that of {name}.apply: override basis, too")
     return faults
+
+
+def _derivative_faults(
+    observation: Observation, x: np.ndarray, z: np.ndarray, v: np.ndarray
+) -> list[str]:
+    """Whether <J z, v> by a central difference is <z, J^T v>; a derivative that cannot be had is
+    said by the filter that needs it.
+    """
+    try:
+        found = z @ np.asarray(observation.pullback(x, v))
+    except ValueError:
+        return []
+    ahead, behind = (np.asarray(observation.apply(x + step * z)) for step in (STEP, -STEP))
+    expected = (ahead - behind) @ v / (2 * STEP)
+    size = float(np.linalg.norm(ahead - behind) * np.linalg.norm(v)) / (2 * STEP)
+    if np.isclose(found, expected, rtol=LOOSE, atol=LOOSE * size):
+        return []
+    name = type(observation).__name__
+    return [
+        f"the derivative of {name} ({found:.6g} along a random direction) is not that of what it "
+        f"measures ({expected:.6g} by a difference): correct derivative, or pullback"
+    ]
 
 
 def rebuilds(observation: Observation, grid: tuple[int, ...] | None) -> bool:

@@ -132,9 +132,9 @@ class MaskSettings(ObservationSettings):
 
     @abstractmethod
     def observed(self, dimension: int, grid: tuple[int, ...] | None) -> np.ndarray:
-        """The components (m,) that are measured; arguments as of ``build``."""
+        """The components (m,) that are measured; arguments as of ``build_linear``."""
 
-    def build(self, dimension: int, grid: tuple[int, ...] | None) -> Mask:
+    def build_linear(self, dimension: int, grid: tuple[int, ...] | None) -> Mask:
         return Mask(dimension, self.observed(dimension, grid), self.noise, self.written())
 
 

@@ -59,7 +59,7 @@ class MatrixSettings(ObservationSettings):
     operator: Literal["matrix"] = Field(description="matrix: H given in full.")
     matrix: list[list[float]] = Field(description="H, one row a measurement.")
 
-    def build(self, dimension: int, grid: tuple[int, ...] | None) -> Matrix:
+    def build_linear(self, dimension: int, grid: tuple[int, ...] | None) -> Matrix:
         lengths = {len(row) for row in self.matrix}
         if len(lengths) != 1:
             raise ValueError(f"observation matrix has rows of different lengths {sorted(lengths)}")

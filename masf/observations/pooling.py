@@ -138,7 +138,7 @@ class AveragePoolingSettings(ObservationSettings):
     def period(self) -> int:
         return self.size
 
-    def build(self, dimension: int, grid: tuple[int, ...] | None) -> Pooling:
+    def build_linear(self, dimension: int, grid: tuple[int, ...] | None) -> Pooling:
         grid = self.needed(grid)
         if any(n % self.size for n in grid):
             raise key_fault("size", self.size, f"it must divide all lengths of the grid {grid}")

@@ -53,7 +53,7 @@ import numpy as np
 from masf.arrays import Array, Stream
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth
-from masf.filters.base import Filter, Setup
+from masf.filters.base import Filter, Setup, linear_misfits
 from masf.programs import located, located_values, missing_program
 from masf.stages import launcher
 from masf.stages.cycle import Diverged, run_cycles
@@ -122,6 +122,8 @@ def run_command(
         CommandFault: naming the command, its exit code and the last lines of what it said, or what
             is wrong with its estimate.
     """
+    if faults := linear_misfits(setup.observation):
+        raise CommandFault(command, "; ".join(faults))
     if program := missing_program(command):
         raise CommandFault(command, f"cannot be run: {program!r} is no program here")
     settings = truth.settings

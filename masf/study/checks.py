@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from masf.diffusion.prior_settings import PriorSettings
-from masf.filters.base import Filter
+from masf.filters.base import Filter, linear_misfits
 from masf.filters.input_files import missing
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import Observation
@@ -203,6 +203,10 @@ def cell_faults(study: Study) -> Iterator[str]:
             if not shown.isdisjoint(figure.experiments):
                 yield from figure.system_faults(f"figures.{key}", system)
         place = f"experiments.{experiment}, system {s.system!r}, observation {observed!r}"
+        for name in dict.fromkeys(name for cell in cells for name in cell.filters):
+            if study.filter_command(name) is not None:
+                for fault in linear_misfits(observation):
+                    places.setdefault((f"filter {name!r}: {fault}", s.system), place)
         if share := study.config.observations[observed].missing:
             for name in dict.fromkeys(name for cell in cells for name in cell.filters):
                 if not study.takes_missing(name):

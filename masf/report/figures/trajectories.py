@@ -44,7 +44,8 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
         sharex="col",
         sharey="col",
     )
-    observed = study.config.observations[cell.observation_name].operator == "identity"
+    described = study.config.observations[cell.observation_name]
+    observed = described.operator == "identity" and described.transform is None
     for row, name in enumerate(filters):
         data = read_estimate(study.results / cell.estimate(name))
         mean = data["mean"].values.reshape(len(truth.truth), -1)

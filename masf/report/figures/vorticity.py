@@ -43,6 +43,8 @@ class Run:
     truth: np.ndarray
     measurements: np.ndarray
     places: np.ndarray
+    velocities: bool
+    """Whether the measurements are velocities, and not a function of these."""
     means: dict[str, np.ndarray]
 
     @classmethod
@@ -58,7 +60,10 @@ class Run:
             for name in study.figure_filters(definition, definition.experiment)
         }
         places = observation.places(system.grid)
-        return cls(system, cell.settings.gap, truth.truth, truth.observation, places, means)
+        return cls(
+            system, cell.settings.gap, truth.truth, truth.observation, places, observation.linear,
+            means,
+        )  # fmt: skip
 
     def fields(self, steps: np.ndarray) -> dict[str, np.ndarray]:
         """Vorticity (time, n, n) at some steps: the truth's and that of each filter's mean, by what
@@ -137,7 +142,7 @@ def _draw(
             if j % columns == 0 and title is None:
                 ax.set_ylabel(f"$t = {step * run.system.dt:.3g}$", fontsize=7)
             if values is None:
-                if cycle >= 0:
+                if cycle >= 0 and run.velocities:
                     _arrows(ax, run.measurements[cycle], run.places, n)
                 continue
             image = ax.imshow(

@@ -1,0 +1,379 @@
+"""Measurements that are not linear in the state: what they are, and what filters make of them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import masf
+from masf.arrays import Stream
+from masf.ensembles.innovations import perturbed_innovations
+from masf.ensembles.localization import SMALLEST_WEIGHT, gaspari_cohn
+from masf.filters.base import Setup
+from masf.filters.registry import filter_class, filter_names
+from masf.observations.base import NonlinearObservation, Observation, Transformed
+from masf.observations.consistency import consistency_faults
+from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
+from masf.observations.noise import make_noise
+from masf.observations.settings import observation_settings
+from masf.observations.transforms import STEEP, TransformName, own_transform
+from masf.systems.registry import make_system
+
+NAMES: tuple[TransformName, ...] = TransformName.__args__
+FORMULAS = {
+    "arctan": np.arctan,
+    "cube": lambda z: z**3,
+    "square": lambda z: z**2,
+    "abs": np.abs,
+    "exp": np.exp,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "tanh": np.tanh,
+}
+D = 6
+H = np.random.default_rng(0).standard_normal((4, D)) / 2
+R = 0.2 * np.eye(4) + 0.05
+LINEAR = {
+    "identity": {"operator": "identity", "noise": 0.3},
+    "stride": {"operator": "stride", "stride": 2, "noise": [0.3, 0.5, 0.7]},
+    "average_pooling": {"operator": "average_pooling", "size": 2, "noise": 0.3},
+    "matrix": {"operator": "matrix", "matrix": H.tolist(), "noise": R.tolist()},
+}
+
+
+def make(kind: str, **keys: object) -> Observation:
+    return observation_settings({**LINEAR[kind], **keys}).build(D, (D,))
+
+
+def states(n: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((n, D))
+
+
+# --- the observation itself
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_transform_is_its_formula_of_what_the_operator_measures(kind, name):
+    linear, observation, x = make(kind), make(kind, transform=name), states(5)
+    expected = FORMULAS[name](linear.apply(x))
+    np.testing.assert_allclose(observation.apply(x), expected, rtol=1e-13)
+    in_torch = observation.apply(torch.as_tensor(x))
+    np.testing.assert_allclose(in_torch, expected, rtol=1e-12, atol=1e-15)
+    assert (observation.size, observation.dimension) == (linear.size, D)
+    assert linear.linear
+    assert not observation.linear
+    if kind != "matrix":
+        np.testing.assert_array_equal(observation.places((D,)), linear.places((D,)))
+
+
+@pytest.mark.parametrize("name", STEEP)
+def test_steepness_multiplies_what_is_measured(name):
+    x = states(5)
+    steep = make("stride", transform=name, steepness=2.5)
+    np.testing.assert_allclose(steep.apply(x), FORMULAS[name](2.5 * x[:, ::2]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "own", "own, with a derivative"])
+@pytest.mark.parametrize("kind", LINEAR)
+def test_the_score_is_the_gradient_of_the_log_likelihood_on_both_backends(kind, name):
+    x, step = states(4), 1e-6
+    if name in NAMES:
+        steepness = {"steepness": 1.7} if name in STEEP else {}
+        observation = make(kind, transform=name, **steepness)
+    else:
+        derivative = (lambda z: 3 * z**2 - 1) if "derivative" in name else None
+        observation = Transformed(make(kind), own_transform(lambda z: z**3 - z, derivative))
+    y = observation.apply(x[0]) + 0.5
+    differences = [
+        observation.log_likelihood(x + e, y) - observation.log_likelihood(x - e, y)
+        for e in step * np.eye(D)
+    ]
+    expected = np.stack(differences, axis=-1) / (2 * step)
+    found = observation.likelihood_score(x, y)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    in_torch = observation.likelihood_score(torch.as_tensor(x), torch.as_tensor(y))
+    assert isinstance(in_torch, torch.Tensor)
+    np.testing.assert_allclose(in_torch, expected, rtol=1e-6, atol=1e-6)
+    assert not consistency_faults(observation)
+
+
+def test_single_precision_stays_single_and_large_values_overflow_nothing():
+    x = np.array([[-300.0, 300.0, 0.0, 1.0, -1.0, 2.0]], dtype=np.float32)
+    for name in ("sigmoid", "tanh", "arctan"):
+        observation = make("identity", transform=name)
+        with np.errstate(over="raise"):
+            found = observation.apply(x)
+            score = observation.likelihood_score(x, found)
+        assert found.dtype == score.dtype == np.float32
+        np.testing.assert_allclose(found, FORMULAS[name](x.astype(np.float64)), atol=1e-6)
+    own = Transformed(make("identity"), own_transform(lambda z: z**2))
+    assert own.likelihood_score(x, own.apply(x)).dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_where_some_are_missing_the_others_are_measured_as_they_were(kind):
+    whole, x = make(kind, transform="arctan"), states(5)
+    rows = np.arange(0, whole.size, 2)
+    part = whole.only(rows)
+    np.testing.assert_array_equal(part.apply(x), whole.apply(x)[:, rows])
+    np.testing.assert_array_equal(part.noise.covariance, whole.noise.covariance[np.ix_(rows, rows)])
+    v = np.zeros((5, whole.size))
+    v[:, rows] = x[:, : len(rows)]
+    np.testing.assert_allclose(part.pullback(x, v[:, rows]), whole.pullback(x, v), rtol=1e-13)
+    assert not part.linear
+    if kind != "matrix":
+        np.testing.assert_array_equal(part.places((D,)), whole.places((D,))[rows])
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_a_linear_operator_has_its_adjoint_for_derivative(kind):
+    observation, v = make(kind), np.ones((3, make(kind).size))
+    np.testing.assert_array_equal(observation.pullback(states(3), v), observation.adjoint(v))
+
+
+def test_what_a_measurement_that_is_not_linear_lacks_is_refused_by_name():
+    observation = make("stride", transform="cube")
+    for ask, what in (
+        (lambda: observation.adjoint(np.ones(3)), "adjoint"),
+        (lambda: observation.matrix, "matrix H"),
+        (observation.basis, "basis"),
+        (observation.arrays, "matrix H to hand to a program"),
+    ):
+        with pytest.raises(ValueError, match=f"not linear in the state: it has no {what}"):
+            ask()
+    with pytest.raises(ValueError, match="transformed already"):
+        Transformed(observation, own_transform(np.abs))
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({"transform": "arctangent"}, "(?s)transform.*'arctan', 'cube'"),
+        ({"transform": "arctan", "steepness": 2.0}, "for transform sigmoid or tanh, and the"),
+        ({"steepness": 2.0}, "'steepness' is 2.0: it is for transform sigmoid or tanh"),
+        ({"transform": "tanh", "steepness": 0.0}, "(?s)steepness.*greater than 0"),
+    ],
+    ids=str,
+)
+def test_transforms_written_wrongly_are_refused(keys, fault):
+    with pytest.raises(ValueError, match=fault):
+        make("stride", **keys)
+
+
+def test_settings_say_the_transform_and_build_it_again():
+    said = {"operator": "stride", "stride": 2, "noise": 0.5, "transform": "tanh", "steepness": 2.0}
+    observation = observation_settings(said).build(D, None)
+    assert observation.settings == said
+    assert repr(observation) == (
+        "Transformed(operator='stride', noise=0.5, transform='tanh', steepness=2.0, stride=2, "
+        "dimension=6)"
+    )
+
+
+# --- files and Python
+
+
+def test_truth_holds_transformed_measurements_and_what_makes_them_again():
+    system = masf.make_system("lorenz96", dimension=8)
+    run = {"gap": 2, "cycles": 400, "members": 5, "seed": 3}
+    transformed, linear = (
+        masf.simulate(system, masf.make_observation(system, "stride", stride=2, **keys), **run)
+        for keys in ({"noise": 0.05, "transform": "arctan"}, {"noise": 0.05})
+    )
+    np.testing.assert_array_equal(transformed["truth"], linear["truth"])
+    measured = np.arctan(transformed["truth"].values[2::2, ::2])
+    errors = transformed["observation"].values - measured
+    assert abs(errors.std() / 0.05 - 1) < 0.1
+    assert json.loads(transformed.attrs["settings"])["observation"]["transform"] == "arctan"
+    found = masf.assimilate(transformed, "etkf")
+    assert json.loads(found.attrs["model_observation"])["transform"] == "arctan"
+
+
+class Speed(NonlinearObservation):
+    """sqrt(x_0^2 + x_1^2), of which torch finds the derivative."""
+
+    def apply(self, x):
+        return (x[..., :1] ** 2 + x[..., 1:2] ** 2) ** 0.5
+
+
+class WronglyDerived(NonlinearObservation):
+    def apply(self, x):
+        return x**2
+
+    def pullback(self, x, v):
+        return 0 * x
+
+
+def test_functions_of_ones_own_go_through_or_are_refused():
+    system = masf.make_system("lorenz63")
+    squares = masf.make_observation(system, "identity", transform=lambda z: z**2 / 40, noise=0.5)
+    again = masf.make_observation(
+        system, "identity", transform=lambda z: z**2 / 40, derivative=lambda z: z / 20, noise=0.5
+    )
+    speed = Speed(3, make_noise(0.5, 1), {})
+    run = {"gap": 5, "cycles": 10, "members": 30}
+    for own, name in ((squares, "Transformed"), (speed, "Speed")):
+        truth = masf.simulate(system, own, **run)
+        with pytest.raises(ValueError, match=rf"{name}' is none of masf's: pass it"):
+            masf.assimilate(truth, "etkf")
+        for filter_ in ("etkf", "ensf"):
+            found = masf.assimilate(truth, filter_, observation=own)
+            assert masf.score(found)["rmse"].item() < 8
+    truth = masf.simulate(system, squares, **run)
+    pair = [masf.assimilate(truth, "ensf", observation=o)["mean"].values for o in (squares, again)]
+    np.testing.assert_allclose(*pair, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match=r"the derivative of WronglyDerived .* correct derivative"):
+        masf.assimilate(truth, "etkf", observation=WronglyDerived(3, make_noise(0.5, 3), {}))
+    numpy_only = masf.make_observation(
+        system, "identity", transform=lambda z: np.asarray(z) ** 2 / 40, noise=0.5
+    )
+    assert masf.score(masf.assimilate(truth, "etkf", observation=numpy_only))["rmse"].item() < 8
+    with pytest.raises(ValueError, match=r"torch cannot differentiate it .* give its derivative"):
+        masf.assimilate(truth, "ensf", observation=numpy_only)
+    with pytest.raises(ValueError, match="derivative is 2: expected a function"):
+        masf.make_observation(system, "identity", transform=abs, derivative=2, noise=0.5)
+
+
+def test_a_measurement_without_a_place_is_not_localised_by_it():
+    setup = setup_of(Speed(12, make_noise(0.5, 1), {}), dimension=12)
+    for name in ("letkf", "enkf_localized"):
+        cls = filter_class(name)
+        with pytest.raises(ValueError, match=r"Speed does not say where .* localization_radius"):
+            cls(cls.Parameters(localization_radius=3.0), setup)
+        cls(cls.Parameters(localization_radius=None), setup)
+
+
+# --- filters
+
+
+def setup_of(observation: Observation, dimension: int = D) -> Setup:
+    system = make_system("linear_gaussian", {"dimension": dimension, "persistence": 0.95})
+    mean = np.linspace(-1, 1, dimension)
+    return Setup(system, observation, mean, 1.0, Stream(0, "test"))
+
+
+def analysed(name: str, observation: Observation, ensemble: np.ndarray, y: np.ndarray, **keys):
+    cls = filter_class(name)
+    filter_ = cls(cls.Parameters(**keys), setup_of(observation))
+    return filter_.analyse(filter_.start(ensemble), y)
+
+
+NEED_LINEAR = {"kalman", "masf", "masf_fresh", "masf_guided", "masf_gaussian", "masf_mc"}
+
+
+@pytest.mark.parametrize("name", sorted(NEED_LINEAR))
+def test_filters_that_need_linear_measurements_refuse_others_with_the_reason(name):
+    cls = filter_class(name)
+    system = setup_of(make("stride")).system
+    parameters = cls.Parameters()
+    fault = "takes measurements that are linear in the state, and these pass through transform"
+    assert fault not in " ".join(cls.misfits(parameters, system, make("stride")))
+    assert fault in " ".join(cls.misfits(parameters, system, make("stride", transform="cube")))
+
+
+QUICK = {
+    "particle": {"particles": 500},
+    "sf": {"steps": 5, "training_steps": 2, "network_width": 8},
+    "ssls": {"langevin_steps": 3, "training_steps": 2, "network_width": 8},
+}
+
+
+def test_all_other_filters_take_them():
+    observation, truth = make("stride", transform="arctan"), states(1)[0]
+    for name in sorted({*filter_names()} - NEED_LINEAR):
+        cls = filter_class(name)
+        parameters = cls.Parameters(**QUICK.get(name, {}))
+        setup = setup_of(observation)
+        if cls.misfits(parameters, setup.system, observation):
+            assert name in {"ienks"}  # whose model may have no noise of its own
+            continue
+        ensemble, y = truth + states(30), observation.apply(truth)
+        if cls.needs_torch(parameters):
+            ensemble, y = torch.as_tensor(ensemble).float(), torch.as_tensor(y).float()
+            setup = Setup(setup.system, observation, torch.zeros(D), 1.0, Stream(0, "test"))
+        filter_ = cls(parameters, setup)
+        before = filter_.start(ensemble)
+        after = filter_.members(filter_.analyse(before, y))
+        assert after.shape[1] == D
+        assert np.all(np.isfinite(np.asarray(after)))
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("n", [3, 40], ids=["fewer members than measurements", "more"])
+def test_enkf_regresses_on_what_members_would_measure(kind, n):
+    observation, x = make(kind, transform="arctan"), states(n)
+    y = observation.apply(states(n + 1)[-1])
+    innovations = perturbed_innovations(x, y, observation, Stream(0, "test"))
+    h = observation.apply(x)
+    joint = np.cov(np.concatenate([x, h], axis=1).T)
+    gain = joint[:D, D:] @ np.linalg.inv(joint[D:, D:] + observation.noise.covariance)
+    expected = x + innovations @ gain.T
+    assert np.abs(expected - x).max() > 0.1
+    np.testing.assert_allclose(analysed("enkf", observation, x, y), expected, rtol=1e-8, atol=1e-9)
+    untapered = analysed("enkf_localized", observation, x, y, localization_radius=None)
+    np.testing.assert_allclose(untapered, expected, rtol=1e-8, atol=1e-9)
+    if kind == "matrix":
+        return
+    places = observation.places((D,))[:, 0]
+
+    def taper(a: np.ndarray) -> np.ndarray:
+        steps = np.abs(a[:, None] - places)
+        return gaspari_cohn(np.minimum(steps, D - steps), 1.4)
+
+    near = taper(np.arange(D))
+    near[near <= SMALLEST_WEIGHT] = 0
+    local = (near * joint[:D, D:]) @ np.linalg.inv(
+        taper(places) * joint[D:, D:] + observation.noise.covariance
+    )
+    tapered = analysed("enkf_localized", observation, x, y, localization_radius=1.4)
+    np.testing.assert_allclose(tapered, x + innovations @ local.T, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_etkf_and_letkf_have_the_mean_and_covariance_of_that_regression(kind):
+    observation, x = make(kind, transform="sigmoid", steepness=2.0), states(40)
+    y = observation.apply(states(41)[-1])
+    h = observation.apply(x)
+    joint = np.cov(np.concatenate([x, h], axis=1).T)
+    gain = joint[:D, D:] @ np.linalg.inv(joint[D:, D:] + observation.noise.covariance)
+    mean = x.mean(axis=0) + gain @ (y - h.mean(axis=0))
+    covariance = joint[:D, :D] - gain @ joint[D:, :D]
+    for name, keys in (("etkf", {}), ("letkf", {"localization_radius": None})):
+        found = analysed(name, observation, x, y, **keys)
+        np.testing.assert_allclose(found.mean(axis=0), mean, rtol=1e-9)
+        np.testing.assert_allclose(np.cov(found.T), covariance, rtol=1e-8, atol=1e-9)
+
+
+def test_letkf_analyses_each_point_by_the_measurements_near_it():
+    observation, x = make("stride", transform="arctan"), states(20)
+    y = observation.apply(states(21)[-1])
+    found = analysed("letkf", observation, x, y, localization_radius=0.6)
+    # Within the taper's support of 1.2 are, of the measured components themselves, these alone.
+    for i, deviation in zip((0, 2, 4), (0.3, 0.5, 0.7), strict=True):
+        alone = Transformed(Mask(D, [i], deviation), observation.transform)
+        expected = analysed("etkf", alone, x, y[[i // 2]])
+        np.testing.assert_allclose(found[:, i], expected[:, i], rtol=1e-9)
+
+
+def test_the_particle_filter_weighs_by_the_density_of_what_is_measured():
+    observation, y = (
+        Transformed(Matrix([[1.0]], 0.3), make("stride", transform="square").transform),
+        1.5,
+    )
+    x = np.random.default_rng(0).standard_normal((200_000, 1))
+    cls = filter_class("particle")
+    setup = setup_of(observation, dimension=1)
+    found = cls(cls.Parameters(bandwidth=0.01), setup).analyse(x, np.array([y]))[:, 0]
+    grid = np.linspace(-5, 5, 4001)
+    density = np.exp(-(grid**2) / 2 - (y - grid**2) ** 2 / (2 * 0.3**2))
+    density /= density.sum()
+    for power in (2, 4):
+        expected = density @ grid**power
+        assert abs(np.mean(found**power) - expected) < 0.01 * expected
+    assert abs(np.mean(found)) < 0.02  # both modes alike
+    assert abs(density @ grid) < 1e-12 < abs(density @ np.abs(grid))
