@@ -16,10 +16,10 @@ import torch
 from problems import KINDS, make_problem
 
 from masf.arrays import Stream, centred_normal
-from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser
+from masf.diffusion.denoisers.gaussian import DenseDenoiser, DiagonalDenoiser, EnsembleDenoiser
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess, time_grid
-from masf.diffusion.samplers import coupled, exact, guided
+from masf.diffusion.samplers import coupled, exact, guided, measured_ends, retraced
 from masf.observations.mask import Mask, MaskBasis
 from masf.observations.matrix import Matrix
 
@@ -104,6 +104,51 @@ def test_less_perturbation_is_exact_for_independent_components(perturbation, ass
     gain = variance[1:] / (variance[1:] + noise**2)
     assert_moments(
         found, np.append(0, gain * y), np.diag(np.append(variance[0], (1 - gain) * variance[1:]))
+    )
+
+
+def correlated(rho: float) -> np.ndarray:
+    """Of 8 components, all of correlation ``rho`` and of variances 0.1 to 10."""
+    scale = np.logspace(-0.5, 0.5, 8)
+    return (rho + (1 - rho) * np.eye(8)) * np.outer(scale, scale)
+
+
+MEASURED = {
+    "all": Mask(8, np.arange(8), noise=1.0),
+    "some": Mask(8, [1, 2, 6], noise=[1.0, 0.01, 30.0]),
+    "dense": Matrix(np.random.default_rng(5).standard_normal((5, 8)), noise=0.3 + np.eye(5)),
+}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("denoiser", [DenseDenoiser, EnsembleDenoiser])
+@pytest.mark.parametrize("kind", MEASURED)
+@pytest.mark.parametrize("perturbation", [0.0, 0.5])
+def test_less_perturbation_is_exact_for_correlated_components(
+    perturbation, kind, denoiser, backend
+):
+    """Of members that have the prior's covariance to the last digit, without noise; what the noise
+    would add is added in closed form, since draws of it correlate with members.
+    """
+    observation, covariance, n = MEASURED[kind], correlated(0.95), 400
+    draws = np.random.default_rng(1).standard_normal((n, 8))
+    draws = draws - draws.mean(axis=0)
+    white = draws @ np.linalg.inv(np.linalg.cholesky(draws.T @ draws / (n - 1))).T
+    members = white @ np.linalg.cholesky(covariance).T
+    y = np.arange(float(observation.size))
+    if backend == "torch":
+        members, y = torch.as_tensor(members), torch.as_tensor(y)
+    process = ForwardProcess.for_ensemble(observation.basis(), members)
+    prior = members if denoiser is EnsembleDenoiser else members.T @ members / (n - 1)
+    made = denoiser(process, members.mean(0), prior)
+    end = process.apply(process.s, members)  # as if no noise were drawn
+    ends = measured_ends(process, made, y, members, end, perturbation)
+    found = np.asarray(retraced(process, made, [members, end], ends, [0.0, 1.0]))
+    h, r = observation.matrix, observation.noise.covariance
+    gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + r)
+    noise = perturbation**2 * gain @ r @ gain.T
+    np.testing.assert_allclose(
+        np.cov(found.T) + noise, covariance - gain @ h @ covariance, rtol=1e-6, atol=1e-9
     )
 
 

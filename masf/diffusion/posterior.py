@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from masf.arrays import Array, Stream
+from masf.diffusion.gains import OfGain
 from masf.diffusion.process import ForwardProcess
 
 
@@ -34,6 +35,12 @@ class Denoiser(Protocol):
     """The posterior of X_0 for states (n, d) of the forward process at time t."""
 
     def __call__(self, x: Array, t: float) -> Posterior: ...
+
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        """f(G) A(1) x for states (n, d), G being the gain of what is measured, or an approximation
+        of it; see masf.diffusion.gains. Asked for by samplers that take part of the noise only.
+        """
+        ...
 
 
 class Fit(Protocol):

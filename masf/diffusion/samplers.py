@@ -20,6 +20,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, centred_normal, like
+from masf.diffusion.gains import anomaly_factor
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 
@@ -54,41 +55,6 @@ def exact(
     return x
 
 
-def scalar_gains(process: ForwardProcess, members: Array) -> np.ndarray:
-    """The Kalman gain k = P / (P + R) of each component of the basis (k,), as if it were measured
-    alone; 0 on null ones.
-
-    P is the variance of ``members`` (N, d) along the component, times s^2, and R is r: both in
-    units of the measurement.
-    """
-    variance = process.s**2 * process.basis.variance(members)
-    return variance / (variance + process.r)
-
-
-def anomaly_factor(perturbation: float, gain: np.ndarray) -> np.ndarray:
-    """The factor b on a member's anomaly for which less noise leaves the posterior's variance as it
-    is.
-
-    A scalar with prior variance P is measured with noise of variance R; its gain is k = P / (P +
-    R), so that R = P (1 - k) / k, and its posterior variance is (1 - k) P. A member with anomaly a
-    takes its own measurement's noise e by a share s only, and moves to a - k (b a + s e). Its
-    variance is then (1 - b k)^2 P + k^2 s^2 R = ((1 - b k)^2 + s^2 k (1 - k)) P. That is (1 - k) P
-    if
-
-        (1 - b k)^2 = (1 - k) (1 - s^2 k).
-
-    With q the root of the right-hand side, b = (1 - q) / k; written below without the division by
-    k, which is 0 on null components. s = 1 gives b = 1, the stochastic filter; s = 0 gives the
-    square-root filter of Whitaker and Hamill (2002).
-
-    Args:
-        perturbation: s, between 0 and 1.
-        gain: k of each component, of any shape.
-    """
-    s2 = perturbation**2
-    return (1 + s2 * (1 - gain)) / (1 + np.sqrt((1 - gain) * (1 - s2 * gain)))
-
-
 def noised_path(
     process: ForwardProcess, members: Array, times: list[float], stream: Stream
 ) -> list[Array]:
@@ -109,17 +75,23 @@ def noised_path(
 
 
 def measured_ends(
-    process: ForwardProcess, y: Array, members: Array, ends: Array, perturbation: float
+    process: ForwardProcess,
+    denoiser: Denoiser,
+    y: Array,
+    members: Array,
+    ends: Array,
+    perturbation: float,
 ) -> Array:
     """Where the reverse chains start (N, d): x_1 with its observed components replaced by the
     measurement.
 
     With a ``perturbation`` s below 1, the measurement is moved toward each member's own x_1 = A(1)
     x + e: by 1 - s of the noise e, and by 1 - b of the member's departure from the mean, with b of
-    ``anomaly_factor``.
+    ``anomaly_factor``, a function of the denoiser's gains.
 
     Args:
         process: the forward process.
+        denoiser: knows the gains.
         y: the measurement (m,).
         members: x_0 (N, d).
         ends: x_1 (N, d), the last of ``noised_path``.
@@ -129,10 +101,8 @@ def measured_ends(
     if perturbation < 1:
         noise = ends - process.apply(process.s, members)
         x = x + process.apply((1 - perturbation) * process.observed, noise)
-        kept = anomaly_factor(perturbation, scalar_gains(process, members))
-        x = x + process.apply(
-            (1 - kept) * process.s, members - array_namespace(members).mean(members, axis=0)
-        )
+        anomalies = members - array_namespace(members).mean(members, axis=0)
+        x = x + denoiser.through_gains(lambda k: 1 - anomaly_factor(perturbation, k), anomalies)
     return x
 
 
@@ -189,15 +159,21 @@ def coupled(
     measurement comes back unchanged, so that errors of the reverse kernel largely cancel. With the
     Gaussian denoiser, of gain K, a member with anomaly a moves by
 
-        K (y - H mean(x) - b H a - s e)
+        K (y - H mean(x) - B H a - s e)
 
-    which for ``perturbation`` s = 1, b = 1 is the stochastic EnKF. With s below 1 less noise enters
-    the ensemble, and its covariance stays exact where measured components are independent
-    (``anomaly_factor``); s = 0 is then the square-root filter of Whitaker and Hamill (2002).
+    which for ``perturbation`` s = 1, B = I is the stochastic EnKF. With s below 1 less noise enters
+    the ensemble, and its covariance stays exact if the denoiser's gains are those of all measured
+    components together (masf.diffusion.gains); s = 0 is then a square-root filter, after Whitaker
+    and Hamill (2002). Denoisers that form no matrix take each component of the basis for itself,
+    which is exact where the components are independent.
     """
     path = noised_path(process, members, times, stream)
     return retraced(
-        process, denoiser, path, measured_ends(process, y, members, path[-1], perturbation), times
+        process,
+        denoiser,
+        path,
+        measured_ends(process, denoiser, y, members, path[-1], perturbation),
+        times,
     )
 
 

@@ -17,7 +17,8 @@ from functools import partial
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, Stream, eye, like
+from masf.arrays import Array, Stream, eye, like, to_numpy
+from masf.diffusion.gains import OfGain, by_anomalies, by_covariance
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
 
@@ -50,6 +51,10 @@ class GaussianDenoiser(ABC):
         """K x for departures (..., d)."""
 
     @abstractmethod
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        """f(G) A(1) x for states (n, d); see masf.diffusion.gains."""
+
+    @abstractmethod
     def posterior_variance(self, t: float) -> Array:
         """Diagonal (d,) of C."""
 
@@ -73,6 +78,11 @@ class DiagonalDenoiser(GaussianDenoiser):
     def gain(self, x: Array, t: float) -> Array:
         a, sigma = like(self.process.A(t), x), like(self.process.Sigma(t), x)
         return x * (self.prior_variance * a / (a**2 * self.prior_variance + sigma))
+
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        process = self.process
+        variance = process.s**2 * to_numpy(self.prior_variance).astype(np.float64)
+        return process.apply(function(variance / (variance + process.r)) * process.s, x)
 
     def posterior_variance(self, t: float) -> Array:
         a = like(self.process.A(t), self.mean)
@@ -106,6 +116,9 @@ class EnsembleDenoiser(GaussianDenoiser):
         weights = array_namespace(x).linalg.solve(inner, scaled @ x.reshape(-1, x.shape[-1]).mT)
         return (weights.mT @ self.anomalies).reshape(x.shape)
 
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        return by_anomalies(self.process, self.anomalies, function, x)
+
     def posterior_variance(self, t: float) -> Array:
         xp = array_namespace(self.anomalies)
         return xp.sum(self.anomalies * xp.linalg.solve(self._at(t)[1], self.anomalies), axis=0)
@@ -136,6 +149,9 @@ class DenseDenoiser(GaussianDenoiser):
 
     def gain(self, x: Array, t: float) -> Array:
         return x @ self.gain_matrix(t).mT
+
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        return by_covariance(self.process, self.covariance, function, x)
 
     def posterior_variance(self, t: float) -> Array:
         xp = array_namespace(self.covariance)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from masf.arrays import Array, Stream, like
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
 from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
+from masf.diffusion.gains import OfGain
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
 from masf.observations.bases import Basis
@@ -166,6 +167,10 @@ class LearnedDenoiser:
             self.network(part) for part in torch.split(self.features(x, t, gaussian.mean), rows)
         ]
         return replace(gaussian, mean=gaussian.mean + self._at(t)[0] * torch.cat(parts))
+
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        """By the gains of D_G."""
+        return self.gaussian.through_gains(function, x)
 
     def denoising_pairs(
         self, clean: Tensor, times: Sequence[float], stream: Stream

@@ -20,6 +20,7 @@ from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, eye
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
+from masf.diffusion.gains import OfGain, by_component
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import GridTaper
 
@@ -98,6 +99,10 @@ class LocalDenoiser(GaussianDenoiser):
             for part in self.chunks(x.reshape(-1, x.shape[-1]))
         ]
         return array_namespace(x).concat(parts).reshape(x.shape)
+
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        """By each component alone: no two points see the same covariance."""
+        return by_component(self.process, self.anomalies, function, x)
 
     def posterior_variance(self, t: float) -> Array:
         variance = array_namespace(self.anomalies).sum(

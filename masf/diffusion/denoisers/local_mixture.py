@@ -36,6 +36,7 @@ from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, Stream
 from masf.diffusion.denoisers.local import LocalDenoiser
+from masf.diffusion.gains import OfGain, by_component
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import GridTaper
@@ -55,7 +56,7 @@ class LocalMixtureDenoiser:
         """Of the ensemble (N, d), with kernels of width h = ``bandwidth``, by their taper and that
         of the weights.
         """
-        self.process = process
+        self.process, self.ensemble = process, ensemble
         self.mean = array_namespace(ensemble).mean(ensemble, axis=0)
         anomalies = bandwidth * (ensemble - self.mean)
         self.kernel = LocalDenoiser(process, self.mean, anomalies, taper)
@@ -108,6 +109,10 @@ class LocalMixtureDenoiser:
         mean, spread = self._moments(x, t)
         variance = self.kernel.posterior_variance(t) + spread
         return Posterior(mean, variance, partial(self._residual, x, t, mean))
+
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        """By each component alone: no two points see the same covariance."""
+        return by_component(self.process, self.ensemble, function, x)
 
     def _residual(self, x: Array, t: float, denoised: Array, stream: Stream) -> Array:
         """Draws from p(x_0 | x_t = x), less D: at each point a state (n, d) draws one of the

@@ -24,6 +24,7 @@ from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, Stream, eye
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
+from masf.diffusion.gains import OfGain, by_covariance
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
 
@@ -131,6 +132,12 @@ class MixtureDenoiser:
         return Posterior(
             self.mean + gain + kept, variance, partial(self._residual, x, t, logits, kept)
         )
+
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        """By the covariance of the mixture as a whole."""
+        anomalies = self.centres - self.mean
+        whole = self.kernel.covariance + anomalies.mT @ anomalies / (len(anomalies) - 1)
+        return by_covariance(self.process, whole, function, x)
 
     @property
     def effective_size(self) -> float:

@@ -24,6 +24,7 @@ from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, Stream, eye, like
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
+from masf.diffusion.gains import OfGain, by_component
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import taper_row
 
@@ -194,6 +195,7 @@ class RingDenoiser(GaussianDenoiser):
     ) -> None:
         super().__init__(process, mean)
         self.taper = taper
+        self.anomalies = anomalies
         xp = array_namespace(anomalies)
         x = taper.cut(anomalies / float(np.sqrt(len(anomalies) - 1)))
         self.covariance = BlockMatrix(
@@ -230,6 +232,10 @@ class RingDenoiser(GaussianDenoiser):
             + xp.roll(p.upper.mT @ solved, 1, axis=0)
         )
         return self.taper.join(product).reshape(x.shape)
+
+    def through_gains(self, function: OfGain, x: Array) -> Array:
+        """By each component alone: the whole would ask for eigenvectors, which are not banded."""
+        return by_component(self.process, self.anomalies, function, x)
 
     def posterior_variance(self, t: float) -> Array:
         """Diagonal of P - (A P)^T S^(-1) A P: a column of A P lies in one block and one of its
