@@ -34,12 +34,15 @@ from masf.cli.options import (
 def study(content: str, root: Path | None, output: Path | None) -> None:
     """Check a config, and write it out in full."""
     from masf.atomic import replacing
+    from masf.study.checks import doubts
     from masf.study.load import load_study, study_in
 
     if content.lstrip().startswith("{"):
         checked = study_in(JsonMapping().convert(content, None, None), root=root)
     else:
         checked = load_study(Path(content), root)
+    for doubt in doubts(checked):
+        logging.warning("%s", doubt)
     logging.info("%d cells, %d filters", len(checked.cells), len(checked.all_filters))
     if output is not None:
         with replacing(output) as temporary:

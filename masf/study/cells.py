@@ -11,6 +11,7 @@ from typing import Any
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
 from masf.study import paths
+from masf.study.conditions import defaults, holds
 from masf.study.config import TuningPoints
 
 
@@ -66,9 +67,16 @@ class Cell:
         """What tuning found for a filter at its point."""
         return paths.TUNED.format_map(self.wildcards | {"filter": filter_name})
 
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What conditions can name: the situation, and the defaults of the system's other
+        parameters.
+        """
+        return defaults(self.settings.system) | self.situation
+
     @property
     def situation(self) -> dict[str, Any]:
-        """What conditions of filter settings can name."""
+        """What tells the cell from others of its study, but for its seed."""
         s = self.settings
         return {
             **s.parameters,
@@ -104,13 +112,6 @@ class PriorTraining:
         return paths.PRIOR.format_map(self.wildcards)
 
 
-def holds(when: dict[str, Any], situation: dict[str, Any]) -> bool:
-    """Whether all conditions hold in a situation; a condition is a value, or a list of which one
-    must do.
-    """
-    return all(situation.get(k) in (v if isinstance(v, list) else [v]) for k, v in when.items())
-
-
 def selects(points: TuningPoints, cell: Cell) -> bool:
     """Whether points of section tuning take in the point of a cell."""
-    return points.experiment in cell.experiments and holds(points.when, cell.situation)
+    return points.experiment in cell.experiments and holds(points.when, cell.conditions)

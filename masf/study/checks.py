@@ -15,7 +15,9 @@ from masf.filters.base import Filter, linear_misfits
 from masf.filters.input_files import missing
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import Observation
+from masf.programs import files_among
 from masf.study.cells import Cell, selects
+from masf.study.conditions import condition_doubts, condition_faults
 from masf.study.config import Experiment, StudyConfig, Tuning
 from masf.study.filter_files import FilterDefinition
 from masf.study.messages import faults_of, unknown
@@ -107,9 +109,7 @@ def _tuning_faults(config: StudyConfig, tuning: Tuning) -> Iterator[str]:
             yield unknown(
                 f"tuning.points.{i}.experiment", points.experiment, "experiment", config.experiments
             )
-        for key in points.when:
-            if key not in _conditions():
-                yield unknown(f"tuning.points.{i}.when", key, "condition", _conditions())
+        yield from condition_faults(points.when, f"tuning.points.{i}.when")
 
 
 def _exactness_faults(
@@ -136,7 +136,6 @@ def _definition_faults(
     those of a command by itself.
     """
     known = None if parameters is None else list(parameters.model_fields)
-    conditions = _conditions()
     for key in definition.search:
         if known is not None and key not in known:
             yield unknown(f"filter {name!r}: search", key, "parameter", known)
@@ -147,9 +146,7 @@ def _definition_faults(
         for key in setting.search:
             if known is not None and key not in known:
                 yield unknown(f"filter {name!r}: settings.{i}.search", key, "parameter", known)
-        for key in setting.when:
-            if key not in conditions:
-                yield unknown(f"filter {name!r}: settings.{i}.when", key, "condition", conditions)
+        yield from condition_faults(setting.when, f"filter {name!r}: settings.{i}.when")
 
 
 def _tuned_faults(study: Study, name: str, module: str) -> Iterator[str]:
@@ -161,15 +158,34 @@ def _tuned_faults(study: Study, name: str, module: str) -> Iterator[str]:
         for key in setting.parameters:
             if known is not None and key not in known:
                 yield unknown(f"tuned {name!r}: settings.{i}.parameters", key, "parameter", known)
-        for key in setting.when:
-            if key not in _conditions():
-                yield unknown(f"tuned {name!r}: settings.{i}.when", key, "condition", _conditions())
+        yield from condition_faults(setting.when, f"tuned {name!r}: settings.{i}.when")
 
 
-def _conditions() -> set[str]:
-    """What conditions can name."""
-    of_systems = [k for s in system_names() for k in system_class(s).Parameters.model_fields]
-    return {"system", "observation", "gap", "members", *of_systems}
+def doubts(study: Study) -> Iterator[str]:
+    """What a study may mean otherwise than it says, where nothing can be said for certain."""
+    for name, definition in study.filters.items():
+        for i, setting in enumerate(definition.settings):
+            yield from condition_doubts(
+                setting.when, f"filter {name!r}: settings.{i}.when", study.config.observations
+            )
+        for i, tuned in enumerate(study.tuned[name].settings if name in study.tuned else []):
+            yield from condition_doubts(
+                tuned.when, f"tuned {name!r}: settings.{i}.when", study.config.observations
+            )
+    seen = set()
+    for cell in study.cells.values():
+        for name in cell.filters:
+            if (name, cell.point) in seen or study.filter_command(name) is not None:
+                continue
+            seen.add((name, cell.point))
+            tracked = {str(path) for path in study.input_files(name, cell)}
+            for key, value in study.filter_parameters(name, cell).items():
+                path = files_among({key: value}).get(key)
+                if path is not None and str(path) not in tracked:
+                    yield (
+                        f"filter {name!r}: {key} = {value!r}: names a file, whose content nothing "
+                        "follows: declare the parameter as InputFile (docs/adding-a-filter.md)"
+                    )
 
 
 def cell_faults(study: Study) -> Iterator[str]:

@@ -19,7 +19,8 @@ from masf.files.tuned import Tuned
 from masf.filters.input_files import input_files
 from masf.filters.registry import filter_class
 from masf.programs import files_among
-from masf.study.cells import Cell, PriorTraining, holds, selects
+from masf.study.cells import Cell, PriorTraining, selects
+from masf.study.conditions import holds
 from masf.study.config import Experiment
 from masf.study.figures.base import FigureSection, PointOfExperiment
 from masf.study.filter_files import Setting
@@ -118,7 +119,7 @@ class Study:
             cell
             for cell in self.cells.values()
             if point.experiment in cell.experiments
-            and holds(wanted, cell.situation)
+            and holds(wanted, cell.conditions)
             and (seed is None or cell.settings.seed == seed)
         ]
 
@@ -183,12 +184,12 @@ class Study:
         return [
             setting
             for setting in self.filters[name].settings
-            if holds(setting.when, cell.situation)
+            if holds(setting.when, cell.conditions)
         ]
 
     def _tuned_settings(self, name: str, cell: Cell) -> list[TunedSetting]:
         tuned = self.tuned[name].by_weight() if name in self.tuned else []
-        return [setting for setting in tuned if holds(setting.when, cell.situation)]
+        return [setting for setting in tuned if holds(setting.when, cell.conditions)]
 
     def search(self, name: str, cell: Cell) -> dict[str, Choice]:
         """What tuning tries of a filter in the situation of a cell, pinned parameters left out;

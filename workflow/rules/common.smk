@@ -17,6 +17,7 @@ from masf.report.captions import (
     table_entry,
 )
 from masf.study import paths
+from masf.study.checks import doubts
 from masf.study.jobs import (
     Jobs,
     file_options,
@@ -40,6 +41,10 @@ except FileFault as fault:
     raise WorkflowError(
         f"config: results = {STUDY.config.results!r}: {fault}"
     ) from None
+
+if workflow.is_main_process:
+    for doubt in doubts(STUDY):
+        print(f"config: warning: {doubt}", file=sys.stderr)
 
 for missing in missing_programs(STUDY):
     raise WorkflowError(missing)
