@@ -163,15 +163,12 @@ def _tuned_faults(study: Study, name: str, module: str) -> Iterator[str]:
 
 def doubts(study: Study) -> Iterator[str]:
     """What a study may mean otherwise than it says, where nothing can be said for certain."""
+    observations = study.config.observations
     for name, definition in study.filters.items():
-        for i, setting in enumerate(definition.settings):
-            yield from condition_doubts(
-                setting.when, f"filter {name!r}: settings.{i}.when", study.config.observations
-            )
-        for i, tuned in enumerate(study.tuned[name].settings if name in study.tuned else []):
-            yield from condition_doubts(
-                tuned.when, f"tuned {name!r}: settings.{i}.when", study.config.observations
-            )
+        settings = [setting.when for setting in definition.settings]
+        yield from condition_doubts(settings, f"filter {name!r}: settings", observations)
+        tuned = [s.when for s in study.tuned[name].settings] if name in study.tuned else []
+        yield from condition_doubts(tuned, f"tuned {name!r}: settings", observations)
     seen = set()
     for cell in study.cells.values():
         for name in cell.filters:

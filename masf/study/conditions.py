@@ -82,22 +82,32 @@ def condition_faults(when: Mapping[str, Any], key: str) -> Iterator[str]:
 
 
 def condition_doubts(
-    when: Mapping[str, Any], key: str, observations: Iterable[str]
+    conditions: Iterable[Mapping[str, Any]], key: str, observations: Iterable[str]
 ) -> Iterator[str]:
-    """What may be meant otherwise, where conditions without faults hold in part, or in some
-    study.
+    """What may be meant otherwise, where conditions without faults hold in part, or in another
+    study: each doubt once, at the first of the ``conditions`` of a file, whose places are
+    ``key.0.when`` and so on.
     """
+    places: dict[str, list[str]] = {}
+    for i, when in enumerate(conditions):
+        for doubt in _doubts_of(when, list(observations)):
+            places.setdefault(doubt, []).append(f"{key}.{i}.when")
+    for doubt, (first, *others) in places.items():
+        yield f"{first}.{doubt}{f' (and {len(others)} times more)' if others else ''}"
+
+
+def _doubts_of(when: Mapping[str, Any], observations: list[str]) -> Iterator[str]:
     systems = [system for system in _systems(when) if system in system_names()]
     for name, value in when.items():
         without = [s for s in systems if not _types(name, [s])]
         if "system" in when and without and name in known_conditions():
             listed = ", ".join(map(repr, without))
-            yield f"{key}.{name}: no parameter of {listed}, where the setting never holds"
+            yield f"{name}: no parameter of {listed}, where the setting never holds"
         if name == "observation":
             for said in alternatives(value):
                 meant = "" if said in observations else did_you_mean(str(said), observations)
                 if meant:
-                    yield f"{key}.observation = {said!r}: no observation of this study{meant}"
+                    yield f"observation = {said!r}: no observation of this study{meant}"
 
 
 def _fields(system: str) -> dict[str, FieldInfo]:
