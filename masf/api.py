@@ -7,12 +7,16 @@ is said of files holds of it, and a file that a study left, opened by xarray, se
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import inspect
 import json
 import logging
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from pydantic import ValidationError
 
 from masf import __version__
 from masf.arrays import Stream, without_mask
-from masf.atomic import FileFault
+from masf.atomic import FileFault, require_writable
 from masf.diffusion.prior_settings import PriorSettings
 from masf.faults import ContractFault, Refused, positive_number, require_instance, whole_number
 from masf.files.cell import CellSettings
@@ -406,7 +410,7 @@ def train_prior(
     Args:
         problem: from ``simulate``; of it, only what system and observation it has is used.
         path: where to write it. Without it the prior goes to the user's cache folder, and is there
-            the next time.
+            the next time; where that cannot be written, it is there until the process ends.
         settings: as in a config's section ``priors``, over those of config/run.yaml, which make a
             small prior in about half a minute.
         seed: fixes simulation and training.
@@ -417,6 +421,7 @@ def train_prior(
 
     Raises:
         ValueError: for a system that config/run.yaml trains no prior for, or settings out of range.
+        FileFault: for a path that cannot be written, before anything is trained.
     """
     cell, _ = _cell(problem)
     system = cell.settings.system
@@ -432,11 +437,16 @@ def train_prior(
     observation = observation_settings(cell.settings.observation)
     ring = system_class(system).translation_invariant
     parameters = training.training_parameters(cell.settings.parameters, observation, ring)
+    keeps = True
     if path is None:
-        path = _cached_prior(system, parameters, observation, training, seed)
+        path, keeps = _place_of_prior(
+            _cached_prior(system, parameters, observation, training, seed)
+        )
         if path.is_file():
             log.info("takes the prior trained before: %s", path)
             return path
+    path = Path(path)
+    require_writable(path.parent)
     log.info(
         "trains a small prior for %s, gap %s: about half a minute",
         system,
@@ -445,7 +455,7 @@ def train_prior(
     from masf.stages.train_prior import train_prior_to_file
 
     train_prior_to_file(
-        Path(path),
+        path,
         system=system,
         parameters=parameters,
         observation=observation,
@@ -453,8 +463,9 @@ def train_prior(
         seed=seed,
         device=device,
     )
-    log.info("keeps it for the next time: %s", path)
-    return Path(path)
+    if keeps:
+        log.info("keeps it for the next time: %s", path)
+    return path
 
 
 def _velocities(truth: xr.Dataset) -> np.ndarray:
@@ -572,6 +583,33 @@ def _cached_prior(
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
     return user_cache_path("masf") / "priors" / f"{system}-{digest}.safetensors"
+
+
+def _place_of_prior(cached: Path) -> tuple[Path, bool]:
+    """Where a prior of the cache lies or is to be written, and whether it is kept there after this
+    process.
+    """
+    try:
+        if cached.is_file():
+            return cached, True
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cached.parent):
+            return cached, True
+    except OSError as error:
+        log.warning(
+            "cannot keep a prior in the cache folder (%s): it is trained for this time only; set "
+            "XDG_CACHE_HOME to a folder that can be written to keep it",
+            error,
+        )
+        return _until_the_end() / cached.name, False
+
+
+@cache
+def _until_the_end() -> Path:
+    """A folder of this process."""
+    folder = tempfile.mkdtemp(prefix="masf-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _settings(

@@ -12,8 +12,27 @@ from typing import Any
 import click
 
 EXISTING = click.Path(path_type=Path, dir_okay=False)
-OUTPUT = click.Path(path_type=Path, dir_okay=False)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Output(click.Path):
+    """A file or folder that a command writes; refused before any work where it cannot be
+    written.
+    """
+
+    def __init__(self, *, folder: bool = False) -> None:
+        super().__init__(path_type=Path, file_okay=not folder, dir_okay=folder)
+        self.folder = folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from masf.atomic import require_writable
+
+        path = Path(str(super().convert(value, param, ctx)))
+        require_writable(path if self.folder else path.parent)
+        return path
+
+
+OUTPUT, OUTPUT_FOLDER = Output(), Output(folder=True)
 
 device_option = click.option(
     "--device",

@@ -13,6 +13,7 @@ import yaml
 
 from masf.cli.options import (
     EXISTING,
+    OUTPUT_FOLDER,
     JsonMapping,
     device_option,
     threads_option,
@@ -116,7 +117,7 @@ class ObservationSpec(click.ParamType):
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     help="Folder to keep truth, estimates and scores in.",
 )
 def run(
@@ -143,7 +144,6 @@ def run(
     use_threads(threads)
     use_device(device)
     from masf import api
-    from masf.atomic import require_writable
     from masf.files.cell import CellSettings, build
     from masf.files.cost import mean_model_runs
     from masf.files.estimate import SPIN_UP
@@ -153,8 +153,6 @@ def run(
     from masf.study import defaults
     from masf.systems.registry import system_class
 
-    if output is not None:
-        require_writable(output)
     usual = defaults.experiment(system or next(iter(defaults.defaults().experiments)))
     chosen = _chosen(usual, options)
     settings = CellSettings(

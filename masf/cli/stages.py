@@ -14,6 +14,7 @@ import click
 from masf.cli.options import (
     EXISTING,
     OUTPUT,
+    OUTPUT_FOLDER,
     JsonMapping,
     device_option,
     study_option,
@@ -302,7 +303,7 @@ def assimilate(
 @click.option(
     "--tables",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     help="Folder of the tables.",
 )
 def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
@@ -366,7 +367,7 @@ def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, ou
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     help="Folder of tuned values, such as config/tuned: they are written into its files.",
 )
 def tuned_settings(results: Path, output: Path | None) -> None:
@@ -430,7 +431,7 @@ def plan(config: Path, gpu: bool | None, measured: Path | None) -> None:
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     help="Folder of the schemas.",
 )
 def schema(output: Path) -> None:

@@ -419,7 +419,11 @@ def _files_read(
 ) -> dict[str, list[str]]:
     """SHA-256 of the files among the parameters, by the parameter: of those in force, and then of
     those that are tried, in their order.
+
+    Raises:
+        ValueError: where the filter has no such parameter, or files are not there.
     """
+    _searched_default(module, command, parameters, search)
     tried = [{key: value} for key, choice in search.items() for value in extremes(choice)]
     found: dict[str, list[str]] = {}
     for changed in ({}, *tried):
