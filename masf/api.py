@@ -104,8 +104,7 @@ def make_system(name: str, /, **parameters: float) -> System:
         ValueError: for an unknown name, or parameters that are unknown or out of range.
     """
     cls = system_class(name)
-    usual = defaults.defaults().experiments.get(name)
-    content = {**(usual.parameters if usual else {}), **parameters}
+    content = {**defaults.parameters(name), **parameters}
     checked = validated(cls.Parameters, content, f"system {name!r}")
     # Only what was said counts as given.
     return cls(cls.Parameters.model_construct(_fields_set=set(parameters), **dict(checked)))
@@ -425,13 +424,13 @@ def train_prior(
     """
     cell, _ = _cell(problem)
     system = cell.settings.system
-    known = defaults.defaults().priors
-    if system not in known and settings is None:
+    known = defaults.prior(system)
+    if known is None and settings is None:
         raise ValueError(
             f"no prior is trained for system {system!r} without settings: there are some for "
-            f"{', '.join(known)}"
+            f"{', '.join(defaults.with_prior())}"
         )
-    usual = known[system].model_dump(exclude_unset=True) if system in known else {}
+    usual = {} if known is None else known.model_dump(exclude_unset=True)
     content = {**usual, "gaps": [cell.settings.gap], **(settings or {})}
     training = validated(PriorSettings, content, "settings of the prior")
     observation = observation_settings(cell.settings.observation)

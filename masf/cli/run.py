@@ -153,7 +153,7 @@ def run(
     from masf.study import defaults
     from masf.systems.registry import system_class
 
-    usual = defaults.experiment(system or next(iter(defaults.defaults().experiments)))
+    usual = defaults.experiment(system)
     chosen = _chosen(usual, options)
     settings = CellSettings(
         system=usual.system,

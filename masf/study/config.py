@@ -6,6 +6,7 @@ config; ``workflow/schemas/*.schema.json`` is written from them (``masf schema``
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -84,6 +85,11 @@ class Experiment(Section):
                 f"spin_up_cycles {self.spin_up_cycles} leaves none of {self.cycles} cycles to score"
             )
         return self
+
+    def filters_of(self, listed: Iterable[str]) -> list[str]:
+        """The filters that it runs, where the study lists these; in the study's order."""
+        kept = [name for name in listed if name not in self.leave_out_filters]
+        return list(dict.fromkeys([*kept, *self.add_filters]))
 
     @property
     def sizes(self) -> list[int]:

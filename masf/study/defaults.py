@@ -7,11 +7,15 @@ the same messages.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError, create_model
+
+from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
 from masf.filters.registry import filter_names
 from masf.observations.base import ObservationSettings
@@ -20,7 +24,8 @@ from masf.plugins import suggestion
 from masf.programs import missing_program
 from masf.study.cells import Cell
 from masf.study.config import Experiment, StudyConfig
-from masf.study.load import make_study, read_mapping, study_with
+from masf.study.load import read_mapping, study_with
+from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.study import Study
 from masf.systems.registry import system_names
 
@@ -39,48 +44,106 @@ def config_folder() -> Path:
 
 
 @cache
-def _usual_study() -> Study:
-    """What config/run.yaml describes."""
-    path = config_folder() / "run.yaml"
-    return make_study(
-        read_mapping(path) | {"filters_directory": str(config_folder() / "filters")},
-        source=str(path),
-    )
+def _content() -> dict[str, Any]:
+    """config/run.yaml. Its entries are checked when they are asked for: a fault in what is said of
+    one system is of no matter to another.
 
-
-def defaults() -> StudyConfig:
-    """config/run.yaml."""
-    return _usual_study().config
-
-
-def experiment(system: str) -> Experiment:
-    """What is taken for a system where nothing is said. Raises ValueError for an unknown system, or
-    one without defaults.
+    Raises:
+        ConfigFault: for a key that no config has.
     """
-    if system not in system_names():
-        raise ValueError(f"unknown system {system!r}{suggestion(system, system_names())}")
-    found = defaults().experiments.get(system)
-    if found is None:
-        raise ValueError(
-            f"system {system!r}: {config_folder() / 'run.yaml'} has no experiment of this name; "
-            "add one"
-        )
-    return found
+    content = read_mapping(_path())
+    for key in content:
+        if key not in StudyConfig.model_fields:
+            raise ConfigFault(f"{_path()}: {unknown('key', key, 'key', StudyConfig.model_fields)}")
+    return content
+
+
+def _path() -> Path:
+    return config_folder() / "run.yaml"
+
+
+def _names(section: str) -> list[str]:
+    """The names in a section of config/run.yaml."""
+    return list(_content().get(section) or {})
+
+
+@cache
+def _entry(section: str, name: str) -> Any:
+    """What config/run.yaml says under a name. Raises ConfigFault where that cannot be used."""
+    said = {section: {name: _content()[section][name]}}
+    try:
+        return getattr(_SECTIONS[section].model_validate(said), section)[name]
+    except ValidationError as error:
+        lines = faults_of(error, _SECTIONS[section], said)
+        raise ConfigFault("\n".join(f"{_path()}: {line}" for line in lines)) from None
+
+
+def _section(name: str) -> type[BaseModel]:
+    """A section of a config, as a config of its own."""
+    fields: dict[str, Any] = {name: (StudyConfig.model_fields[name].annotation, ...)}
+    return create_model(name, **fields)
+
+
+_SECTIONS = {name: _section(name) for name in ("experiments", "observations", "priors")}
+
+
+def parameters(system: str) -> dict[str, Any]:
+    """The parameters that are taken for a system where none are given, besides its own defaults.
+    Raises ConfigFault where config/run.yaml says something that cannot be used.
+    """
+    return _entry("experiments", system).parameters if system in _names("experiments") else {}
+
+
+def experiment(system: str | None) -> Experiment:
+    """What is taken for a system where nothing is said; without a name, for the first.
+
+    Raises:
+        ValueError: for an unknown system, or one without defaults.
+        ConfigFault: where config/run.yaml says something that cannot be used.
+    """
+    known = _names("experiments")
+    name = known[0] if system is None else system
+    if name not in system_names():
+        raise ValueError(f"unknown system {name!r}{suggestion(name, system_names())}")
+    if name not in known:
+        raise ValueError(f"system {name!r}: {_path()} has no experiment of this name; add one")
+    return _entry("experiments", name)
 
 
 def usual_filters(experiment: Experiment) -> list[str]:
     """The filters that are run where none is named."""
-    return _usual_study().experiment_filters(experiment)
+    return experiment.filters_of(_content().get("filters") or [])
 
 
 def observation(name: str) -> ObservationSettings:
     """An observation of config/run.yaml. Raises ValueError for an unknown one."""
-    known = defaults().observations
+    known = _names("observations")
     if name not in known:
         raise ValueError(
             f"unknown observation {name!r}{suggestion(name, known)}; or write KEY=VALUE,... or JSON"
         )
-    return known[name]
+    return _entry("observations", name)
+
+
+def with_prior() -> list[str]:
+    """The systems for which config/run.yaml says how to train a prior."""
+    return _names("priors")
+
+
+def prior(system: str) -> PriorSettings | None:
+    """How config/run.yaml trains the prior of a system, if it does."""
+    return _entry("priors", system) if system in with_prior() else None
+
+
+def _name_of(described: ObservationSettings) -> str:
+    """The name that config/run.yaml has for an observation: conditions in the filters' files name
+    it.
+    """
+    for name in _names("observations"):
+        with suppress(ConfigFault):
+            if _entry("observations", name) == described:
+                return name
+    return "observation"
 
 
 def known_filters() -> list[str]:
@@ -132,24 +195,20 @@ def filter_in_cell(
         ConfigFault: where something is unknown, out of range, or does not fit together.
         ValueError: for an unknown filter, or one whose prior or program is missing.
     """
-    known = defaults()
-    described = observation_settings(settings.observation)
-    # Conditions in the filters' files name observations.
-    observed = next(
-        (key for key, value in known.observations.items() if value == described), "observation"
+    observed = _name_of(observation_settings(settings.observation))
+    trained = prior(settings.system)
+    usual = (
+        {"localization_radii": [None]}
+        if trained is None
+        else trained.model_dump(exclude_unset=True)
     )
-    priors = {
-        k: v.model_dump(exclude_unset=True) | {"gaps": [settings.gap]}
-        for k, v in known.priors.items()
-    }
-    priors.setdefault(settings.system, {"gaps": [settings.gap], "localization_radii": [None]})
     config = {
-        "results": known.results,
+        "results": "results",
         "seeds": {"test": [settings.seed]},
         "filters": [name],
         "pinned": {name: overrides},
         "observations": {observed: settings.observation},
-        "priors": priors,
+        "priors": {settings.system: usual | {"gaps": [settings.gap]}},
         "experiments": {
             settings.system: {
                 "title": settings.system,
@@ -166,7 +225,7 @@ def filter_in_cell(
     study = study_with(config, {name: _definition(name)}, _tuned(name), source=SOURCE)
     (cell,) = study.cells.values()
     found = FilterInCell(study, cell, name, study.filter_parameters(name, cell))
-    if found.needs_prior and not has_prior and settings.system not in known.priors:
+    if found.needs_prior and not has_prior and trained is None:
         raise ValueError(
             f"filter {name!r} needs a pretrained prior for system {settings.system!r}, and "
             "config/run.yaml does not say how to "

@@ -138,8 +138,7 @@ class Study:
 
     def experiment_filters(self, experiment: Experiment) -> list[str]:
         """The filters that an experiment runs, in the study's order."""
-        listed = [f for f in self.config.filters if f not in experiment.leave_out_filters]
-        return list(dict.fromkeys([*listed, *experiment.add_filters]))
+        return experiment.filters_of(self.config.filters)
 
     @property
     def all_filters(self) -> list[str]:
