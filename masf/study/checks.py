@@ -5,8 +5,9 @@ parts that do not fit together.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,7 +21,8 @@ from masf.study.cells import Cell, selects
 from masf.study.conditions import condition_doubts, condition_faults
 from masf.study.config import Experiment, StudyConfig, Tuning
 from masf.study.filter_files import FilterDefinition
-from masf.study.messages import faults_of, unknown
+from masf.study.messages import ConfigFault, faults_of, unknown
+from masf.study.salvage import without
 from masf.study.search import extremes, with_current
 from masf.study.study import Study
 from masf.systems.base import System
@@ -30,70 +32,135 @@ RESERVED_NAMES = {"truth", "prior"}
 """Names that files of a cell already have, so that no filter may."""
 
 
-def reference_faults(study: Study) -> Iterator[str]:
+class Fault(NamedTuple):
+    """A fault of a study, and the entry without which the rest can be checked."""
+
+    text: str
+    section: str = ""
+    """The section of the entry, ``tuned`` for tuned values; empty where nothing is in the way."""
+    name: str = ""
+
+
+def faults_of_study(study: Study, *, complete: bool = True) -> list[str]:
+    """All that is wrong with a study, but for files that are not there; ``complete`` says whether
+    it has all its filters, or those that can be read.
+    """
+    found = list(reference_faults(study))
+    left_out: dict[str, set[str]] = defaultdict(set)
+    for fault in found:
+        if fault.section:
+            left_out[fault.section].add(fault.name)
+    rest = _without(study, left_out) if left_out else study
+    lines = [fault.text for fault in found]
+    if rest is not None:
+        try:
+            complete = complete and not left_out["filters"]
+            lines += [*cell_faults(rest), *point_faults(rest, complete=complete)]
+        except ConfigFault as fault:  # cells that two experiments describe differently
+            lines.append(str(fault))
+    return list(dict.fromkeys(lines))
+
+
+def _without(study: Study, left_out: Mapping[str, set[str]]) -> Study | None:
+    """A study without some entries; None where nothing is left."""
+    config = without(study.config.model_dump(exclude_unset=True), left_out)
+    if config is None:
+        return None
+    bad = left_out.get("filters", set())
+    filters = {k: v for k, v in study.filters.items() if k not in bad}
+    tuned = {k: v for k, v in study.tuned.items() if k not in bad | left_out.get("tuned", set())}
+    update = {"config": config, "filters": filters, "tuned": tuned}
+    return Study(study.resolved.model_copy(update=update))
+
+
+def reference_faults(study: Study) -> Iterator[Fault]:
     """Names of things that do not exist, and figures that do not fit their experiments."""
     config = study.config
     for name, definition in study.filters.items():
-        module = study.filter_module(name)
-        if name in RESERVED_NAMES:
-            yield f"filters = {name!r}: the name is reserved; choose another"
-        if definition.command is not None:
-            yield from _definition_faults(name, definition, None)
-        elif module not in filter_names():
-            yield unknown(f"filter {name!r}: filter", module, "filter", filter_names())
-        else:
-            yield from _definition_faults(name, definition, filter_class(module).Parameters)
-        yield from _tuned_faults(study, name, module)
-    labels = [definition.label for definition in study.filters.values()]
-    for name, definition in study.filters.items():
-        if labels.count(definition.label) > 1:
-            yield (
+        yield from (Fault(text, "filters", name) for text in _filter_file_faults(study, name))
+        for text in _tuned_faults(study, name, study.filter_module(name)):
+            yield Fault(text, "tuned", name)
+        if [other.label for other in study.filters.values()].count(definition.label) > 1:
+            yield Fault(
                 f"filter {name!r}: label = {definition.label!r}: another filter has this label; "
                 "give each its own"
             )
     for name in config.pinned:
         if name not in study.filters:
-            yield unknown("pinned", name, "filter", study.filters)
+            yield Fault(unknown("pinned", name, "filter", study.filters), "pinned", name)
     for system in config.priors:
         if system not in system_names():
-            yield unknown("priors", system, "system", system_names())
+            yield Fault(unknown("priors", system, "system", system_names()))
+    chosen_wrongly = set()
     for key, experiment in config.experiments.items():
-        if experiment.system not in system_names():
-            yield unknown(f"experiments.{key}.system", experiment.system, "system", system_names())
-        for observation in experiment.observations:
-            if observation not in config.observations:
-                yield unknown(
-                    f"experiments.{key}.observations",
-                    observation,
-                    "observation",
-                    config.observations,
-                )
-        for left_out in experiment.leave_out_filters:
-            if left_out not in config.filters:
-                yield unknown(
-                    f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters
-                )
-        if others := sorted(set(experiment.seeds or []) - set(config.seeds.test)):
-            yield (
-                f"experiments.{key}.seeds = {experiment.seeds}: {others} are no test seeds; "
-                f"choose from {config.seeds.test}"
-            )
-        if experiment.seeds is not None and len(set(experiment.seeds)) < len(experiment.seeds):
-            yield f"experiments.{key}.seeds = {experiment.seeds}: names a seed twice"
-        filters = study.experiment_filters(experiment)
-        if not filters:
-            yield (
-                f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves "
-                "the experiment no filter"
-            )
-        if experiment.reference is not None:
-            yield from _exactness_faults(
-                f"experiments.{key}", experiment, filters, config.saved_members
-            )
+        yield from (
+            Fault(text, "experiments", key) for text in _parts_faults(config, key, experiment)
+        )
+        choices = list(_choice_faults(study, key, experiment))
+        yield from map(Fault, choices)
+        if choices:
+            chosen_wrongly.add(key)
     for key, figure in config.figures.items():
-        yield from figure.faults(study, f"figures.{key}")
+        # What a figure shows of such an experiment follows from those faults.
+        if chosen_wrongly.isdisjoint(figure.experiments):
+            yield from (
+                Fault(text, "figures", key) for text in figure.faults(study, f"figures.{key}")
+            )
     if config.tuning is not None:
-        yield from _tuning_faults(config, config.tuning)
+        yield from (
+            Fault(text, "tuning", "tuning") for text in _tuning_faults(config, config.tuning)
+        )
+
+
+def _filter_file_faults(study: Study, name: str) -> Iterator[str]:
+    """What is wrong with a filter's file."""
+    definition, module = study.filters[name], study.filter_module(name)
+    if name in RESERVED_NAMES:
+        yield f"filters = {name!r}: the name is reserved; choose another"
+    if definition.command is not None:
+        yield from _definition_faults(name, definition, None)
+    elif module not in filter_names():
+        yield unknown(f"filter {name!r}: filter", module, "filter", filter_names())
+    else:
+        yield from _definition_faults(name, definition, filter_class(module).Parameters)
+
+
+def _parts_faults(config: StudyConfig, key: str, experiment: Experiment) -> Iterator[str]:
+    """Parts of an experiment that do not exist, without which it has no cells."""
+    if experiment.system not in system_names():
+        yield unknown(f"experiments.{key}.system", experiment.system, "system", system_names())
+    for observation in experiment.observations:
+        if observation not in config.observations:
+            yield unknown(
+                f"experiments.{key}.observations", observation, "observation", config.observations
+            )
+
+
+def _choice_faults(study: Study, key: str, experiment: Experiment) -> Iterator[str]:
+    """Seeds and filters that an experiment chooses, and that are not there."""
+    config = study.config
+    for left_out in experiment.leave_out_filters:
+        if left_out not in config.filters:
+            yield unknown(
+                f"experiments.{key}.leave_out_filters", left_out, "filter", config.filters
+            )
+    if others := sorted(set(experiment.seeds or []) - set(config.seeds.test)):
+        yield (
+            f"experiments.{key}.seeds = {experiment.seeds}: {others} are no test seeds; "
+            f"choose from {config.seeds.test}"
+        )
+    if experiment.seeds is not None and len(set(experiment.seeds)) < len(experiment.seeds):
+        yield f"experiments.{key}.seeds = {experiment.seeds}: names a seed twice"
+    filters = study.experiment_filters(experiment)
+    if not filters:
+        yield (
+            f"experiments.{key}.leave_out_filters = {experiment.leave_out_filters}: leaves "
+            "the experiment no filter"
+        )
+    if experiment.reference is not None:
+        yield from _exactness_faults(
+            f"experiments.{key}", experiment, filters, config.saved_members
+        )
 
 
 def _tuning_faults(config: StudyConfig, tuning: Tuning) -> Iterator[str]:
@@ -284,8 +351,10 @@ def _parameter_faults(
         return faults_of(error, cls.Parameters, parameters)
 
 
-def point_faults(study: Study) -> Iterator[str]:
-    """Points of tuning that select nothing, or at which nothing can be tuned as asked for."""
+def point_faults(study: Study, *, complete: bool = True) -> Iterator[str]:
+    """Points of tuning that select nothing, or at which nothing can be tuned as asked for;
+    ``complete`` says whether the study has all its filters.
+    """
     tuning = study.config.tuning
     if tuning is None:
         return
@@ -323,7 +392,7 @@ def point_faults(study: Study) -> Iterator[str]:
                     with_current(choice, parameters[key])
                 except ValueError as error:
                     yield f"filter {name!r}: search: {key}: {error} (at {point})"
-    if study.points and not any(map(study.tuned_filters, study.points)):
+    if complete and study.points and not any(map(study.tuned_filters, study.points)):
         yield (
             "tuning: no filter of the study declares a search at any point: add one to its file, "
             "or leave the section out"
@@ -335,8 +404,11 @@ def file_faults(study: Study) -> Iterator[str]:
     for cell in {(cell.point, cell.filters): cell for cell in study.cells.values()}.values():
         for name in cell.filters:
             for parameters in study.tried(name, cell):
-                for fault in missing(study.files_among(name, parameters)):
-                    yield f"filter {name!r}: {fault}"
+                try:
+                    files = study.files_among(name, parameters)
+                except ValidationError:
+                    continue  # named by cell_faults
+                yield from (f"filter {name!r}: {fault}" for fault in missing(files))
 
 
 def _prior_faults(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import ValidationError
 
 from masf.atomic import replacing
-from masf.study.checks import cell_faults, file_faults, point_faults, reference_faults
+from masf.study.checks import faults_of_study, file_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
 from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
+from masf.study.salvage import salvaged, without
 from masf.study.study import Study
 from masf.study.tuned_values import TunedValues, file_text, merged
 
@@ -83,17 +86,21 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
     Raises:
         ConfigFault: naming every key at fault, its value, and what is allowed.
     """
-    checked = _checked(StudyConfig, config, source)
-    folder = _folder(checked.filters_directory, root)
-    if not folder.is_dir():
-        raise ConfigFault(
-            f"{source}: filters_directory = {checked.filters_directory!r}: there is no such folder "
-            f"({folder.absolute()}); name the folder of the filters' files"
+
+    def read(checked: StudyConfig) -> Files:
+        folder = _folder(checked.filters_directory, root)
+        if not folder.is_dir():
+            said = f"filters_directory = {checked.filters_directory!r}: there is no such folder"
+            return Files(faults=[
+                f"{source}: {said} ({folder.absolute()}); name the folder of the filters' files"
+            ])  # fmt: skip
+        beside = folder.parent / "tuned"
+        directory = checked.tuned_directory
+        return _read_files(
+            checked, folder, beside if directory is None else _folder(directory, root), source
         )
-    filters = _definitions(checked, folder, source)
-    beside = folder.parent / "tuned"
-    tuned = beside if checked.tuned_directory is None else _folder(checked.tuned_directory, root)
-    return _resolved(checked, filters, _tuned_values(filters, tuned), source)
+
+    return _study_of(config, read, source)
 
 
 def study_with(
@@ -105,39 +112,80 @@ def study_with(
     """The study that ``config`` describes, where its filters' files would hold ``filters`` and
     ``tuned``, by name.
     """
-    definitions = {
-        name: _checked(FilterDefinition, content, f"{source}: filter {name!r}")
-        for name, content in filters.items()
-    }
-    values = {
-        name: _checked(TunedValues, content, f"{source}: tuned {name!r}")
-        for name, content in tuned.items()
-    }
-    return _resolved(_checked(StudyConfig, config, source), definitions, values, source)
+
+    def read(_: StudyConfig) -> Files:
+        found = Files()
+        for name, content in filters.items():
+            place = f"{source}: filter {name!r}"
+            found.add(name, "filters", partial(_checked, FilterDefinition, content, place))
+        for name, content in tuned.items():
+            place = f"{source}: tuned {name!r}"
+            found.add(name, "tuned", partial(_checked, TunedValues, content, place))
+        return found
+
+    return _study_of(config, read, source)
 
 
-def _resolved(
-    config: StudyConfig,
-    filters: dict[str, FilterDefinition],
-    tuned: dict[str, TunedValues],
-    source: str,
-) -> Study:
-    study = _checked_study(
-        ResolvedStudy(format=STUDY_FORMAT, config=config, filters=filters, tuned=tuned), source
-    )
-    # Of a study.json this is not asked: results are read where the filters' files are not, too.
-    if faults := list(dict.fromkeys(file_faults(study))):
-        raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
-    return study
+@dataclass
+class Files:
+    """What the files of filters and of tuned values say, and what is wrong with those that cannot
+    be read.
+    """
+
+    filters: dict[str, FilterDefinition] = field(default_factory=dict)
+    tuned: dict[str, TunedValues] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    bad: set[str] = field(default_factory=set)
+    """Filters without a file that can be read."""
+
+    def add(self, name: str, kind: Literal["filters", "tuned"], read: Callable[[], Any]) -> None:
+        """Takes in what ``read`` returns of a filter, or the ConfigFault that it raises."""
+        try:
+            getattr(self, kind)[name] = read()
+        except ConfigFault as fault:
+            self.faults.append(str(fault))
+            if kind == "filters":
+                self.bad.add(name)
+
+
+def _study_of(content: dict[str, Any], read: Callable[[StudyConfig], Files], source: str) -> Study:
+    """The study that a config and files describe. Raises ConfigFault for all that is wrong with
+    either.
+    """
+    faults: list[str] = []
+    config: StudyConfig | None
+    try:
+        config = StudyConfig.model_validate(content)
+    except ValidationError as error:
+        faults += [f"{source}: {line}" for line in faults_of(error, StudyConfig, content)]
+        config = salvaged(content, error)
+    if config is not None:
+        files = read(config)
+        faults += files.faults
+        if files.bad:
+            config = without(config.model_dump(exclude_unset=True), {"filters": files.bad})
+        if config is not None and files.filters:
+            study = Study(
+                ResolvedStudy(
+                    format=STUDY_FORMAT, config=config, filters=files.filters, tuned=files.tuned
+                )
+            )
+            # Of a study.json it is not asked whether the filters' files are there: results are
+            # read where they are not, too.
+            found = faults_of_study(study, complete=not files.bad) or list(
+                dict.fromkeys(file_faults(study))
+            )
+            faults += [f"{source}: {fault}" for fault in found]
+            if not faults:
+                return study
+    raise ConfigFault("\n".join(dict.fromkeys(faults)))
 
 
 def _checked_study(resolved: ResolvedStudy, source: str) -> Study:
     """The study, if its parts fit together. Raises ConfigFault where they do not."""
     study = Study(resolved)
-    if faults := list(reference_faults(study)):
+    if faults := faults_of_study(study):
         raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
-    if faults := [*cell_faults(study), *point_faults(study)]:
-        raise ConfigFault("\n".join(f"{source}: {fault}" for fault in dict.fromkeys(faults)))
     return study
 
 
@@ -147,10 +195,8 @@ def _folder(name: str, root: Path | None) -> Path:
     return folder if folder.is_dir() or root is None else root / folder
 
 
-def _tuned_values(filters: Iterable[str], folder: Path) -> dict[str, TunedValues]:
-    """The files of tuned values of those filters that have one."""
-    paths = {name: folder / f"{name}.yaml" for name in filters}
-    return {name: read_tuned_values(path) for name, path in paths.items() if path.is_file()}
+def _read_definition(path: Path) -> FilterDefinition:
+    return _checked(FilterDefinition, read_mapping(path), str(path))
 
 
 def read_tuned_values(path: Path) -> TunedValues:
@@ -172,8 +218,8 @@ def update_tuned_values(folder: Path, name: str, found: TunedValues) -> Path:
     return path
 
 
-def _definitions(config: StudyConfig, folder: Path, source: str) -> dict[str, FilterDefinition]:
-    """The files of all filters that the config names."""
+def _read_files(config: StudyConfig, folder: Path, tuned: Path, source: str) -> Files:
+    """The files of all filters that the config names, and of their tuned values."""
     known = [path.stem for path in folder.glob("*.yaml")]
     named = [("filters", name) for name in config.filters]
     named += [
@@ -181,17 +227,18 @@ def _definitions(config: StudyConfig, folder: Path, source: str) -> dict[str, Fi
         for k, e in config.experiments.items()
         for name in e.add_filters
     ]
-    if faults := [
-        f"{unknown(key, name, 'filter', known)} (a file in {folder})"
-        for key, name in named
-        if name not in known
-    ]:
-        raise ConfigFault("\n".join(f"{source}: {fault}" for fault in faults))
-    paths = {name: folder / f"{name}.yaml" for _, name in named}
-    return {
-        name: _checked(FilterDefinition, read_mapping(path), str(path))
-        for name, path in paths.items()
-    }
+    found = Files()
+    for key, name in named:
+        if name not in known:
+            fault = f"{unknown(key, name, 'filter', known)} (a file in {folder})"
+            found.faults.append(f"{source}: {fault}")
+            found.bad.add(name)
+    for name in dict.fromkeys(name for _, name in named if name in known):
+        path, values = folder / f"{name}.yaml", tuned / f"{name}.yaml"
+        found.add(name, "filters", partial(_read_definition, path))
+        if values.is_file():
+            found.add(name, "tuned", partial(read_tuned_values, values))
+    return found
 
 
 def _checked(model: type[Any], content: dict[str, Any], source: str) -> Any:
