@@ -5,9 +5,9 @@
     python benchmarks/record.py tuning results/tuning benchmarks/results/tuning.csv
 
 ``scores`` writes one row for each cell and filter: what varies in the study (parameters of the
-system, observation, gap, members), filter, seed, scores and whether the run diverged. ``tuning``
-writes one row for each point and filter: chosen and default parameters, and their scores on the
-tuning seeds. benchmarks/README.md says which study each table comes from.
+system, observation, gap, members), filter, seed, scores and whether the run diverged or lost track.
+``tuning`` writes one row for each point and filter: chosen and default parameters, and their scores
+on the tuning seeds. benchmarks/README.md says which study each table comes from.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def recorded(scores: pd.DataFrame) -> pd.DataFrame:
         for name in varied
         if name != "observation" and (rows[name] % 1 == 0).all()
     }
-    return rows.assign(**whole)[[*varied, "filter", "seed", *kept, "diverged"]]
+    return rows.assign(**whole)[[*varied, "filter", "seed", *kept, "diverged", "lost"]]
 
 
 @click.group(help=__doc__)

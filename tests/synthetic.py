@@ -5,7 +5,7 @@ component.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from masf.systems.registry import make_system
 
 ROOT = Path(__file__).parent.parent
 SPIN_UP_ERROR = 100.0
+LOST_ERROR = 80.0
+"""Farther off than a free run on any of four seeds."""
 
 
 def small_study(
@@ -69,6 +71,18 @@ def small_study(
     if definitions is not None:
         return study_with(config | changes, definitions, {})
     return make_study(config | changes, root=ROOT)
+
+
+def long_study(results: Path, seeds: int = 4, **changes: Any) -> Study:
+    """The same on four seeds, and long enough for a run to lose track."""
+    definitions = small_study(results).config.experiments
+    experiments = {
+        name: experiment.model_dump(exclude_defaults=True) | {"cycles": 8}
+        for name, experiment in definitions.items()
+    }
+    return small_study(
+        results, seeds={"test": list(range(seeds))}, experiments=experiments, **changes
+    )
 
 
 def exact_study(results: Path) -> Study:
@@ -141,9 +155,11 @@ def write_results(
     *,
     diverged: Mapping[tuple[str, int, int], int] | None = None,
     versions: Mapping[tuple[str, int, int], str] | None = None,
+    lost: Collection[tuple[str, int, int]] = (),
 ) -> None:
     """Writes all files of a study. ``diverged`` and ``versions`` are by (filter, gap, seed): the
-    cycle, the code version.
+    cycle, the code version; those that are ``lost`` are as far off as LOST_ERROR, with a spread of
+    half of that.
     """
     for cell in study.cells.values():
         folder = Path(study.config.results) / cell.path
@@ -152,7 +168,7 @@ def write_results(
         write_truth(folder / "truth.nc", truth, system, "v1")
         for name in cell.filters:
             key = (name, s.gap, s.seed)
-            error = error_of(*key)
+            error = LOST_ERROR if key in lost else error_of(*key)
             mean = truth.truth + np.float32(error)
             mean[: cell.spin_up_cycles * s.gap + 1] = truth.truth[0] + SPIN_UP_ERROR
             by_cycle = np.full(s.cycles, error, "f4")
@@ -172,8 +188,8 @@ def write_results(
                 else None,
                 diagnostics={"error": by_cycle},
                 model_runs=np.full(s.cycles, 1.0 if name == "free_run" else s.members),
-                wall_seconds=np.array([9.0, 1.0, 3.0]),
-                cpu_seconds=np.array([8.0, 0.5, 1.5]),
+                wall_seconds=np.resize([9.0, 1.0, 3.0], s.cycles),
+                cpu_seconds=np.resize([8.0, 0.5, 1.5], s.cycles),
                 diverged_at=(diverged or {}).get(key),
             )
             pinned = study.config.pinned.get(name)

@@ -97,12 +97,13 @@ def test_scores_are_kept_with_what_varies(scripts):
             "rmse": [0.1, np.nan],
             "ssim": np.nan,
             "diverged": [False, True],
+            "lost": [False, False],
         }
     )
     # No parameter of a system, for all its name.
     scores["parameter_source"] = [f"source {i}" for i in range(len(scores))]
     kept = scripts("record").recorded(scores)
-    assert list(kept) == ["dimension", "filter", "seed", "rmse", "diverged"]
+    assert list(kept) == ["dimension", "filter", "seed", "rmse", "diverged", "lost"]
     assert kept["dimension"].tolist() == [20, 40]
 
 

@@ -224,6 +224,21 @@ def test_show_scores_an_estimate_of_a_study_as_its_tables_do(study: Study, tmp_p
     assert "all cycles" in call("show", str(study.results / cell.estimate("enkf"))).stdout
 
 
+def test_show_counts_lost_tracks_and_leaves_them_out_of_means(tmp_path: Path) -> None:
+    rows = {
+        "system": "lorenz63", "gap": 2, "filter": "enkf", "seed": [0, 1, 2],
+        **dict.fromkeys(("rmse_analysis", "crps", "spread_skill"), 1.0),
+        "rmse": [1.0, 2.0, 90.0], "diverged": False, "lost": [False, False, True],
+    }  # fmt: skip
+    pd.DataFrame(rows).to_parquet(tmp_path / "scores.parquet")
+    heading, row = (
+        line.split("\t")
+        for line in call("show", str(tmp_path / "scores.parquet")).stdout.splitlines()
+    )
+    shown = dict(zip(heading, row, strict=True))
+    assert (shown["runs"], shown["lost"], shown["rmse"]) == ("3", "1", "1.5")
+
+
 def test_run_refuses_a_filter_that_is_named_twice() -> None:
     done = call("run", CELL, "--filter enkf --filter etkf --filter enkf")
     assert done.exit_code == 2

@@ -15,23 +15,28 @@ from masf.scores.comparison import (
     CONFIDENCE,
     DIVERGED,
     INDISTINGUISHABLE,
-    ONE_SEED,
+    LOST,
+    NO_BEST,
+    TOO_FEW,
     WORSE,
     compare,
     paired_interval,
 )
 
-SEEDS = np.array([1.0, 2.0, 4.0])
-"""What all filters have in common on three seeds: far more than what they differ by."""
+SEEDS = np.array([1.0, 2.0, 4.0, 3.0])
+"""What all filters have in common on four seeds: far more than what they differ by."""
 
 
-def rows_of(**scores: Sequence[float] | np.ndarray) -> pd.DataFrame:
-    """Rows of one point; a filter diverged where its score is NaN."""
+def rows_of(lost: str = "", **scores: Sequence[float] | np.ndarray) -> pd.DataFrame:
+    """Rows of one point; a filter diverged where its score is NaN; those named in ``lost`` lost
+    track on the first seed.
+    """
     rows = [
         {
             "filter": name,
             "seed": seed,
             "diverged": bool(np.isnan(value)),
+            "lost": name in lost and seed == 0,
             **dict.fromkeys(COMPARED, value),
         }
         for name, values in scores.items()
@@ -60,7 +65,9 @@ def test_interval_is_that_of_the_paired_t_test(n):
 
 def test_what_is_common_to_a_seed_does_not_count():
     rows = rows_of(
-        a=SEEDS, b=SEEDS + np.array([0.1, 0.11, 0.09]), c=SEEDS + np.array([0.1, -0.1, 0.05])
+        a=SEEDS,
+        b=SEEDS + np.array([0.1, 0.11, 0.09, 0.1]),
+        c=SEEDS + np.array([0.1, -0.1, 0.05, 0.0]),
     )
     assert verdicts(rows) == {"a": BEST, "b": WORSE, "c": INDISTINGUISHABLE}
     table = compare(rows, []).set_index(["score", "filter"]).loc["crps"]
@@ -75,18 +82,18 @@ def test_what_is_common_to_a_seed_does_not_count():
 
 
 def test_order_of_rows_does_not_change_the_pairs():
-    rows = rows_of(a=SEEDS, b=SEEDS + np.array([0.1, 0.11, 0.09]))
+    rows = rows_of(a=SEEDS, b=SEEDS + np.array([0.1, 0.11, 0.09, 0.1]))
     pd.testing.assert_frame_equal(compare(rows.iloc[::-1], []), compare(rows, []))
 
 
 def test_filter_that_diverged_is_never_the_best_and_is_not_compared():
     table = (
-        compare(rows_of(a=[0.1, 0.1, np.nan], b=SEEDS), [])
+        compare(rows_of(a=[0.1, 0.1, 0.1, np.nan], b=SEEDS), [])
         .set_index(["score", "filter"])
         .loc["rmse"]
     )
     assert table["verdict"].tolist() == [DIVERGED, BEST]
-    assert table.loc["a", ["runs", "diverged"]].tolist() == [3, 1]
+    assert table.loc["a", ["runs", "diverged"]].tolist() == [4, 1]
     assert table.loc["a", "mean"] == pytest.approx(0.1)
     assert np.isnan(table.loc["a", "difference"])
 
@@ -97,10 +104,36 @@ def test_no_filter_is_the_best_where_all_diverged():
     assert set(table["best"]) == {""}
 
 
+def test_filter_that_lost_track_is_never_the_best_and_its_lost_runs_are_not_in_its_mean():
+    table = compare(rows_of(lost="a", a=[9.0, 0.1, 0.1, 0.1], b=SEEDS), [])
+    table = table.set_index(["score", "filter"]).loc["rmse"]
+    assert table["verdict"].tolist() == [LOST, BEST]
+    assert table.loc["a", ["runs", "diverged", "lost"]].tolist() == [4, 0, 1]
+    assert table.loc["a", "mean"] == pytest.approx(0.1)
+    assert np.isnan(table.loc["a", "difference"])
+
+
+def test_nothing_is_measured_against_a_run_without_measurements():
+    rows = rows_of(lost="a", a=SEEDS, free=SEEDS + 5)
+    table = compare(rows, [], never_best={"free"}).set_index(["score", "filter"]).loc["rmse"]
+    assert table["verdict"].tolist() == [LOST, NO_BEST]
+    assert table["best"].tolist() == ["", ""]
+    assert table.loc["free", "mean"] == pytest.approx(SEEDS.mean() + 5)
+    table = compare(rows_of(a=SEEDS, free=SEEDS - 0.5), [], never_best={"free"})
+    assert table["best"].tolist() == ["a"] * 2 * len(COMPARED)
+
+
 def test_one_seed_has_no_interval():
     table = compare(rows_of(a=[1.0], b=[2.0]), [])
-    assert table["verdict"].tolist() == [BEST, ONE_SEED] * len(COMPARED)
+    assert table["verdict"].tolist() == [BEST, TOO_FEW] * len(COMPARED)
     assert table[["low", "high"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(2, TOO_FEW), (3, TOO_FEW), (4, WORSE)])
+def test_few_seeds_are_not_judged(seeds, verdict):
+    differences = np.array([0.1, 0.11, 0.09, 0.1])[:seeds]
+    table = compare(rows_of(a=SEEDS[:seeds], b=SEEDS[:seeds] + differences), [])
+    assert table["verdict"].tolist() == [BEST, verdict] * len(COMPARED)
 
 
 def test_points_are_compared_each_for_itself():

@@ -21,6 +21,7 @@ from masf.atomic import FileFault
 from masf.files.truth import read_truth
 from masf.report.figures.kinds import DRAWINGS
 from masf.report.figures.look import Look, readable, spread
+from masf.report.figures.model_runs import model_runs
 from masf.report.figures.ranks import rank_histograms
 from masf.report.figures.spectra import spectra
 from masf.report.figures.sweep import sweep
@@ -101,6 +102,49 @@ def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: 
     assert ax.get_xlabel() == "measurement gap (steps)"
     assert ax.get_title(loc="left").startswith("(a) ")
     assert {text.get_text() for text in ax.texts} == {"EnKF", "No assimilation"}
+
+
+def test_runs_that_lost_track_are_hollow_points_apart_from_the_mean(
+    study: Study, scores: Path, sizes: Study
+) -> None:
+    table = pd.read_parquet(scores)
+    table["lost"] = (table["filter"] == "enkf") & (table["seed"] == 1)
+    figure = sweep(study, study.config.figures["sweep"], table)
+    (ax,) = figure.axes
+    hollow = [line.get_xydata() for line in ax.lines if line.get_linestyle() == "None"]
+    hollow = [points for points in hollow if len(points) == 2]
+    plt.close(figure)
+    np.testing.assert_allclose(
+        hollow[-1], [(gap, error_of("enkf", gap, 1)) for gap in (2, 3)], rtol=1e-4
+    )
+    lines = [line.get_ydata() for line in ax.lines if line.get_linestyle() != "None"]
+    first = [error_of("enkf", gap, 0) for gap in (2, 3)]
+    assert any(len(y) == 2 and np.allclose(y, first, rtol=1e-4) for y in lines)
+    assert figure.get_supxlabel().endswith("hollow points: runs that lost track, left out of them")
+    # The same of a figure of model runs, at the runs that they took.
+    rows, costs = (
+        pd.read_parquet(sizes.results / f"{name}.parquet") for name in ("scores", "costs")
+    )
+    rows["lost"] = (rows["filter"] == "enkf") & (rows["seed"] == 1)
+    figure = model_runs(sizes, sizes.config.figures["costs"], rows, costs)
+    hollow = [
+        line.get_xydata()
+        for line in figure.axes[0].lines
+        if line.get_markerfacecolor() == "none" and line.get_linestyle() == "None"
+    ]
+    plt.close(figure)
+    assert sorted(hollow[0].tolist()) == [
+        pytest.approx([n, error_of("enkf", 2, 1)], rel=1e-4) for n in (4, 8)
+    ]
+
+
+def test_panel_over_time_says_that_the_run_lost_track(flows: Study, flow_scores: Path) -> None:
+    table = pd.read_parquet(flow_scores)
+    table["lost"] = table["filter"] == "enkf"
+    figure = sweep(flows, flows.config.figures["scores"], table)
+    said = {text.get_text() for text in figure.axes[1].texts}
+    plt.close(figure)
+    assert any(text.startswith("EnKF  ") and text.endswith(", lost track") for text in said)
 
 
 def test_a_deviation_above_the_mean_does_not_stretch_a_logarithmic_axis(
@@ -498,6 +542,7 @@ def test_labels_fit_the_page_and_do_not_overlap(count: int, tmp_path: Path) -> N
             "observation": "every_one",
             "gap": cell.settings.gap,
             "filter": name,
+            "lost": False,
             "rmse": 1.0 + i,
         }
         for path, cell in study.cells.items()

@@ -18,6 +18,7 @@ from masf.scores.metrics import (
     rmse_over_components,
     squared_energy_distance,
 )
+from masf.scores.tracking import climatological_spread, lost
 
 
 def brute_force_fair_crps(ensemble: np.ndarray, truth: np.ndarray) -> float:
@@ -163,3 +164,29 @@ def test_scores_of_fields_are_missing_where_the_filter_diverged_or_nothing_happe
     broken[3, 3] = np.nan
     assert np.isnan(score(broken, field))
     assert np.isnan(score(field, np.ones((16, 16))))
+
+
+@pytest.mark.parametrize(
+    ("error", "spread", "is_lost"),
+    [
+        ([0.1, *[0.8] * 5, 0.1], 0.5, True),
+        ([0.8] * 4 + [0.1] + [0.8] * 4, 0.5, False),  # never five in a row
+        ([0.8] * 5, 0.6, False),  # far off, and says so
+        ([0.69] * 9, 0.1, False),  # nearer than someone who measures nothing
+        ([0.8] * 4, 0.1, False),  # too short a run to judge
+        ([], 0.1, False),
+        ([np.nan] * 9, np.nan, False),
+    ],
+)
+def test_track_is_lost_where_analyses_in_a_row_are_far_off_and_surer_than_they_should_be(
+    error: list[float], spread: float, is_lost: bool
+) -> None:
+    assert lost(np.array(error), np.full(len(error), spread), 1.0) == is_lost
+    # In whatever units.
+    assert lost(50 * np.array(error), np.full(len(error), 50 * spread), 50.0) == is_lost
+
+
+def test_climatological_spread_is_that_of_a_sine() -> None:
+    phases = 2 * np.pi * np.arange(1000) / 1000
+    truth = 7 + np.stack([3 * np.sin(phases), 4 * np.cos(phases)], axis=1)
+    assert climatological_spread(truth) == pytest.approx(np.sqrt((9 / 2 + 16 / 2) / 2))

@@ -18,7 +18,7 @@ from browser import console, resize
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
-from synthetic import small_study, write_results
+from synthetic import LOST_ERROR, long_study, small_study, write_results
 
 from masf.report.headline import sentences, verdicts
 from masf.report.page import score_rows
@@ -79,6 +79,7 @@ def scores_of(study: Study, rmse: dict[str, list[float]]) -> pd.DataFrame:
                 "seed": cell.settings.seed,
                 "filter": name,
                 "diverged": np.isnan(values[i]),
+                "lost": values[i] == LOST_ERROR,
                 **dict.fromkeys(("rmse", "rmse_analysis", "crps"), values[i]),
             }
             for name, values in rmse.items()
@@ -101,7 +102,11 @@ NAN = float("nan")
 
 
 def test_headline_names_a_winner_by_how_much_and_who_diverged(tmp_path: Path) -> None:
-    rmse = {"particle": [0.75, 0.76, 0.74], "enkf": [1.0, 1.01, 0.99], "free_run": [9.0, NAN, 9.0]}
+    rmse = {
+        "particle": [0.75, 0.76, 0.74, 0.75],
+        "enkf": [1.0, 1.01, 0.99, 1.0],
+        "free_run": [9.0, NAN, 9.0, 9.0],
+    }
     assert said(tmp_path, rmse) == [
         "Ahead of every other filter beyond chance in 1 of 1 situation: Particle (100 000) in 1 "
         "(lorenz63), 25% below the next.",
@@ -111,28 +116,66 @@ def test_headline_names_a_winner_by_how_much_and_who_diverged(tmp_path: Path) ->
 
 
 def test_headline_says_what_is_not_distinguishable(tmp_path: Path) -> None:
-    rmse = {"particle": [0.9, 1.1, 1.0], "enkf": [1.2, 0.9, 1.0], "free_run": [9.0, 9.0, 9.1]}
+    rmse = {
+        "particle": [0.9, 1.1, 1.0, 1.0],
+        "enkf": [1.2, 0.9, 1.0, 1.0],
+        "free_run": [9.0, 9.0, 9.1, 9.0],
+    }
     first, _, third = said(tmp_path, rmse)
     assert first == "In none of 1 situation is a filter ahead of every other one beyond chance."
     assert third.startswith("Not decided in 1 of 1")
-    assert "paired over 3 seeds" in third
+    assert "paired over 4 seeds" in third
 
 
 def test_headline_leaves_the_reference_out_and_claims_nothing_from_one_seed(tmp_path: Path) -> None:
     rmse = {"particle": [0.1], "enkf": [1.0], "free_run": [2.0]}
     assert said(tmp_path, rmse, reference="particle") == [
         "On lorenz63, lowest RMSE: EnKF, 50% below the next.",
-        "With one seed there are no intervals, and nothing says whether filters differ.",
+        "Too few seeds to judge whether filters differ in 1 of 1 situation: 1 seed, where 4 are "
+        "needed.",
         "Not counted where they are the reference, exact or nearly so: Particle (100 000).",
     ]
 
 
 def test_headline_of_a_study_in_which_everything_diverged(tmp_path: Path) -> None:
-    first, second, *_ = said(
-        tmp_path, {"particle": [1.0, NAN], "enkf": [NAN, NAN], "free_run": [NAN, 1.0]}
-    )
+    rmse = {"particle": [1.0, NAN] * 2, "enkf": [NAN] * 4, "free_run": [NAN, 1.0] * 2}
+    first, second, *_ = said(tmp_path, rmse)
     assert first == "In none of 1 situation is a filter ahead of every other one beyond chance."
-    assert second == "On lorenz63, every filter diverged on some seed."
+    assert second == "On lorenz63, every filter diverged or lost track on some seed."
+
+
+def test_headline_counts_lost_tracks_and_calls_no_such_filter_the_best(tmp_path: Path) -> None:
+    rmse = {"particle": [0.1, 0.1, LOST_ERROR, 0.1], "enkf": [1.0] * 4, "free_run": [9.0] * 4}
+    # Nor is a run without measurements that "next" a filter that lost track.
+    assert said(tmp_path, rmse)[1:] == [
+        "On lorenz63, lowest RMSE: EnKF, 89% below the next.",
+        "Lost track on some seed, in 1 situation: Particle (100 000) in 1.",
+    ]
+    rmse["enkf"] = [LOST_ERROR] * 4
+    assert said(tmp_path, rmse)[1:] == [
+        "On lorenz63, every filter diverged or lost track on some seed.",
+        "Lost track on some seed, in 1 situation: Particle (100 000) in 1, EnKF in 1.",
+    ]
+
+
+@pytest.mark.parametrize(("seeds", "judged"), [(2, False), (3, False), (4, True)])
+def test_page_judges_nothing_below_four_seeds(seeds: int, judged: bool, tmp_path: Path) -> None:
+    study = long_study(tmp_path, seeds, figures={})
+    write_results(study)
+    scores, costs = gather(study)
+    scores.to_parquet(tmp_path / "scores.parquet")
+    costs.to_parquet(tmp_path / "costs.parquet")
+    page = tmp_path / "index.html"
+    write_page(
+        study, tmp_path / "scores.parquet", tmp_path / "costs.parquet", tmp_path, tmp_path, page
+    )
+    text = page.read_text(encoding="utf-8")
+    winners = text[text.index('<h2 id="winners">') : text.index('<h2 id="figures">')]
+    assert winners.count("too few seeds to judge") == (0 if judged else 3)
+    # Errors differ from seed to seed more than from filter to filter.
+    assert ("2 of 2: EnKF, No assimilation" in winners) == judged
+    assert ("Too few seeds to judge" in text) != judged
+    assert ("not distinguishable from at least one other filter" in text) == judged
 
 
 def test_situations_that_experiments_share_count_once(study: Study) -> None:
@@ -144,7 +187,7 @@ def test_situations_that_experiments_share_count_once(study: Study) -> None:
     ]
     # Gap 2 is one situation, though gap_sweep leaves a filter out there that one_gap runs.
     said = sentences(study, gather(study)[0])
-    assert "On lorenz63, lowest RMSE in 2 situations: Particle (100 000) in 1, EnKF in 1" in said[1]
+    assert "On lorenz63, lowest RMSE in 2 situations: Particle (100 000) in 1, EnKF in 1" in said[0]
     assert not any("3 situations" in sentence for sentence in said)
     twice = small_study(
         Path(study.config.results),
@@ -177,7 +220,7 @@ def test_filters_of_a_shared_situation_meet_on_the_seeds_that_all_ran(tmp_path: 
             [
                 {
                     "cell": cell.path, "seed": cell.settings.seed, "filter": name,
-                    "diverged": False,
+                    "diverged": False, "lost": False,
                     **dict.fromkeys(COMPARED, rmse[name][cell.settings.seed]),
                 }
                 for cell in study.cells.values()

@@ -14,12 +14,21 @@ import pandas as pd
 import pytest
 import scipy.stats
 import xarray as xr
-from synthetic import SPIN_UP_ERROR, error_of, exact_study, small_study, write_results
+from synthetic import (
+    LOST_ERROR,
+    SPIN_UP_ERROR,
+    error_of,
+    exact_study,
+    long_study,
+    small_study,
+    write_results,
+)
 
 import masf.stages.aggregate
 from masf.atomic import FileFault
 from masf.files.cost import mean_model_runs
 from masf.files.estimate import read_estimate
+from masf.files.truth import read_truth
 from masf.report.page import score_rows
 from masf.report.tables import write_tables
 from masf.report.words import runs_in_words
@@ -163,11 +172,11 @@ def test_markdown_is_for_people(tables: Path) -> None:
     for words in (
         "Gaps, 100% of them",
         "2 seeds",
-        "diverged runs left out",
+        "runs that diverged or lost track left out",
         "3 cycles",
         "first 1 left out",
         "N = 4",
-        "95%",
+        "Too few seeds to judge",
     ):
         assert words in note
 
@@ -384,21 +393,94 @@ def test_one_seed_has_no_standard_deviation(tmp_path: Path) -> None:
         .startswith("One gap. One seed; 3 cycles")
     )
     for name in ("one_gap", "one_gap_paired"):
-        assert "With one seed there is no interval" in (
+        assert "Too few seeds to judge whether others differ from it" in (
             tmp_path / "tables" / f"{name}.md"
         ).read_text(encoding="utf-8")
 
 
-def test_paired_table_marks_the_best_and_what_is_not_distinguishable_from_it(tables: Path) -> None:
-    # Errors of the particle filter are 0.5 and 1.5, those of the EnKF 1 and 3: differences 0.5 and
-    # 1.5, t quantile 12.7.
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of four seeds with results, in which the particle filter loses track on one, and the
+    EnKF at gap 3 on all.
+    """
+    study = long_study(tmp_path_factory.mktemp("lost"))
+    write_results(
+        study,
+        lost={("particle", 2, 1), *(("enkf", 3, seed) for seed in range(4))},
+    )
+    return study
+
+
+def test_runs_that_lost_track_are_counted_and_averaged_apart(lost: Study) -> None:
+    scores, costs = gather(lost)
+    found = scores[scores["lost"]]
+    assert set(zip(found["filter"], found["gap"], found["seed"], strict=True)) == {
+        ("particle", 2, 1),
+        *(("enkf", 3, seed) for seed in range(4)),
+    }
+    np.testing.assert_allclose(found["rmse"], LOST_ERROR, rtol=1e-4)  # their scores are kept
+    folder = lost.results / "tables"
+    write_tables(
+        lost, scores, costs, folder=folder,
+        scores_path=lost.results / "s", costs_path=lost.results / "c",
+    )  # fmt: skip
+    table = markdown(folder / "one_gap.md").set_index("filter")
+    assert table["lost track"].tolist() == ["1 of 4: RMSE 80.000", "0 of 4", "0 of 4"]
+    # Seeds 0, 2 and 3 of the particle filter are 0.5, 2.5 and 3.5; it is not the best.
+    assert table["RMSE"].tolist()[0] == f"{6.5 / 3:.3f} ± {np.std([0.5, 2.5, 3.5], ddof=1):.3f}"
+    assert table["RMSE"].tolist()[1].startswith("**4.000 ± ")
+    numbers = pd.read_csv(folder / "gap_sweep.csv").set_index(["gap", "filter"])
+    assert numbers.loc[(3, "enkf"), ["lost", "rmse_lost"]].tolist() == [4, pytest.approx(80)]
+    assert np.isnan(numbers.loc[(3, "enkf"), "rmse_mean"])
+    swept = markdown(folder / "gap_sweep.md").set_index(["gap", "filter"])
+    assert swept.loc[("3", "EnKF"), "RMSE"] == "lost track"
+    # Where no filter is left, a run without measurements is not the best.
+    assert not swept.loc["3"].map(lambda text: "**" in text).any(axis=None)
+    paired = markdown(folder / "one_gap_paired.md").set_index("filter")["RMSE"]
+    assert paired.tolist()[:2] == ["lost track in 1 of 4", "**4.000**"]
+    note = (folder / "one_gap.md").read_text(encoding="utf-8").splitlines()[0]
+    assert "95% confidence interval" in note
+    assert "5 analyses in a row are off by more than 0.7 of the free run's RMSE" in note
+
+
+def test_without_a_free_run_the_truth_s_own_spread_says_what_is_lost(tmp_path: Path) -> None:
+    study = long_study(tmp_path, filters=["particle", "enkf"], figures={})
+    assert set(study.scored_truths) == {cell.truth for cell in study.cells.values()}
+    write_results(study, lost={("enkf", 2, 0)})
+    scores, _ = gather(study)
+    runs = scores.set_index(["filter", "gap", "seed"])
+    for key, run in runs.iterrows():
+        truth = read_truth(study.results / run["cell"] / "truth.nc").truth
+        # Each estimate is off by a constant, and its spread is half of that.
+        assert run["lost"] == (run["rmse"] > 0.7 * truth.std(axis=0).mean()), key
+    assert runs.loc[("enkf", 2, 0), "lost"]
+    assert not runs["lost"].all()
+
+
+def test_paired_table_marks_the_best_and_what_is_not_distinguishable_from_it(
+    tables: Path, tmp_path: Path
+) -> None:
+    study = long_study(tmp_path)
+    write_results(study)
+    write_tables(
+        study, *gather(study), folder=tmp_path,
+        scores_path=tmp_path / "s", costs_path=tmp_path / "c",
+    )  # fmt: skip
+    paired = markdown(tmp_path / "one_gap_paired.md").set_index("filter")
+    # Errors of the particle filter are 0.5, 1.5, 2.5 and 3.5, those of the EnKF twice that.
+    assert paired.loc["EnKF", "RMSE"] == "+2.000 [-0.054, +4.054] †"
+    shown = markdown(tmp_path / "one_gap.md").set_index("filter")["CRPS"]
+    assert shown["EnKF"].endswith(" †")
+
+    # Of two seeds there is an interval, and no verdict. Errors of the particle filter are 0.5 and
+    # 1.5, those of the EnKF 1 and 3: differences 0.5 and 1.5, t quantile 12.7.
     half = scipy.stats.t.ppf(0.975, 1) * 0.5
     paired = markdown(tables / "one_gap_paired.md").set_index("filter")
     assert paired.loc["Particle (100 000)", "RMSE"] == "**1.000**"
-    assert paired.loc["EnKF", "RMSE"] == f"+1.000 [{1 - half:+.3f}, {1 + half:+.3f}] †"
+    assert paired.loc["EnKF", "RMSE"] == f"+1.000 [{1 - half:+.3f}, {1 + half:+.3f}]"
     assert paired.loc["No assimilation", "RMSE"] == "diverged in 1 of 2"
     shown = markdown(tables / "one_gap.md").set_index("filter")["CRPS"]
-    assert shown.tolist() == ["**0.250 ± 0.177**", "0.500 ± 0.354 †", "2.500"]
+    assert shown.tolist() == ["**0.250 ± 0.177**", "0.500 ± 0.354", "2.500"]
     numbers = pd.read_csv(tables / "one_gap_paired.csv").set_index(["score", "filter"])
     assert numbers.loc[("rmse", "enkf"), "low"] == pytest.approx(1 - half, rel=1e-4)
     assert numbers.loc[("rmse", "enkf"), "best"] == "particle"

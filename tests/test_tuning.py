@@ -29,7 +29,7 @@ from masf.report.tables import write_tables
 from masf.report.words import source_in_words
 from masf.stages.aggregate import gather
 from masf.stages.simulate import simulate
-from masf.stages.tune import Space, Trial, propose, tune, write_tuning
+from masf.stages.tune import Space, Trial, evaluate, propose, tune, write_tuning
 from masf.study.cells import Cell
 from masf.study.load import read_tuned_values, study_in, update_tuned_values
 from masf.study.messages import ConfigFault
@@ -102,7 +102,7 @@ def search(
             "free_run",
             changes.pop("parameters", {}),
             searched,
-            truths,
+            changes.pop("truths", truths),
             **options | changes,
         )
 
@@ -195,7 +195,7 @@ def test_default_is_the_first_trial_and_stands_if_nothing_is_better(search: Call
     outcome = search({"factor": [0.1, 0.5, 1.5]}, 10, parameters={"factor": 1.0})
     assert tried(outcome)[0] == 1.0
     assert sorted(tried(outcome)) == [0.1, 0.5, 1.0, 1.5]  # every combination once, then no more
-    assert outcome["budget"] == {"trials": 10, "run": 4, "diverged": 0}
+    assert outcome["budget"] == {"trials": 10, "run": 4, "diverged": 0, "lost": 0}
     assert outcome["chosen"] == outcome["default"] == {"factor": 1.0}
     assert outcome["chosen_score"] == outcome["default_score"] == outcome["trials"][0]["score"]
     for trial in outcome["trials"]:
@@ -238,6 +238,30 @@ def test_trial_that_diverges_scores_infinity_and_is_never_chosen(
         source_in_words(source)
         == "tuned at lorenz63, observation all, dt 0.01, gap 5; pinned other"
     )
+
+
+class Astray(Scaled):
+    """Goes where the truth never is, and is sure of it, unless the factor is 1."""
+
+    def analyse(self, state: Any, y: Any) -> Any:
+        return state if self.parameters.factor == 1 else 0.01 * state + 60
+
+
+def test_lost_track_counts_in_the_score_with_its_whole_error_and_is_recorded(
+    search: Callable, truths: list[Truth], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("masf.filters.free_run.filter", Astray)
+    long = [simulate(replace(truth.settings, cycles=8)) for truth in truths]
+    outcome = search({"factor": [0.5, 1.0]}, 2, parameters={"factor": 0.5}, truths=long)
+    assert outcome["chosen"] == {"factor": 1.0}
+    first, second = outcome["trials"]
+    assert (first["lost"], second["lost"]) == (2, 0)
+    assert first["score"] == pytest.approx(sum(first["scores"]) / 2) == outcome["default_score"]
+    assert first["score"] > 30
+    assert outcome["budget"]["lost"] == 1
+    # On one seed of two, the mean is over both.
+    trial = evaluate(lambda _, truth: (9.0, True) if truth is long[0] else (1.0, False), {}, long)
+    assert (trial.score, trial.lost) == (5.0, 1)
 
 
 def test_default_stands_where_every_trial_diverged(search: Callable, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     import pandas as pd
 
     from masf.atomic import FileFault, unreadable
-    from masf.report.rows import parameter_columns
+    from masf.report.rows import on_track, parameter_columns
     from masf.report.words import runs_in_words
     from masf.scores.run import shown_scores
 
@@ -221,6 +221,9 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     counted = groups.size().rename("runs").to_frame()
     if "diverged" in rows:
         counted["diverged"] = groups["diverged"].sum()
+    if "lost" in rows:
+        counted["lost"] = groups["lost"].sum()
+        groups = on_track(rows).groupby(keys, sort=False, dropna=False)
     table = counted.join(groups[shown].mean()).reset_index()
     if "model_runs_per_cycle" in table:
         table["model_runs_per_cycle"] = table["model_runs_per_cycle"].map(runs_in_words)

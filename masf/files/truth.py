@@ -82,8 +82,8 @@ def read_truth(path: Path) -> Truth:
         raise FileFault(path, str(error), "remove it and run stage simulate again") from error
 
 
-def read_velocities(path: Path, settings: CellSettings) -> np.ndarray:
-    """The truth (times, 2, n, n) of a cell that is a flow.
+def read_states(path: Path, settings: CellSettings) -> np.ndarray:
+    """The truth (times, d) of a cell.
 
     Raises:
         FileFault: as ``read_truth``, or if it is of another cell.
@@ -95,9 +95,13 @@ def read_velocities(path: Path, settings: CellSettings) -> np.ndarray:
             "was made with other settings than the study's",
             "remove it and run the workflow again",
         )
-    return truth.truth.reshape(
-        len(truth.truth), *make_system(settings.system, settings.parameters).shape
-    )
+    return truth.truth
+
+
+def read_velocities(path: Path, settings: CellSettings) -> np.ndarray:
+    """The truth (times, 2, n, n) of a cell that is a flow. Raises FileFault as ``read_states``."""
+    truth = read_states(path, settings)
+    return truth.reshape(len(truth), *make_system(settings.system, settings.parameters).shape)
 
 
 def truth_of(data: xr.Dataset) -> Truth:

@@ -9,12 +9,13 @@ nearly so, and cannot lose.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from masf.report.rows import axes, experiment_rows
-from masf.scores.comparison import CONFIDENCE, INDISTINGUISHABLE, compare
+from masf.scores.comparison import CONFIDENCE, INDISTINGUISHABLE, LEAST_SEEDS, compare
 from masf.study.cells import Cell
 from masf.study.study import Study
 
@@ -31,7 +32,7 @@ class Verdict:
     filters: tuple[str, ...]
     seeds: int
     best: str
-    """"" if every filter diverged on some seed."""
+    """"" if every filter diverged or lost track on some seed."""
     mean: float
     """The best filter's mean RMSE over seeds."""
     next: str
@@ -45,6 +46,8 @@ class Verdict:
     alike: tuple[str, ...]
     """Filters that are not distinguishable from the best."""
     diverged: tuple[str, ...]
+    """Filters that diverged on some seed; so ``lost``, of those that lost track."""
+    lost: tuple[str, ...]
 
     @property
     def margin(self) -> float:
@@ -53,10 +56,15 @@ class Verdict:
 
     @property
     def clear(self) -> bool:
-        """Whether all filters that did not diverge, and there are others, are distinguishable from
-        the best.
+        """Whether all filters that went through, and there are others, are distinguishable from the
+        best.
         """
-        return bool(self.next) and self.seeds > 1 and not self.alike
+        return bool(self.next) and self.judged and not self.alike
+
+    @property
+    def judged(self) -> bool:
+        """Whether there are seeds enough to say which filters differ."""
+        return self.seeds >= LEAST_SEEDS
 
 
 def verdicts(study: Study, scores: pd.DataFrame) -> list[Verdict]:
@@ -120,13 +128,16 @@ def _words(head: str, value: object) -> str:
 
 
 def _verdict(study: Study, name: str, situation: str, point: pd.DataFrame) -> Verdict:
-    table = compare(point, [])
+    table = compare(point, [], study.free_runs)
     table = table[table["score"] == SCORE].assign(
         label=[study.filters[f].label for f in table.loc[table["score"] == SCORE, "filter"]]
     )
-    finished = table[table["diverged"] == 0].sort_values("mean", kind="stable")
-    best = finished.iloc[0] if len(finished) else None
-    other = finished.iloc[1] if len(finished) > 1 else None
+    whole = (table["diverged"] == 0) & (table["lost"] == 0)
+    finished = table[whole].sort_values("mean", kind="stable")
+    name_of_best = "" if table.empty else table["best"].iloc[0]
+    best = finished[finished["filter"] == name_of_best].iloc[0] if name_of_best else None
+    others = finished[finished["filter"] != name_of_best]
+    other = others.iloc[0] if best is not None and len(others) else None
     nan = float("nan")
     return Verdict(
         experiment=name,
@@ -142,6 +153,7 @@ def _verdict(study: Study, name: str, situation: str, point: pd.DataFrame) -> Ve
         high=nan if other is None else float(other["high"]),
         alike=tuple(finished.loc[finished["verdict"] == INDISTINGUISHABLE, "label"]),
         diverged=tuple(table.loc[table["diverged"] > 0, "label"]),
+        lost=tuple(table.loc[table["lost"] > 0, "label"]),
     )
 
 
@@ -153,29 +165,31 @@ def sentences(study: Study, scores: pd.DataFrame) -> list[str]:
         scores: the content of scores.parquet.
     """
     once = contests(study, scores)
-    seeds = sorted({v.seeds for v in once})
-    said = [_clear_wins(once)] if seeds != [1] else []
+    judged = [v for v in once if v.judged]
+    said = [_clear_wins(judged)] if judged else []
     for system in dict.fromkeys(v.system for v in once):
         said.append(_lowest(system, [v for v in once if v.system == system]))
-    close = [v for v in once if v.alike]
-    if seeds == [1]:
+    if len(judged) < len(once):
+        few = [v for v in once if not v.judged]
         said.append(
-            "With one seed there are no intervals, and nothing says whether filters differ."
+            f"Too few seeds to judge whether filters differ in {len(few)} of {_situations(once)}: "
+            f"{_span(v.seeds for v in few)}, where {LEAST_SEEDS} are needed."
         )
-    elif close:
-        over = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    close = [v for v in judged if v.alike]
+    if close:
         said.append(
-            f"Not decided in {len(close)} of {len(once)}: there the best is not distinguishable "
+            f"Not decided in {len(close)} of {len(judged)}: there the best is not distinguishable "
             "from at least one other filter, "
             f"because the {CONFIDENCE:.0%} confidence interval of their difference, paired over "
-            f"{over} seeds, holds 0."
+            f"{_span(v.seeds for v in judged)}, holds 0."
         )
-    lost = Counter(label for v in once for label in v.diverged).most_common()
-    if lost:
-        said.append(
-            f"Diverged on some seed, in {_situations(once)}: "
-            f"{', '.join(f'{label} in {n}' for label, n in lost)}."
-        )
+    for how, counted in (
+        ("Diverged", Counter(label for v in once for label in v.diverged)),
+        ("Lost track", Counter(label for v in once for label in v.lost)),
+    ):
+        if counted:
+            listed = ", ".join(f"{label} in {n}" for label, n in counted.most_common())
+            said.append(f"{how} on some seed, in {_situations(once)}: {listed}.")
     references = {
         e.reference: None for e in study.config.experiments.values() if e.reference is not None
     }
@@ -183,6 +197,12 @@ def sentences(study: Study, scores: pd.DataFrame) -> list[str]:
         labels = " and ".join(study.filters[name].label for name in references)
         said.append(f"Not counted where they are the reference, exact or nearly so: {labels}.")
     return said
+
+
+def _span(seeds: Iterable[int]) -> str:
+    low, *_, high = sorted([*seeds] * 2)
+    number = f"{low}" if low == high else f"{low} to {high}"
+    return f"{number} seed{'s' if high > 1 else ''}"
 
 
 def _situations(found: list[Verdict]) -> str:
@@ -208,7 +228,7 @@ def _clear_wins(once: list[Verdict]) -> str:
 def _lowest(system: str, found: list[Verdict]) -> str:
     wins = Counter(v.best for v in found if v.best).most_common()
     if not wins:
-        return f"On {system}, every filter diverged on some seed."
+        return f"On {system}, every filter diverged or lost track on some seed."
     if len(found) == 1:
         return f"On {system}, lowest RMSE: {wins[0][0]}{_margins(found)}."
     listed = ", ".join(f"{label} in {n}" for label, n in wins)

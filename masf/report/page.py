@@ -13,6 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from masf.report.headline import Verdict
+from masf.report.rows import on_track
 from masf.report.tables import COST_HEADS
 from masf.scores.run import SCORES, shown_scores
 from masf.study.study import Study
@@ -61,6 +62,7 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
     joined = scores.merge(costs[["cell", "filter", *of_costs]], on=["cell", "filter"])
     joined = joined.join(keys.drop(columns=["system", "gap"]), on="cell")
     joined["filter"] = pd.Categorical(joined["filter"], study.all_filters, ordered=True)
+    joined = on_track(joined.assign(rmse_lost=joined["rmse"].where(joined["lost"])))
     grouped = joined.groupby(["point", "filter"], observed=True, sort=False)
     table = grouped[CATEGORIES[1:]].first().reset_index("filter").reset_index(drop=True)
     table["filter"] = [study.filters[str(name)].label for name in table["filter"]]
@@ -73,6 +75,8 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
         if column == "rmse":
             table["±"] = grouped[column].std().to_numpy()
     table["diverged"] = grouped["diverged"].sum().to_numpy()
+    table["lost track"] = grouped["lost"].sum().to_numpy()
+    table["RMSE of the lost"] = grouped["rmse_lost"].mean().to_numpy()
     table["runs"] = grouped.size().to_numpy()
     return table
 

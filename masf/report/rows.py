@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from masf.files.tuned import Tuned, tuned_for
+from masf.scores.run import SCORES
 from masf.study.cells import Cell
 from masf.study.situations import situation_in_words
 from masf.study.study import Study
@@ -67,6 +68,14 @@ def experiment_rows(study: Study, name: str, rows: pd.DataFrame) -> pd.DataFrame
     chosen = rows[rows["cell"].isin(cells) & rows["filter"].isin(filters)].copy()
     chosen["filter"] = pd.Categorical(chosen["filter"], filters, ordered=True)
     return chosen
+
+
+def on_track(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, in which runs that lost track have no scores, as those that diverged: for means
+    over the others.
+    """
+    scores = [key for key in SCORES if key in rows]
+    return rows.assign(**{key: rows[key].where(~rows["lost"].astype(bool)) for key in scores})
 
 
 def axes(study: Study, name: str) -> dict[str, str]:

@@ -14,9 +14,19 @@ import pandas as pd
 
 from masf.atomic import replacing
 from masf.files.parameters import ParameterSource
-from masf.report.rows import axes, experiment_rows, tuning_rows
-from masf.report.words import runs_in_words, source_in_words
-from masf.scores.comparison import BEST, COMPARED, CONFIDENCE, DIVERGED, INDISTINGUISHABLE, compare
+from masf.report.rows import axes, experiment_rows, on_track, tuning_rows
+from masf.report.words import LOST_TRACK, runs_in_words, source_in_words
+from masf.scores.comparison import (
+    BEST,
+    COMPARED,
+    CONFIDENCE,
+    DIVERGED,
+    INDISTINGUISHABLE,
+    LEAST_SEEDS,
+    LOST,
+    NO_BEST,
+    compare,
+)
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES
 from masf.scores.run import SCORES, SHOWN
@@ -67,16 +77,19 @@ class Shown:
 
 
 def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of each score, and the number of diverged runs, by
-    axis and filter.
+    """Mean and standard deviation over seeds of each score, of runs that neither diverged nor lost
+    track; the numbers of these, and the mean RMSE of those that lost track; by axis and filter.
     """
     rows = experiment_rows(study, name, scores)
+    rows = on_track(rows.assign(rmse_lost=rows["rmse"].where(rows["lost"])))
     by = [*axes(study, name), "filter"]
     grouped = rows.groupby(by, observed=True, sort=True)
     table = grouped[list(SCORES)].agg(["mean", "std"])
     table.columns = pd.Index(["_".join(column) for column in table.columns])
     table["runs"] = grouped.size()
     table["diverged"] = grouped["diverged"].sum()
+    table["lost"] = grouped["lost"].sum()
+    table["rmse_lost"] = grouped["rmse_lost"].mean()
     table["parameter_source"] = grouped["parameter_source"].first()
     return table.reset_index()
 
@@ -100,6 +113,10 @@ def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.Data
             # Both tables are in the order of points, then filters.
             verdicts[SCORES[key]] = comparison.loc[comparison["score"] == key, "verdict"].tolist()
     out["diverged"] = [f"{d} of {n}" for d, n in zip(table["diverged"], table["runs"], strict=True)]
+    out["lost track"] = [
+        f"{n} of {runs}" + (f": RMSE {rmse:.3f}" if n else "")
+        for n, runs, rmse in zip(table["lost"], table["runs"], table["rmse_lost"], strict=True)
+    ]
     if study.points:
         sources = map(ParameterSource.model_validate_json, table["parameter_source"])
         out["parameters"] = [source_in_words(source, point_number(study)) for source in sources]
@@ -122,7 +139,9 @@ def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> Show
 def _difference(row: Any) -> str:
     if row.verdict == DIVERGED:
         return f"diverged in {row.diverged} of {row.runs}"
-    if row.verdict == BEST:
+    if row.verdict == LOST:
+        return f"lost track in {row.lost} of {row.runs}"
+    if row.verdict in (BEST, NO_BEST):
         return f"{row.mean:.3f}"
     text = f"{row.difference:+.3f}"
     return text if np.isnan(row.low) else f"{text} [{row.low:+.3f}, {row.high:+.3f}]"
@@ -204,8 +223,12 @@ def _score_or_diverged(value: float) -> str:
 
 def _mean_and_std(table: pd.DataFrame, key: str) -> list[str]:
     return [
-        "diverged" if np.isnan(m) else f"{m:.3f}" if np.isnan(s) else f"{m:.3f} ± {s:.3f}"
-        for m, s in zip(table[f"{key}_mean"], table[f"{key}_std"], strict=True)
+        ("lost track" if lost else "diverged")
+        if np.isnan(m)
+        else f"{m:.3f}"
+        if np.isnan(s)
+        else f"{m:.3f} ± {s:.3f}"
+        for m, s, lost in zip(table[f"{key}_mean"], table[f"{key}_std"], table["lost"], strict=True)
     ]
 
 
@@ -248,9 +271,13 @@ def _write_experiment(
     """
     experiment = study.config.experiments[name]
     summary = summarise(study, name, scores)
-    comparison = compare(experiment_rows(study, name, scores), list(axes(study, name)))
+    comparison = compare(
+        experiment_rows(study, name, scores), list(axes(study, name)), study.free_runs
+    )
     sizes, seeds = ", ".join(map(str, experiment.sizes)), len(study.seeds(experiment))
-    over_seeds = f"Mean ± standard deviation over {seeds} seeds, diverged runs left out"
+    over_seeds = (
+        f"Mean ± standard deviation over {seeds} seeds, runs that diverged or lost track left out"
+    )
     note = (
         f"{experiment.title}. {'One seed' if seeds == 1 else over_seeds}; "
         f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
@@ -261,7 +288,12 @@ def _write_experiment(
         for text in summary["parameter_source"]
     ]
     shown = for_people(study, name, summary, comparison)
-    _write_table(folder / name, summary.assign(parameter_source=sources), shown, f"{note} {marks}")
+    _write_table(
+        folder / name,
+        summary.assign(parameter_source=sources),
+        shown,
+        f"{note} {marks} {LOST_TRACK}",
+    )
     paired = (
         f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in "
         f"bold. {marks}"
@@ -283,12 +315,9 @@ def _write_experiment(
 
 
 def _meaning_of_marks(seeds: int) -> str:
-    best = "Bold: the lowest mean of filters without a diverged run."
-    if seeds < 2:
-        return (
-            f"{best} With one seed there is no interval, and nothing says whether others differ "
-            "from it."
-        )
+    best = "Bold: the lowest mean of filters of which no run diverged or lost track."
+    if seeds < LEAST_SEEDS:
+        return f"{best} Too few seeds to judge whether others differ from it."
     return (
         f"{best} †: not distinguishable from it, because the {CONFIDENCE:.0%} confidence "
         "interval of the difference, paired by "

@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from masf.files.parameters import ParameterSource
+from masf.scores.tracking import LOST_CYCLES, LOST_EXCESS, LOST_SHARE
 from masf.study.situations import situation_in_words
+
+LOST_TRACK = (
+    f"A run has lost track where {LOST_CYCLES} analyses in a row are off by more than "
+    f"{LOST_SHARE:g} of the free run's RMSE (of the truth's standard deviation over time, where "
+    f"there is no free run) and by more than {LOST_EXCESS:g} times their own spread."
+)
+"""What masf.scores.tracking calls so."""
 
 
 def runs_in_words(runs: float) -> str:

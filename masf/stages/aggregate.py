@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from masf.files.cost import mean_model_runs, read_cost
 from masf.files.estimate import read_estimate
 from masf.files.parameters import ParameterSource, in_force
 from masf.files.provenance import content
-from masf.files.truth import read_velocities
+from masf.files.truth import read_states, read_velocities
 from masf.files.tuned import Tuned, tuned_for
 from masf.report.rows import tuned_in
 from masf.report.tables import write_tables
 from masf.report.words import source_in_words
+from masf.scores.averages import averages
 from masf.scores.exactness import NEEDED, Analyses, Reference
 from masf.scores.run import score
+from masf.scores.tracking import climatological_spread, lost_track
 from masf.study.cells import Cell
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
@@ -57,16 +59,21 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     read = cache(tuned_for)  # many cells take what was tuned at one point
     for cell in study.cells.values():
         needed = NEEDED if cell.reference else ()
-        reference_data = None
-        if cell.reference is not None:
-            reference_data = read_estimate(study.results / cell.estimate(cell.reference), *needed)
-        reference = _reference(cell, reference_data)
+        free_run = next((name for name in cell.filters if name in study.free_runs), None)
+        first = {
+            name: read_estimate(study.results / cell.estimate(name), *needed)
+            for name in (cell.reference, free_run)
+            if name is not None
+        }  # what the others are measured against
+        reference = _reference(cell, first.get(cell.reference or ""))
         is_flow = system_class(cell.settings.system).flow
         velocities = read_velocities(study.results / cell.truth, cell.settings) if is_flow else None
+        without_measurements = cache(
+            partial(_error_without_measurements, study, cell, first.get(free_run or ""))
+        )
         for name in cell.filters:
             path = study.results / cell.estimate(name)
-            known = reference_data if name == cell.reference else None
-            data = read_estimate(path, *needed) if known is None else known
+            data = first[name] if name in first else read_estimate(path, *needed)
             _check_made_for(study, cell, name, tuned_in(study, name, cell, read), data, path)
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             # The reference is not measured against itself.
@@ -77,14 +84,19 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 reference=reference if name != cell.reference else None,
                 velocities=velocities,
             )
+            lost = name not in study.free_runs and lost_track(
+                data,
+                gap=cell.settings.gap,
+                spin_up_cycles=cell.spin_up_cycles,
+                without_measurements=without_measurements(),
+            )
             made_by = {
                 key: data.attrs[key]
                 for key in ("filter_parameters", "parameter_source", "code_version")
             }
             keys, diverged = _keys(cell, name), bool(data.attrs["diverged"])
-            scores.append(
-                {**keys, **own, "diverged": diverged, **diagnostics(cell, data), **made_by}
-            )
+            said = {"diverged": diverged, "lost": lost, **diagnostics(cell, data)}
+            scores.append({**keys, **own, **said, **made_by})
             costs.append({**keys, **_cost(study.results / cell.cost(name))})
     if not study.config.accept_mixed_versions:
         _check_one_version(versions)
@@ -143,6 +155,20 @@ def _check_one_version(versions: Mapping[tuple[str, str], Mapping[str, Path]]) -
                 f"code: {listed}; "
                 "run the workflow again, or set accept_mixed_versions: true"
             )
+
+
+def _error_without_measurements(study: Study, cell: Cell, free_run: Any) -> float:
+    """How far off one is in a cell that measures nothing, see masf.scores.tracking.
+
+    Args:
+        study: the study.
+        cell: the cell.
+        free_run: the content of its free run's file, None if it has none.
+    """
+    if free_run is None or free_run.attrs["diverged"]:
+        return climatological_spread(read_states(study.results / cell.truth, cell.settings))
+    found = averages(free_run, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)
+    return found["rmse"]
 
 
 def _reference(cell: Cell, data: Any) -> Reference | None:

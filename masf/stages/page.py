@@ -19,6 +19,8 @@ from masf.report.captions import experiment_settings, figure_alt, figure_caption
 from masf.report.headline import sentences, verdicts
 from masf.report.page import difference_in_words, interactive_table, parameters_in_use, score_rows
 from masf.report.tables import MODEL_RUNS
+from masf.report.words import LOST_TRACK
+from masf.scores.comparison import LEAST_SEEDS
 from masf.study import paths
 from masf.study.study import Study
 
@@ -74,6 +76,8 @@ def write_page(
         ],
         scores=interactive_table(score_rows(study, rows, cost_rows)),
         model_runs=MODEL_RUNS,
+        lost_track=LOST_TRACK,
+        least_seeds=LEAST_SEEDS,
         scores_files=[link(scores), link(scores.with_suffix(".csv"))],
         tables=[
             (name, [(end, link(tables / f"{name}.{end}")) for end in ("md", "csv", "tex")])

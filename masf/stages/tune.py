@@ -3,9 +3,11 @@ truth.nc to {filter}.json.
 
 They are found by Optuna's TPE sampler. The first trial is the default, what the filter's file says,
 so that tuning never makes the score on tuning seeds worse. The score of a trial is the mean over
-all tuning seeds; a trial that diverges on one of them scores infinity and is never chosen. No
-combination is tried twice: where the sampler repeats one, an untried one is drawn, and tuning ends
-when there is none left.
+all tuning seeds; a trial that diverges on one of them scores infinity and is never chosen. A run
+that loses track (masf.scores.tracking) is in that mean with its whole error, unlike in tables of
+results, so that parameters which hold the track on all seeds are preferred, and where none do,
+those which hold it longest. No combination is tried twice: where the sampler repeats one, an
+untried one is drawn, and tuning ends when there is none left.
 
 Each trial is a function of those before it and of nothing else. Finished trials are kept in a
 journal, so that a run which was killed, or asked for more trials, goes on from them to the result
@@ -44,6 +46,7 @@ from masf.files.tuned import TUNING_FORMAT
 from masf.filters.registry import filter_class
 from masf.progress import progress_bar
 from masf.scores.averages import averages
+from masf.scores.tracking import climatological_spread, lost_track
 from masf.stages.assimilate import computed_on, read_by, run_filter
 from masf.study.search import (
     Choice,
@@ -60,13 +63,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trial:
-    """Searched parameters, their score on each tuning seed in order, up to one that diverged, and
-    the mean.
+    """Searched parameters, their score on each tuning seed in order, up to one that diverged, the
+    mean, and on how many of these seeds the run lost track.
     """
 
     parameters: dict[str, Any]
     scores: list[float]
     score: float
+    lost: int = 0
 
     @property
     def diverged(self) -> bool:
@@ -232,17 +236,22 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def evaluate(
-    score: Callable[[dict[str, Any], Truth], float], parameters: dict[str, Any], truths: list[Truth]
+    run: Callable[[dict[str, Any], Truth], tuple[float, bool]],
+    parameters: dict[str, Any],
+    truths: list[Truth],
 ) -> Trial:
     """A trial: the score on each truth, up to the first that is not finite, which makes the mean
-    infinite.
+    infinite. ``run`` says the score of one run, and whether it lost track.
     """
     scores: list[float] = []
+    lost = 0
     for truth in truths:
-        scores.append(score(parameters, truth))
-        if not math.isfinite(scores[-1]):
-            return Trial(parameters, [*scores[:-1], math.inf], math.inf)
-    return Trial(parameters, scores, float(np.mean(scores)))
+        score, astray = run(parameters, truth)
+        scores.append(score)
+        lost += astray
+        if not math.isfinite(score):
+            return Trial(parameters, [*scores[:-1], math.inf], math.inf, lost)
+    return Trial(parameters, scores, float(np.mean(scores)), lost)
 
 
 @dataclass(frozen=True)
@@ -300,16 +309,23 @@ class Search:
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
-    def score_of(self, chosen: dict[str, Any], truth: Truth) -> float:
-        """The score of one run with the ``chosen`` parameters; NaN where it diverges."""
+    def score_of(self, chosen: dict[str, Any], truth: Truth) -> tuple[float, bool]:
+        """The score of one run with the ``chosen`` parameters, NaN where it diverges, and whether
+        it lost track.
+        """
         trajectory, system, _ = run_filter(
             self.module, self.parameters | chosen, truth,
             prior=self.prior, device=self.device, saved_members=0, command=self.command,
         )  # fmt: skip
         data = estimate(trajectory, truth, system, {"filter": self.name})
-        return averages(data, gap=truth.settings.gap, spin_up_cycles=self.spin_up_cycles)[
-            self.score
-        ]
+        gap, spin_up = truth.settings.gap, self.spin_up_cycles
+        lost = lost_track(
+            data,
+            gap=gap,
+            spin_up_cycles=spin_up,
+            without_measurements=climatological_spread(truth.truth),
+        )
+        return averages(data, gap=gap, spin_up_cycles=spin_up)[self.score], lost
 
     def run(self, journal: Journal, trials: int) -> list[Trial]:
         """All trials up to their number, those in the journal first; fewer, where no combination is
@@ -515,12 +531,14 @@ def tune(
             "trials": trials,
             "run": len(finished),
             "diverged": sum(trial.diverged for trial in finished),
+            "lost": sum(trial.lost > 0 for trial in finished),
         },
         "trials": [
             {
                 "parameters": t.parameters,
                 "score": _finite(t.score),
                 "scores": list(map(_finite, t.scores)),
+                "lost": t.lost,
             }
             for t in finished
         ],

@@ -31,6 +31,9 @@ from masf.study.situations import distance
 from masf.study.tuned_values import TunedSetting
 from masf.systems.registry import system_class
 
+FREE_RUN = "free_run"
+"""The module of a run without measurements."""
+
 
 class Study:
     """A checked config and what follows from it."""
@@ -105,11 +108,14 @@ class Study:
 
     @property
     def scored_truths(self) -> list[str]:
-        """The truths that stage aggregate reads, for scores of fields: those of flows; relative to
-        the results.
+        """The truths that stage aggregate reads, relative to the results: those of flows, for
+        scores of fields, and where there is no free run, for how far off one is that measures
+        nothing.
         """
         return [
-            cell.truth for cell in self.cells.values() if system_class(cell.settings.system).flow
+            cell.truth
+            for cell in self.cells.values()
+            if system_class(cell.settings.system).flow or self.free_runs.isdisjoint(cell.filters)
         ]
 
     def point_cells(self, point: PointOfExperiment, seed: int | None = None) -> list[Cell]:
@@ -159,6 +165,17 @@ class Study:
         if self.filter_command(name) is not None:
             return self.filters[name].missing
         return filter_class(self.filter_module(name)).missing != "refused"
+
+    @cached_property
+    def free_runs(self) -> frozenset[str]:
+        """The filters that take in no measurement: what others are measured against, and never the
+        best.
+        """
+        return frozenset(
+            name
+            for name in self.all_filters
+            if self.filter_command(name) is None and self.filter_module(name) == FREE_RUN
+        )
 
     def default_parameters(self, name: str, cell: Cell) -> dict[str, Any]:
         """What the files of a filter say for a cell: general parameters, then the settings that

@@ -12,7 +12,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from masf.report.figures.look import LABEL_SIZE, Look, label_ends, lettered
 from masf.report.figures.panels import (
+    LOST_SCORE,
     end_below_scores,
+    lost_runs,
     panel_grid,
     panel_rows,
     panel_title,
@@ -48,7 +50,7 @@ def model_runs(
         score_axis(ax, definition.score)
         lettered(ax, ascii_lowercase[i], panel_title(panel))
     if any(len(study.seeds(study.config.experiments[e])) > 1 for e in definition.experiments):
-        say_what_bars_are(figure)
+        say_what_bars_are(figure, shown)
     figure.draw_without_rendering()  # panels have their sizes then
     for i in range(0, len(shown), columns):
         of_row = {label: line for lines in drawn[i : i + columns] for label, line in lines.items()}
@@ -68,9 +70,10 @@ def _panel(score: str, rows: pd.DataFrame, look: Look, ax: Axes) -> dict[str, Li
         std = of_size[score].std()[points.index]
         place = i - (len(present) - 1) / 2
         lines[label] = score_line(ax, points[RUNS], points[score], std, look, label, place)
+    lost_runs(ax, rows[RUNS], rows, look)
     ax.set_xscale("log")
-    if len(known):
-        ax.set_xlim(known[RUNS].min() / MARGIN, known[RUNS].max() * MARGIN)
+    if (shown := rows[RUNS].where(rows[score].notna() | rows[LOST_SCORE].notna())).notna().any():
+        ax.set_xlim(shown.min() / MARGIN, shown.max() * MARGIN)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(NullLocator())

@@ -4,7 +4,7 @@ and a filter's line with its bars.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from masf.atomic import unreadable
 from masf.report.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, labels_height
-from masf.report.rows import experiment_rows
+from masf.report.rows import experiment_rows, on_track
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES
 from masf.scores.run import SCORES
@@ -30,6 +30,8 @@ NARROW, WIDE = 5, 1000
 """Of a score, largest over smallest: where ticks at 1, 2, 5, 10, ... would be too few, and where
 too many.
 """
+
+LOST_SCORE = "lost_score"
 
 
 def read_rows(path: Path, what: str) -> pd.DataFrame:
@@ -57,9 +59,10 @@ def panel_rows(
     seed: int | None = None,
 ) -> pd.DataFrame:
     """The rows of ``scores`` that a panel of ``score`` shows, with the filters' labels; of one seed
-    where it is given.
+    where it is given. Runs that lost track have their score in column LOST_SCORE instead.
     """
     rows = experiment_rows(study, panel.experiment, scores)
+    rows = on_track(rows.assign(**{LOST_SCORE: rows[score].where(rows["lost"])}))
     rows = rows[rows["cell"].isin([cell.path for cell in study.point_cells(panel, seed)])]
     filters = study.figure_filters(definition, panel.experiment)
     if score in EXACTNESS:  # the reference has no distance to itself
@@ -151,10 +154,29 @@ def score_line(
     return drawn.lines[0]
 
 
-def say_what_bars_are(figure: Figure) -> None:
-    """Says below the panels what points and bars are."""
+def lost_runs(ax: Axes, x: pd.Series, rows: pd.DataFrame, look: Look) -> None:
+    """A hollow point for each run of a panel that lost track, at ``x``, one value a row; the
+    filter's line is the mean of the others.
+    """
+    for label, own in rows.dropna(subset=LOST_SCORE).groupby("label"):
+        ax.plot(
+            x[own.index],
+            own[LOST_SCORE],
+            ls="none",
+            marker=look.markers[str(label)],
+            mfc="none",
+            mec=look.colours[str(label)],
+            ms=4,
+            clip_on=False,
+        )
+
+
+def say_what_bars_are(figure: Figure, shown: Iterable[pd.DataFrame]) -> None:
+    """Says below the panels what points and bars are, of the rows ``shown`` in panels."""
+    lost = any(rows[LOST_SCORE].notna().any() for rows in shown)
     figure.supxlabel(
-        "points and bars: mean and standard deviation over seeds",
+        "points and bars: mean and standard deviation over seeds"
+        + ("; hollow points: runs that lost track, left out of them" if lost else ""),
         fontsize=LABEL_SIZE,
         color="0.3",
         x=0.01,

@@ -17,7 +17,9 @@ from masf.files.estimate import read_estimate
 from masf.files.truth import read_velocities
 from masf.report.figures.look import Look, label_ends, lettered
 from masf.report.figures.panels import (
+    LOST_SCORE,
     end_below_scores,
+    lost_runs,
     panel_grid,
     panel_rows,
     panel_title,
@@ -65,7 +67,7 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
         p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1
         for p in definition.panels
     ):
-        say_what_bars_are(figure)
+        say_what_bars_are(figure, shown)
     figure.draw_without_rendering()  # panels have their sizes then
     for i in range(0, len(shown), columns):
         part = slice(i, i + columns)
@@ -111,6 +113,7 @@ def _over_seeds(
         lines[label] = score_line(
             ax, points.index, points["mean"], points["std"], look, label, place
         )
+    lost_runs(ax, rows[column], rows, look)
     values = sorted(rows[column].unique())
     if panel.axis in LOGARITHMIC:
         ax.set_xscale("log")
@@ -144,7 +147,11 @@ def _over_time(
     """
     score_name = definition.score_of(panel)
     (cell,) = study.point_cells(panel, panel.seed)
-    of_run = dict(zip(rows["filter"].astype(str), rows[score_name], strict=True))
+    # A run is shown whether it kept the track or not.
+    of_run = dict(
+        zip(rows["filter"].astype(str), rows[score_name].fillna(rows[LOST_SCORE]), strict=True)
+    )
+    lost = set(rows.loc[rows[LOST_SCORE].notna(), "filter"])
     gap, finished, lines = cell.settings.gap, [], {}
     of_fields = score_name in FLOW_SCORES
     velocities = (
@@ -173,19 +180,18 @@ def _over_time(
             circles += np.arange(1, len(circles) + 1)
         if np.isfinite(average):
             finished += [values.min(), values.max()]
-        (lines[f"{label}  {average:.3f}" if np.isfinite(average) else f"{label}  diverged"],) = (
-            ax.plot(
-                times,
-                values,
-                color=look.colours[label],
-                dashes=look.pattern(label),
-                lw=0.9,
-                marker="o",
-                mfc="white",
-                mew=0.8,
-                ms=3,
-                markevery=list(circles),
-            )
+        said = f"{average:.3f}" if np.isfinite(average) else "diverged"
+        (lines[f"{label}  {said}{', lost track' if name in lost else ''}"],) = ax.plot(
+            times,
+            values,
+            color=look.colours[label],
+            dashes=look.pattern(label),
+            lw=0.9,
+            marker="o",
+            mfc="white",
+            mew=0.8,
+            ms=3,
+            markevery=list(circles),
         )
     if finished:
         low, high = min(finished), max(finished)

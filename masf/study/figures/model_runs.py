@@ -39,9 +39,9 @@ class ModelRunsFigure(FigureSection):
         "each other. The points of a line are ensemble sizes; a filter that runs the model more "
         "than once a cycle stands further to the right than others of its size. Points and bars "
         "are mean and standard deviation over test seeds; filters stand a little side by side, "
-        "so that bars can be told apart. Runs that diverged are left out of the mean (the tables "
-        "count them). Filters that do not count their model runs have no point, and are named in "
-        "the panel."
+        "so that bars can be told apart. Runs that diverged or lost track are left out of "
+        "the mean (the tables count them); hollow points are runs that lost track. Filters that "
+        "do not count their model runs have no point, and are named in the panel."
     )
 
     @property

@@ -29,5 +29,5 @@ class RankFigure(PointFigure):
         "truth: a hump in the middle means too "
         "much spread, horns at the ends too little. Bars and lines are mean and standard "
         "deviation over test seeds; runs that "
-        "diverged are left out."
+        "diverged are left out, those that lost track are in."
     )

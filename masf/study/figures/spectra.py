@@ -26,7 +26,7 @@ class SpectraFigure(FlowFigure):
         "(b); means over analyses and test seeds. A mean over uncertain members is smooth and "
         "has less energy than the truth "
         "where the members differ; the members themselves should have as much. Runs that "
-        "diverged are left out."
+        "diverged are left out, those that lost track are in."
     )
 
     def faults_of_kind(self, study: Study, key: str) -> Iterator[str]:

@@ -99,8 +99,8 @@ class SweepFigure(FigureSection):
     shows = (
         "Points and bars are mean and standard deviation over test seeds; filters stand a "
         "little side by side, so that bars can "
-        "be told apart. Runs that diverged are left out of the mean (the tables count them); a "
-        "filter of which all runs diverged "
+        "be told apart. Runs that diverged or lost track are left out of the mean (the tables "
+        "count them); hollow points are runs that lost track; a filter of which no run is left "
         "has no point. A broad grey line, where there is one, has the slope of Monte-Carlo "
         "error. Panels over time show one run: "
         "circles are analyses, shading is spin-up, and the numbers are the scores of the run."
