@@ -574,7 +574,14 @@ def damage_by_a_missing_variable(path: Path) -> None:
 def damage_by_nan(path: Path) -> None:
     with xr.open_dataset(path) as data:
         spoilt = data.load()
-    spoilt["observation"][0, 0] = np.nan
+    spoilt["truth"][0, 0] = np.nan
+    spoilt.to_netcdf(path)
+
+
+def damage_by_infinity(path: Path) -> None:
+    with xr.open_dataset(path) as data:
+        spoilt = data.load()
+    spoilt["observation"][0, 0] = np.inf  # NaN is a measurement that is missing
     spoilt.to_netcdf(path)
 
 
@@ -588,7 +595,8 @@ def damage_by_nan(path: Path) -> None:
         (damage_by_another_netcdf, "has format None, expected 'masf-truth-2'"),
         (damage_by_an_older_format, "has format 'masf-truth-0', expected 'masf-truth-2'"),
         (damage_by_a_missing_variable, "lacks"),
-        (damage_by_nan, "holds non-finite values of observation"),
+        (damage_by_nan, "holds non-finite values of truth"),
+        (damage_by_infinity, "holds non-finite values of observation"),
         (Path.unlink, "does not exist"),
     ],
 )
