@@ -28,7 +28,7 @@ from masf.files.cost import read_cost
 from masf.files.netcdf import ESTIMATE_FORMAT, TRUTH_FORMAT, read_whole, write
 from masf.files.prior import read_prior
 from masf.files.tuned import read_tuned
-from masf.report.figures.panels import read_rows
+from masf.report.rows import read_rows
 from masf.study.costs import Measured
 from masf.study.load import read_mapping
 from masf.study.messages import ConfigFault

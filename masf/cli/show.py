@@ -194,19 +194,12 @@ def _scores(path: Path) -> tuple[list[str], list[list[str]]]:
     """Means over seeds of what scores.parquet or costs.parquet holds, one row a system, situation
     and filter.
     """
-    import pandas as pd
-
-    from masf.atomic import FileFault, unreadable
-    from masf.report.rows import on_track, parameter_columns
+    from masf.atomic import FileFault
+    from masf.report.rows import on_track, parameter_columns, read_rows
     from masf.report.words import runs_in_words
     from masf.scores.run import shown_scores
 
-    try:
-        rows = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise unreadable(
-            path, error, fault="cannot be read as Parquet", remedy="run stage aggregate again"
-        ) from error
+    rows = read_rows(path, "Parquet")
     costs = ["seconds_per_cycle", "model_runs_per_cycle", "peak_memory_mib"]
     shown = shown_scores(rows) if "rmse" in rows else costs
     if "filter" not in rows or not set(shown) <= set(rows):

@@ -1,5 +1,5 @@
-"""Which rows of the tables of scores and costs belong to an experiment, and what tuning found, as
-rows.
+"""The tables of scores and costs, which of their rows belong to an experiment, and what tuning
+found, as rows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from masf.atomic import unreadable
 from masf.files.tuned import Tuned, tuned_for
 from masf.scores.run import SCORES
 from masf.study.cells import Cell
@@ -18,6 +19,21 @@ from masf.study.study import Study
 
 AXES = {"gap": "gap", "members": "N"}
 """Axes of an experiment that are no parameters of its system, and what tables call them."""
+
+
+def read_rows(path: Path, what: str) -> pd.DataFrame:
+    """The rows of scores.parquet or costs.parquet. Raises FileFault where they cannot be read.
+
+    Args:
+        path: the file.
+        what: what it holds, for the message.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise unreadable(
+            path, error, fault=f"cannot be read as {what}", remedy="run stage aggregate again"
+        ) from error
 
 
 def tuned_in(

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from masf.atomic import replacing, unreadable
+from masf.atomic import replacing
 from masf.files.provenance import software
 from masf.report.captions import experiment_settings, figure_alt, figure_caption
 from masf.report.headline import sentences, verdicts
 from masf.report.page import difference_in_words, interactive_table, parameters_in_use, score_rows
+from masf.report.rows import read_rows
 from masf.report.tables import MODEL_RUNS
 from masf.report.words import LOST_TRACK
 from masf.scores.comparison import LEAST_SEEDS
@@ -41,7 +41,7 @@ def write_page(
     Raises:
         FileFault: for scores or costs that cannot be read.
     """
-    rows, cost_rows = _read(scores), _read(costs)
+    rows, cost_rows = (read_rows(path, "scores or costs") for path in (scores, costs))
     found = verdicts(study, rows)
     folder = output.parent
 
@@ -89,15 +89,3 @@ def write_page(
     )
     with replacing(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise unreadable(
-            path,
-            error,
-            fault="cannot be read as scores or costs",
-            remedy="run stage aggregate again",
-        ) from error

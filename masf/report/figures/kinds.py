@@ -9,12 +9,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from masf.report.figures.model_runs import model_runs
-from masf.report.figures.panels import read_rows
 from masf.report.figures.ranks import rank_histograms
 from masf.report.figures.spectra import spectra
 from masf.report.figures.sweep import sweep
 from masf.report.figures.trajectories import trajectories
 from masf.report.figures.vorticity import animation, vorticity
+from masf.report.rows import read_rows
 from masf.study import paths
 from masf.study.study import Study
 

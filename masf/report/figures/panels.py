@@ -5,7 +5,6 @@ and a filter's line with its bars.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -15,7 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from masf.atomic import unreadable
 from masf.report.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, labels_height
 from masf.report.rows import experiment_rows, on_track
 from masf.scores.exactness import EXACTNESS
@@ -32,21 +30,6 @@ too many.
 """
 
 LOST_SCORE = "lost_score"
-
-
-def read_rows(path: Path, what: str) -> pd.DataFrame:
-    """The rows of scores.parquet or costs.parquet. Raises FileFault where they cannot be read.
-
-    Args:
-        path: the file.
-        what: what it holds, for the message.
-    """
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise unreadable(
-            path, error, fault=f"cannot be read as {what}", remedy="run stage aggregate again"
-        ) from error
 
 
 def panel_rows(
