@@ -27,6 +27,7 @@ from array_api_compat import array_namespace
 
 from masf.arrays import Array, like, scattered, to_numpy
 from masf.diffusion.process import ForwardProcess
+from masf.observations.bases import Coefficient
 
 OfGain = Callable[[np.ndarray], np.ndarray]
 """A function of gains k, elementwise, in float64."""
@@ -47,22 +48,16 @@ def anomaly_factor(perturbation: float, gain: np.ndarray) -> np.ndarray:
     return (1 + s2 * (1 - gain)) / (1 + np.sqrt((1 - gain) * (1 - s2 * gain)))
 
 
-def scalar_gains(process: ForwardProcess, members: Array) -> np.ndarray:
-    """The gain k = P / (P + R) of each component of the basis (k,), as if it were measured alone; 0
-    on null ones.
+def by_component(
+    process: ForwardProcess, variance: Coefficient, function: OfGain, x: Array
+) -> Array:
+    """A(1) x for states (..., d), times a function of the gain of each component alone.
 
-    P is the variance of ``members`` (N, d) along the component, times s^2, and R is r: both in
-    units of the measurement.
+    The gain is P / (P + R), 0 on null components, with P the prior ``variance`` (k,) along the
+    component of the basis, times s^2, and R its r: both in units of the measurement.
     """
-    variance = process.s**2 * process.basis.variance(members)
-    return variance / (variance + process.r)
-
-
-def by_component(process: ForwardProcess, members: Array, function: OfGain, x: Array) -> Array:
-    """A(1) x for states (..., d), times a function of the gain of each component alone, for the
-    variances of ``members`` (N, d).
-    """
-    return process.apply(function(scalar_gains(process, members)) * process.s, x)
+    measured = process.s**2 * variance
+    return process.apply(function(measured / (measured + process.r)) * process.s, x)
 
 
 def by_covariance(process: ForwardProcess, covariance: Array, function: OfGain, x: Array) -> Array:

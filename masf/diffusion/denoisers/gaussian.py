@@ -18,7 +18,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, Stream, eye, like, to_numpy
-from masf.diffusion.gains import OfGain, by_anomalies, by_covariance
+from masf.diffusion.gains import OfGain, by_anomalies, by_component, by_covariance
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
 
@@ -80,9 +80,8 @@ class DiagonalDenoiser(GaussianDenoiser):
         return x * (self.prior_variance * a / (a**2 * self.prior_variance + sigma))
 
     def through_gains(self, function: OfGain, x: Array) -> Array:
-        process = self.process
-        variance = process.s**2 * to_numpy(self.prior_variance).astype(np.float64)
-        return process.apply(function(variance / (variance + process.r)) * process.s, x)
+        variance = to_numpy(self.prior_variance).astype(np.float64)
+        return by_component(self.process, variance, function, x)
 
     def posterior_variance(self, t: float) -> Array:
         a = like(self.process.A(t), self.mean)

@@ -102,7 +102,8 @@ class LocalDenoiser(GaussianDenoiser):
 
     def through_gains(self, function: OfGain, x: Array) -> Array:
         """By each component alone: no two points see the same covariance."""
-        return by_component(self.process, self.anomalies, function, x)
+        variance = self.process.basis.variance(self.anomalies)
+        return by_component(self.process, variance, function, x)
 
     def posterior_variance(self, t: float) -> Array:
         variance = array_namespace(self.anomalies).sum(

@@ -112,7 +112,8 @@ class LocalMixtureDenoiser:
 
     def through_gains(self, function: OfGain, x: Array) -> Array:
         """By each component alone: no two points see the same covariance."""
-        return by_component(self.process, self.ensemble, function, x)
+        variance = self.process.basis.variance(self.ensemble)
+        return by_component(self.process, variance, function, x)
 
     def _residual(self, x: Array, t: float, denoised: Array, stream: Stream) -> Array:
         """Draws from p(x_0 | x_t = x), less D: at each point a state (n, d) draws one of the

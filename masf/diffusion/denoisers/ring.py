@@ -235,7 +235,8 @@ class RingDenoiser(GaussianDenoiser):
 
     def through_gains(self, function: OfGain, x: Array) -> Array:
         """By each component alone: the whole would ask for eigenvectors, which are not banded."""
-        return by_component(self.process, self.anomalies, function, x)
+        variance = self.process.basis.variance(self.anomalies)
+        return by_component(self.process, variance, function, x)
 
     def posterior_variance(self, t: float) -> Array:
         """Diagonal of P - (A P)^T S^(-1) A P: a column of A P lies in one block and one of its
