@@ -214,26 +214,11 @@ class NonlinearObservation(Observation):
         self._not_linear("matrix H to hand to a program")
 
 
-class NonlinearPart(NonlinearObservation):
-    """Some of the measurements of another observation that is not linear.
-
-    Attributes:
-        whole: the other observation.
-        rows: (k,) which of its measurements.
-    """
-
-    def __init__(self, whole: NonlinearObservation, rows: np.ndarray) -> None:
-        super().__init__(whole.dimension, whole.noise.only(rows), whole.settings)
-        self.whole, self.rows = whole, rows
-
-    def apply(self, x: Array) -> Array:
-        return self.whole.apply(x)[..., self.rows]
+class NonlinearPart(Part, NonlinearObservation):
+    """Some of the measurements of another observation that is not linear."""
 
     def pullback(self, x: Array, v: Array) -> Array:
         return self.whole.pullback(x, scattered(v, self.rows, self.whole.size))
-
-    def places(self, grid: tuple[int, ...]) -> np.ndarray:
-        return self.whole.places(grid)[self.rows]
 
 
 class Transformed(NonlinearObservation):
