@@ -202,7 +202,6 @@ def make_problem(
     y, x = (without_mask(values).astype(np.float32) for values in (measurements, ensemble))
     require_instance("system", system, System, _A_SYSTEM)
     require_instance("observation", observation, Observation, _AN_OBSERVATION)
-    gap = whole_number("gap", gap, 1)
     for name, values, length in (
         ("measurements", y, observation.size),
         ("ensemble", x, system.dimension),
@@ -215,7 +214,7 @@ def make_problem(
         raise Refused("measurements are all missing (NaN): nothing is measured")
     spread = float(np.sqrt(np.mean(np.var(x, axis=0, ddof=1)))) if len(x) > 1 else 1.0
     settings = _settings(system, observation, gap, len(y), len(x), spread, seed)
-    unknown = np.zeros((gap * len(y) + 1, system.dimension), dtype=np.float32)
+    unknown = np.zeros((settings.gap * len(y) + 1, system.dimension), dtype=np.float32)
     return truth_dataset(Truth(settings, unknown, y, x.mean(axis=0), x), system, "").drop_vars(
         "truth"
     )

@@ -283,12 +283,13 @@ def cell_faults(study: Study) -> Iterator[str]:
             if not shown.isdisjoint(figure.experiments):
                 yield from figure.system_faults(f"figures.{key}", system)
         place = f"experiments.{experiment}, system {s.system!r}, observation {observed!r}"
-        for name in dict.fromkeys(name for cell in cells for name in cell.filters):
+        names = dict.fromkeys(name for cell in cells for name in cell.filters)
+        for name in names:
             if study.filter_command(name) is not None:
                 for fault in linear_misfits(observation):
                     places.setdefault((f"filter {name!r}: {fault}", s.system), place)
         if share := study.config.observations[observed].missing:
-            for name in dict.fromkeys(name for cell in cells for name in cell.filters):
+            for name in names:
                 if not study.takes_missing(name):
                     fault = (
                         f"filter {name!r}: cannot do without the measurements that "
