@@ -192,7 +192,8 @@ def make_problem(
         observation: how it is measured.
         measurements: (cycles, m), the first ``gap`` steps after the start. One that is NaN, or
             masked in a masked array, is missing.
-        ensemble: (N, d) at the start.
+        ensemble: (N, d) at the start. It is all that is known of the initial distribution: filters
+            that start from a distribution take its mean and covariance.
         gap: model steps between two measurements.
         seed: fixes the filters' random numbers.
 
@@ -212,8 +213,7 @@ def make_problem(
     _require_finite("measurements", y, "cycle", may_be_missing=True)
     if np.all(np.isnan(y)):
         raise Refused("measurements are all missing (NaN): nothing is measured")
-    spread = float(np.sqrt(np.mean(np.var(x, axis=0, ddof=1)))) if len(x) > 1 else 1.0
-    settings = _settings(system, observation, gap, len(y), len(x), spread, seed)
+    settings = _settings(system, observation, gap, len(y), len(x), None, seed)
     unknown = np.zeros((settings.gap * len(y) + 1, system.dimension), dtype=np.float32)
     return truth_dataset(Truth(settings, unknown, y, x.mean(axis=0), x), system, "").drop_vars(
         "truth"
@@ -616,7 +616,7 @@ def _settings(
     gap: int,
     cycles: int,
     members: int,
-    initial_spread: float,
+    initial_spread: float | None,
     seed: int,
 ) -> CellSettings:
     require_instance("system", system, System, _A_SYSTEM)

@@ -313,6 +313,29 @@ def test_what_a_mask_hides_is_no_number(truth: xr.Dataset) -> None:
         Matrix(np.eye(12)[:2], np.ma.masked_equal([1.0, 2.0], 2.0))
 
 
+@pytest.mark.parametrize("members", [4, 40], ids=["fewer members than components", "more"])
+def test_filters_that_start_from_a_distribution_take_the_ensemble_that_is_given(
+    members: int,
+) -> None:
+    system = masf.make_system("linear_gaussian", dimension=6, model_noise=0.0)
+    observation = masf.make_observation(system, "components", components=[0, 3], noise=0.5)
+    rng = np.random.default_rng(1)
+    factor = np.linalg.cholesky(0.7 + 0.3 * np.eye(6)) * np.array([[0.2, 1, 3, 0.5, 2, 1]]).T
+    x = np.arange(6) + rng.standard_normal((members, 6)) @ factor.T
+    problem = masf.make_problem(system, observation, 2 + rng.standard_normal((5, 2)), x, gap=2)
+    etkf = masf.assimilate(problem, "etkf", {"inflation": 1.0}, covariance=True)
+    kalman = masf.assimilate(problem, "kalman", covariance=True)
+    for name in ("mean", "spread", "covariance"):
+        np.testing.assert_allclose(kalman[name], etkf[name], rtol=1e-4, atol=1e-4, err_msg=name)
+    particle = masf.assimilate(problem, "particle", {"particles": 20_000, "bandwidth": 1.0})
+    # Until the first measurement a particle filter makes no error but that of its draws.
+    error = (particle["mean"] - kalman["mean"])[:2] / kalman["spread"][:2]
+    assert float(abs(error).max()) < 5 / np.sqrt(20_000)
+    ratio = particle["spread"][:2] / kalman["spread"][:2]
+    np.testing.assert_allclose(ratio, 1, atol=5 / np.sqrt(2 * 20_000))
+    assert json.loads(problem.attrs["settings"])["initial_spread"] is None
+
+
 # Systems and observations that are passed
 
 

@@ -98,6 +98,22 @@ def test_problem_holds_matrices_where_the_observation_has_them(tmp_path: Path) -
     assert (variables["R"][0], variables["R"][1].tolist()) == (("obs", "other_obs"), covariance)
 
 
+def test_problem_with_an_ensemble_of_ones_own_has_no_spread_that_stands_for_it(
+    truth: Truth, tmp_path: Path
+) -> None:
+    system, observation = build(CELL)
+    given = dataclasses.replace(truth, settings=dataclasses.replace(CELL, initial_spread=None))
+    x = truth.initial_ensemble
+    setup = Setup(system, observation, x.mean(axis=0), None, None, None, x - x.mean(axis=0))
+    # type: ignore[arg-type]
+    write_problem(tmp_path / "given.nc", given, setup, seed=7, device="cpu")
+    with netCDF4.Dataset(tmp_path / "given.nc") as data:
+        assert "initial_spread" not in data.ncattrs()
+        np.testing.assert_array_equal(data["initial_ensemble"][:], x)
+    with pytest.raises(ValueError, match="initial_spread or initial_anomalies"):
+        Setup(system, observation, x.mean(axis=0), None, None)  # type: ignore[arg-type]
+
+
 def test_filter_does_not_learn_the_seed_of_the_truth() -> None:
     seeds = {own_seed(seed, name) for seed in range(50) for name in ("one", "other")}
     assert len(seeds) == 100

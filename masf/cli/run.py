@@ -181,7 +181,7 @@ def run(
     logging.info("%s", _cell_in_words(settings, chosen["spin_up_cycles"]))
     truth = api.simulate(
         *build(settings), gap=settings.gap, cycles=settings.cycles, members=settings.members,
-        initial_spread=settings.initial_spread, seed=settings.seed,
+        initial_spread=usual.initial_spread, seed=settings.seed,
     )  # fmt: skip
     estimates: dict[str, xr.Dataset] = {}
     costs: dict[str, list[str]] = {}

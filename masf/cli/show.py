@@ -87,7 +87,13 @@ def _settings(settings: dict[str, Any]) -> Iterator[Row]:
     yield "observation", _joined(settings["observation"])[:200]
     yield (
         "cell",
-        _joined({k: settings[k] for k in ("gap", "members", "cycles", "initial_spread", "seed")}),
+        _joined(
+            {
+                k: settings[k]
+                for k in ("gap", "members", "cycles", "initial_spread", "seed")
+                if settings[k] is not None
+            }
+        ),
     )
 
 

@@ -16,7 +16,11 @@ from masf.systems.registry import make_system
 
 @dataclass(frozen=True)
 class CellSettings:
-    """Everything that fixes a cell's truth, measurements and initial ensemble."""
+    """Everything that fixes a cell's truth, measurements and initial ensemble.
+
+    ``initial_spread`` is the standard deviation of the initial distribution; None where nothing is
+    known of it but an ensemble, which somebody handed in.
+    """
 
     system: str
     parameters: dict[str, Any]
@@ -24,7 +28,7 @@ class CellSettings:
     gap: int
     cycles: int
     members: int
-    initial_spread: float
+    initial_spread: float | None
     seed: int
 
     def to_json(self) -> str:

@@ -7,6 +7,7 @@ A filter never reads the config or the truth, and no files but those among its p
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -81,7 +82,9 @@ class Setup:
         observation: H and R.
         initial_mean: (d,) mean of the initial distribution, from which the system draws
             perturbations.
-        initial_spread: its standard deviation.
+        initial_spread: its standard deviation; None where nothing is known of it but an ensemble.
+        initial_anomalies: (N, d) of that ensemble, then; the distribution is taken for the normal
+            one of its mean and covariance. None where ``initial_spread`` is known.
         stream: the filter's own random numbers.
         prior: the pretrained prior, for filters that use one.
     """
@@ -89,9 +92,14 @@ class Setup:
     system: System
     observation: Observation
     initial_mean: Array
-    initial_spread: float
+    initial_spread: float | None
     stream: Stream
     prior: Prior | None = None
+    initial_anomalies: Array | None = None
+
+    def __post_init__(self) -> None:
+        if (self.initial_spread is None) == (self.initial_anomalies is None):
+            raise ValueError("setup: expected initial_spread or initial_anomalies, one of the two")
 
 
 class Filter(ABC):
@@ -202,9 +210,11 @@ class Filter(ABC):
 
 def initial_draws(setup: Setup, n: int) -> Array:
     """n draws (n, d) from the initial distribution, for filters that bring their own ensemble."""
-    return setup.initial_mean + setup.initial_spread * setup.system.perturbations(
-        n, setup.initial_mean, setup.stream
-    )
+    x, stream, anomalies = setup.initial_mean, setup.stream, setup.initial_anomalies
+    if anomalies is None:
+        return x + setup.initial_spread * setup.system.perturbations(n, x, stream)
+    members = len(anomalies)
+    return x + stream.normal((n, members), x) @ anomalies / math.sqrt(members - 1)
 
 
 def linear_misfits(observation: Observation) -> list[str]:

@@ -70,9 +70,15 @@ class Kalman(Filter):
         return faults
 
     def start(self, ensemble: Array) -> Gaussian:
-        """The initial distribution itself, not the ensemble drawn from it."""
+        """The initial distribution itself, not the ensemble drawn from it; where nothing else is
+        known of it, the ensemble's mean and covariance.
+        """
         mean = to_numpy(self.setup.initial_mean).astype(np.float64)
-        return Gaussian(mean, self.setup.initial_spread**2 * np.eye(len(mean)))
+        spread = self.setup.initial_spread
+        if spread is not None:
+            return Gaussian(mean, spread**2 * np.eye(len(mean)))
+        anomalies = to_numpy(self.setup.initial_anomalies).astype(np.float64)
+        return Gaussian(mean, anomalies.T @ anomalies / (len(anomalies) - 1))
 
     def forecast(self, state: Gaussian) -> Gaussian:
         covariance = self.model @ state.covariance @ self.model.T + self.model_variance * np.eye(
@@ -97,7 +103,9 @@ class Kalman(Filter):
 
     def members(self, state: Gaussian) -> Array:
         x = self.setup.initial_mean
-        factor = np.linalg.cholesky(state.covariance)
+        # Few members have a covariance that is singular, which Cholesky refuses.
+        values, vectors = np.linalg.eigh(state.covariance)
+        factor = vectors * np.sqrt(np.maximum(values, 0.0))
         return like(state.mean, x) + self.stream.normal(
             (self.parameters.draws, len(state.mean)), x
         ) @ like(factor.T, x)

@@ -235,14 +235,16 @@ def run_filter(
     """
     ensemble_needs_members(truth.initial_ensemble)
     system, observation = built or build(truth.settings)
-    gap = truth.settings.gap
+    gap, spread = truth.settings.gap, truth.settings.initial_spread
+    anomalies = truth.initial_ensemble - truth.initial_mean
 
     def setup_on(torch_device: str | None, loaded: Prior | None = None) -> Setup:
         return Setup(
             system=system,
             observation=observation,
             initial_mean=on_device(truth.initial_mean, torch_device),
-            initial_spread=truth.settings.initial_spread,
+            initial_spread=spread,
+            initial_anomalies=on_device(anomalies, torch_device) if spread is None else None,
             stream=Stream(truth.settings.seed, f"filter {name}"),
             prior=loaded,
         )

@@ -13,12 +13,13 @@ the truth:
     H_indices(obs) or H(obs, component)     H: the observed components, from 0, or the matrix
     R_diagonal(obs) or R(obs, other_obs)    R: its diagonal where it is diagonal, or the matrix
 
-(the initial distribution is N(initial_mean, initial_spread^2 I)),
-
 and as global attributes ``system``, ``parameters`` (JSON: all of the system's, defaults included),
-``dt``, ``observation`` (JSON, as in the config), ``gap``, ``cycles``, ``initial_spread``,
-``device`` (auto, cpu or cuda) and ``seed``, for the filter's own random numbers. A state of several
-axes is flattened into ``component``, the last axis fastest. The *estimate* holds
+``dt``, ``observation`` (JSON, as in the config), ``gap``, ``cycles``, ``device`` (auto, cpu or
+cuda), ``initial_spread`` (the initial distribution is N(initial_mean, initial_spread^2 I), of
+smooth fields a correlation in place of I; there is no such attribute where nothing is known of it
+but the initial ensemble, whose mean is then initial_mean) and ``seed``, for the filter's own random
+numbers. A state of several axes is flattened into ``component``, the last axis fastest. The
+*estimate* holds
 
     mean(model_time, component)             ensemble mean at steps 0 ... cycles * gap
     spread(model_time, component)           ensemble standard deviation, the same
@@ -196,7 +197,7 @@ def write_problem(path: Path, truth: Truth, setup: Setup, *, seed: int, device: 
                 if dim not in data.dimensions:
                     data.createDimension(dim, length)
             data.createVariable(name, values.dtype, dims)[:] = values
-        data.setncatts({
+        attributes = {
             "format": PROBLEM_FORMAT,
             "system": name_of(system),
             "parameters": system.parameters.model_dump_json(),
@@ -204,10 +205,12 @@ def write_problem(path: Path, truth: Truth, setup: Setup, *, seed: int, device: 
             "observation": json.dumps(dict(observation.settings), sort_keys=True),
             "gap": settings.gap,
             "cycles": settings.cycles,
-            "initial_spread": settings.initial_spread,
             "device": device,
             "seed": seed,
-        })  # fmt: skip
+        }
+        if settings.initial_spread is not None:
+            attributes["initial_spread"] = settings.initial_spread
+        data.setncatts(attributes)
 
 
 def read_estimate(path: Path, *, cycles: int, gap: int, dimension: int) -> Estimate:

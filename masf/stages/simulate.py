@@ -57,7 +57,7 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
     for name, least in (("gap", 1), ("cycles", 1), ("members", 2)):
         if getattr(settings, name) < least:
             raise ValueError(f"{name} is {getattr(settings, name)}: expected at least {least}")
-    if not settings.initial_spread > 0:
+    if settings.initial_spread is None or not settings.initial_spread > 0:
         raise ValueError(f"initial_spread is {settings.initial_spread}: expected a positive number")
     system, observation = built or build(settings)
     stream = Stream(settings.seed, "simulate")

@@ -218,7 +218,12 @@ def filter_in_cell(
                 "gaps": [settings.gap],
                 "members": settings.members,
                 "cycles": settings.cycles,
-                "initial_spread": settings.initial_spread,
+                # Of an ensemble that was handed in no spread is known, and parameters need none.
+                **(
+                    {}
+                    if settings.initial_spread is None
+                    else {"initial_spread": settings.initial_spread}
+                ),
             }
         },
     }
