@@ -27,7 +27,7 @@ from platformdirs import user_cache_path
 from pydantic import ValidationError
 
 from masf import __version__
-from masf.arrays import Stream, without_mask
+from masf.arrays import Stream, ensemble_mean, without_mask
 from masf.atomic import FileFault, require_writable
 from masf.diffusion.prior_settings import PriorSettings
 from masf.faults import ContractFault, Refused, positive_number, require_instance, whole_number
@@ -52,7 +52,7 @@ from masf.scores.exactness import NEEDED, Analyses, Reference
 from masf.scores.run import SCORES
 from masf.scores.run import score as score_of
 from masf.stages.assimilate import assimilate_in_memory
-from masf.stages.simulate import simulate_in_memory
+from masf.stages.simulate import simulate_in_memory, warn_of_lost_noise
 from masf.study import defaults
 from masf.study.messages import ConfigFault, faults_of, validated
 from masf.systems import registry
@@ -214,8 +214,9 @@ def make_problem(
     if np.all(np.isnan(y)):
         raise Refused("measurements are all missing (NaN): nothing is measured")
     settings = _settings(system, observation, gap, len(y), len(x), None, seed)
+    warn_of_lost_noise(y, observation)
     unknown = np.zeros((settings.gap * len(y) + 1, system.dimension), dtype=np.float32)
-    return truth_dataset(Truth(settings, unknown, y, x.mean(axis=0), x), system, "").drop_vars(
+    return truth_dataset(Truth(settings, unknown, y, ensemble_mean(x), x), system, "").drop_vars(
         "truth"
     )
 

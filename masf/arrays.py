@@ -60,6 +60,32 @@ def eye(n: int, x: Array) -> Array:
     return array_namespace(x).eye(n, dtype=x.dtype, device=device(x))
 
 
+def centred(ensemble: Array) -> tuple[Array, Array]:
+    """The mean (...) over members of an ensemble (N, ...), and the anomalies (N, ...) from it.
+
+    Both are computed from departures from the first member, which cost no digits. A float32 sum of
+    a thousand members of size 100,000 does: its mean is off by 0.7, whatever their spread.
+    """
+    departures = ensemble - ensemble[:1]
+    offset = array_namespace(ensemble).mean(departures, axis=0)
+    return ensemble[0] + offset, departures - offset
+
+
+def ensemble_mean(ensemble: Array) -> Array:
+    """The mean (...) over members of an ensemble (N, ...); see ``centred``."""
+    return ensemble[0] + array_namespace(ensemble).mean(ensemble - ensemble[:1], axis=0)
+
+
+def ensemble_variance(ensemble: Array) -> Array:
+    """The unbiased variance (...) over members of an ensemble (N, ...); see ``centred``."""
+    return array_namespace(ensemble).sum(centred(ensemble)[1] ** 2, axis=0) / (len(ensemble) - 1)
+
+
+def ensemble_spread(ensemble: Array) -> Array:
+    """The standard deviation (...) over members, with N - 1, of an ensemble (N, ...)."""
+    return ensemble_variance(ensemble) ** 0.5
+
+
 def softmax(x: Array) -> Array:
     """exp(x) over the last axis, normalised to sum 1 there, for ``x`` (..., n)."""
     xp = array_namespace(x)
@@ -152,4 +178,4 @@ def centred_normal(shape: tuple[int, int], x: Array, stream: Stream) -> Array:
     Its sample covariance over members, divided by N - 1, is I on average.
     """
     noise = stream.normal(shape, x)
-    return noise if shape[0] == 1 else noise - array_namespace(x).mean(noise, axis=0)
+    return noise if shape[0] == 1 else centred(noise)[1]

@@ -336,6 +336,20 @@ def test_filters_that_start_from_a_distribution_take_the_ensemble_that_is_given(
     assert json.loads(problem.attrs["settings"])["initial_spread"] is None
 
 
+def test_noise_that_float32_cannot_tell_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    system = masf.make_system("lorenz96", dimension=4)
+    x = 101_325 + np.random.default_rng(0).standard_normal((5, 4))
+    for noise, said in ((0.01, False), (0.005, True)):
+        observation = masf.make_observation(system, "stride", stride=2, noise=[1.0, noise])
+        caplog.clear()
+        masf.make_problem(system, observation, x[:, ::2], x, gap=1)
+        assert said is ("noise 0.005 of measurement 1" in caplog.text), caplog.text
+    linear = masf.make_system("linear_gaussian", dimension=4)
+    observation = masf.make_observation(linear, "identity", noise=1e-8)
+    masf.simulate(linear, observation, gap=1, cycles=2)
+    assert "noise 1e-08 of measurement 0" in caplog.text
+
+
 # Systems and observations that are passed
 
 

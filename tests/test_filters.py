@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 from problems import KINDS, make_problem
 
-from masf.arrays import Stream
+from masf.arrays import Stream, on_device, to_numpy
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.filters.base import Filter, Setup, ensemble_needs_members, initial_draws
@@ -452,6 +452,52 @@ def test_filters_inflate_their_analysis(name):
     )
     plain, inflated = (filter_.analyse(ensemble, problem.y) for filter_ in filters)
     np.testing.assert_allclose(inflated, inflate(plain, 1.5), rtol=1e-12, atol=1e-12)
+
+
+QUICK = {
+    "masf": {"network": False},
+    "masf_fresh": {"network": False},
+    "masf_guided": {"network": False, "steps": 20},
+    "particle": {"particles": 100_000, "bandwidth": 1.0},
+    "sf": {"training_steps": 2, "steps": 20},
+    "ssls": {"training_steps": 2, "langevin_steps": 20},
+}
+LARGE, FINE = 101_325.0, 2**7
+"""The size of pressures in pascals, and the numbers that float32 has between two whole ones."""
+
+
+@pytest.mark.parametrize("stride", [1, 2], ids=["all measured", "every second"])
+@pytest.mark.parametrize("name", filter_names())
+def test_large_states_cost_no_more_than_the_rounding_of_their_numbers(name, stride):
+    """The same members at 0 and at 101,325, exact there in float32, have the same analysis."""
+    d, n, noise = 6, 1000, 0.1
+    rng = np.random.default_rng(3)
+    members = 0.3 * rng.standard_normal((n, d)) @ np.linalg.cholesky(0.5 + 0.5 * np.eye(d)).T
+    members = np.round(members * FINE) / FINE
+    observation = Mask(d, np.arange(0, d, stride), noise)
+    y = np.round(0.3 * rng.standard_normal(observation.size) * FINE) / FINE
+    still = {"dimension": d, "speed": 0, "diffusion": 0, "persistence": 1, "model_noise": 0}
+    system, cls = make_system("linear_gaussian", still), filter_class(name)
+    parameters = cls.Parameters(**QUICK.get(name, {}))
+    device = "cpu" if cls.needs_torch(parameters) else None
+    means, spreads, covariances = [], [], []
+    for size in (0.0, LARGE):
+        ensemble = on_device(members + size, device)
+        setup = Setup(
+            system, observation, on_device((members + size).mean(axis=0), device), None,
+            Stream(0, "large"), initial_anomalies=on_device(members - members.mean(axis=0), device),
+        )  # fmt: skip
+        filter_ = cls(parameters, setup)
+        state = filter_.analyse(
+            filter_.forecast(filter_.start(ensemble)), on_device(y + size, device)
+        )
+        mean, spread = map(to_numpy, filter_.moments(state))
+        means.append(mean.astype(np.float64) - size)
+        spreads.append(spread)
+        covariances.append(to_numpy(filter_.covariance(state)))
+    assert np.max(np.abs(means[1] - means[0])) < 0.3 * noise
+    np.testing.assert_allclose(spreads[1], spreads[0], rtol=0.2)
+    np.testing.assert_allclose(covariances[1], covariances[0], atol=0.2 * spreads[0].max() ** 2)
 
 
 def test_free_run_does_not_look_at_the_measurement():

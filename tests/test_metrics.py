@@ -190,3 +190,11 @@ def test_climatological_spread_is_that_of_a_sine() -> None:
     phases = 2 * np.pi * np.arange(1000) / 1000
     truth = 7 + np.stack([3 * np.sin(phases), 4 * np.cos(phases)], axis=1)
     assert climatological_spread(truth) == pytest.approx(np.sqrt((9 / 2 + 16 / 2) / 2))
+
+
+def test_crps_of_large_values_is_that_of_their_departures():
+    rng = np.random.default_rng(0)
+    errors = np.round(rng.standard_normal((1000, 3)) * 128) / 128
+    large = (101_325 + errors).astype(np.float32)
+    truth = np.full(3, 101_325, dtype=np.float32)
+    assert fair_crps(large, truth) == pytest.approx(fair_crps(errors, np.zeros(3)), rel=1e-4)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, Stream, centred_normal
+from masf.arrays import Array, Stream, centred_normal, ensemble_mean, ensemble_spread
 from masf.observations.base import Observation
 
 Score = Callable[[Array, float], Array]
@@ -71,11 +71,9 @@ class Standardised:
     def of(cls, ensemble: Array, observation: Observation) -> Standardised:
         """The coordinates of ``ensemble`` (N, d)."""
         xp = array_namespace(ensemble)
-        std = xp.std(ensemble, axis=0, correction=1)
+        std = ensemble_spread(ensemble)
         # A component without spread keeps its unit.
-        return cls(
-            xp.mean(ensemble, axis=0), xp.where(std > 0, std, xp.ones_like(std)), observation
-        )
+        return cls(ensemble_mean(ensemble), xp.where(std > 0, std, xp.ones_like(std)), observation)
 
     def from_state(self, x: Array) -> Array:
         return (x - self.mean) / self.std

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from masf.arrays import Array, like, to_numpy
+from masf.arrays import Array, ensemble_variance, like, to_numpy
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
 from masf.diffusion.denoisers.select import ensemble_denoiser
 from masf.diffusion.process import ForwardProcess
@@ -64,7 +64,7 @@ class JointBasis:
 
     def variance(self, ensemble: Array) -> Coefficient:
         past, present = self._halves(ensemble)
-        of_past = to_numpy(array_namespace(past).var(past, axis=0, correction=1)).astype(np.float64)
+        of_past = to_numpy(ensemble_variance(past)).astype(np.float64)
         return np.concatenate([of_past, self.present.variance(present)])
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from array_api_compat import array_namespace
 
-from masf.arrays import Array
+from masf.arrays import Array, centred, ensemble_spread
 
 
 def inflate(ensemble: Array, factor: float) -> Array:
     """``ensemble`` (N, d) with its anomalies multiplied by ``factor``."""
     if factor == 1.0:
         return ensemble
-    mean = array_namespace(ensemble).mean(ensemble, axis=0)
-    return mean + factor * (ensemble - mean)
+    mean, anomalies = centred(ensemble)
+    return mean + factor * anomalies
 
 
 def relax_spread(analysis: Array, forecast: Array, factor: float) -> Array:
@@ -24,8 +24,8 @@ def relax_spread(analysis: Array, forecast: Array, factor: float) -> Array:
     if factor == 0.0:
         return analysis
     xp = array_namespace(analysis)
-    mean = xp.mean(analysis, axis=0)
-    before, after = xp.std(forecast, axis=0, correction=1), xp.std(analysis, axis=0, correction=1)
+    mean, anomalies = centred(analysis)
+    before, after = ensemble_spread(forecast), ensemble_spread(analysis)
     # A component that lost its spread cannot be given any.
     ratio = before / xp.where(after > 0, after, xp.ones_like(after))
-    return mean + (1 - factor + factor * ratio) * (analysis - mean)
+    return mean + (1 - factor + factor * ratio) * anomalies

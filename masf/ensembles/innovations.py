@@ -4,9 +4,7 @@ measure.
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
-from masf.arrays import Array, Stream
+from masf.arrays import Array, Stream, centred, ensemble_mean
 from masf.observations.base import Observation
 
 
@@ -14,9 +12,9 @@ def perturbed_innovations(
     ensemble: Array, y: Array, observation: Observation, stream: Stream
 ) -> Array:
     """y + eta_i - H x_i (N, m), with centred eta_i."""
-    xp = array_namespace(ensemble)
     eta = observation.noise.draw((len(ensemble),), ensemble, stream)
-    return y + eta - xp.mean(eta, axis=0) - observation.apply(ensemble)
+    # Two differences: the sum y + eta would round the noise to the digits that y has.
+    return (y - observation.apply(ensemble)) + centred(eta)[1]
 
 
 def whitened_innovation(ensemble: Array, y: Array, observation: Observation) -> tuple[Array, Array]:
@@ -24,5 +22,6 @@ def whitened_innovation(ensemble: Array, y: Array, observation: Observation) -> 
     innovation R^(-1/2) (y - mean) (m,) of their mean.
     """
     measured = observation.apply(ensemble)
-    mean = array_namespace(ensemble).mean(measured, axis=0)
-    return observation.noise.whiten(measured - mean), observation.noise.whiten(y - mean)
+    # The mean of differences, which have more digits left than the difference from a mean.
+    innovation = ensemble_mean(y - measured)
+    return observation.noise.whiten(centred(measured)[1]), observation.noise.whiten(innovation)

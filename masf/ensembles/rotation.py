@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, Stream, like
+from masf.arrays import Array, Stream, centred, like
 
 
 @cache
@@ -37,5 +37,5 @@ def rotate(ensemble: Array, stream: Stream) -> Array:
     """``ensemble`` (N, d) with its anomalies mixed by a random rotation: as many members of the
     same mean and covariance.
     """
-    mean = array_namespace(ensemble).mean(ensemble, axis=0)
-    return mean + random_rotation(len(ensemble), ensemble, stream) @ (ensemble - mean)
+    mean, anomalies = centred(ensemble)
+    return mean + random_rotation(len(ensemble), ensemble, stream) @ anomalies

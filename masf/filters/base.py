@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from array_api_compat import array_namespace
 from pydantic import BaseModel, ConfigDict, Field
 
-from masf.arrays import Array, Stream
+from masf.arrays import Array, Stream, centred, ensemble_mean, ensemble_spread
 from masf.observations.base import Observation
 from masf.systems.base import System
 
@@ -186,8 +185,7 @@ class Filter(ABC):
 
     def moments(self, state: Any) -> tuple[Array, Array]:
         """Mean (d,) and standard deviation (d,) of the state."""
-        xp = array_namespace(state)
-        return xp.mean(state, axis=0), xp.std(state, axis=0, correction=1)
+        return ensemble_mean(state), ensemble_spread(state)
 
     def members(self, state: Any) -> Array:
         """An ensemble (N, d) that represents the state, in no order: its first few members are as
@@ -197,9 +195,8 @@ class Filter(ABC):
 
     def covariance(self, state: Any) -> Array:
         """Covariance (d, d) of the state."""
-        members = self.members(state)
-        anomalies = members - array_namespace(members).mean(members, axis=0)
-        return anomalies.mT @ anomalies / (len(members) - 1)
+        _, anomalies = centred(self.members(state))
+        return anomalies.mT @ anomalies / (len(anomalies) - 1)
 
     def diagnostics(self) -> dict[str, float]:
         """Numbers that describe the last analysis, recorded for each cycle; the same keys every

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, eye, like
+from masf.arrays import Array, centred, eye, like
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.filters.base import EnsembleParameters, Filter
@@ -25,9 +25,8 @@ def enkf_increments(ensemble: Array, innovations: Array, observation: Observatio
     """K (innovations) (N, d) for innovations (N, m), with the ensemble's covariance."""
     xp = array_namespace(ensemble)
     n, m = len(ensemble), observation.size
-    anomalies = ensemble - xp.mean(ensemble, axis=0)
-    measured = observation.apply(ensemble)
-    observed = measured - xp.mean(measured, axis=0)
+    _, anomalies = centred(ensemble)
+    _, observed = centred(observation.apply(ensemble))
     if m <= n:
         covariance = observed.mT @ observed / (n - 1) + like(observation.noise.covariance, ensemble)
         weights = xp.linalg.solve(covariance, innovations.mT)

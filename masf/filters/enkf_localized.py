@@ -21,7 +21,7 @@ from functools import cached_property
 
 from array_api_compat import array_namespace, device
 
-from masf.arrays import Array, like
+from masf.arrays import Array, centred, like
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import (
@@ -51,7 +51,7 @@ def localized_increments(
     (d, d).
     """
     xp = array_namespace(ensemble)
-    anomalies = ensemble - xp.mean(ensemble, axis=0)
+    _, anomalies = centred(ensemble)
     covariance = anomalies.mT @ anomalies / (len(ensemble) - 1) * taper
     cross = observation.apply(covariance)
     innovation_covariance = observation.apply(cross.mT) + like(
@@ -92,9 +92,8 @@ class MeasurementTaper:
         """K (innovations) (N, d) for innovations (N, m)."""
         xp = array_namespace(ensemble)
         n, points = len(ensemble), len(self.near)
-        anomalies = ensemble - xp.mean(ensemble, axis=0)
-        measured = observation.apply(ensemble)
-        observed = measured - xp.mean(measured, axis=0)
+        _, anomalies = centred(ensemble)
+        _, observed = centred(observation.apply(ensemble))
         covariance = self.between * (observed.mT @ observed) / (n - 1) + like(
             observation.noise.covariance, ensemble
         )

@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from array_api_compat import array_namespace
 
-from masf.arrays import Array
+from masf.arrays import Array, centred
 from masf.ensembles.innovations import whitened_innovation
 from masf.ensembles.rotation import random_rotation
 from masf.filters.base import Filter, RotatedParameters
@@ -67,12 +67,12 @@ class ETKF(Filter):
     Parameters: ClassVar[type[RotatedParameters]] = RotatedParameters
 
     def analyse(self, state: Array, y: Array) -> Array:
-        mean = array_namespace(state).mean(state, axis=0)
+        mean, anomalies = centred(state)
         observed, innovation = whitened_innovation(state, y, self.observation)
-        increment, anomalies = self.update(state - mean, observed, innovation)
+        increment, anomalies = self.update(anomalies, observed, innovation)
         if self.parameters.rotation:
             anomalies = random_rotation(len(state), state, self.stream) @ anomalies
-        return mean + increment + self.parameters.inflation * anomalies
+        return mean + (increment + self.parameters.inflation * anomalies)
 
     def update(self, anomalies: Array, observed: Array, innovation: Array) -> tuple[Array, Array]:
         """The increment of the mean (d,) and the analysis anomalies (N, d), before rotation and

@@ -51,7 +51,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from pydantic import Field
 
-from masf.arrays import Array
+from masf.arrays import Array, centred
 from masf.ensembles.domains import domain_misfits, domains_of
 from masf.ensembles.innovations import whitened_innovation
 from masf.ensembles.rotation import random_rotation
@@ -282,15 +282,15 @@ class GaussNewton:
 
     def _ensemble(self, past: Array, origin: Array, transform: Transform, form: str) -> Array:
         """The members (N, d) of weights (B, N) and a transform, of the ensemble ``past`` (N, d)."""
-        mean = array_namespace(past).mean(past, axis=0)
-        anomalies = self.domains.split(past - mean)
+        mean, departures = centred(past)
+        anomalies = self.domains.split(departures)
         increment = self.domains.join(weighted(origin, anomalies)[:, None])
         if form == "bundle":
-            return mean + increment + self.parameters.epsilon * (past - mean)
+            return mean + (increment + self.parameters.epsilon * departures)
         spread = self.domains.join(transform.transformed(anomalies))
         if self.rotation is not None:
             spread = self.rotation @ spread
-        return mean + increment + self.parameters.inflation * spread
+        return mean + (increment + self.parameters.inflation * spread)
 
     def _linearised(self, origin: Array, state: Array, run_by: Transform | None) -> Step:
         """The step from the weights ``origin`` (B, N), whose run through the window ended in

@@ -72,8 +72,10 @@ class Particle(Filter):
         weights /= weights.sum()
         self.effective_size = float(1 / np.sum(weights**2))
         w = like(weights, state)
-        mean = w @ state
-        anomalies = state - mean
+        # Departures from a particle have more digits than a weighted sum of states.
+        departures = state - state[:1]
+        offset = w @ departures
+        anomalies = departures - offset
         covariance = to_numpy((anomalies * w[:, None]).mT @ anomalies).astype(np.float64)
         values, vectors = np.linalg.eigh(covariance)
         h = min(self.parameters.bandwidth * (4 / ((d + 2) * n)) ** (1 / (d + 4)), 1.0)
@@ -82,12 +84,9 @@ class Particle(Filter):
         self.stream.numpy.shuffle(
             chosen
         )  # copies of one particle are neighbours: the first few would be no fair sample
-        copies = xp.take(state, xp.asarray(chosen, device=state.device), axis=0)
-        return (
-            mean
-            + math.sqrt(1 - h**2) * (copies - mean)
-            + self.stream.normal((n, d), state) @ kernel.mT
-        )
+        copies = xp.take(anomalies, xp.asarray(chosen, device=state.device), axis=0)
+        moved = math.sqrt(1 - h**2) * copies + self.stream.normal((n, d), state) @ kernel.mT
+        return state[0] + (offset + moved)
 
     def diagnostics(self) -> dict[str, float]:
         return {"effective_size": self.effective_size}

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from masf.arrays import Array, like, to_numpy
+from masf.arrays import Array, centred, like, to_numpy
 
 NULL_THRESHOLD = 1e-6
 """Singular values below this fraction of the largest count as null."""
@@ -90,8 +90,7 @@ class SVDBasis:
         return y @ like(self._lift.T, y)
 
     def variance(self, ensemble: Array) -> Coefficient:
-        anomalies = to_numpy(ensemble).astype(np.float64)
-        anomalies = anomalies - anomalies.mean(axis=0)
+        _, anomalies = centred(to_numpy(ensemble).astype(np.float64))
         along = np.sum((anomalies @ self.v) ** 2, axis=0)
         free, degrees = self.dimension - self.rank, len(anomalies) - 1
         # Without a complement, a neutral value keeps the arithmetic well scaled.

@@ -12,10 +12,9 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, Stream, like, scattered, to_numpy
+from masf.arrays import Array, Stream, ensemble_variance, like, scattered, to_numpy
 from masf.observations.base import Observation, ObservationSettings, key_fault
 from masf.observations.bases import Basis, Coefficient
 from masf.observations.noise import make_noise
@@ -118,8 +117,7 @@ class MaskBasis:
         return self._mask.adjoint(y)
 
     def variance(self, ensemble: Array) -> Coefficient:
-        xp = array_namespace(ensemble)
-        return to_numpy(xp.var(ensemble, axis=0, correction=1)).astype(np.float64)
+        return to_numpy(ensemble_variance(ensemble)).astype(np.float64)
 
 
 # --- how a config says which components

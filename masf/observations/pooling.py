@@ -14,7 +14,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, like, scattered, to_numpy
+from masf.arrays import Array, centred, ensemble_variance, like, scattered, to_numpy
 from masf.blocks import Blocks
 from masf.observations.base import Observation, ObservationSettings, Part, key_fault
 from masf.observations.bases import Basis, Coefficient
@@ -120,9 +120,9 @@ class PoolingBasis:
 
     def variance(self, ensemble: Array) -> Coefficient:
         xp = array_namespace(ensemble)
-        anomalies = ensemble - xp.mean(ensemble, axis=0)
+        _, anomalies = centred(ensemble)
         means = self.blocks.mean(anomalies)
-        of_means = to_numpy(xp.var(means, axis=0, correction=1)).astype(np.float64)
+        of_means = to_numpy(ensemble_variance(means)).astype(np.float64)
         total = float(xp.sum((anomalies - self.blocks.spread(means)) ** 2))
         free = (self.dimension - self.size) * (len(anomalies) - 1)
         return np.append(self.blocks.count * of_means, total / free)

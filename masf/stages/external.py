@@ -51,7 +51,7 @@ from typing import Any
 
 import numpy as np
 
-from masf.arrays import Array, Stream
+from masf.arrays import Array, Stream, ensemble_mean, ensemble_spread
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth
 from masf.filters.base import Filter, Setup, linear_misfits
@@ -344,7 +344,7 @@ class _Replay(Filter):
             if not np.all(np.isfinite(members)):
                 raise Diverged("the ensemble is not finite")
             if not analysed:
-                return np.mean(members, axis=0), np.std(members, axis=0, ddof=1)
+                return ensemble_mean(members), ensemble_spread(members)
         if not all(np.all(np.isfinite(values)) for values in moments):
             raise Diverged("the estimate is not finite")
         return moments

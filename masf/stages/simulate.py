@@ -13,6 +13,7 @@ share is missing of a larger one.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,26 @@ from masf.files.records import truth_code
 from masf.files.truth import Truth, truth_dataset
 from masf.observations.base import Observation
 from masf.systems.base import System
+
+log = logging.getLogger(__name__)
+
+
+def warn_of_lost_noise(measurements: np.ndarray, observation: Observation) -> None:
+    """Says so where the noise of ``measurements`` (cycles, m) is finer than float32 tells numbers
+    of their size apart, so that no filter can be as accurate as they are.
+    """
+    spacing = np.spacing(np.max(np.abs(np.nan_to_num(measurements)), axis=0).astype(np.float32))
+    noise = np.sqrt(observation.noise.variance)
+    if np.any(lost := noise < spacing):
+        j = int(np.argmax(lost))
+        log.warning(
+            "noise %g of measurement %d (from 0) is less than %g, the distance between two "
+            "float32 numbers of its size: analyses have the error of that rounding; measure and "
+            "model departures from a reference state",
+            noise[j],
+            j,
+            spacing[j],
+        )
 
 
 def simulate_to_file(settings: CellSettings, output: Path) -> None:
@@ -78,7 +99,9 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
     measurements = observation.apply(observed) + observation.noise.draw(
         (settings.cycles,), observed, stream
     )
+    measurements = measurements.astype(np.float32)
+    warn_of_lost_noise(measurements, observation)
     if share := settings.observation.get("missing", 0.0):
         drawn = Stream(settings.seed, "missing measurements").numpy.random(measurements.shape)
         measurements[drawn < share] = np.nan
-    return Truth(settings, truth, measurements.astype(np.float32), centre, ensemble)
+    return Truth(settings, truth, measurements, centre, ensemble)

@@ -141,9 +141,11 @@ class DenseDenoiser(GaussianDenoiser):
         if t not in self._gains:
             xp, apply = array_namespace(self.covariance), self.process.apply
             a, sigma = self.process.A(t), self.process.Sigma(t)
-            pa = apply(a, self.covariance)
+            # In float64: few members, or accurate measurements, leave the matrix near singular.
+            pa = apply(a, xp.astype(self.covariance, xp.float64))
             innovation_covariance = apply(a, pa.mT) + apply(sigma, eye(len(self.mean), pa))
-            self._gains[t] = xp.linalg.solve(innovation_covariance, pa.mT).mT
+            gain = xp.linalg.solve(innovation_covariance, pa.mT).mT
+            self._gains[t] = xp.astype(gain, self.covariance.dtype)
         return self._gains[t]
 
     def gain(self, x: Array, t: float) -> Array:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from masf.arrays import Array, Stream, like
+from masf.arrays import Array, Stream, ensemble_spread, like
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
 from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
 from masf.diffusion.gains import OfGain
@@ -108,7 +108,7 @@ class LearnedDenoiser:
         """
         self.gaussian, self.others = gaussians[0], gaussians[1:]
         self.network = network
-        self.prior_std = ensemble.std(dim=0)
+        self.prior_std = ensemble_spread(ensemble)
         mean = self.gaussian.mean
         centre, scale = like(climate.mean, mean), like(climate.std, mean)
         if system is not None and system.flow:

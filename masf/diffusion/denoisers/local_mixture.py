@@ -34,7 +34,7 @@ from functools import partial
 
 from array_api_compat import array_namespace, device
 
-from masf.arrays import Array, Stream
+from masf.arrays import Array, Stream, centred
 from masf.diffusion.denoisers.local import LocalDenoiser
 from masf.diffusion.gains import OfGain, by_component
 from masf.diffusion.posterior import Posterior
@@ -57,8 +57,8 @@ class LocalMixtureDenoiser:
         of the weights.
         """
         self.process, self.ensemble = process, ensemble
-        self.mean = array_namespace(ensemble).mean(ensemble, axis=0)
-        anomalies = bandwidth * (ensemble - self.mean)
+        self.mean, anomalies = centred(ensemble)
+        anomalies = bandwidth * anomalies
         self.kernel = LocalDenoiser(process, self.mean, anomalies, taper)
         self.near = (
             self.kernel

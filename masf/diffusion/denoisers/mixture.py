@@ -22,7 +22,7 @@ from functools import partial
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from masf.arrays import Array, Stream, eye
+from masf.arrays import Array, Stream, centred, ensemble_mean, eye
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
 from masf.diffusion.gains import OfGain, by_covariance
 from masf.diffusion.posterior import Posterior
@@ -53,7 +53,7 @@ class MixtureDenoiser:
         """
         self.process = process
         self.centres = centres
-        self.mean = array_namespace(centres).mean(centres, axis=0)
+        self.mean = ensemble_mean(centres)
         # The same for all components of the mixture: D_j = kernel(x - A c_j) + c_j.
         self.kernel = DenseDenoiser(
             process, array_namespace(centres).zeros_like(self.mean), covariance
@@ -184,8 +184,7 @@ class MixtureFit:
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> MixtureDenoiser:
         h = self.bandwidth
-        mean = array_namespace(ensemble).mean(ensemble, axis=0)
-        anomalies = ensemble - mean
+        mean, anomalies = centred(ensemble)
         covariance = anomalies.mT @ anomalies / (len(ensemble) - 1)
         if self.taper is not None:
             covariance = covariance * self.taper

@@ -4,9 +4,7 @@ length of the state.
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
-from masf.arrays import Array
+from masf.arrays import Array, centred, ensemble_variance
 from masf.diffusion.denoisers.gaussian import (
     DenseDenoiser,
     DiagonalDenoiser,
@@ -61,15 +59,13 @@ def ensemble_denoiser(
     Raises:
         ValueError: for another ``covariance``.
     """
-    xp = array_namespace(ensemble)
-    mean = xp.mean(ensemble, axis=0)
+    mean, anomalies = centred(ensemble)
     if covariance == "diagonal":
-        return DiagonalDenoiser(process, mean, xp.var(ensemble, axis=0, correction=1))
+        return DiagonalDenoiser(process, mean, ensemble_variance(ensemble))
     if covariance not in {"ensemble", "localized"}:
         raise ValueError(f"covariance {covariance!r}: choose one of diagonal, ensemble, localized")
 
     n, d = ensemble.shape
-    anomalies = ensemble - mean
     if covariance == "localized" and isinstance(taper, RingTaper):
         return RingDenoiser(process, mean, anomalies, taper)
     if covariance == "localized" and isinstance(taper, GridTaper):
