@@ -500,6 +500,72 @@ def test_large_states_cost_no_more_than_the_rounding_of_their_numbers(name, stri
     np.testing.assert_allclose(covariances[1], covariances[0], atol=0.2 * spreads[0].max() ** 2)
 
 
+EXACT_MEAN = [
+    "enkf",
+    "enkf_localized",
+    "etkf",
+    "letkf",
+    "enkf_n",
+    "masf_gaussian",
+    "masf",
+    "masf_mc",
+]
+"""Filters whose analysis mean is Kalman's for the ensemble's mean and covariance."""
+EXACT = {
+    "masf": {"network": False, "steps": 1},
+    "masf_mc": {"bandwidth": 1.0, "weight_radius": None, "steps": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("components", "noise"),
+    [
+        ([0, 0, 1, 2], [1e-4] * 4),
+        ([0, 0, 1, 2], [1e-6] * 4),
+        ([0, 1, 2, 3, 4, 5], [1e-4] * 6),
+        ([0, 2, 4], [1.0, 1e10, 1.0]),
+        ([0, 2, 4], [1e-4, 1e18, 1e-4]),
+    ],
+    ids=["doubled, accurate", "doubled, very accurate", "accurate", "one useless", "both"],
+)
+@pytest.mark.parametrize("name", EXACT_MEAN)
+def test_extreme_noise_leaves_float32_analyses_exact(name, components, noise):
+    d, n = 6, 100
+    rng = np.random.default_rng(3)
+    members = rng.standard_normal((n, d)) @ np.linalg.cholesky(0.5 + 0.5 * np.eye(d)).T
+    members = members.astype(np.float32)
+    observation = Mask(d, components, noise)
+    truth = observation.apply(np.full(d, 0.2))
+    y = (truth + np.asarray(noise) * rng.standard_normal(len(noise))).astype(np.float32)
+    cls = filter_class(name)
+    fields = cls.Parameters.model_fields
+    untapered = {"localization_radius": None} if "localization_radius" in fields else {}
+    filter_ = cls(
+        cls.Parameters(**untapered, **EXACT.get(name, {})),
+        Setup(
+            make_system("linear_gaussian", LINEAR | {"dimension": d}),
+            observation, members.mean(axis=0), 1.0, Stream(0, "extreme"),
+        ),
+    )  # fmt: skip
+    mean, spread = filter_.moments(filter_.analyse(filter_.start(members), y))
+    exact = kalman_update(
+        Gaussian(members.mean(axis=0, dtype=np.float64), np.cov(members.T.astype(np.float64))),
+        y.astype(np.float64), observation.matrix, observation.noise.covariance,
+    )  # fmt: skip
+    deviation = np.sqrt(np.diag(exact.covariance))
+    # enkf_n inflates a little, which moves the mean where something is not measured.
+    rtol = 0.1 if name == "enkf_n" else 0.005
+    # What float32 cannot hold is no error of a filter's.
+    assert np.all(np.abs(mean - exact.mean) < rtol * deviation + 2 * np.spacing(np.float32(1)))
+    np.testing.assert_allclose(spread, deviation, rtol=0.3, atol=2 * np.spacing(np.float32(1)))
+
+
+@pytest.mark.parametrize("noise", [1e-20, 1e20, [1.0, 1e25], [[1.0, 0.0], [0.0, 1e40]], np.inf])
+def test_noise_whose_square_is_no_float32_number_is_refused(noise):
+    with pytest.raises(ValueError, match=r"noise .* expected 1e-\d+ to 1e\+\d+"):
+        Mask(2, [0, 1], noise)
+
+
 def test_free_run_does_not_look_at_the_measurement():
     problem = make_problem("mask", 4)
     ensemble = problem.prior_draws(5, seed=1)

@@ -136,7 +136,10 @@ def retraced(
             on_denoised, _, noise = process.reverse_coefficients(t, u)
             through = process.basis.variance_through(on_denoised, posterior.variance)
             scale = xp.sqrt(through + like(process.basis.diagonal(noise), both))
-            residual = residual * (scale[n:] / scale[:n])
+            # Without spread on the path nothing is left to be scaled.
+            known = scale[:n] > 0
+            ratio = scale[n:] / xp.where(known, scale[:n], xp.ones_like(scale[:n]))
+            residual = residual * xp.where(known, ratio, xp.ones_like(ratio))
         x = mean[n:] + residual
     return x
 

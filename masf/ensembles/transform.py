@@ -77,11 +77,14 @@ def ensemble_transform(s: Array, innovation: Array, certainty: float | None = No
     xp = array_namespace(s)
     n, m = s.shape[-2:]
     values, vectors = xp.linalg.eigh(s @ s.mT if n <= m else s.mT @ s)
-    values = xp.clip(values, min=0.0)
+    # Directions with no more than rounding in them, as those of a component that is measured twice,
+    # are none of the ensemble's: times a large innovation, their rounding would count.
+    floor = max(n, m) * np.finfo(np.float64).eps * values[..., -1:] + np.finfo(np.float64).tiny
+    known = values > floor
+    values = xp.where(known, values, xp.zeros_like(values))
     if n > m:
-        # Columns with no more than rounding in them are shorter than 1, and weigh nothing.
-        floor = np.finfo(np.float64).eps * values[..., -1:] + np.finfo(np.float64).tiny
         vectors = s @ (vectors / xp.sqrt(xp.maximum(values, floor))[..., None, :])
+    vectors = xp.where(known[..., None, :], vectors, xp.zeros_like(vectors))
     projected = (vectors.mT @ (s @ innovation[..., None]))[..., 0]
     if certainty is None:
         precision = xp.ones_like(values[..., 0])

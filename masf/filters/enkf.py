@@ -6,7 +6,9 @@
 With X the anomalies (N, d) of the members and Z those (N, m) of what they would measure, P H^T =
 X^T Z / (N - 1) and H P H^T = Z^T Z / (N - 1): nothing of size d x d is formed. For measurements
 h(x) that are not linear the same formulas serve, with h(x_i) for H x_i. Where there are more
-measurements than members, the Woodbury identity gives the same gain from an N x N system. The
+measurements than members, the Woodbury identity gives the same gain from an N x N system.
+Measurements are whitened and the system is solved in float64: accurate measurements of the same
+thing leave it near singular, and their units may be far apart. The
 perturbations eta_i are centred, so that they do not move the mean.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, centred, eye, like
+from masf.arrays import Array, centred, eye
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.filters.base import EnsembleParameters, Filter
@@ -27,18 +29,16 @@ def enkf_increments(ensemble: Array, innovations: Array, observation: Observatio
     n, m = len(ensemble), observation.size
     _, anomalies = centred(ensemble)
     _, observed = centred(observation.apply(ensemble))
-    if m <= n:
-        covariance = observed.mT @ observed / (n - 1) + like(observation.noise.covariance, ensemble)
-        weights = xp.linalg.solve(covariance, innovations.mT)
-        return weights.mT @ (observed.mT @ anomalies) / (n - 1)
     observed, innovations = (
-        observation.noise.whiten(observed),
-        observation.noise.whiten(innovations),
+        observation.noise.whiten(xp.astype(part, xp.float64)) for part in (observed, innovations)
     )
-    weights = xp.linalg.solve(
-        (n - 1) * eye(n, ensemble) + observed @ observed.mT, observed @ innovations.mT
-    )
-    return weights.mT @ anomalies
+    if m <= n:
+        inner = (n - 1) * eye(m, observed) + observed.mT @ observed
+        weights = observed @ xp.linalg.solve(inner, innovations.mT)
+    else:
+        inner = (n - 1) * eye(n, observed) + observed @ observed.mT
+        weights = xp.linalg.solve(inner, observed @ innovations.mT)
+    return xp.astype(weights.mT @ xp.astype(anomalies, xp.float64), ensemble.dtype)
 
 
 class EnKF(Filter):

@@ -21,7 +21,7 @@ from functools import cached_property
 
 from array_api_compat import array_namespace, device
 
-from masf.arrays import Array, centred, like
+from masf.arrays import Array, centred, eye, like
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import (
@@ -53,11 +53,13 @@ def localized_increments(
     xp = array_namespace(ensemble)
     _, anomalies = centred(ensemble)
     covariance = anomalies.mT @ anomalies / (len(ensemble) - 1) * taper
-    cross = observation.apply(covariance)
-    innovation_covariance = observation.apply(cross.mT) + like(
-        observation.noise.covariance, ensemble
-    )
-    return xp.linalg.solve(innovation_covariance, innovations.mT).mT @ cross.mT
+    # Whitened and in float64: accurate measurements of the same thing leave it near singular.
+    whiten = observation.noise.whiten
+    cross = whiten(observation.apply(xp.astype(covariance, xp.float64)))
+    innovation_covariance = whiten(observation.apply(cross.mT)) + eye(observation.size, cross)
+    whitened = whiten(xp.astype(innovations, xp.float64))
+    increments = xp.linalg.solve(innovation_covariance, whitened.mT).mT @ cross.mT
+    return xp.astype(increments, ensemble.dtype)
 
 
 def localizes_measurements(system: System, observation: Observation) -> bool:
@@ -94,10 +96,11 @@ class MeasurementTaper:
         n, points = len(ensemble), len(self.near)
         _, anomalies = centred(ensemble)
         _, observed = centred(observation.apply(ensemble))
-        covariance = self.between * (observed.mT @ observed) / (n - 1) + like(
-            observation.noise.covariance, ensemble
-        )
-        solved = xp.linalg.solve(covariance, innovations.mT)
+        # In float64, as above; not whitened, because the taper is between measurements.
+        exact = xp.astype(observed, xp.float64)
+        tapered = xp.astype(self.between, xp.float64) * (exact.mT @ exact) / (n - 1)
+        covariance = tapered + like(observation.noise.covariance, exact)
+        solved = xp.linalg.solve(covariance, xp.astype(innovations, xp.float64).mT)
         at_points = xp.permute_dims(anomalies.reshape(n, -1, points), (2, 1, 0))
         parts = []
         chunk = max(1, NUMBERS_AT_ONCE // (3 * n * self.near.shape[1]))
@@ -110,7 +113,8 @@ class MeasurementTaper:
                 @ xp.permute_dims(observed.mT[near], (0, 2, 1))
                 * self.weights[part, None]
             )
-            parts.append(cross @ solved[near])
+            # Their terms cancel where measurements are of the same thing.
+            parts.append(xp.astype(xp.astype(cross, xp.float64) @ solved[near], ensemble.dtype))
         return xp.permute_dims(xp.concat(parts), (2, 1, 0)).reshape(ensemble.shape) / (n - 1)
 
 

@@ -126,6 +126,10 @@ class CorrelatedNoise(Noise):
         return {"R": self.covariance}
 
 
+LEAST, MOST = 1e-18, 1e18
+"""The range of standard deviations: their squares are float32 numbers, with room for sums."""
+
+
 def make_noise(given: object, size: int) -> Noise:
     """The noise of ``size`` measurements, from what the config's key ``noise`` says.
 
@@ -151,12 +155,23 @@ def make_noise(given: object, size: int) -> Noise:
             raise ValueError(f"noise has {values.size} standard deviations: {expected}")
         if not np.all(values > 0):
             raise ValueError("noise: standard deviations must be positive")
+        if np.any(out := (values < LEAST) | (values > MOST)):
+            raise ValueError(
+                f"noise has the standard deviation {values[out][0]:g}: expected {LEAST:g} to "
+                f"{MOST:g}; choose units in which it is, or leave a measurement out that says "
+                "nothing"
+            )
         return IndependentNoise(values**2)
     if values.shape != (size, size):
         raise ValueError(f"noise covariance has shape {values.shape}: expected ({size}, {size})")
     if not np.allclose(values, values.T) or np.linalg.eigvalsh(values)[0] <= 0:
         raise ValueError("noise covariance must be symmetric and positive definite")
     diagonal = np.diag(values)
+    if np.any(out := (diagonal < LEAST**2) | (diagonal > MOST**2)):
+        raise ValueError(
+            f"noise covariance has the variance {diagonal[out][0]:g}: expected {LEAST**2:g} to "
+            f"{MOST**2:g}; choose units in which it is"
+        )
     if np.any(values - np.diag(diagonal)):
         return CorrelatedNoise(values)
     return IndependentNoise(diagonal.copy())

@@ -134,6 +134,7 @@ class DenseDenoiser(GaussianDenoiser):
         super().__init__(process, mean)
         self.covariance = covariance
         self._gains: dict[float, Array] = {}
+        self._variances: dict[float, Array] = {}
         self._factor: Array | None = None
 
     def gain_matrix(self, t: float) -> Array:
@@ -145,7 +146,12 @@ class DenseDenoiser(GaussianDenoiser):
             pa = apply(a, xp.astype(self.covariance, xp.float64))
             innovation_covariance = apply(a, pa.mT) + apply(sigma, eye(len(self.mean), pa))
             gain = xp.linalg.solve(innovation_covariance, pa.mT).mT
-            self._gains[t] = xp.astype(gain, self.covariance.dtype)
+            prior = xp.astype(xp.linalg.diagonal(self.covariance), xp.float64)
+            # The small difference of large numbers; what rounding leaves below 0 is 0.
+            variance = xp.clip(prior - xp.sum(gain * pa, axis=-1), min=0.0)
+            self._gains[t], self._variances[t] = (
+                xp.astype(part, self.covariance.dtype) for part in (gain, variance)
+            )
         return self._gains[t]
 
     def gain(self, x: Array, t: float) -> Array:
@@ -155,9 +161,8 @@ class DenseDenoiser(GaussianDenoiser):
         return by_covariance(self.process, self.covariance, function, x)
 
     def posterior_variance(self, t: float) -> Array:
-        xp = array_namespace(self.covariance)
-        pa = self.process.apply(self.process.A(t), self.covariance)
-        return xp.linalg.diagonal(self.covariance) - xp.sum(self.gain_matrix(t) * pa, axis=-1)
+        self.gain_matrix(t)
+        return self._variances[t]
 
     def prior_draws(self, n: int, x: Array, stream: Stream) -> Array:
         if self._factor is None:
