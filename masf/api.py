@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from masf import __version__
 from masf.arrays import Stream, ensemble_mean, without_mask
 from masf.atomic import FileFault, require_writable
+from masf.contract import check_filter, check_observation, check_system
 from masf.diffusion.prior_settings import PriorSettings
 from masf.faults import ContractFault, Refused, positive_number, require_instance, whole_number
 from masf.files.cell import CellSettings
@@ -58,6 +59,7 @@ from masf.study.messages import ConfigFault, faults_of, validated
 from masf.systems import registry
 from masf.systems.base import System, SystemParameters
 from masf.systems.registry import is_ours, name_of, system_class, system_names
+from masf.systems.requirements import require_system
 
 __all__ = [
     "ConfigFault",
@@ -73,6 +75,9 @@ __all__ = [
     "System",
     "SystemParameters",
     "assimilate",
+    "check_filter",
+    "check_observation",
+    "check_system",
     "make_observation",
     "make_problem",
     "make_system",
@@ -170,6 +175,9 @@ def simulate(
     Raises:
         ValueError: for settings out of range, or if the truth is not finite.
     """
+    require_instance("system", system, System, _A_SYSTEM)
+    if not is_ours(system):
+        require_system(system)
     spread = positive_number("initial_spread", initial_spread)
     settings = _settings(system, observation, gap, cycles, members, spread, seed)
     return simulate_in_memory(settings, (system, observation))
@@ -203,6 +211,8 @@ def make_problem(
     y, x = (without_mask(values).astype(np.float32) for values in (measurements, ensemble))
     require_instance("system", system, System, _A_SYSTEM)
     require_instance("observation", observation, Observation, _AN_OBSERVATION)
+    if not is_ours(system):
+        require_system(system, np.zeros(0))  # the ensemble's shape comes first
     for name, values, length in (
         ("measurements", y, observation.size),
         ("ensemble", x, system.dimension),
@@ -500,7 +510,10 @@ def _built(
         raise ValueError(
             f"system {settings.system!r} is none of masf's: pass it to assimilate, as system=..."
         )
-    shape = problem["initial_mean"].shape
+    initial = problem["initial_mean"].values
+    shape = initial.shape
+    if not is_ours(model):
+        require_system(model, initial.reshape(-1))
     if model.shape != shape:
         raise ValueError(
             f"system {name_of(model)!r} has states of shape {model.shape}, and the problem's have "

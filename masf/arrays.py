@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
 
+from masf.faults import ContractFault
+
 Array = Any
 """A numpy array or a torch tensor."""
 
@@ -84,6 +86,40 @@ def ensemble_variance(ensemble: Array) -> Array:
 def ensemble_spread(ensemble: Array) -> Array:
     """The standard deviation (...) over members, with N - 1, of an ensemble (N, ...)."""
     return ensemble_variance(ensemble) ** 0.5
+
+
+def require_states(
+    what: str, found: Any, x: Array, shape: tuple[int, ...] | None = None, hint: str = ""
+) -> None:
+    """Raises ContractFault unless ``found`` is an array as ``x`` is: of its namespace, of real
+    floating numbers, and of ``shape``, by default that of ``x``.
+
+    Args:
+        what: made it, such as "Pendulum.step".
+        found: what was made.
+        x: what it was made of, such as states (N, d).
+        shape: that is expected, where it is not the shape of ``x``.
+        hint: what to do about a wrong shape.
+    """
+    expected = tuple(x.shape if shape is None else shape)
+    if type(found) is type(x) and found.dtype == x.dtype and found.shape == expected:
+        return  # asked of every step
+    if is_torch_array(found) != is_torch_array(x) or not hasattr(found, "dtype"):
+        one = "a torch tensor" if is_torch_array(x) else "a numpy array"
+        raise ContractFault(
+            f"{what} returned {type(found).__name__}: expected {one} of shape {expected}, as it "
+            "was given"
+        )
+    if tuple(found.shape) != expected:
+        raise ContractFault(
+            f"{what} returned shape {tuple(found.shape)}: expected {expected}{hint}"
+        )
+    # numpy goes on in float64 where it meets some; torch would fail at the next product.
+    if found.dtype != x.dtype and (is_torch_array(x) or found.dtype.kind != "f"):
+        raise ContractFault(
+            f"{what} returned numbers of type {found.dtype}: expected {x.dtype}; cast constants "
+            "with masf.arrays.like"
+        )
 
 
 def softmax(x: Array) -> Array:

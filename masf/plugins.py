@@ -22,6 +22,7 @@ HELPERS = {
     "passes",
     "process_filter",
     "registry",
+    "requirements",
 }
 """Modules among the systems and filters that are none themselves."""
 

@@ -2,6 +2,7 @@
 where, and what to do; and the contract that anybody's system and filter can be held to.
 """
 
+# ruff: noqa: ARG001, ARG005 (methods of classes that are made on the spot)
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 import xarray as xr
 
 import masf
+from masf.filters.registry import filter_class, filter_names
 from masf.systems.base import System
+from masf.systems.registry import system_names
 
 RUN = {"gap": 2, "cycles": 3, "members": 8}
 
@@ -149,3 +152,295 @@ def test_wrong_problems_and_priors_are_refused(truth: xr.Dataset) -> None:
 def test_all_faults_are_value_errors() -> None:
     for fault in (masf.Refused, masf.FileFault, masf.ConfigFault, masf.ContractFault):
         assert issubclass(fault, ValueError)
+
+
+# --- code of one's own, as it is met in a run
+
+
+class Halving(masf.System):
+    """Each step halves the distance to 1."""
+
+    Parameters = masf.SystemParameters
+    shape = (3,)
+
+    def step(self, x: Any, stream: masf.Stream) -> Any:
+        return 1 + (x - 1) / 2
+
+    def typical_state(self, stream: masf.Stream) -> np.ndarray:
+        return np.array([0.5, 1.0, 1.5])
+
+
+def own_system(**members: Any) -> System:
+    return type("Mine", (Halving,), members)(masf.SystemParameters(dt=0.1))
+
+
+def run_own_system(system: System, name: str = "enkf") -> xr.Dataset:
+    observation = masf.make_observation(system, "identity", noise=1.0)
+    problem = masf.simulate(system, observation, **RUN)
+    return masf.assimilate(problem, name, system=system)
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        # Of the right shape, and silently wrong.
+        ({"step": lambda s, x, _: x - x.mean()}, "Mine.step of a state depends on the others"),
+        ({"step": lambda s, x, _: x + x.sum(axis=0)}, "component . is .* among three states and"),
+        # Of other shapes.
+        (
+            {"step": lambda s, x, _: x.mean(axis=-1, keepdims=True)},
+            r"Mine.step returned shape \(3, 1\): expected \(3, 3\); compute along the last axis",
+        ),
+        (
+            {"step": lambda s, x, _: np.array([x[0], x[1], x[2], x[0]])},
+            r"Mine.step returned shape \(4, 3\): expected \(3, 3\)",
+        ),
+        (
+            {"step": lambda s, x, _: x * np.ones((2, 1, 1), "f4") if x.ndim == 2 else x},
+            r"Mine.step returned shape \(2, 3, 3\): expected \(3, 3\)",
+        ),
+        ({"step": lambda s, x, _: 0.5}, "Mine.step returned float: expected a numpy array"),
+        ({"step": lambda s, x, _: None}, "Mine.step returned NoneType: expected a numpy array"),
+        ({"step": lambda s, x, _: x.astype(int)}, "numbers of type int64: expected float32"),
+        (
+            {"step": lambda s, x, _: np.where([0, 1, 0], np.nan, x).astype("f4")},
+            "the truth is not finite from step 1 on, first in component 2: dt 0.1 is too long",
+        ),
+        (
+            {"typical_state": lambda s, _: np.zeros(4)},
+            r"Mine.typical_state returned shape \(4,\): expected \(3,\)",
+        ),
+        (
+            {"typical_state": lambda s, _: np.array([0, np.nan, 0])},
+            "Mine.typical_state: component 2 is nan: expected finite",
+        ),
+        (
+            {"typical_state": lambda s, _: "rest"},
+            r"Mine.typical_state returned str: expected an array of shape \(3,\)",
+        ),
+        ({"shape": [3]}, r"Mine.shape is \[3\]: expected a tuple of positive whole numbers"),
+        ({"shape": 3}, "Mine.shape is 3: expected a tuple"),
+        ({"space": ("x", "y")}, "Mine.space is .*: expected a tuple with a name for each of the 1"),
+        ({"grid": (2,)}, r"Mine.grid is \(2,\): .* divides the dimension 3"),
+        (
+            {"perturbations": lambda s, n, x, _: np.zeros((n, 2), "f4")},
+            r"Mine.perturbations returned shape \(8, 2\): expected \(8, 3\)",
+        ),
+    ],
+)
+def test_a_system_that_is_none_says_what_is_wrong(members: dict[str, Any], said: str) -> None:
+    system = own_system(**members)
+    with pytest.raises(ValueError, match=said) as caught:
+        run_own_system(system)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_system_that_is_one_runs() -> None:
+    estimate = run_own_system(own_system())
+    assert estimate.attrs["diverged"] == 0
+    typical_as_list = own_system(typical_state=lambda s, _: [0.5, 1.0, 1.5])
+    xr.testing.assert_equal(run_own_system(typical_as_list), estimate)
+
+
+def test_parameters_that_are_none_are_refused() -> None:
+    with pytest.raises(masf.ContractFault, match=r"Halving.parameters is dict: expected an object"):
+        run_own_system(Halving({"dt": 0.1}))
+
+
+def test_a_step_that_fails_in_one_cycle_says_in_which() -> None:
+    calls = []
+
+    def step(self: System, x: Any, stream: masf.Stream) -> Any:
+        calls.append(len(x) if x.ndim == 2 else 0)
+        return x[:, :2] if calls.count(8) == 4 else 1 + (x - 1) / 2
+
+    with pytest.raises(masf.ContractFault, match=r"Mine.step returned .* \(in cycle 2\)"):
+        run_own_system(own_system(step=step))
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (
+            {"analyse": lambda f, x, y: x[0, :3]},
+            r"Mine.analyse returned shape \(3,\): expected \(8, 6\)",
+        ),
+        (
+            {"analyse": lambda f, x, y: x[:4]},
+            r"Mine.analyse returned shape \(4, 6\): expected \(8, 6\); an analysis has as many",
+        ),
+        ({"analyse": lambda f, x, y: None}, "Mine.analyse returned NoneType: expected a numpy"),
+        ({"analyse": lambda f, x, y: x.tolist()}, "Mine.analyse returned list: expected a numpy"),
+        ({"analyse": lambda f, x, y: x.astype("c8")}, "numbers of type complex64"),
+        ({"forecast": lambda f, x: x[:, :3]}, r"Mine.forecast returned shape \(8, 3\)"),
+        ({"start": lambda f, x: x[:, :3]}, r"Mine.start returned shape \(8, 3\)"),
+        (
+            {"moments": lambda f, x: (x.mean(), x.std())},
+            r"Mine.moments \(mean\) returned .*float32: expected .*shape \(6,\)"
+            r"|Mine.moments \(mean\) returned shape \(\): expected \(6,\)",
+        ),
+        ({"moments": lambda f, x: x.mean(axis=0)}, "Mine.moments returned ndarray: expected a tup"),
+        ({"members": lambda f, x: x[0]}, r"Mine.members returned shape \(6,\): expected \(8, 6\)"),
+        ({"diagnostics": lambda f: {"a": "b"}}, "Mine.diagnostics: 'a' is 'b': expected a number"),
+    ],
+)
+def test_a_filter_that_is_none_says_what_is_wrong(
+    members: dict[str, Any], said: str, truth: xr.Dataset
+) -> None:
+    with pytest.raises(masf.ContractFault, match=said):
+        masf.assimilate(truth, type("Mine", (Own,), members))
+
+
+def test_the_cycle_and_the_component_are_named(
+    truth: xr.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Late(Own):
+        cycle = 0
+
+        def analyse(self, state: Any, y: Any) -> Any:
+            self.cycle += 1
+            return self.late(state) if self.cycle == 2 else state
+
+        def late(self, state: Any) -> Any:
+            return state[:3]
+
+    with pytest.raises(masf.ContractFault, match=r"Late.analyse .* \(in cycle 2\)"):
+        masf.assimilate(truth, Late)
+    broken = type("Broken", (Late,), {"late": lambda f, x: 1 / 0})
+    with pytest.raises(ZeroDivisionError) as caught:
+        masf.assimilate(truth, broken)
+    assert caught.value.__notes__ == ["in cycle 2 of filter Broken"]
+    lost = type("Lost", (Late,), {"late": lambda f, x: np.where(np.arange(6) == 4, np.nan, x)})
+    assert masf.assimilate(truth, lost).attrs["diverged"] == 1
+    assert "cycle 2: the ensemble is not finite after the analysis, in 1 of 6" in caplog.text
+    assert "first in 5" in caplog.text
+
+
+# --- the whole contract
+
+
+FEW = {
+    "particle": {"particles": 200},
+    "sf": {"training_steps": 3, "training_steps_per_cycle": 2, "steps": 4},
+    "ssls": {"training_steps": 3, "training_steps_per_cycle": 2},
+}
+"""Parameters that make a filter quick."""
+UNSEEDED = np.random.default_rng()
+SMALL = {"kolmogorov": {"size": 16}}
+
+
+@pytest.mark.parametrize("name", filter_names())
+def test_every_filter_keeps_the_contract(name: str) -> None:
+    cls = filter_class(name)
+    parameters = FEW.get(name, {})
+    if "network" in cls.Parameters.model_fields:
+        parameters = {**parameters, "network": False}
+    masf.check_filter(cls, parameters)
+
+
+@pytest.mark.parametrize("name", system_names())
+def test_every_system_keeps_the_contract(name: str) -> None:
+    masf.check_system(masf.make_system(name, **SMALL.get(name, {})))
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"step": lambda s, x, _: x - x.mean()}, "depends on the others"),
+        ({"step": lambda s, x, _: x.astype("f8")}, "Mine.step returned float64 for float32: cast"),
+        ({"step": lambda s, x, _: x.__imul__(x.dtype.type(0.5))}, "Mine.step changes the states"),
+        (
+            {"step": lambda s, x, _: x + UNSEEDED.normal(size=x.shape).astype("f4")},
+            "Mine.step differs from call to call with the same seed",
+        ),
+        (
+            {"step": lambda s, x, stream: x + stream.normal(x.shape, x)},
+            "Mine.step draws noise, and Mine.stochastic is False: set it to True",
+        ),
+        (
+            {"step": lambda s, x, _: np.array([[a / 2 for a in row] for row in np.atleast_2d(x)])},
+            r"Mine.step returned shape \(1, 3\): expected \(3,\); it is given one state",
+        ),
+        (
+            {"step": lambda s, x, _: np.stack([x[..., 0], x[..., 1], x[..., 2]], axis=x.ndim - 1)},
+            r"Mine.step .*torch",
+        ),
+        (
+            {"step": lambda s, x, _: x / 2 if isinstance(x, np.ndarray) else x / 3},
+            "Mine.step gives other numbers on torch tensors than on numpy arrays",
+        ),
+        (
+            {"typical_state": lambda s, _: UNSEEDED.normal(size=3)},
+            "Mine.typical_state differs from call to call",
+        ),
+        (
+            {"perturbations": lambda s, n, x, stream: 9 * stream.normal((n, 3), x)},
+            "Mine.perturbations: .*mean square of 70: expected mean 0 and variance 1",
+        ),
+        ({"project": lambda s, x: 0.9 * x}, "Mine.project of what it projected moves it again"),
+    ],
+)
+def test_check_system_finds_what_is_broken(members: dict[str, Any], said: str) -> None:
+    masf.check_system(own_system())
+    with pytest.raises(masf.ContractFault, match=said):
+        masf.check_system(own_system(**members))
+
+
+def test_check_system_takes_classes_and_says_what_they_lack() -> None:
+    masf.check_system(Halving, dt=0.1)
+    with pytest.raises(masf.Refused, match="system 'Halving': dt: this key is missing"):
+        masf.check_system(Halving)
+    with pytest.raises(masf.ContractFault, match="system Half has no shape, step, typical_state"):
+        masf.check_system(type("Half", (masf.System,), {}), dt=0.1)
+    numpy_only = own_system(step=lambda s, x, _: x.copy() / 2)
+    with pytest.raises(
+        masf.ContractFault, match=r"Mine.step fails on torch tensors .*copy.*array_namespace\(x\)"
+    ):
+        masf.check_system(numpy_only)
+    masf.check_system(numpy_only, torch=False)
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"analyse": lambda f, x, y: x[0]}, r"Mine.analyse returned shape \(12,\)"),
+        ({"analyse": lambda f, x, y: x + np.float64([0.5])}, "Mine.analyse returned float64"),
+        (
+            {"analyse": lambda f, x, y: x + float(UNSEEDED.normal())},
+            "Mine gives other numbers from run to run with the same seed",
+        ),
+        (
+            {"analyse": lambda f, x, y: x + y.__imul__(2)[0]},
+            "Mine.analyse changes the array that it is given",
+        ),
+        (
+            {"analyse": lambda f, x, y: np.linalg.inv(np.cov(x.T)) @ x if len(x) < 3 else x},
+            "Mine.analyse|LinAlgError|Singular",
+        ),
+        (
+            {"analyse": lambda f, x, y: x / 2 if isinstance(x, np.ndarray) else x / 3},
+            "Mine gives other numbers on torch tensors than on numpy arrays",
+        ),
+        ({"analyse": lambda f, x, y: np.sort(x, axis=0)}, "Mine.analyse returned ndarray"),
+        ({"analyse": lambda f, x, y: x * float("nan")}, "Mine.analyse is not finite"),
+        ({"diagnostics": lambda f: {"a": "b"}}, "Mine.diagnostics: 'a' is 'b'"),
+        ({"misfits": classmethod(lambda *_: None)}, "Mine.misfits returned None: expected a list"),
+        ({"Parameters": dict}, "Mine.Parameters is .*dict.*: expected a subclass"),
+    ],
+)
+def test_check_filter_finds_what_is_broken(members: dict[str, Any], said: str) -> None:
+    masf.check_filter(Own)
+    with pytest.raises((masf.ContractFault, np.linalg.LinAlgError), match=said):
+        masf.check_filter(type("Mine", (Own,), members))
+
+
+def test_check_filter_says_where_there_is_nothing_to_check_it_on(lorenz96: System) -> None:
+    picky = type("Picky", (Own,), {"misfits": classmethod(lambda *_: ["no flow"])})
+    with pytest.raises(masf.Refused, match=r"Picky suits nothing .*: no flow"):
+        masf.check_filter(picky)
+    with pytest.raises(masf.Refused, match="pass both, or neither"):
+        masf.check_filter(Own, system=lorenz96)
+    with pytest.raises(masf.Refused, match=r"pass a subclass of masf\.Filter"):
+        masf.check_filter("enkf")
+    with pytest.raises(masf.Refused, match="filter 'Own': gian: unknown key"):
+        masf.check_filter(Own, {"gian": 1})

@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
-from masf.arrays import Array, on_device, to_numpy
+from masf.arrays import Array, on_device, require_states, to_numpy
+from masf.faults import ContractFault
 from masf.files.trajectory import Trajectory, missing
 from masf.filters.base import Filter
 from masf.observations.base import Observation
@@ -26,6 +27,8 @@ COLLAPSED_SPREAD = 1e-6
 """Below this fraction of the initial spread an ensemble has lost its spread, and the run counts as
 diverged.
 """
+
+AS_MANY = "; an analysis has as many members as its forecast"
 
 
 class Diverged(Exception):
@@ -75,6 +78,8 @@ def run_cycles(
 
     Raises:
         ValueError: where measurements are missing, for a filter that cannot do without.
+        ContractFault: where the filter or its system returns something of another shape or type
+            than its class says.
     """
     if filter_.missing == "refused" and np.any(np.isnan(observations)):
         raise ValueError(
@@ -93,11 +98,16 @@ def run_cycles(
                 state = run.forecast(state, k, clock)
                 run.record_forecast(state, k)
                 state = run.analyse(state, k, observations[k], clock)
-                members = to_numpy(filter_.members(state))
+                members = run.members(state)
         except Diverged as error:
             log.warning("diverged in cycle %d: %s", k + 1, error)
             result.cut(k, gap)
             break
+        except ContractFault as fault:
+            raise ContractFault(f"{fault} (in cycle {k + 1})") from None
+        except Exception as error:
+            error.add_note(f"in cycle {k + 1} of filter {type(filter_).__name__}")
+            raise
         run.record_analysis(state, k, members, clock)
         result.model_runs[k] = steps.taken / gap
     return result
@@ -115,6 +125,10 @@ class _Run:
         saved_members: how many analysis members to keep, at most.
         torch_device: where to compute; None for numpy.
         least_spread: below this mean standard deviation the run counts as diverged.
+        name: of the filter's class, for messages.
+        is_ensemble: whether the filter's state is an ensemble (N, d).
+        x: (N, d) the initial ensemble, of whose kind all arrays must be.
+        count: number of members that the filter has, from the first forecast on.
     """
 
     def __init__(
@@ -136,11 +150,19 @@ class _Run:
         self._whole: Observation | None = None
         self._measured = np.arange(0)
         self._analysed = False
+        self.name = type(filter_).__name__
+        self.is_ensemble = type(filter_).members is Filter.members
+        self.x: Array = None
+        self.count: int | None = None
 
     def start(self, ensemble: Array) -> Any:
         """The filter's state at time 0, from the initial ensemble (N, d)."""
         self.result.make_room(len(ensemble), self.saved_members)
+        self.x = ensemble
         state = self.filter.start(ensemble)
+        if self.is_ensemble:
+            shape = (len(state) if hasattr(state, "__len__") else len(ensemble), ensemble.shape[1])
+            require_states(f"{self.name}.start", state, ensemble, shape)
         self._record_moments(state, 0)
         self.least_spread = COLLAPSED_SPREAD * float(np.mean(self.result.spread[0]))
         return state
@@ -150,9 +172,11 @@ class _Run:
         now, after = k * self.gap, (k + 1) * self.gap
         for i in range(now + 1, after + 1):
             with clock:
-                state = self.filter.forecast(state)
+                before, state = state, self.filter.forecast(state)
+            if self.is_ensemble:
+                require_states(f"{self.name}.forecast", state, before)
             self._record_moments(state, i)
-        self._check(after)
+        self._check(after, analysed=False)
         return state
 
     def record_forecast(self, state: Any, k: int) -> None:
@@ -164,7 +188,7 @@ class _Run:
             result.mean[after],
             result.spread[after],
         )
-        members = to_numpy(self.filter.members(state))
+        members = self.members(state)
         if k == 0:
             # Some filters choose the number of members themselves.
             result.make_room(len(members), self.saved_members)
@@ -181,9 +205,12 @@ class _Run:
         if self._analysed:
             known = on_device(y, self.torch_device)
             with clock:
-                state = self.filter.project(self.filter.analyse(state, known))
+                before, state = state, self.filter.analyse(state, known)
+                if self.is_ensemble:
+                    require_states(f"{self.name}.analyse", state, before, hint=AS_MANY)
+                state = self.filter.project(state)
         self._record_moments(state, after)
-        self._check(after)
+        self._check(after, analysed=True)
         return state
 
     def _reduced(self, y: np.ndarray, clock: _Clock) -> np.ndarray:
@@ -214,15 +241,47 @@ class _Run:
         if result.covariance is not None:
             result.covariance[k] = to_numpy(self.filter.covariance(state))
         for name, value in self.filter.diagnostics().items() if self._analysed else ():
+            if not isinstance(value, SupportsFloat):
+                raise ContractFault(
+                    f"{self.name}.diagnostics: {name!r} is {value!r:.80}: expected a number"
+                )
             result.diagnostics.setdefault(name, missing(len(self.truth_at_cycles)))[k] = value
 
-    def _record_moments(self, state: Any, i: int) -> None:
-        self.result.mean[i], self.result.spread[i] = map(to_numpy, self.filter.moments(state))
+    def members(self, state: Any) -> np.ndarray:
+        """The members (N, d) of a state, as many in every cycle. Raises ContractFault."""
+        found = self.filter.members(state)
+        what, d = f"{self.name}.members", self.x.shape[1]
+        if self.count is None and getattr(found, "ndim", 0) == 2:
+            self.count = len(found)
+        require_states(what, found, self.x, (self.count or len(self.x), d))
+        return to_numpy(found)
 
-    def _check(self, i: int) -> None:
+    def _record_moments(self, state: Any, i: int) -> None:
+        moments = self.filter.moments(state)
+        if not isinstance(moments, tuple) or len(moments) != 2:
+            raise ContractFault(
+                f"{self.name}.moments returned {type(moments).__name__}: expected a tuple of mean "
+                "and standard deviation"
+            )
+        for which, found in zip(("mean", "standard deviation"), moments, strict=True):
+            require_states(
+                f"{self.name}.moments ({which})",
+                found,
+                self.x,
+                self.x.shape[1:],
+                "; reduce over members only, axis=0",
+            )
+        self.result.mean[i], self.result.spread[i] = map(to_numpy, moments)
+
+    def _check(self, i: int, *, analysed: bool) -> None:
         mean, spread = self.result.mean[i], self.result.spread[i]
-        if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(spread))):
-            raise Diverged("the ensemble is not finite")
+        lost = ~(np.isfinite(mean) & np.isfinite(spread))
+        if np.any(lost):
+            after = "analysis" if analysed else "forecast"
+            raise Diverged(
+                f"the ensemble is not finite after the {after}, in {int(np.sum(lost))} of "
+                f"{len(lost)} components, first in {int(np.argmax(lost)) + 1}"
+            )
         if float(np.mean(spread)) < self.least_spread:
             raise Diverged("the ensemble has lost its spread")
 

@@ -19,13 +19,15 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from masf.arrays import Stream
+from masf.arrays import Stream, require_states
 from masf.files.cell import CellSettings, build
 from masf.files.netcdf import write
 from masf.files.records import truth_code
 from masf.files.truth import Truth, truth_dataset
 from masf.observations.base import Observation
 from masf.systems.base import System
+from masf.systems.counting import ALONG_THE_LAST_AXIS
+from masf.systems.requirements import typical_state
 
 log = logging.getLogger(__name__)
 
@@ -82,18 +84,26 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
         raise ValueError(f"initial_spread is {settings.initial_spread}: expected a positive number")
     system, observation = built or build(settings)
     stream = Stream(settings.seed, "simulate")
-    centre = system.typical_state(stream).astype(np.float32)
+    centre = typical_state(system, stream).astype(np.float32)
     spread = np.float32(settings.initial_spread)
     ensemble_stream = Stream(settings.seed, "initial ensemble")
-    ensemble = centre + spread * system.perturbations(settings.members, centre, ensemble_stream)
+    drawn = system.perturbations(settings.members, centre, ensemble_stream)
+    name = type(system).__name__
+    require_states(f"{name}.perturbations", drawn, centre, (settings.members, system.dimension))
+    ensemble = centre + spread * drawn
     truth = np.empty((settings.cycles * settings.gap + 1, system.dimension), dtype=np.float32)
     truth[0] = centre + spread * system.perturbations(1, centre, stream)[0]
     with np.errstate(over="ignore", invalid="ignore"):
         for i in range(1, len(truth)):
-            truth[i] = system.step(truth[i - 1], stream)
+            stepped = system.step(truth[i - 1], stream)
+            require_states(f"{name}.step", stepped, truth[i - 1], hint=ALONG_THE_LAST_AXIS)
+            truth[i] = stepped
     if not np.all(np.isfinite(truth)):
+        step, component = map(int, np.argwhere(~np.isfinite(truth))[0])
         raise ValueError(
-            f"the truth is not finite: dt {system.dt} is too long for system {settings.system!r}"
+            f"the truth is not finite from step {step} on, first in component {component + 1}: "
+            f"dt {system.dt} is too long for system {settings.system!r}, or "
+            "its step is at fault"
         )
     observed = truth[settings.gap :: settings.gap]
     measurements = observation.apply(observed) + observation.noise.draw(

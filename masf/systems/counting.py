@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from masf.arrays import Array, Stream
+from masf.arrays import Array, Stream, require_states
 from masf.systems.base import System
+
+ALONG_THE_LAST_AXIS = "; compute along the last axis, x[..., i], so that it serves any batch"
 
 
 @dataclass
@@ -25,12 +27,17 @@ class Steps:
 
 @contextmanager
 def counted_steps(system: System) -> Iterator[Steps]:
-    """Counts the steps that ``system`` takes in the block, whoever asks for them."""
+    """Counts the steps that ``system`` takes in the block, whoever asks for them. A step that does
+    not return states as it was given raises ContractFault.
+    """
     steps, step = Steps(), system.step
+    before = vars(system).get("step")
 
     def counting(x: Array, stream: Stream) -> Array:
         steps.taken += math.prod(x.shape[:-1])
-        return step(x, stream)
+        stepped = step(x, stream)
+        require_states(f"{type(system).__name__}.step", stepped, x, hint=ALONG_THE_LAST_AXIS)
+        return stepped
 
     # Over the method, in this object alone.
     vars(system)["step"] = counting
@@ -38,3 +45,5 @@ def counted_steps(system: System) -> Iterator[Steps]:
         yield steps
     finally:
         del vars(system)["step"]
+        if before is not None:
+            vars(system)["step"] = before
