@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
 
-from masf.faults import ContractFault
+from masf.faults import ContractFault, Refused
+from masf.forks import forked_from_cuda, survive_forks
 
 Array = Any
 """A numpy array or a torch tensor."""
@@ -136,14 +137,23 @@ def resolve_device(requested: str, *, needs_torch: bool) -> str | None:
     because torch's import would cost it more than its work.
 
     Raises:
-        ValueError: if ``cuda`` is asked for and there is none.
+        ValueError: if ``cuda`` is asked for and there is none, or a fork cannot use it.
     """
     if requested not in DEVICES:
         raise ValueError(f"device {requested!r}: choose one of {', '.join(DEVICES)}")
-    if requested == "cpu" or (requested == "auto" and not needs_torch):
-        return "cpu" if needs_torch else None
+    on_processor = requested == "cpu" or (requested == "auto" and not needs_torch)
+    if on_processor and not needs_torch:
+        return None
     import torch
 
+    survive_forks()
+    if on_processor:
+        return "cpu"
+    if forked_from_cuda():
+        raise Refused(
+            f"device {requested!r}: this process was forked from one that had used CUDA, and "
+            "cannot use it: start workers by multiprocessing.get_context('spawn'), or take device 'cpu'"
+        )
     if torch.cuda.is_available():
         # Full float32, and the same sums in the same order in every run.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
