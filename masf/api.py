@@ -88,6 +88,16 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_SMALL_PRIOR = {
+    "network": {"width": 32, "blocks": 2},
+    "worlds": 8,
+    "cycles": 20,
+    "spin_up_cycles": 4,
+    "rounds": 1,
+    "steps": 600,
+}
+"""What is trained for a system that config/run.yaml says nothing of."""
+
 _A_SYSTEM = "pass masf.make_system(...), or an object of your own subclass of masf.System"
 _AN_OBSERVATION = (
     "pass masf.make_observation(...), or an object of your own subclass of masf.Observation"
@@ -411,17 +421,24 @@ def train_prior(
     path: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
+    system: System | None = None,
+    observation: Observation | None = None,
     seed: int = 7,
     device: str = "auto",
 ) -> Path:
     """Trains a prior for the system, observation and gap of a problem, on truths of its own.
 
     Args:
-        problem: from ``simulate``; of it, only what system and observation it has is used.
+        problem: from ``simulate`` or ``make_problem``; of it, only what system and observation it
+            has is used.
         path: where to write it. Without it the prior goes to the user's cache folder, and is there
-            the next time; where that cannot be written, it is there until the process ends.
+            the next time; where that cannot be written, it is there until the process ends. With a
+            system or an observation of your own it is needed: nothing else would tell when their
+            code has changed.
         settings: as in a config's section ``priors``, over those of config/run.yaml, which make a
             small prior in about half a minute.
+        system: the model, as for ``assimilate``: needed where the problem's is none of masf's.
+        observation: what is measured, the same.
         seed: fixes simulation and training.
         device: where to compute.
 
@@ -429,28 +446,40 @@ def train_prior(
         The file.
 
     Raises:
-        ValueError: for a system that config/run.yaml trains no prior for, or settings out of range.
+        ValueError: for settings out of range or that do not suit the system, or without a path that
+            is needed.
         FileFault: for a path that cannot be written, before anything is trained.
     """
     cell, _ = _cell(problem)
-    system = cell.settings.system
-    known = defaults.prior(system)
-    if known is None and settings is None:
-        raise ValueError(
-            f"no prior is trained for system {system!r} without settings: there are some for "
-            f"{', '.join(defaults.with_prior())}"
-        )
-    usual = {} if known is None else known.model_dump(exclude_unset=True)
+    built = model, measured = _built(problem, cell.settings, system, observation)
+    ours = is_ours(model) and rebuilds(measured, model.grid)
+    name = name_of(model)
+    known = defaults.prior(name)
+    usual = _SMALL_PRIOR if known is None else known.model_dump(exclude_unset=True)
+    if model.grid is None:
+        usual = {**usual, "localization_radii": [None]}
     content = {**usual, "gaps": [cell.settings.gap], **(settings or {})}
     training = validated(PriorSettings, content, "settings of the prior")
-    observation = observation_settings(cell.settings.observation)
-    ring = system_class(system).translation_invariant
-    parameters = training.training_parameters(cell.settings.parameters, observation, ring)
+    if model.grid is None and any(radius is not None for radius in training.localization_radii):
+        raise Refused(
+            f"settings of the prior: localization_radii = {training.localization_radii}: the "
+            f"components of {name} have no distances; set it to [None]"
+        )
+    parameters = model.parameters.model_dump()
+    keys: ObservationSettings | dict[str, Any] = _recorded(model, measured)
+    if ours:
+        # What the problem was made from: it also says what share is missing.
+        said = cell.settings.observation if observation is None else measured.settings
+        keys = observation_settings(said)
+        parameters = training.training_parameters(parameters, keys, model.translation_invariant)
     keeps = True
     if path is None:
-        path, keeps = _place_of_prior(
-            _cached_prior(system, parameters, observation, training, seed)
-        )
+        if not isinstance(keys, ObservationSettings):
+            raise Refused(
+                "path is None: name the file of the prior; with a system or an observation of "
+                "your own, nothing else would tell when it has to be trained anew"
+            )
+        path, keeps = _place_of_prior(_cached_prior(name, parameters, keys, training, seed))
         if path.is_file():
             log.info("takes the prior trained before: %s", path)
             return path
@@ -458,19 +487,20 @@ def train_prior(
     require_writable(path.parent)
     log.info(
         "trains a small prior for %s, gap %s: about half a minute",
-        system,
+        name,
         ", ".join(map(str, training.gaps)),
     )
     from masf.stages.train_prior import train_prior_to_file
 
     train_prior_to_file(
         path,
-        system=system,
+        system=name,
         parameters=parameters,
-        observation=observation,
+        observation=keys,
         settings=training,
         seed=seed,
         device=device,
+        built=None if ours else built,
     )
     if keeps:
         log.info("keeps it for the next time: %s", path)

@@ -151,8 +151,8 @@ def resolve_device(requested: str, *, needs_torch: bool) -> str | None:
         return "cpu"
     if forked_from_cuda():
         raise Refused(
-            f"device {requested!r}: this process was forked from one that had used CUDA, and "
-            "cannot use it: start workers by multiprocessing.get_context('spawn'), or take device 'cpu'"
+            f"device {requested!r}: this process was forked from one that had used CUDA, and so "
+            "cannot: start workers by multiprocessing.get_context('spawn'), or take device 'cpu'"
         )
     if torch.cuda.is_available():
         # Full float32, and the same sums in the same order in every run.

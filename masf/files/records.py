@@ -37,7 +37,7 @@ def truth_code(system: System, name: str) -> str:
 def prior_record(
     system: str,
     parameters: Mapping[str, Any],
-    observation: ObservationSettings,
+    observation: ObservationSettings | Mapping[str, Any],
     settings: PriorSettings,
     *,
     seed: int,
@@ -45,6 +45,7 @@ def prior_record(
     held_out_loss_gaussian: float,
     device: str,
     threads: int,
+    of_masf: bool = True,
 ) -> dict[str, str]:
     """The metadata of prior.safetensors, which are text, but for its format.
 
@@ -58,13 +59,17 @@ def prior_record(
         held_out_loss_gaussian: that of the Gaussian denoiser alone.
         device: where it was trained.
         threads: processor cores that the training used.
+        of_masf: whether system and observation are masf's; of a user's own, no code version is
+            known.
     """
     return {
         "masf_version": __version__,
-        "code_version": train_prior_version(system),
+        "code_version": train_prior_version(system) if of_masf else "",
         "system": system,
         "system_parameters": json.dumps(parameters, sort_keys=True),
-        "observation": observation.model_dump_json(),
+        "observation": json.dumps(dict(observation), default=str)
+        if isinstance(observation, Mapping)
+        else observation.model_dump_json(),
         "settings": settings.model_dump_json(),
         "seed": str(seed),
         "held_out_loss": f"{held_out_loss:.6g}",

@@ -16,6 +16,7 @@ from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.prior import FORMAT, read_prior
 from masf.systems.base import System
+from masf.systems.registry import name_of
 
 
 def save(prior: Prior, path: Path) -> None:
@@ -58,7 +59,7 @@ def load(path: Path, system: System, device: str) -> Prior:
         raise FileFault(
             path, "was made by another version of masf", "run stage train-prior again"
         ) from error
-    name = type(system).__module__.rpartition(".")[2]
+    name = name_of(system)
     if metadata.get("system") != name:
         raise FileFault(
             path,

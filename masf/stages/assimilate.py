@@ -26,6 +26,7 @@ from masf.filters.input_files import digests, input_files, require_files
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation
 from masf.programs import files_among
+from masf.stages.border import on_tensors
 from masf.stages.cycle import peak_memory_mib, run_cycles
 from masf.study.messages import validated
 from masf.systems.base import System
@@ -267,6 +268,9 @@ def run_filter(
     chosen = validated(cls.Parameters, parameters, f"filter {name!r}")
     require_files(chosen)
     torch_device = resolve_device(device, needs_torch=cls.needs_torch(chosen))
+    model = system
+    if torch_device is not None:
+        system, observation = on_tensors(system, observation, truth.initial_ensemble, torch_device)
     loaded = None
     if (
         prior is not None
@@ -287,4 +291,4 @@ def run_filter(
         saved_members=saved_members,
         covariance=covariance,
     )
-    return trajectory, system, torch_device or "numpy"
+    return trajectory, model, torch_device or "numpy"

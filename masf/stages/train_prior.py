@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +39,10 @@ from masf.files.trained_prior import save
 from masf.observations.base import Observation, ObservationSettings
 from masf.observations.bases import Basis
 from masf.progress import progress_bar
+from masf.stages.border import on_tensors
 from masf.systems.base import System
 from masf.systems.registry import make_system, system_class
+from masf.systems.requirements import typical_state
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +55,11 @@ def train_prior_to_file(
     *,
     system: str,
     parameters: dict,
-    observation: ObservationSettings,
+    observation: ObservationSettings | Mapping[str, Any],
     settings: PriorSettings,
     seed: int,
     device: str,
+    built: tuple[System, Observation] | None = None,
 ) -> None:
     """Writes prior.safetensors.
 
@@ -66,6 +71,8 @@ def train_prior_to_file(
         settings: of the training.
         seed: fixes simulation and training.
         device: where to compute: "auto", "cpu" or "cuda".
+        built: the system and the observation, where one of them is a user's own: the training is on
+            this system at its full size.
 
     Raises:
         ValueError: for settings that do not fit the system, or a training that gives no finite
@@ -73,28 +80,41 @@ def train_prior_to_file(
     """
     torch_device = resolve_device(device, needs_torch=True)
     assert torch_device is not None
-    save(train(system, parameters, observation, settings, seed=seed, device=torch_device), output)
+    prior = train(
+        system, parameters, observation, settings, seed=seed, device=torch_device, built=built
+    )
+    save(prior, output)
 
 
 def train(
     system_name: str,
     system_parameters: dict,
-    observation_settings: ObservationSettings,
+    observation_settings: ObservationSettings | Mapping[str, Any],
     settings: PriorSettings,
     *,
     seed: int,
     device: str,
+    built: tuple[System, Observation] | None = None,
 ) -> Prior:
     """Trains a prior; see the module's docstring. Deterministic for a given seed, device and number
     of threads.
     """
-    ring = system_class(system_name).translation_invariant
-    parameters = settings.training_parameters(system_parameters, observation_settings, ring)
-    system = make_system(system_name, parameters)
+    if isinstance(observation_settings, ObservationSettings) and built is None:
+        ring = system_class(system_name).translation_invariant
+        parameters = settings.training_parameters(system_parameters, observation_settings, ring)
+        system = make_system(system_name, parameters)
+        observation = observation_settings.build(system.dimension, system.grid)
+        missing = observation_settings.missing
+    else:
+        assert built is not None
+        missing = 0.0
+        system, observation = built
+        start = typical_state(system, Stream(seed, "border"))[None]
+        system, observation = on_tensors(system, observation, np.repeat(start, 2, 0), device)
     stream = Stream(seed, "train-prior")
     torch.manual_seed(stream.numpy.integers(2**31))
     network = make_network(settings, system).to(device)
-    worlds = Worlds(system, observation_settings, settings, stream, device)
+    worlds = Worlds(system, observation, settings, stream, device, missing)
     gathered: list[tuple[Tensor, Tensor]] = []
     for round_ in range(settings.rounds):
         pairs = worlds.denoising_pairs(network if round_ else None)
@@ -115,7 +135,7 @@ def train(
         )
     record = prior_record(
         system_name, system_parameters, observation_settings, settings,
-        seed=seed, held_out_loss=trained, held_out_loss_gaussian=untrained,
+        seed=seed, held_out_loss=trained, held_out_loss_gaussian=untrained, of_masf=built is None,
         device=device, threads=torch.get_num_threads(),
     )  # fmt: skip
     return Prior(network, worlds.climate, settings, record)
@@ -127,14 +147,15 @@ class Worlds:
     def __init__(
         self,
         system: System,
-        observation: ObservationSettings,
+        observation: Observation,
         settings: PriorSettings,
         stream: Stream,
         device: str,
+        missing: float,
     ) -> None:
         self.system, self.settings, self.stream, self.device = system, settings, stream, device
-        self.missing = observation.missing
-        self.observation = observation.build(system.dimension, system.grid)
+        self.missing = missing
+        self.observation = observation
         self.basis = self.observation.basis()
         self.times = time_grid(settings.sampler_steps)
         self.climate, self._starts = self._sample_climate()
@@ -146,7 +167,9 @@ class Worlds:
         from.
         """
         x = on_device(
-            np.stack([self.system.typical_state(self.stream) for _ in range(self.settings.worlds)]),
+            np.stack(
+                [typical_state(self.system, self.stream) for _ in range(self.settings.worlds)]
+            ),
             self.device,
         )
         samples = []
