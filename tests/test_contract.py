@@ -6,13 +6,16 @@ where, and what to do; and the contract that anybody's system and filter can be 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import xarray as xr
 
 import masf
+from masf.cli import commands
 from masf.filters.registry import filter_class, filter_names
 from masf.systems.base import System
 from masf.systems.registry import system_names
@@ -444,3 +447,34 @@ def test_check_filter_says_where_there_is_nothing_to_check_it_on(lorenz96: Syste
         masf.check_filter("enkf")
     with pytest.raises(masf.Refused, match="filter 'Own': gian: unknown key"):
         masf.check_filter(Own, {"gian": 1})
+
+
+# --- the command
+
+
+def test_masf_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as stop:
+            commands(["check", *words], standalone_mode=False)
+        return int(stop.value.code or 0), capsys.readouterr().out
+
+    assert run("etkf", "--parameters", "inflation=1.1") == (0, "ETKF: keeps the contract\n")
+    assert run("lorenz63")[0] == 0
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import masf\n\n"
+        "class Good(masf.Filter):\n"
+        "    def analyse(self, state, y):\n        return state\n\n"
+        "class Bad(Good):\n"
+        "    def analyse(self, state, y):\n        return state[:3]\n",
+        encoding="utf-8",
+    )
+    code, said = run(str(file))
+    assert code == 1
+    assert "Good: keeps the contract\nBad: broken\n  Bad.analyse returned shape (3, 12)" in said
+    with pytest.raises(click.UsageError, match=r"unknown system or filter 'ektf'.*mean 'etkf'"):
+        commands(["check", "ektf"], standalone_mode=False)
+    with pytest.raises(click.UsageError, match="there is no such file"):
+        commands(["check", "none.py"], standalone_mode=False)
+    with pytest.raises(click.UsageError, match="defines no subclass"):
+        commands(["check", __file__.replace("test_contract", "problems")], standalone_mode=False)

@@ -13,10 +13,10 @@ from typing import NoReturn
 import click
 
 from masf import __version__
-from masf.cli import list_, run, show, stages
+from masf.cli import check, list_, run, show, stages
 
 SECTIONS = {
-    "First steps": ("run", "list", "show"),
+    "First steps": ("run", "list", "show", "check"),
     "Stages of a study, in order": (
         "study",
         "simulate",
@@ -114,7 +114,7 @@ def commands() -> None:
 
 
 commands.params += verbosity()
-for _module in (run, list_, show, stages):
+for _module in (run, list_, show, check, stages):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             _command.params += verbosity()
