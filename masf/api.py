@@ -58,7 +58,7 @@ from masf.study import defaults
 from masf.study.messages import ConfigFault, faults_of, validated
 from masf.systems import registry
 from masf.systems.base import System, SystemParameters
-from masf.systems.registry import is_ours, name_of, system_class, system_names
+from masf.systems.registry import has_name, is_ours, name_of, system_class, system_names
 from masf.systems.requirements import require_system
 
 __all__ = [
@@ -315,7 +315,7 @@ def run(
     rebuilt = rebuilds(measured, model.grid)
     if not rebuilt and (isinstance(filter, str) or _takes_from_masf(filter)):
         _require_consistent(measured)
-    known_to_masf = is_ours(model) and rebuilt
+    known_to_masf = has_name(model) and rebuilt
     prior = None if prior is None else Path(prior)
     _require_filter(filter)
     chosen = dict(parameters or {})
@@ -452,7 +452,7 @@ def train_prior(
     """
     cell, _ = _cell(problem)
     built = model, measured = _built(problem, cell.settings, system, observation)
-    ours = is_ours(model) and rebuilds(measured, model.grid)
+    ours = has_name(model) and rebuilds(measured, model.grid)
     name = name_of(model)
     known = defaults.prior(name)
     usual = _SMALL_PRIOR if known is None else known.model_dump(exclude_unset=True)

@@ -146,7 +146,13 @@ def _yaml(value: object) -> str:
 
 
 def _first_line(kind: str, name: str) -> str:
-    """The first line of a module's docstring, without importing it."""
+    """The first line of a module's docstring, without importing it; of what a package brings, that
+    of its class.
+    """
+    from masf.plugins import brought, load
+
+    if name in brought(kind):
+        return (load(kind, name, object).__doc__ or "").strip().partition("\n")[0]
     path = Path(__file__).parent.parent / kind / f"{name}.py"
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from masf import __version__
 from masf.atomic import sha256
+from masf.plugins import brought, source_of
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -54,22 +55,42 @@ def _reached(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str
     return seen
 
 
+def _parts(*, system: str, filter_module: str | None = None) -> tuple[list[str], str]:
+    """The modules below ``masf`` of a system and a filter, and a fingerprint of those that other
+    packages bring; empty where none does.
+    """
+    kinds = {"systems": system} | ({} if filter_module is None else {"filters": filter_module})
+    own, digest, others = [], hashlib.sha256(), False
+    for kind, name in kinds.items():
+        if name not in brought(kind):
+            own.append(f"{kind}.{name}")
+            continue
+        others = True
+        for path in source_of(kind, name):
+            digest.update(path.read_bytes())
+    return own, f"+{digest.hexdigest()[:12]}" if others else ""
+
+
 def _unused(filter_module: str) -> tuple[str, ...]:
     """Modules that stage assimilate imports for other filters than this one: commands, and priors
     where it has no network.
     """
+    if filter_module in brought("filters"):
+        return ("stages.external",)
     has_network = "masf.diffusion.denoisers.learned" in _reached((f"filters.{filter_module}",))
     return ("stages.external",) if has_network else ("stages.external", "files.trained_prior")
 
 
 def _of_command(stage: str, system: str) -> str:
     """The code version of a stage that runs a command in place of a filter: it loads no prior."""
-    return code_version(stage, f"systems.{system}", without=("files.trained_prior",))
+    own, others = _parts(system=system)
+    return code_version(stage, *own, without=("files.trained_prior",)) + others
 
 
 def simulate_version(system: str) -> str:
     """The code version of stage simulate for one system."""
-    return code_version("stages.simulate", f"systems.{system}")
+    own, others = _parts(system=system)
+    return code_version("stages.simulate", *own) + others
 
 
 def assimilate_version(filter_module: str, system: str, command: str | None = None) -> str:
@@ -77,12 +98,8 @@ def assimilate_version(filter_module: str, system: str, command: str | None = No
     the files that it names.
     """
     if command is None:
-        return code_version(
-            "stages.assimilate",
-            f"filters.{filter_module}",
-            f"systems.{system}",
-            without=_unused(filter_module),
-        )
+        own, others = _parts(system=system, filter_module=filter_module)
+        return code_version("stages.assimilate", *own, without=_unused(filter_module)) + others
     from masf.programs import files_of
 
     digest = hashlib.sha256(f"{_of_command('stages.assimilate', system)} {command}\n".encode())
@@ -94,12 +111,8 @@ def assimilate_version(filter_module: str, system: str, command: str | None = No
 def tune_version(filter_module: str, system: str, command: str | None = None) -> str:
     """The code version of stage tune for one filter and system."""
     if command is None:
-        return code_version(
-            "stages.tune",
-            f"filters.{filter_module}",
-            f"systems.{system}",
-            without=_unused(filter_module),
-        )
+        own, others = _parts(system=system, filter_module=filter_module)
+        return code_version("stages.tune", *own, without=_unused(filter_module)) + others
     return (
         f"{_of_command('stages.tune', system)}+{assimilate_version(filter_module, system, command)}"
     )
@@ -107,7 +120,8 @@ def tune_version(filter_module: str, system: str, command: str | None = None) ->
 
 def train_prior_version(system: str) -> str:
     """The code version of stage train-prior for one system."""
-    return code_version("stages.train_prior", "files.trained_prior", f"systems.{system}")
+    own, others = _parts(system=system)
+    return code_version("stages.train_prior", "files.trained_prior", *own) + others
 
 
 def with_content(version: str, files: Iterable[Path]) -> str:

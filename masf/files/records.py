@@ -22,7 +22,7 @@ from masf.files.provenance import (
     tune_version,
 )
 from masf.systems.base import System
-from masf.systems.registry import is_ours, name_of
+from masf.systems.registry import has_name, name_of
 
 if TYPE_CHECKING:
     from masf.diffusion.prior_settings import PriorSettings
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def truth_code(system: System, name: str) -> str:
     """The code version in truth.nc; empty where the system is a user's own."""
-    return simulate_version(name) if is_ours(system) else ""
+    return simulate_version(name) if has_name(system) else ""
 
 
 def prior_record(

@@ -13,4 +13,4 @@ def filter_names() -> list[str]:
 
 def filter_class(name: str) -> type[Filter]:
     """The class of a filter. Raises ValueError for an unknown name."""
-    return plugins.load("filters", name)
+    return plugins.load("filters", name, Filter)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 from pydantic import BeforeValidator, Field
 
+from masf.faults import Refused
 from masf.observations.base import ObservationSettings
 from masf.observations.mask import (
     CentreSettings,
@@ -19,7 +20,7 @@ from masf.observations.mask import (
 )
 from masf.observations.matrix import MatrixSettings
 from masf.observations.pooling import AveragePoolingSettings
-from masf.plugins import suggestion
+from masf.plugins import bring, brought, suggestion
 
 Operator = (
     IdentitySettings
@@ -33,9 +34,30 @@ Operator = (
     | MatrixSettings
 )
 
-OPERATORS: dict[str, type[ObservationSettings]] = {
-    get_args(cls.model_fields["operator"].annotation)[0]: cls for cls in get_args(Operator)
-}
+
+def operator_name(cls: type[ObservationSettings]) -> str:
+    """What the key ``operator`` says of these settings."""
+    return str(get_args(cls.model_fields["operator"].annotation)[0])
+
+
+def _brought() -> Iterator[type[ObservationSettings]]:
+    """The settings that packages bring. Raises Refused for one that is called otherwise than its
+    operator, or as one of masf's.
+    """
+    own = {operator_name(cls) for cls in get_args(Operator)}
+    for name in brought("observations"):
+        cls = bring("observations", name, ObservationSettings)
+        if (called := operator_name(cls)) != name or name in own:
+            raise Refused(
+                f"observation {name!r}, which a package brings, has the operator {called!r}: "
+                "expected the name of its entry point, and none of masf's"
+            )
+        yield cls
+
+
+_SETTINGS = (*get_args(Operator), *_brought())
+
+OPERATORS: dict[str, type[ObservationSettings]] = {operator_name(cls): cls for cls in _SETTINGS}
 """The settings of each operator, by its name."""
 
 
@@ -52,8 +74,13 @@ def _keys_of_its_own(content: Any) -> Any:
     return content
 
 
+if TYPE_CHECKING:
+    AnyOperator = Operator
+else:
+    AnyOperator = Union[_SETTINGS]  # noqa: UP007 (of a tuple)
+
 AnyObservation = Annotated[
-    Operator,
+    AnyOperator,
     Field(discriminator="operator"),
     BeforeValidator(_keys_of_its_own),
 ]

@@ -30,7 +30,7 @@ from masf.stages.border import on_tensors
 from masf.stages.cycle import peak_memory_mib, run_cycles
 from masf.study.messages import validated
 from masf.systems.base import System
-from masf.systems.registry import is_ours
+from masf.systems.registry import has_name
 
 if TYPE_CHECKING:
     from masf.diffusion.denoisers.prior import Prior
@@ -147,7 +147,7 @@ def assimilate_in_memory(
         cls=cls,
         built=(system, observation),
     )
-    of_masf = cls is None and is_ours(system) and type(observation).__module__.startswith("masf.")
+    of_masf = cls is None and has_name(system) and type(observation).__module__.startswith("masf.")
     record = estimate_record(
         name,
         module,

@@ -13,7 +13,7 @@ def system_names() -> list[str]:
 
 def system_class(name: str) -> type[System]:
     """The class of a system. Raises ValueError for an unknown name."""
-    return plugins.load("systems", name)
+    return plugins.load("systems", name, System)
 
 
 def is_ours(system: System) -> bool:
@@ -21,14 +21,30 @@ def is_ours(system: System) -> bool:
     return type(system).__module__.startswith("masf.systems.")
 
 
+def has_name(system: System) -> bool:
+    """Whether a system is found by its name: one of those here, or one that a package brings."""
+    return is_ours(system) or _brought_as(system) is not None
+
+
+def _brought_as(system: System) -> str | None:
+    """The name under which a package brings a system; None where none does."""
+    for name in plugins.brought("systems"):
+        if system_class(name) is type(system):
+            return name
+    return None
+
+
 def name_of(system: System) -> str:
-    """What files call a system: its module of this folder; of a user's own, its class.
+    """What files call a system: its module of this folder; the name by which a package brings it;
+    of a user's own, its class.
 
     A class that is called as one of ours is told apart by its module.
     """
     cls = type(system)
     if is_ours(system):
         return cls.__module__.rpartition(".")[2]
+    if (name := _brought_as(system)) is not None:
+        return name
     same = cls.__name__ in system_names()
     return f"{cls.__module__}.{cls.__qualname__}" if same else cls.__name__
 
