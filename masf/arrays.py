@@ -187,10 +187,14 @@ class Stream:
     """
 
     def __init__(self, seed: int, purpose: str) -> None:
+        self._made_of = f"seed={seed}, purpose={purpose!r}"
         sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())])
         self.numpy = np.random.default_rng(sequence)
         self._torch_seed = int(sequence.generate_state(2, np.uint32)[0])
         self._torch: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._made_of})"
 
     def torch(self, torch_device: Any) -> Any:
         """The torch generator of this stream on one device."""

@@ -16,6 +16,7 @@ import xarray as xr
 
 import masf
 from masf.cli import commands
+from masf.filters.base import Setup
 from masf.filters.registry import filter_class, filter_names
 from masf.systems.base import System
 from masf.systems.registry import system_names
@@ -155,6 +156,16 @@ def test_wrong_problems_and_priors_are_refused(truth: xr.Dataset) -> None:
 def test_all_faults_are_value_errors() -> None:
     for fault in (masf.Refused, masf.FileFault, masf.ConfigFault, masf.ContractFault):
         assert issubclass(fault, ValueError)
+
+
+def test_reprs_say_what_a_thing_is(lorenz96: System) -> None:
+    observation = masf.make_observation(lorenz96, "stride", stride=2, noise=1.5)
+    assert repr(observation.noise) == "IndependentNoise(1.5, size=3)"
+    stream = masf.Stream(3, "tests")
+    assert repr(stream) == "Stream(seed=3, purpose='tests')"
+    mean = np.zeros(6, dtype=np.float32)
+    own = Own(Own.Parameters(gain=0.5), Setup(lorenz96, observation, mean, 1.0, stream))
+    assert repr(own) == f"Own(gain=0.5) of {lorenz96!r}, {observation!r}"
 
 
 # --- code of one's own, as it is met in a run

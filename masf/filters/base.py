@@ -148,6 +148,11 @@ class Filter(ABC):
         self.observation = observation
         self.setup = replace(self.setup, observation=observation)
 
+    def __repr__(self) -> str:
+        """The parameters, and what it is made for: ``ETKF(inflation=1.05) of Lorenz96(...)``."""
+        parameters = ", ".join(f"{key}={value!r}" for key, value in self.parameters)
+        return f"{type(self).__name__}({parameters}) of {self.system!r}, {self.observation!r}"
+
     @classmethod
     def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
         """What does not suit the system or the observation, by these parameters; empty where the

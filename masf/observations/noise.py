@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from reprlib import repr as short
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,10 @@ class Noise(ABC):
     """Whether R is diagonal, so that each measurement has a noise of its own."""
     variance: np.ndarray
     """(m,) the diagonal of R."""
+
+    def __repr__(self) -> str:
+        """As a config says it: ``IndependentNoise(1.0, size=40)``."""
+        return f"{type(self).__name__}({short(self.in_config())}, size={self.size})"
 
     @property
     def size(self) -> int:

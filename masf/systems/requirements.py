@@ -34,7 +34,7 @@ class Silent(Stream):
 
     def __init__(self) -> None:
         self._generator = np.random.default_rng(0)
-        self._torch_seed, self._torch = 0, {}
+        self._torch_seed, self._torch, self._made_of = 0, {}, ""
         self.asked = False
 
     @property
