@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -40,6 +40,7 @@ from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, truth_dataset, truth_of
 from masf.filters.base import Filter, FilterParameters
 from masf.filters.input_files import InputFile
+from masf.gaps import Gap, as_gap, gap_of_steps, measurement_steps, pattern_of
 from masf.observations.base import (
     NonlinearObservation,
     Observation,
@@ -103,7 +104,8 @@ _AN_OBSERVATION = (
     "pass masf.make_observation(...), or an object of your own subclass of masf.Observation"
 )
 
-_NEED_TRUTH = set(SCORED) - {"mean", "spread", "spread_forecast"} | {"spread_skill"}
+_KNOWN_WITHOUT = {"mean", "spread", "spread_forecast", "model_runs"}
+_NEED_TRUTH = set(SCORED) - _KNOWN_WITHOUT | {"spread_skill"}
 """Variables of an estimate that say how far it is from the truth."""
 
 
@@ -161,7 +163,7 @@ def simulate(
     system: System,
     observation: Observation,
     *,
-    gap: int,
+    gap: Gap | Sequence[int],
     cycles: int,
     members: int = 100,
     initial_spread: float = 1.0,
@@ -172,7 +174,7 @@ def simulate(
     Args:
         system: simulated from one of its typical states on.
         observation: what is measured of it.
-        gap: model steps between two measurements.
+        gap: model steps between two measurements, or a list of them that repeats.
         cycles: number of measurements.
         members: ensemble size N.
         initial_spread: standard deviation of the initial distribution.
@@ -199,7 +201,8 @@ def make_problem(
     measurements: np.ndarray,
     ensemble: np.ndarray,
     *,
-    gap: int,
+    gap: Gap | Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
     """A problem of which the truth is not known: a dataset as that of ``simulate``, without
@@ -208,11 +211,13 @@ def make_problem(
     Args:
         system: the model.
         observation: how it is measured.
-        measurements: (cycles, m), the first ``gap`` steps after the start. One that is NaN, or
-            masked in a masked array, is missing.
+        measurements: (cycles, m). One that is NaN, or masked in a masked array, is missing.
         ensemble: (N, d) at the start. It is all that is known of the initial distribution: filters
             that start from a distribution take its mean and covariance.
-        gap: model steps between two measurements.
+        gap: model steps between two measurements, the first of which comes after as many; or a list
+            of them that repeats.
+        steps: (cycles,) instead of ``gap``, the model step of each measurement, counted from the
+            start.
         seed: fixes the filters' random numbers.
 
     Raises:
@@ -233,9 +238,9 @@ def make_problem(
     _require_finite("measurements", y, "cycle", may_be_missing=True)
     if np.all(np.isnan(y)):
         raise Refused("measurements are all missing (NaN): nothing is measured")
-    settings = _settings(system, observation, gap, len(y), len(x), None, seed)
+    settings = _settings(system, observation, _gap(gap, steps, len(y)), len(y), len(x), None, seed)
     warn_of_lost_noise(y, observation)
-    unknown = np.zeros((settings.gap * len(y) + 1, system.dimension), dtype=np.float32)
+    unknown = np.zeros((settings.steps[-1] + 1, system.dimension), dtype=np.float32)
     return truth_dataset(Truth(settings, unknown, y, ensemble_mean(x), x), system, "").drop_vars(
         "truth"
     )
@@ -391,7 +396,7 @@ def score(
                 f"spin_up_cycles {spin_up_cycles} leaves none of {cycles} cycles to score"
             )
 
-    def gap(data: xr.Dataset) -> int:
+    def gap(data: xr.Dataset) -> Gap:
         return json.loads(data.attrs["settings"])["gap"]
 
     velocities = None if truth is None else _velocities(truth)
@@ -458,7 +463,7 @@ def train_prior(
     usual = _SMALL_PRIOR if known is None else known.model_dump(exclude_unset=True)
     if model.grid is None:
         usual = {**usual, "localization_radii": [None]}
-    content = {**usual, "gaps": [cell.settings.gap], **(settings or {})}
+    content = {**usual, "gaps": sorted(set(pattern_of(cell.settings.gap))), **(settings or {})}
     training = validated(PriorSettings, content, "settings of the prior")
     if model.grid is None and any(radius is not None for radius in training.localization_radii):
         raise Refused(
@@ -585,6 +590,19 @@ def _require_filter(filter_: Any) -> None:
         raise ContractFault(f"filter {filter_.__name__} has no method {', '.join(missing)}: add it")
 
 
+def _gap(gap: Gap | Sequence[int] | None, steps: Sequence[int] | None, cycles: int) -> Gap:
+    """The gap of measurements, of which gap and steps say one. Raises ValueError where they do not,
+    or do not fit.
+    """
+    if (gap is None) == (steps is None):
+        raise ValueError("when measurements come: expected gap or steps, and one of them only")
+    if steps is None:
+        return as_gap(gap)
+    if len(steps) != cycles:
+        raise ValueError(f"steps has {len(steps)} numbers: expected {cycles}, one a measurement")
+    return gap_of_steps(steps)
+
+
 def _takes_from_masf(cls: type[Filter]) -> bool:
     """Whether a user's own filter builds on one of masf's, which relies on all of an
     observation.
@@ -657,7 +675,7 @@ def _until_the_end() -> Path:
 def _settings(
     system: System,
     observation: Observation,
-    gap: int,
+    gap: Gap | Sequence[int],
     cycles: int,
     members: int,
     initial_spread: float | None,
@@ -674,7 +692,7 @@ def _settings(
         system=name_of(system),
         parameters=system.parameters.model_dump(),
         observation=_recorded(system, observation),
-        gap=whole_number("gap", gap, 1),
+        gap=as_gap(gap),
         cycles=whole_number("cycles", cycles, 1),
         members=whole_number("members", members, 2),
         initial_spread=initial_spread,
@@ -713,7 +731,8 @@ def _cell(problem: xr.Dataset) -> tuple[Truth, bool]:
                 "the dataset is no problem of masf: make one by simulate or make_problem, or "
                 "open truth.nc"
             )
-        shape = (settings["cycles"] * settings["gap"] + 1, *problem["initial_mean"].shape)
+        last = measurement_steps(settings["gap"], settings["cycles"])[-1]
+        shape = (last + 1, *problem["initial_mean"].shape)
         problem = problem.assign(
             truth=(("model_time", *problem["initial_mean"].dims), np.zeros(shape, dtype=np.float32))
         )

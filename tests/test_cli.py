@@ -712,7 +712,7 @@ def test_ensemble_of_one_member_is_refused(masf: Callable, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "said", "code"),
     [
-        ({"gap": -1}, ["--gap", "-1", "x>=1"], 2),
+        ({"gap": -1}, ["--gap", "gap is -1: expected at least 1"], 2),
         ({"parameters": "{dt"}, ["--parameters", "{dt", "not JSON"], 2),
         ({"parameters": "[1]"}, ["--parameters", "[1]", "JSON object"], 2),
         ({"system": "lorenz64"}, ["unknown system 'lorenz64'", "lorenz63, lorenz96"], 1),

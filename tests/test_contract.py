@@ -76,7 +76,7 @@ def test_wrong_names_and_values_are_one_sentence_without_an_address(
     ("key", "value", "said"),
     [
         ("gap", 0, "gap is 0: expected at least 1"),
-        ("gap", 2.5, "gap is 2.5: expected one whole number"),
+        ("gap", 2.5, "gap is 2.5: expected a number of steps, or a list"),
         ("cycles", [3], r"cycles is \[3\]: expected one whole number.*call once for each"),
         ("members", 1, "members is 1: expected at least 2"),
         ("members", "10", "members is '10': expected one whole number"),
@@ -107,8 +107,9 @@ def test_wrong_arguments_of_make_problem(lorenz96: System, truth: xr.Dataset) ->
 
     with pytest.raises(ValueError, match="gap is 0: expected at least 1"):
         problem(gap=0)
-    with pytest.raises(ValueError, match=r"gap is \[2, 2, 2\]: expected one whole number"):
-        problem(gap=[2, 2, 2])
+    xr.testing.assert_identical(problem(gap=[2, 2, 2]), problem(gap=2))
+    with pytest.raises(ValueError, match=r"gap is \[2, 2.5\]: expected a number of steps, or a"):
+        problem(gap=[2, 2.5])
     with pytest.raises(ValueError, match="members is 1: expected at least 2"):
         problem(x[:1])
     x[4, 2], x[5, 1] = np.nan, np.inf
@@ -335,7 +336,7 @@ def test_the_cycle_and_the_component_are_named(
 
 FEW = {
     "particle": {"particles": 200},
-    "sf": {"training_steps": 3, "training_steps_per_cycle": 2, "steps": 4},
+    "sf": {"training_steps": 3, "training_steps_per_cycle": 2, "steps": 20},
     "ssls": {"training_steps": 3, "training_steps_per_cycle": 2},
 }
 """Parameters that make a filter quick."""

@@ -55,7 +55,7 @@ class EndsSettings(ObservationSettings):
 
     operator: Literal["ends"] = Field(description="ends: the first and the last.")
 
-    def build(self, dimension, grid):
+    def build_linear(self, dimension, grid):
         return Mask(dimension, [0, dimension - 1], self.noise, self.written())
 '''
 

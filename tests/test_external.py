@@ -68,6 +68,7 @@ def test_problem_holds_what_a_filter_may_know(tmp_path: Path) -> None:
     truth, variables, attributes = problem_of(CELL, tmp_path / "problem.nc")
     assert {name: dims for name, (dims, _) in variables.items()} == {
         "observation": ("cycle", "obs"),
+        "cycle_step": ("cycle",),
         "initial_mean": ("component",),
         "initial_ensemble": ("member", "component"),
         "H_indices": ("obs",),
@@ -93,7 +94,9 @@ def test_problem_holds_matrices_where_the_observation_has_them(tmp_path: Path) -
         CELL, observation={"operator": "matrix", "matrix": matrix, "noise": covariance}
     )
     _, variables, _ = problem_of(settings, tmp_path / "problem.nc")
-    assert variables.keys() == {"observation", "initial_mean", "initial_ensemble", "H", "R"}
+    assert variables["cycle_step"][1].tolist() == [GAP * k for k in range(1, CYCLES + 1)]
+    given = {"observation", "cycle_step", "initial_mean", "initial_ensemble", "H", "R"}
+    assert variables.keys() == given
     assert (variables["H"][0], variables["H"][1].tolist()) == (("obs", "component"), matrix)
     assert (variables["R"][0], variables["R"][1].tolist()) == (("obs", "other_obs"), covariance)
 
@@ -267,7 +270,7 @@ def write_estimate(path: Path, change: Callable[[dict[str, Any]], object]) -> No
 def test_senseless_estimate_is_refused(change: Callable, said: str, tmp_path: Path) -> None:
     write_estimate(tmp_path / "estimate.nc", change)
     with pytest.raises(ValueError, match=said):
-        read_estimate(tmp_path / "estimate.nc", cycles=CYCLES, gap=GAP, dimension=2)
+        read_estimate(tmp_path / "estimate.nc", steps=GAP * np.arange(1, CYCLES + 1), dimension=2)
 
 
 @pytest.mark.parametrize(

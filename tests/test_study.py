@@ -476,7 +476,7 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
         ),
         pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(gaps=[100, -5]),
-            ["experiments.lorenz63.gaps.1 = -5", "greater than or equal to 1"],
+            ["experiments.lorenz63.gaps.1 = -5", "gap is -5: expected at least 1"],
             id="negative gap",
         ),
         pytest.param(

@@ -244,7 +244,7 @@ class Astray(Scaled):
     """Goes where the truth never is, and is sure of it, unless the factor is 1."""
 
     def analyse(self, state: Any, y: Any) -> Any:
-        return state if self.parameters.factor == 1 else 0.01 * state + 60
+        return state if self.parameters.factor == 1 else 0.5 * state + 60
 
 
 def test_lost_track_counts_in_the_score_with_its_whole_error_and_is_recorded(

@@ -55,14 +55,13 @@ def _classes(what: str) -> Iterator[tuple[type[Any], dict[str, Any]]]:
     """The classes that are meant, each with parameters that are taken where nothing is said."""
     from masf.filters.registry import filter_class, filter_names
     from masf.plugins import suggestion
-    from masf.study.defaults import defaults
+    from masf.study.defaults import parameters
     from masf.systems.registry import system_class, system_names
 
     if what.endswith(".py"):
         yield from ((cls, {}) for cls in _of_file(Path(what)))
     elif what in system_names():
-        usual = defaults().experiments.get(what)
-        yield system_class(what), usual.parameters if usual else {}
+        yield system_class(what), parameters(what)
     elif what in filter_names():
         yield filter_class(what), {}
     else:

@@ -84,6 +84,7 @@ def _observations(name: str | None) -> None:
 
 def _experiments(config: Path, name: str | None) -> None:
     from masf.plugins import suggestion
+    from masf.report.words import number_or_text
     from masf.study.load import load_study
 
     study = load_study(config)
@@ -105,7 +106,7 @@ def _experiments(config: Path, name: str | None) -> None:
     if name not in experiments:
         raise ValueError(f"{config}: unknown experiment {name!r}{suggestion(name, experiments)}")
     found = experiments[name]
-    axes = {key: ", ".join(f"{v:g}" for v in values) for key, values in found.axes.items()}
+    axes = {key: ", ".join(map(number_or_text, values)) for key, values in found.axes.items()}
     print_table(
         ["KEY", "VALUE"],
         [

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from masf.gaps import as_gap
+
 EXISTING = click.Path(path_type=Path, dir_okay=False)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -81,6 +83,20 @@ class JsonMapping(click.ParamType):
         if not isinstance(content, dict):
             self.fail(f"{value!r}: expected a JSON object such as '{{\"key\": 1}}'", param, ctx)
         return content
+
+
+class GapSpec(click.ParamType):
+    """Model steps between two measurements, or a pattern of them."""
+
+    name = "steps"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        try:
+            return as_gap(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def use_threads(threads: int) -> None:

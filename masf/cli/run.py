@@ -14,6 +14,7 @@ import yaml
 from masf.cli.options import (
     EXISTING,
     OUTPUT_FOLDER,
+    GapSpec,
     JsonMapping,
     device_option,
     threads_option,
@@ -98,7 +99,11 @@ class ObservationSpec(click.ParamType):
     help="What is measured: all, every_second or grid; or as in a config, such as "
     "operator=stride,stride=4,noise=0.5.",
 )
-@click.option("--gap", type=click.IntRange(1), help="Model steps between two measurements.")
+@click.option(
+    "--gap",
+    type=GapSpec(),
+    help="Model steps between two measurements, or a pattern of them that repeats: 5-10-20.",
+)
 @click.option("--members", type=click.IntRange(2), help="Ensemble size.")
 @click.option("--cycles", type=click.IntRange(1), help="Measurements.")
 @click.option(

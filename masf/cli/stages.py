@@ -15,6 +15,7 @@ from masf.cli.options import (
     EXISTING,
     OUTPUT,
     OUTPUT_FOLDER,
+    GapSpec,
     JsonMapping,
     device_option,
     study_option,
@@ -62,7 +63,10 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
     "--observation", required=True, type=JsonMapping(), help="The observation, as in the config."
 )
 @click.option(
-    "--gap", required=True, type=click.IntRange(1), help="Model steps between two measurements."
+    "--gap",
+    required=True,
+    type=GapSpec(),
+    help="Model steps between two measurements, or a pattern of them that repeats: 5-10-20.",
 )
 @click.option("--cycles", required=True, type=click.IntRange(1), help="Measurements.")
 @click.option("--members", required=True, type=click.IntRange(2), help="Ensemble size.")

@@ -8,6 +8,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from masf.gaps import Gap, as_gap, measurement_steps
 from masf.observations.base import Observation
 from masf.observations.settings import observation_settings
 from masf.systems.base import System
@@ -25,11 +28,20 @@ class CellSettings:
     system: str
     parameters: dict[str, Any]
     observation: dict[str, Any]
-    gap: int
+    gap: Gap
     cycles: int
     members: int
     initial_spread: float | None
     seed: int
+
+    def __post_init__(self) -> None:
+        """Writes the gap in its one way. Raises ValueError where it is none."""
+        object.__setattr__(self, "gap", as_gap(self.gap))
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The model steps (cycles,) at which measurements come."""
+        return measurement_steps(self.gap, self.cycles)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

@@ -74,9 +74,9 @@ def estimate(
         trajectory.forecast_mean,
         trajectory.forecast_spread,
         truth.truth,
-        truth.settings.gap,
+        truth.settings.steps,
     )
-    variables = coordinates(system, truth.settings.cycles, truth.settings.gap) | {
+    variables = coordinates(system, truth.settings.steps) | {
         "mean": variable(
             ("model_time", *space), trajectory.mean.reshape(-1, *shape), "ensemble mean"
         ),

@@ -37,15 +37,15 @@ def variable(
     return xr.Variable(dims, values, {"long_name": long_name, "units": units})
 
 
-def coordinates(system: System, cycles: int, gap: int) -> dict[str, xr.Variable]:
-    """The axes of a run's files: model time, the times of measurements, and places in space where
-    there are some.
+def coordinates(system: System, steps: np.ndarray) -> dict[str, xr.Variable]:
+    """The axes of a run's files: model time, the times of measurements, which come at ``steps``
+    (cycles,), and places in space where there are some.
     """
-    times = (np.arange(cycles * gap + 1) * system.dt).astype(np.float32)
+    times = (np.arange(steps[-1] + 1) * system.dt).astype(np.float32)
     return {
         # Not "time", which to CF's readers is a date or in seconds.
         "model_time": variable(("model_time",), times, "model time since the start"),
-        "cycle_time": variable(("cycle",), times[gap::gap], "model time of each measurement"),
+        "cycle_time": variable(("cycle",), times[steps], "model time of each measurement"),
         **{
             name: variable((name,), x.astype(np.float32), f"position along {name}")
             for name, x in system.positions.items()

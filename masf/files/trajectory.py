@@ -60,11 +60,10 @@ class Trajectory:
     peak_memory_mib: float | None = None
 
     @classmethod
-    def missing(cls, cycles: int, gap: int, d: int, *, covariance: bool) -> Trajectory:
-        """A run of which nothing is known yet, of states (d,), and no room yet for what depends on
-        the number of members.
+    def missing(cls, cycles: int, steps: int, d: int, *, covariance: bool) -> Trajectory:
+        """A run of so many model ``steps`` of which nothing is known yet, of states (d,), and no
+        room yet for what depends on the number of members.
         """
-        steps = cycles * gap
         return cls(
             mean=missing(steps + 1, d), spread=missing(steps + 1, d),
             forecast_mean=missing(cycles, d), forecast_spread=missing(cycles, d),
@@ -83,11 +82,13 @@ class Trajectory:
         self.members = missing(min(saved_members, n), cycles, d)
         self.ranks, self.ranks_forecast = (missing(cycles, min(n, RANKED) + 1) for _ in range(2))
 
-    def cut(self, k: int, gap: int) -> None:
-        """Records that the run diverged in cycle k: nothing stands from that cycle on."""
+    def cut(self, k: int, began: int) -> None:
+        """Records that the run diverged in cycle k, which ``began`` at that step: nothing after it
+        stands.
+        """
         self.diverged_at = k
-        self.mean[k * gap + 1 :] = np.nan
-        self.spread[k * gap + 1 :] = np.nan
+        self.mean[began + 1 :] = np.nan
+        self.spread[began + 1 :] = np.nan
         for series in (
             self.forecast_mean,
             self.forecast_spread,

@@ -46,7 +46,7 @@ def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> 
 def truth_dataset(truth: Truth, system: System, code_version: str) -> xr.Dataset:
     """The content of truth.nc."""
     space, shape = system.space, system.shape
-    variables = coordinates(system, truth.settings.cycles, truth.settings.gap) | {
+    variables = coordinates(system, truth.settings.steps) | {
         "truth": variable(("model_time", *space), truth.truth.reshape(-1, *shape), "true state"),
         "observation": variable(
             ("cycle", "obs"), truth.observation, "measurement, NaN where it is missing"
@@ -120,6 +120,19 @@ def truth_of(data: xr.Dataset) -> Truth:
         missing = np.isnan(values) if name == "observation" else False
         if not np.all(np.isfinite(values) | missing):
             raise ValueError(f"holds non-finite values of {name}")
+    steps, last = settings.steps, settings.steps[-1]
+    if len(arrays["truth"]) != last + 1 or len(arrays["observation"]) != len(steps):
+        raise ValueError(
+            f"has {len(arrays['truth'])} times and {len(arrays['observation'])} measurements: its "
+            f"settings say {last + 1} and {len(steps)}"
+        )
+    if {"model_time", "cycle_time"} <= set(data.variables) and not np.array_equal(
+        data["model_time"].values[steps], data["cycle_time"].values
+    ):
+        raise ValueError(
+            f"has a cycle_time other than its gap {settings.gap} says: for measurements at other "
+            "times make a problem by masf.make_problem, with steps"
+        )
     if np.all(np.isnan(arrays["observation"])):
         raise ValueError("holds no measurement: all of observation is NaN")
     return Truth(

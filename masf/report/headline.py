@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from masf.report.rows import axes, experiment_rows
+from masf.report.words import number_or_text
 from masf.scores.comparison import CONFIDENCE, INDISTINGUISHABLE, LEAST_SEEDS, compare
 from masf.study.cells import Cell
 from masf.study.study import Study
@@ -123,8 +125,10 @@ def contests(study: Study, scores: pd.DataFrame) -> list[Verdict]:
     return found
 
 
-def _words(head: str, value: object) -> str:
-    return f"{str(value).replace('_', ' ')} observed" if head == "observed" else f"{head} {value:g}"
+def _words(head: str, value: Any) -> str:
+    if head == "observed":
+        return f"{value.replace('_', ' ')} observed"
+    return f"{head} {number_or_text(value)}"
 
 
 def _verdict(study: Study, name: str, situation: str, point: pd.DataFrame) -> Verdict:

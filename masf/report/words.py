@@ -40,3 +40,8 @@ def source_in_words(
         if names:
             words.append(f"{how} {', '.join(names)}")
     return "; ".join(words)
+
+
+def number_or_text(value: float | str) -> str:
+    """A value of an axis: a number as people write it, or a pattern of gaps as it is."""
+    return value if isinstance(value, str) else f"{value:g}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from masf.gaps import Gap, measurement_steps
 from masf.scores.metrics import mean_spread
 
 AVERAGES = {
@@ -20,21 +21,20 @@ AVERAGES = {
 """Columns of scores.parquet that are such averages, and what people call them."""
 
 
-def averages(data: Any, *, gap: int, spin_up_cycles: int) -> dict[str, float]:
+def averages(data: Any, *, gap: Gap, spin_up_cycles: int) -> dict[str, float]:
     """The AVERAGES of one run; NaN if it diverged.
 
     Args:
         data: the content of {filter}.nc, see masf.files.netcdf.
-        gap: model steps between two measurements.
+        gap: model steps between two measurements, or a pattern (masf.gaps).
         spin_up_cycles: how many of the first cycles to leave out.
     """
     if data.attrs["diverged"]:
         return dict.fromkeys(AVERAGES, float("nan"))
     rmse = data["rmse"].values.astype(np.float64)
-    after, analyses = (
-        slice(spin_up_cycles * gap + 1, None),
-        slice((spin_up_cycles + 1) * gap, None, gap),
-    )
+    steps = measurement_steps(gap, len(data["crps"]))
+    analyses = steps[spin_up_cycles:]
+    after = slice(steps[spin_up_cycles - 1] + 1 if spin_up_cycles else 1, None)
     spread = data["spread"].values
     spread = mean_spread(spread.reshape(len(spread), -1)[analyses])
     forecast_error, forecast_spread = (

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from masf.gaps import Gap, measurement_steps
 from masf.scores.metrics import mean_distance, squared_energy_distance
 
 EXACTNESS = {
@@ -50,13 +51,13 @@ class Analyses:
     members: np.ndarray
 
     @classmethod
-    def of(cls, data: Any, gap: int, spin_up_cycles: int) -> Analyses:
+    def of(cls, data: Any, gap: Gap, spin_up_cycles: int) -> Analyses:
         """The analyses in the content of {filter}.nc."""
         mean, covariance, members = (
             data[name].values.astype(np.float64) for name in ("mean", *NEEDED)
         )
         return cls(
-            mean.reshape(len(mean), -1)[(spin_up_cycles + 1) * gap :: gap],
+            mean.reshape(len(mean), -1)[measurement_steps(gap, len(covariance))[spin_up_cycles:]],
             covariance[spin_up_cycles:],
             members.reshape(*members.shape[:2], -1)[:, spin_up_cycles:],
         )

@@ -18,7 +18,7 @@ def over_time(
     forecast_mean: np.ndarray,
     forecast_spread: np.ndarray,
     truth: np.ndarray,
-    gap: int,
+    steps: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Errors and spreads over components, in float32.
 
@@ -28,7 +28,7 @@ def over_time(
         forecast_mean: (cycles, d) ensemble mean just before each analysis.
         forecast_spread: (cycles, d) ensemble standard deviation there.
         truth: (times, d)
-        gap: model steps between two measurements.
+        steps: (cycles,) the model steps at which measurements come.
 
     Returns:
         ``rmse`` and ``spread_skill``, which is spread over error, (times,); ``rmse_forecast`` and
@@ -40,7 +40,7 @@ def over_time(
     found = {
         "rmse": rmse,
         "spread_skill": spread_skill,
-        "rmse_forecast": rmse_over_components(forecast_mean, truth[gap::gap]),
+        "rmse_forecast": rmse_over_components(forecast_mean, truth[steps]),
         "spread_forecast": mean_spread(forecast_spread),
     }
     return {name: values.astype(np.float32) for name, values in found.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from masf.gaps import Gap, measurement_steps
 from masf.scores.averages import AVERAGES, averages
 from masf.scores.exactness import EXACTNESS, Analyses, Reference
 from masf.scores.fields import FLOW_SCORES, vorticity_scores
@@ -31,7 +32,7 @@ def shown_scores(rows: Any) -> list[str]:
 def score(
     data: Any,
     *,
-    gap: int,
+    gap: Gap,
     spin_up_cycles: int,
     reference: Reference | None = None,
     velocities: np.ndarray | None = None,
@@ -40,7 +41,7 @@ def score(
 
     Args:
         data: the content of {filter}.nc, see masf.files.netcdf.
-        gap: model steps between two measurements.
+        gap: model steps between two measurements, or a pattern (masf.gaps).
         spin_up_cycles: how many of the first cycles to leave out.
         reference: what distances are measured to; they are NaN without it.
         velocities: (times, 2, n, n) the truth, of a flow; scores of vorticity are NaN without it.
@@ -52,7 +53,7 @@ def score(
     )
     of_vorticity: dict[str, float] = {}
     if velocities is not None:
-        analyses = slice((spin_up_cycles + 1) * gap, None, gap)
+        analyses = measurement_steps(gap, len(data["crps"]))[spin_up_cycles:]
         series = vorticity_scores(data["mean"].values[analyses], velocities[analyses])
         of_vorticity = {name: float(np.mean(values)) for name, values in series.items()}
     return (

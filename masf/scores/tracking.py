@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from masf.gaps import Gap, measurement_steps
 from masf.scores.metrics import mean_spread
 
 LOST_SHARE = 0.7
@@ -42,18 +43,18 @@ def climatological_spread(truth: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.var(truth.astype(np.float64), axis=0))))
 
 
-def lost_track(data: Any, *, gap: int, spin_up_cycles: int, without_measurements: float) -> bool:
+def lost_track(data: Any, *, gap: Gap, spin_up_cycles: int, without_measurements: float) -> bool:
     """Whether a run has lost track after spin-up; False if it diverged, which is counted by itself.
 
     Args:
         data: the content of {filter}.nc, see masf.files.netcdf.
-        gap: model steps between two measurements.
+        gap: model steps between two measurements, or a pattern (masf.gaps).
         spin_up_cycles: how many of the first cycles to leave out.
         without_measurements: c of the module's docstring.
     """
     if data.attrs["diverged"]:
         return False
-    analyses = slice((spin_up_cycles + 1) * gap, None, gap)
+    analyses = measurement_steps(gap, len(data["crps"]))[spin_up_cycles:]
     error, spread = data["rmse"].values[analyses], data["spread"].values[analyses]
     spread = mean_spread(spread.reshape(len(spread), -1))
     return lost(error, spread, without_measurements)

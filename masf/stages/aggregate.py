@@ -100,7 +100,15 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             costs.append({**keys, **_cost(study.results / cell.cost(name))})
     if not study.config.accept_mixed_versions:
         _check_one_version(versions)
-    return pd.DataFrame(scores), pd.DataFrame(costs)
+    return _table(scores), _table(costs)
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows as a table. A column of gaps has one type: text, where some are patterns."""
+    table = pd.DataFrame(rows)
+    if any(isinstance(gap, str) for gap in table["gap"]):
+        table["gap"] = table["gap"].astype(str)
+    return table
 
 
 def _check_made_for(

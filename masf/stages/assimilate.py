@@ -236,7 +236,7 @@ def run_filter(
     """
     ensemble_needs_members(truth.initial_ensemble)
     system, observation = built or build(truth.settings)
-    gap, spread = truth.settings.gap, truth.settings.initial_spread
+    spread = truth.settings.initial_spread
     anomalies = truth.initial_ensemble - truth.initial_mean
 
     def setup_on(torch_device: str | None, loaded: Prior | None = None) -> Setup:
@@ -285,8 +285,8 @@ def run_filter(
         cls(chosen, setup_on(torch_device, loaded)),
         truth.initial_ensemble,
         truth.observation,
-        gap=gap,
-        truth_at_cycles=truth.truth[gap::gap],
+        gap=truth.settings.gap,
+        truth_at_cycles=truth.truth[truth.settings.steps],
         torch_device=torch_device,
         saved_members=saved_members,
         covariance=covariance,

@@ -16,6 +16,7 @@ from masf.arrays import Array, on_device, require_states, to_numpy
 from masf.faults import ContractFault
 from masf.files.trajectory import Trajectory, missing
 from masf.filters.base import Filter
+from masf.gaps import Gap, measurement_steps
 from masf.observations.base import Observation
 from masf.progress import progress_bar
 from masf.scores.metrics import fair_crps, rank_counts
@@ -57,7 +58,7 @@ def run_cycles(
     ensemble: np.ndarray,
     observations: np.ndarray,
     *,
-    gap: int,
+    gap: Gap,
     truth_at_cycles: np.ndarray,
     torch_device: str | None = None,
     saved_members: int = 3,
@@ -70,7 +71,7 @@ def run_cycles(
         ensemble: (N, d) the initial ensemble.
         observations: (cycles, m) measurements, ``gap`` steps apart, the first after ``gap`` steps;
             NaN where one is missing.
-        gap: model steps between two measurements.
+        gap: model steps between two measurements, or a pattern (masf.gaps).
         truth_at_cycles: (cycles, d) the truth at measurement times, for CRPS and ranks only.
         torch_device: where to compute; None for numpy.
         saved_members: how many analysis members to keep, at most.
@@ -88,8 +89,9 @@ def run_cycles(
             "can, its class says so: override observe, or set missing, see masf.Filter"
         )
     cycles, d = len(observations), ensemble.shape[1]
-    result = Trajectory.missing(cycles, gap, d, covariance=covariance)
-    run = _Run(filter_, result, gap, truth_at_cycles, saved_members, torch_device)
+    steps_at = [0, *map(int, measurement_steps(gap, cycles))]
+    result = Trajectory.missing(cycles, steps_at[-1], d, covariance=covariance)
+    run = _Run(filter_, result, steps_at, truth_at_cycles, saved_members, torch_device)
     state = run.start(on_device(ensemble, torch_device))
     for k in progress_bar(range(cycles), desc="assimilate", unit="cycle"):
         clock = _Clock()
@@ -101,7 +103,7 @@ def run_cycles(
                 members = run.members(state)
         except Diverged as error:
             log.warning("diverged in cycle %d: %s", k + 1, error)
-            result.cut(k, gap)
+            result.cut(k, steps_at[k])
             break
         except ContractFault as fault:
             raise ContractFault(f"{fault} (in cycle {k + 1})") from None
@@ -109,7 +111,7 @@ def run_cycles(
             error.add_note(f"in cycle {k + 1} of filter {type(filter_).__name__}")
             raise
         run.record_analysis(state, k, members, clock)
-        result.model_runs[k] = steps.taken / gap
+        result.model_runs[k] = steps.taken / (steps_at[k + 1] - steps_at[k])
     return result
 
 
@@ -120,7 +122,7 @@ class _Run:
     Attributes:
         filter: the filter.
         result: the trajectory that is filled in.
-        gap: model steps between two measurements.
+        steps: the model steps at which cycles begin, and the last one ends.
         truth_at_cycles: (cycles, d)
         saved_members: how many analysis members to keep, at most.
         torch_device: where to compute; None for numpy.
@@ -135,14 +137,14 @@ class _Run:
         self,
         filter_: Filter,
         result: Trajectory,
-        gap: int,
+        steps: list[int],
         truth_at_cycles: np.ndarray,
         saved_members: int,
         torch_device: str | None,
     ) -> None:
         self.filter = filter_
         self.result = result
-        self.gap = gap
+        self.steps = steps
         self.truth_at_cycles = truth_at_cycles
         self.saved_members = saved_members
         self.torch_device = torch_device
@@ -168,8 +170,8 @@ class _Run:
         return state
 
     def forecast(self, state: Any, k: int, clock: _Clock) -> Any:
-        """The state ``gap`` steps later, just before measurement k. Raises Diverged."""
-        now, after = k * self.gap, (k + 1) * self.gap
+        """The state some steps later, just before measurement k. Raises Diverged."""
+        now, after = self.steps[k : k + 2]
         for i in range(now + 1, after + 1):
             with clock:
                 before, state = state, self.filter.forecast(state)
@@ -183,7 +185,7 @@ class _Run:
         """What is scored of the forecast just before measurement k, which the analysis takes the
         place of.
         """
-        result, after, truth = self.result, (k + 1) * self.gap, self.truth_at_cycles[k]
+        result, after, truth = self.result, self.steps[k + 1], self.truth_at_cycles[k]
         result.forecast_mean[k], result.forecast_spread[k] = (
             result.mean[after],
             result.spread[after],
@@ -200,7 +202,7 @@ class _Run:
 
         Where all are, the forecast is the analysis, unchanged.
         """
-        after = (k + 1) * self.gap
+        after = self.steps[k + 1]
         y = self._reduced(y, clock)
         if self._analysed:
             known = on_device(y, self.torch_device)

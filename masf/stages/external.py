@@ -6,22 +6,24 @@ estimate.nc.
 runs in the working directory, once for each cell. The *problem* holds what a filter may know, never
 the truth:
 
-    observation(cycle, obs)                 the measurements, the first after ``gap`` steps; NaN
-                                            where one is missing
+    observation(cycle, obs)                 the measurements; NaN where one is missing
+    cycle_step(cycle)                       the model step of each, from the start: multiples of
+                                            ``gap`` where that is a number
     initial_mean(component)                 of the initial distribution
     initial_ensemble(member, component)     the ensemble that all filters start from
     H_indices(obs) or H(obs, component)     H: the observed components, from 0, or the matrix
     R_diagonal(obs) or R(obs, other_obs)    R: its diagonal where it is diagonal, or the matrix
 
 and as global attributes ``system``, ``parameters`` (JSON: all of the system's, defaults included),
-``dt``, ``observation`` (JSON, as in the config), ``gap``, ``cycles``, ``device`` (auto, cpu or
+``dt``, ``observation`` (JSON, as in the config), ``gap`` (steps from one measurement to the next;
+or, as text such as "5-10-20", a pattern of them that repeats), ``cycles``, ``device`` (auto, cpu or
 cuda), ``initial_spread`` (the initial distribution is N(initial_mean, initial_spread^2 I), of
 smooth fields a correlation in place of I; there is no such attribute where nothing is known of it
 but the initial ensemble, whose mean is then initial_mean) and ``seed``, for the filter's own random
 numbers. A state of several axes is flattened into ``component``, the last axis fastest. The
 *estimate* holds
 
-    mean(model_time, component)             ensemble mean at steps 0 ... cycles * gap
+    mean(model_time, component)             ensemble mean at steps 0 ... last of cycle_step
     spread(model_time, component)           ensemble standard deviation, the same
     forecast(cycle, member, component)      the ensemble just before each measurement
     analysis(cycle, member, component)      the ensemble given it
@@ -145,18 +147,17 @@ def run_command(
         try:
             estimate = read_estimate(
                 output,
-                cycles=len(truth.observation),
-                gap=settings.gap,
+                steps=settings.steps,
                 dimension=setup.system.dimension,
             )
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise CommandFault(command, f"wrote no estimate that can be used: {error}") from error
     trajectory = run_cycles(
-        _Replay(estimate, settings.gap, setup),
+        _Replay(estimate, settings.steps, setup),
         truth.initial_ensemble,
         truth.observation,
         gap=settings.gap,
-        truth_at_cycles=truth.truth[settings.gap :: settings.gap],
+        truth_at_cycles=truth.truth[settings.steps],
         saved_members=saved_members,
         covariance=covariance,
     )
@@ -186,6 +187,7 @@ def write_problem(path: Path, truth: Truth, setup: Setup, *, seed: int, device: 
     system, observation, settings = setup.system, setup.observation, truth.settings
     arrays: dict[tuple[str, ...], Any] = {
         ("observation", "cycle", "obs"): truth.observation,
+        ("cycle_step", "cycle"): settings.steps,
         ("initial_mean", "component"): truth.initial_mean,
         ("initial_ensemble", "member", "component"): truth.initial_ensemble,
     }
@@ -213,8 +215,8 @@ def write_problem(path: Path, truth: Truth, setup: Setup, *, seed: int, device: 
         data.setncatts(attributes)
 
 
-def read_estimate(path: Path, *, cycles: int, gap: int, dimension: int) -> Estimate:
-    """Reads estimate.nc, see the module's docstring.
+def read_estimate(path: Path, *, steps: np.ndarray, dimension: int) -> Estimate:
+    """Reads estimate.nc, see the module's docstring, of measurements at ``steps`` (cycles,).
 
     Raises:
         OSError: if it is missing or no NetCDF file.
@@ -224,7 +226,7 @@ def read_estimate(path: Path, *, cycles: int, gap: int, dimension: int) -> Estim
 
     if not path.is_file():
         raise OSError("there is no file where --output said")
-    lengths = {"model_time": cycles * gap + 1, "cycle": cycles, "component": dimension}
+    lengths = {"model_time": int(steps[-1]) + 1, "cycle": len(steps), "component": dimension}
     found: dict[str, np.ndarray] = {}
     with netCDF4.Dataset(path) as data:
 
@@ -315,15 +317,15 @@ class _Replay(Filter):
     """Walks through an estimate as if it were being made, so that masf.stages.cycle checks and
     scores it as any filter's.
 
-    The state is the model step and whether it is analysed yet.
+    The state is the model step, and whether it is analysed yet.
     """
 
     missing = "own"
 
-    def __init__(self, estimate: Estimate, gap: int, setup: Setup) -> None:
+    def __init__(self, estimate: Estimate, steps: np.ndarray, setup: Setup) -> None:
         super().__init__(None, setup)
         self.estimate = estimate
-        self.gap = gap
+        self.cycles = {int(step): k for k, step in enumerate(steps)}
         self.cycle = 0
 
     def start(self, ensemble: Array) -> tuple[int, bool]:
@@ -333,13 +335,13 @@ class _Replay(Filter):
         return state[0] + 1, False
 
     def analyse(self, state: tuple[int, bool], y: Array) -> tuple[int, bool]:
-        self.cycle = state[0] // self.gap - 1
+        self.cycle = self.cycles[state[0]]
         return state[0], True
 
     def moments(self, state: tuple[int, bool]) -> tuple[Array, Array]:
         time, analysed = state
         moments = self.estimate.mean[time], self.estimate.spread[time]
-        if time % self.gap == 0 and time > 0:
+        if time in self.cycles:
             members = self.members(state)
             if not np.all(np.isfinite(members)):
                 raise Diverged("the ensemble is not finite")
@@ -351,9 +353,8 @@ class _Replay(Filter):
 
     def members(self, state: tuple[int, bool]) -> Array:
         time, analysed = state
-        return (self.estimate.analysis if analysed else self.estimate.forecast)[
-            time // self.gap - 1
-        ]
+        ensembles = self.estimate.analysis if analysed else self.estimate.forecast
+        return ensembles[self.cycles[time]]
 
     def diagnostics(self) -> dict[str, float]:
         return {

@@ -77,7 +77,7 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
         ValueError: for settings out of range, or if the truth is not finite (a step too long for
             the system).
     """
-    for name, least in (("gap", 1), ("cycles", 1), ("members", 2)):
+    for name, least in (("cycles", 1), ("members", 2)):
         if getattr(settings, name) < least:
             raise ValueError(f"{name} is {getattr(settings, name)}: expected at least {least}")
     if settings.initial_spread is None or not settings.initial_spread > 0:
@@ -91,7 +91,7 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
     name = type(system).__name__
     require_states(f"{name}.perturbations", drawn, centre, (settings.members, system.dimension))
     ensemble = centre + spread * drawn
-    truth = np.empty((settings.cycles * settings.gap + 1, system.dimension), dtype=np.float32)
+    truth = np.empty((settings.steps[-1] + 1, system.dimension), dtype=np.float32)
     truth[0] = centre + spread * system.perturbations(1, centre, stream)[0]
     with np.errstate(over="ignore", invalid="ignore"):
         for i in range(1, len(truth)):
@@ -105,7 +105,7 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
             f"dt {system.dt} is too long for system {settings.system!r}, or "
             "its step is at fault"
         )
-    observed = truth[settings.gap :: settings.gap]
+    observed = truth[settings.steps]
     measurements = observation.apply(observed) + observation.noise.draw(
         (settings.cycles,), observed, stream
     )

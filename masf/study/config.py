@@ -53,7 +53,11 @@ class Experiment(Section):
     observations: list[Name] = Field(
         min_length=1, description="Names from the section observations."
     )
-    gaps: list[Gap] = Field(min_length=1, description="Steps between two measurements.")
+    gaps: list[Gap] = Field(
+        min_length=1,
+        description="Steps between two measurements; a list "
+        "among them, such as [5, 10, 20], is a pattern of steps that repeats.",
+    )
     members: Size | Annotated[list[Size], Field(min_length=1)] = Field(
         description="Ensemble size N; a list is an axis of the experiment."
     )

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from masf.files.cell import CellSettings
+from masf.gaps import Gap, pattern_of
 from masf.study.cells import Cell, PriorTraining
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
@@ -91,12 +92,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a cell is: components, members, steps between measurements, measurements."""
+    """How large a cell is: components, members, mean steps between measurements, measurements."""
 
     system: str
     dimension: int
     members: int
-    gap: int
+    gap: float
     cycles: int
 
     @classmethod
@@ -105,7 +106,7 @@ class Size:
             cell.system,
             _dimension(cell.system, tuple(cell.parameters.items())),
             cell.members,
-            cell.gap,
+            _mean_gap(cell.gap),
             cell.cycles,
         )
 
@@ -120,6 +121,11 @@ class Size:
         an analysis' ensembles.
         """
         return 4 * (6 * self.dimension * (self.cycles * self.gap + 1) + 8 * self.ensemble) / MIB
+
+
+def _mean_gap(gap: Gap) -> float:
+    pattern = pattern_of(gap)
+    return sum(pattern) / len(pattern)
 
 
 @cache

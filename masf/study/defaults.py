@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError, create_model
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
 from masf.filters.registry import filter_names
+from masf.gaps import pattern_of
 from masf.observations.base import ObservationSettings
 from masf.observations.settings import observation_settings
 from masf.plugins import suggestion
@@ -202,13 +203,14 @@ def filter_in_cell(
         if trained is None
         else trained.model_dump(exclude_unset=True)
     )
+    gaps = sorted(set(pattern_of(settings.gap)))
     config = {
         "results": "results",
         "seeds": {"test": [settings.seed]},
         "filters": [name],
         "pinned": {name: overrides},
         "observations": {observed: settings.observation},
-        "priors": {settings.system: usual | {"gaps": [settings.gap]}},
+        "priors": {settings.system: usual | {"gaps": gaps}},
         "experiments": {
             settings.system: {
                 "title": settings.system,

@@ -47,7 +47,7 @@ WILDCARDS = {
     "system": "[a-z0-9_]+",
     "parameters": "[^/]+",
     "observation": "[a-z0-9_]+",
-    "gap": "[0-9]+",
+    "gap": "[0-9]+(-[0-9]+)*",
     "members": "[0-9]+",
     "seed": "[0-9]+",
 }

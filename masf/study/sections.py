@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from masf import places
+from masf.gaps import LONGEST, as_gap
 
 Name = Annotated[
     str,
@@ -19,7 +20,24 @@ Folder = Annotated[str, AfterValidator(places.folder)]
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
-Gap = Annotated[int, Field(ge=1, le=100_000)]
+Gap = Annotated[
+    int | str,
+    BeforeValidator(as_gap),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": LONGEST},
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"type": "integer", "minimum": 1, "maximum": LONGEST},
+                },
+                {"type": "string", "pattern": "^[0-9]+(-[0-9]+)*$"},
+            ]
+        }
+    ),
+]
+"""Steps between two measurements, or a pattern of them that repeats: see masf.gaps."""
 
 Axis = Annotated[list[float | int], Field(min_length=1)]
 

@@ -352,6 +352,8 @@ def main():
     problem = read_problem(arguments.problem)
     if np.any(np.isnan(problem["observation"])):
         sys.exit(f"{arguments.method}: some measurements are missing (NaN), which it cannot do")
+    if isinstance(problem["gap"], str):
+        sys.exit(f"{arguments.method}: measurements come at irregular times, which it cannot do")
     write_estimate(
         arguments.output, assimilate(import_dapper(), arguments.method, problem, parameters)
     )

@@ -16,6 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from masf.report.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, labels_height
 from masf.report.rows import experiment_rows, on_track
+from masf.report.words import number_or_text
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES
 from masf.scores.run import SCORES
@@ -81,7 +82,7 @@ def panel_grid(labels: Sequence[Collection[str]], columns: int) -> tuple[Figure,
 
 def panel_title(panel: PointOfExperiment) -> str:
     """What is chosen in a panel, in words."""
-    chosen = (f"{name} {value:g}" for name, value in panel.where.items())
+    chosen = (f"{name} {number_or_text(value)}" for name, value in panel.where.items())
     return ", ".join([f"{panel.observation.replace('_', ' ')} observed", *chosen])
 
 

@@ -32,10 +32,7 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
         """The spectrum (shells,) of states (..., 2, n, n), mean over all."""
         return flow.energy_spectrum(states.reshape(-1, *system.shape)).mean(axis=0)
 
-    at = [
-        slice((cell.spin_up_cycles + 1) * cell.settings.gap, None, cell.settings.gap)
-        for cell in cells
-    ]
+    at = [cell.settings.steps[cell.spin_up_cycles :] for cell in cells]
     truths = [read_truth(results / cell.truth).truth for cell in cells]
     truth = np.mean([energy(states[s]) for states, s in zip(truths, at, strict=True)], axis=0)
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8), sharey=True, layout="constrained")

@@ -152,10 +152,10 @@ def _over_time(
         zip(rows["filter"].astype(str), rows[score_name].fillna(rows[LOST_SCORE]), strict=True)
     )
     lost = set(rows.loc[rows[LOST_SCORE].notna(), "filter"])
-    gap, finished, lines = cell.settings.gap, [], {}
+    steps, finished, lines = cell.settings.steps, [], {}
     of_fields = score_name in FLOW_SCORES
     velocities = (
-        read_velocities(study.results / cell.truth, cell.settings)[gap::gap] if of_fields else None
+        read_velocities(study.results / cell.truth, cell.settings)[steps] if of_fields else None
     )
     for name in study.figure_filters(definition, panel.experiment):
         data = read_estimate(
@@ -165,12 +165,12 @@ def _over_time(
         if velocities is not None:
             by_step, values = (
                 False,
-                vorticity_scores(data["mean"].values[gap::gap], velocities)[score_name],
+                vorticity_scores(data["mean"].values[steps], velocities)[score_name],
             )
         else:
             by_step, values = data[score_name].dims == ("model_time",), data[score_name].values
         times = data["model_time" if by_step else "cycle_time"].values
-        circles = np.arange(gap, len(times), gap) if by_step else np.arange(len(times))
+        circles = steps.copy() if by_step else np.arange(len(times))
         if score_name == "rmse":
             # A measurement time has two errors: the forecast's, then the analysis'.
             times, values = (

@@ -27,11 +27,11 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     filters = study.figure_filters(definition, definition.experiment)
     truth = read_truth(study.results / cell.truth)
     system = make_system(cell.settings.system, cell.settings.parameters)
-    gap = cell.settings.gap
-    first = max(0, len(truth.truth) - 1 - definition.cycles * gap)
+    steps = cell.settings.steps
+    first = 0 if definition.cycles >= len(steps) else steps[-definition.cycles - 1]
     times = np.arange(len(truth.truth)) * system.dt
-    measured = np.arange(gap, len(truth.truth), gap)
-    measured = measured[measured >= first]
+    shown = steps >= first
+    measured = steps[shown]
     look = Look.of(study)
     height = min(1.25, max(PAGE_HEIGHT / len(filters), 0.7))
     figure, grid = plt.subplots(
@@ -58,7 +58,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
             ax.plot(times[first:], truth.truth[first:, component], color="0.6", label="truth")
             ax.plot(times[first:], mean[first:, component], color=colour, label="ensemble mean")
             if observed:
-                y = truth.observation[measured // gap - 1, component]
+                y = truth.observation[shown, component]
                 ax.plot(
                     times[measured],
                     y,

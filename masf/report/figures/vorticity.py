@@ -39,7 +39,7 @@ class Run:
     """What a figure shows of one cell: states (time, d) and measurements."""
 
     system: System
-    gap: int
+    cycle_steps: np.ndarray
     truth: np.ndarray
     measurements: np.ndarray
     places: np.ndarray
@@ -61,7 +61,7 @@ class Run:
         }
         places = observation.places(system.grid)
         return cls(
-            system, cell.settings.gap, truth.truth, truth.observation, places, observation.linear,
+            system, cell.settings.steps, truth.truth, truth.observation, places, observation.linear,
             means,
         )  # fmt: skip
 
@@ -84,7 +84,7 @@ def vorticity(study: Study, definition: VorticityFigure) -> Figure:
     and the measured velocities.
     """
     run = Run.read(study, definition)
-    steps = run.gap * np.array(definition.cycles)
+    steps = run.cycle_steps[np.array(definition.cycles) - 1]
     return _draw(run, steps, _limit(run, steps), MOST_COLUMNS)
 
 
@@ -93,10 +93,10 @@ def animation(study: Study, definition: AnimationFigure) -> Iterator[Figure]:
     similarities where there is one.
     """
     run = Run.read(study, definition)
-    steps = np.arange(definition.cycles * run.gap + 1)
+    steps = np.arange(run.cycle_steps[definition.cycles - 1] + 1)
     limit = _limit(run, steps)
     for step in steps:
-        kind = "analysis" if step and step % run.gap == 0 else "forecast"
+        kind = "analysis" if step in run.cycle_steps else "forecast"
         yield _draw(
             run,
             steps[[step]],
@@ -136,7 +136,7 @@ def _draw(
         for i, step in enumerate(steps):
             ax = grid[j // columns * len(steps) + i, j % columns]
             ax.set_visible(True)
-            cycle = step // run.gap - 1
+            cycle = int(np.searchsorted(run.cycle_steps, step, side="right")) - 1
             if i == 0:
                 ax.set_title(textwrap.fill(name, round(LETTERS_PER_INCH * side)), fontsize=7)
             if j % columns == 0 and title is None:
@@ -153,7 +153,7 @@ def _draw(
                 vmax=limit,
                 interpolation="nearest",
             )
-            if name in run.means and cycle >= 0 and step % run.gap == 0:
+            if name in run.means and step in run.cycle_steps:
                 similarity = structural_similarity(values[i], shown_truth[i])
                 text = "diverged" if np.isnan(similarity) else f"{similarity:.2f}"
                 box = {"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8}

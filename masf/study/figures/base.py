@@ -104,7 +104,7 @@ class PointOfExperiment(Section):
 
     experiment: Name = Field(description="The experiment whose cells are shown.")
     observation: Name = Field(description="Which of the experiment's observations.")
-    where: dict[str, float | int] = Field(
+    where: dict[str, float | int | str] = Field(
         default_factory=dict,
         description="One value of each axis of the experiment: gap, members or a parameter of "
         "the system.",

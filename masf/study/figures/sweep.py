@@ -63,6 +63,11 @@ class Panel(PointOfExperiment):
         experiment = study.config.experiments[self.experiment]
         if self.axis != TIME and self.axis not in experiment.axes:
             yield unknown(f"{key}.axis", self.axis, "axis", [*experiment.axes, TIME])
+        if self.axis == "gap" and (patterns := [g for g in experiment.gaps if isinstance(g, str)]):
+            yield (
+                f"{key}.axis = 'gap': {', '.join(patterns)} of experiment {self.experiment!r} is "
+                "no number; give what is irregular an experiment of its own"
+            )
         yield from self.point_faults(study, key, but=self.axis)
         if self.seed is not None:
             yield from seed_faults(study, key, self.experiment, self.seed)
