@@ -333,6 +333,7 @@ def run(
             system=name_of(model),
             parameters=model.parameters.model_dump(),
             observation=dict(measured.settings),
+            model=None,
         )
         found = defaults.filter_in_cell(name, forecast_with, chosen, has_prior=prior is not None)
         chosen, module, command = found.parameters, found.module, found.command
@@ -535,9 +536,10 @@ def _built(
     Raises:
         ValueError: where the problem's own have to be passed, or what was passed does not fit it.
     """
+    usual = settings.forecast
     truths = (
-        registry.make_system(settings.system, settings.parameters)
-        if settings.system in system_names()
+        registry.make_system(usual.system, usual.parameters)
+        if usual.system in system_names()
         else None
     )
     model = system or truths

@@ -135,7 +135,8 @@ def _perturbation_faults(system: System, x: np.ndarray) -> Iterator[str]:
         return
     if not np.array_equal(drawn, system.perturbations(n, x, Stream(0, "check"))):
         yield f"{what} differs from call to call with the same seed: draw from the stream alone"
-    variance, offset = float(np.mean(drawn**2)), float(np.max(np.abs(drawn.mean(axis=0))))
+    seen = system.resolved(drawn)
+    variance, offset = float(np.mean(seen**2)), float(np.max(np.abs(seen.mean(axis=0))))
     if not 0.5 < variance < 2 or offset > 1:  # of smooth fields, whose components go together, too
         yield (
             f"{what}: draws have a mean of up to {offset:.2g} and a mean square of {variance:.2g}: "

@@ -725,7 +725,7 @@ def test_killed_study_is_finished_by_starting_it_again_and_two_do_not_run_at_onc
     [
         (
             lambda c: c["experiments"]["lorenz63"].update(gaps=[-5]),
-            ["experiments.lorenz63.gaps.0 = -5", "greater than or equal to 1"],
+            ["experiments.lorenz63.gaps.0 = -5", "expected at least 1"],
         ),
         (lambda c: c["filters"].append("enkff"), ["filters = 'enkff'", "did you mean 'enkf'?"]),
     ],

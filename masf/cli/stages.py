@@ -80,6 +80,12 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
 @click.option(
     "--seed", required=True, type=click.IntRange(0), help="Fixes truth, noise and initial ensemble."
 )
+@click.option(
+    "--model",
+    type=JsonMapping(),
+    help="What filters forecast with, where it is not what makes the truth: "
+    '\'{"system": ..., "parameters": {...}}\'.',
+)
 @click.option("-o", "--output", required=True, type=OUTPUT, help="truth.nc")
 def simulate(output: Path, **settings: Any) -> None:
     """Simulate truth, measurements and initial ensemble."""

@@ -18,6 +18,14 @@ from masf.systems.registry import make_system
 
 
 @dataclass(frozen=True)
+class Model:
+    """What forecasts: a system by its name, and its parameters."""
+
+    system: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class CellSettings:
     """Everything that fixes a cell's truth, measurements and initial ensemble.
 
@@ -33,10 +41,21 @@ class CellSettings:
     members: int
     initial_spread: float | None
     seed: int
+    model: Model | None = None
+    """What filters forecast with, where it is not what makes the truth."""
 
     def __post_init__(self) -> None:
-        """Writes the gap in its one way. Raises ValueError where it is none."""
+        """Writes the gap in its one way, and reads a model from JSON. Raises ValueError for a gap
+        that is none.
+        """
         object.__setattr__(self, "gap", as_gap(self.gap))
+        if isinstance(self.model, dict):
+            object.__setattr__(self, "model", Model(**self.model))
+
+    @property
+    def forecast(self) -> Model:
+        """What filters forecast with."""
+        return self.model or Model(self.system, self.parameters)
 
     @property
     def steps(self) -> np.ndarray:
@@ -44,12 +63,26 @@ class CellSettings:
         return measurement_steps(self.gap, self.cycles)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        keys = asdict(self)
+        if self.model is None:
+            del keys["model"]
+        return json.dumps(keys, sort_keys=True)
 
 
 def build(settings: CellSettings) -> tuple[System, Observation]:
-    """The system and the observation of a cell. Raises ValueError where the settings do not fit
-    together.
+    """What filters forecast with in a cell, and the observation. Raises ValueError where the
+    settings do not fit together.
     """
-    system = make_system(settings.system, settings.parameters)
+    system = make_system(settings.forecast.system, settings.forecast.parameters)
     return system, observation_settings(settings.observation).build(system.dimension, system.grid)
+
+
+def model_fault(system: System, model: System) -> str | None:
+    """Why a model cannot forecast a system's truth; None if it can."""
+    if model.dt != system.dt:
+        return f"the model has dt {model.dt:g}, and the truth {system.dt:g}: give both the same"
+    sizes = {system.dimension, len(system.resolved(np.zeros(system.dimension)))}
+    if model.dimension not in sizes:
+        wanted = " or ".join(str(n) for n in sorted(sizes))
+        return f"the model has {model.dimension} components: expected {wanted}, as the truth"
+    return None

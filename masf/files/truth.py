@@ -100,8 +100,8 @@ def read_states(path: Path, settings: CellSettings) -> np.ndarray:
 
 def read_velocities(path: Path, settings: CellSettings) -> np.ndarray:
     """The truth (times, 2, n, n) of a cell that is a flow. Raises FileFault as ``read_states``."""
-    truth = read_states(path, settings)
-    return truth.reshape(len(truth), *make_system(settings.system, settings.parameters).shape)
+    truth, model = read_states(path, settings), settings.forecast
+    return truth.reshape(len(truth), *make_system(model.system, model.parameters).shape)
 
 
 def truth_of(data: xr.Dataset) -> Truth:

@@ -76,8 +76,13 @@ def experiment_settings(study: Study, name: str) -> str:
     spin_up = (
         f", the first {experiment.spin_up_cycles} not scored" if experiment.spin_up_cycles else ""
     )
+    model = experiment.model
+    forecast = ""
+    if model is not None:
+        said = ", ".join(f"{key} {_values(value)}" for key, value in model.parameters.items())
+        forecast = f"; filters forecast with {model.system or experiment.system} ({said})"
     return (
-        f"{experiment.system} ({parameters}); observed: "
+        f"{experiment.system} ({parameters}){forecast}; observed: "
         f"{_values([o.replace('_', ' ') for o in experiment.observations])}; "
         f"gap {_values(experiment.gaps)}; N = {_values(experiment.sizes)}; {experiment.cycles} "
         f"cycles{spin_up}; "

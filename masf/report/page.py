@@ -52,7 +52,8 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
             for k, v in s.parameters.items()
             if k not in {"dimension", "size"} and len(values[s.system, k]) > 1
         }
-        others = ", ".join(f"{k} {v:g}" for k, v in varied.items())
+        words = [f"{k} {v:g}" for k, v in varied.items()]
+        others = ", ".join([*words, *([f"model {cell.model_in_words}"] if s.model else [])])
         points[path] = [
             cell.point, s.system, dimension(s.system, json.dumps(s.parameters)), others,
             cell.observation_name.replace("_", " "), s.gap, s.members,

@@ -199,6 +199,7 @@ def _keys(cell: Cell, name: str) -> dict[str, Any]:
         "seed": s.seed,
         "members": s.members,
         "filter": name,
+        **({"model": cell.model_in_words} if s.model else {}),
     }
 
 

@@ -14,19 +14,21 @@ share is missing of a larger one.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from masf.arrays import Stream, require_states
-from masf.files.cell import CellSettings, build
+from masf.files.cell import CellSettings, build, model_fault
 from masf.files.netcdf import write
 from masf.files.records import truth_code
 from masf.files.truth import Truth, truth_dataset
 from masf.observations.base import Observation
 from masf.systems.base import System
 from masf.systems.counting import ALONG_THE_LAST_AXIS
+from masf.systems.registry import make_system
 from masf.systems.requirements import typical_state
 
 log = logging.getLogger(__name__)
@@ -52,52 +54,66 @@ def warn_of_lost_noise(measurements: np.ndarray, observation: Observation) -> No
 
 def simulate_to_file(settings: CellSettings, output: Path) -> None:
     """Writes truth.nc of a cell. Raises ValueError as ``simulate``."""
-    write(output, simulate_in_memory(settings, build(settings)))
+    write(output, simulate_in_memory(settings))
 
 
-def simulate_in_memory(settings: CellSettings, built: tuple[System, Observation]) -> xr.Dataset:
+def simulate_in_memory(
+    settings: CellSettings, built: tuple[System, Observation] | None = None
+) -> xr.Dataset:
     """The content of truth.nc.
 
     Args:
         settings: of the cell.
-        built: its system and observation, a user's own or what ``build`` makes of the settings.
+        built: its system and observation, where the settings do not build them, such as a user's
+            own.
 
     Raises:
         ValueError: as ``simulate``.
     """
-    return truth_dataset(simulate(settings, built), built[0], truth_code(built[0], settings.system))
+    model, _ = built or build(settings)
+    truth = simulate(settings, built)
+    return truth_dataset(truth, model, truth_code(model, settings.system))
 
 
 def simulate(settings: CellSettings, built: tuple[System, Observation] | None = None) -> Truth:
     """Truth (times, d), measurements (cycles, m) and initial ensemble (N, d) of a cell, in float32.
 
     ``built`` are a system and an observation that the settings do not build, such as a user's own.
+    Where the settings name a model that is coarser than the truth's system, the truth is what the
+    model resolves of it, and the ensemble is the model's.
 
     Raises:
-        ValueError: for settings out of range, or if the truth is not finite (a step too long for
-            the system).
+        ValueError: for settings out of range, if the truth is not finite (a step too long for the
+            system), or if the model's states are not what the truth's system resolves.
     """
     for name, least in (("cycles", 1), ("members", 2)):
         if getattr(settings, name) < least:
             raise ValueError(f"{name} is {getattr(settings, name)}: expected at least {least}")
     if settings.initial_spread is None or not settings.initial_spread > 0:
         raise ValueError(f"initial_spread is {settings.initial_spread}: expected a positive number")
-    system, observation = built or build(settings)
+    model, observation = built or build(settings)
+    system = model if settings.model is None else make_system(settings.system, settings.parameters)
     stream = Stream(settings.seed, "simulate")
     centre = typical_state(system, stream).astype(np.float32)
     spread = np.float32(settings.initial_spread)
     ensemble_stream = Stream(settings.seed, "initial ensemble")
-    drawn = system.perturbations(settings.members, centre, ensemble_stream)
-    name = type(system).__name__
-    require_states(f"{name}.perturbations", drawn, centre, (settings.members, system.dimension))
-    ensemble = centre + spread * drawn
-    truth = np.empty((settings.steps[-1] + 1, system.dimension), dtype=np.float32)
-    truth[0] = centre + spread * system.perturbations(1, centre, stream)[0]
+    resolved = _resolved(system, model)
+    known = resolved(centre)
+    drawn = model.perturbations(settings.members, known, ensemble_stream)
+    require_states(
+        f"{type(model).__name__}.perturbations", drawn, known, (settings.members, model.dimension)
+    )
+    ensemble = known + spread * drawn
+    truth = np.empty((settings.steps[-1] + 1, model.dimension), dtype=np.float32)
+    state = centre + spread * system.perturbations(1, centre, stream)[0]
+    truth[0] = resolved(state)
+    name = f"{type(system).__name__}.step"
     with np.errstate(over="ignore", invalid="ignore"):
         for i in range(1, len(truth)):
-            stepped = system.step(truth[i - 1], stream)
-            require_states(f"{name}.step", stepped, truth[i - 1], hint=ALONG_THE_LAST_AXIS)
-            truth[i] = stepped
+            stepped = system.step(state, stream)
+            require_states(name, stepped, state, hint=ALONG_THE_LAST_AXIS)
+            state = stepped.astype(np.float32, copy=False)
+            truth[i] = resolved(state)
     if not np.all(np.isfinite(truth)):
         step, component = map(int, np.argwhere(~np.isfinite(truth))[0])
         raise ValueError(
@@ -114,4 +130,13 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
     if share := settings.observation.get("missing", 0.0):
         drawn = Stream(settings.seed, "missing measurements").numpy.random(measurements.shape)
         measurements[drawn < share] = np.nan
-    return Truth(settings, truth, measurements, centre, ensemble)
+    return Truth(settings, truth, measurements, known, ensemble)
+
+
+def _resolved(system: System, model: System) -> Callable[[np.ndarray], np.ndarray]:
+    """What a model has of a system's states. Raises ValueError where that is no state of its."""
+    if fault := model_fault(system, model):
+        raise ValueError(fault)
+    if system.dimension == model.dimension:
+        return lambda state: state
+    return system.resolved

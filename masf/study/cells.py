@@ -34,12 +34,31 @@ class Cell:
         s = self.settings
         return {
             "system": s.system,
-            "parameters": paths.path_fragment(s.parameters),
+            "parameters": paths.path_fragment(s.parameters) + self._model_fragment,
             "observation": self.observation_name,
             "gap": s.gap,
             "members": s.members,
             "seed": s.seed,
         }
+
+    @property
+    def model_in_words(self) -> str:
+        """What filters forecast with, by what differs from the truth's system; empty where nothing
+        does.
+        """
+        s = self.settings
+        if s.model is None:
+            return ""
+        other = s.model.system != s.system
+        given = {k: v for k, v in s.model.parameters.items() if other or s.parameters.get(k) != v}
+        return " ".join(
+            [*([s.model.system] if other else []), *(f"{k} {v:.12g}" for k, v in given.items())]
+        )
+
+    @property
+    def _model_fragment(self) -> str:
+        words = self.model_in_words.replace(" ", "~")
+        return f"+model~{words}" if words else ""
 
     @cached_property
     def path(self) -> str:
@@ -84,6 +103,7 @@ class Cell:
             "observation": self.observation_name,
             "gap": s.gap,
             "members": s.members,
+            **({"model": self.model_in_words} if s.model else {}),
         }
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from masf.diffusion.prior_settings import PriorSettings
+from masf.files.cell import Model, model_fault
 from masf.filters.base import Filter, linear_misfits
 from masf.filters.input_files import missing
 from masf.filters.registry import filter_class, filter_names
@@ -129,6 +130,10 @@ def _parts_faults(config: StudyConfig, key: str, experiment: Experiment) -> Iter
     """Parts of an experiment that do not exist, without which it has no cells."""
     if experiment.system not in system_names():
         yield unknown(f"experiments.{key}.system", experiment.system, "system", system_names())
+    model = experiment.model
+    if model is not None and model.system not in (None, *system_names()):
+        where = f"experiments.{key}.model.system"
+        yield unknown(where, str(model.system), "system", system_names())
     for observation in experiment.observations:
         if observation not in config.observations:
             yield unknown(
@@ -254,11 +259,17 @@ def doubts(study: Study) -> Iterator[str]:
 
 def cell_faults(study: Study) -> Iterator[str]:
     """Systems, observations and filters whose parameters are wrong or do not fit together."""
-    situations: dict[tuple[str, str, str], list[Cell]] = {}
+    situations: dict[tuple[str, ...], list[Cell]] = {}
     for cell in study.cells.values():
         s = cell.settings
         situations.setdefault(
-            (s.system, json.dumps(s.parameters, sort_keys=True), cell.observation_name), []
+            (
+                s.system,
+                json.dumps(s.parameters, sort_keys=True),
+                cell.observation_name,
+                cell.model_in_words,
+            ),
+            [],
         ).append(cell)
     # Often the same is wrong in many situations of one system: it is said of the first.
     places: dict[tuple[str, str], str] = {}
@@ -269,8 +280,15 @@ def cell_faults(study: Study) -> Iterator[str]:
             cells[0].observation_name,
         )
         try:
-            system = make_system(s.system, s.parameters)
+            truth = system = make_system(s.system, s.parameters)
+            if s.model is not None:
+                system = _model(s.model)
+                if fault := model_fault(truth, system):
+                    raise ModelFault(fault)
             observation = study.config.observations[observed].build(system.dimension, system.grid)
+        except ModelFault as error:
+            yield f"experiments.{experiment}.model: {error}"
+            continue
         except ValidationError as error:
             lines = faults_of(error, system_class(s.system).Parameters, s.parameters)
             yield from (f"experiments.{experiment}.parameters.{line}" for line in lines)
@@ -302,8 +320,21 @@ def cell_faults(study: Study) -> Iterator[str]:
             for fault in faults:
                 places.setdefault((f"filter {name!r}: {fault}", s.system), place)
             if not faults and study.needs_prior(name, cell):
-                yield from _prior_faults(study.config.priors, name, s.system, system)
+                yield from _prior_faults(study.config.priors, name, s.forecast.system, system)
     yield from (f"{fault} (in {place})" for (fault, _), place in places.items())
+
+
+class ModelFault(ValueError):
+    """A model that cannot forecast an experiment's truth."""
+
+
+def _model(model: Model) -> System:
+    """What filters forecast with. Raises ModelFault where its parameters are wrong."""
+    try:
+        return make_system(model.system, model.parameters)
+    except ValidationError as error:
+        lines = faults_of(error, system_class(model.system).Parameters, model.parameters)
+        raise ModelFault("; ".join(f"parameters.{line}" for line in lines)) from error
 
 
 def _filters_of(study: Study, cells: list[Cell]) -> Iterator[tuple[str, Cell]]:

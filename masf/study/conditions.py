@@ -1,10 +1,11 @@
 """Conditions of settings, ``when``: in which situations they hold, and what is wrong with those
 that never do.
 
-A condition names ``system``, ``observation``, ``gap``, ``members`` or a parameter of the system,
-and has one value or a list of which one must be there. A parameter that an experiment does not list
-has its default. Files of filters serve many studies, so that a condition on what this study does
-not have is no fault; one that no study can fulfil is.
+A condition names ``system``, ``observation``, ``gap``, ``members``, ``model`` (what filters
+forecast with, in words, where it is not the truth's system) or a parameter of the system, and has
+one value or a list of which one must be there. A parameter that an experiment does not list has
+its default. Files of filters serve many studies, so that a condition on what this study does not
+have is no fault; one that no study can fulfil is.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from masf.systems.registry import system_class, system_names
 OF_CELLS: dict[str, Any] = {"gap": Gap, "members": Size}
 """The conditions on numbers that every system has, and their types."""
 
+OF_TEXT = ("system", "observation", "model")
+"""The conditions on names."""
+
 
 def holds(when: Mapping[str, Any], situation: Mapping[str, Any]) -> bool:
     """Whether all conditions hold in a situation, see ``Cell.conditions``."""
@@ -40,7 +44,7 @@ def alternatives(value: Any) -> list[Any]:
 def known_conditions() -> set[str]:
     """What conditions can name."""
     of_systems = {key for name in system_names() for key in _fields(name)}
-    return {"system", "observation", *OF_CELLS, *of_systems}
+    return {*OF_TEXT, *OF_CELLS, *of_systems}
 
 
 def defaults(system: str) -> dict[str, Any]:
@@ -70,7 +74,8 @@ def condition_faults(when: Mapping[str, Any], key: str) -> Iterator[str]:
         types = _types(name, systems)
         if not types:
             listed = ", ".join(map(repr, systems))
-            known = sorted({*OF_CELLS, "observation", *(k for s in systems for k in _fields(s))})
+            of_these = {key for system in systems for key in _fields(system)}
+            known = sorted({*OF_CELLS, "observation", "model", *of_these})
             yield (
                 f"{place}: no parameter of {listed}{did_you_mean(name, known)}, so that the "
                 f"condition never holds; choose from {', '.join(known)}"
@@ -122,7 +127,7 @@ def _systems(when: Mapping[str, Any]) -> list[str]:
 
 def _types(name: str, systems: Iterable[str]) -> list[Any]:
     """The types that a condition's values may have on some of these systems."""
-    if name == "system" or name == "observation":
+    if name in OF_TEXT:
         return [str]
     if name in OF_CELLS:
         return [OF_CELLS[name]]
@@ -140,7 +145,7 @@ def _value_fault(value: Any, types: Iterable[Any]) -> str:
         try:
             adapter.validate_python(int(value) if whole else value)
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]["msg"]
+            fault = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         else:
             return ""
     if isinstance(value, str) and (number := _number(value)) is not None:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from masf import places
 from masf.diffusion.prior_settings import PriorSettings
+from masf.files.cell import Model
 from masf.observations.settings import AnyObservation
 from masf.study.figures.kinds import Figure
 from masf.study.search import TunableScore
@@ -40,6 +41,19 @@ class Seeds(Section):
         return self
 
 
+class ModelOfFilters(Section):
+    """What filters forecast with, where it is not what makes the truth."""
+
+    system: Name | None = Field(
+        None, description="Another system, for what the truth's resolves; the truth's without this."
+    )
+    parameters: dict[str, float | int] = Field(
+        default_factory=dict,
+        description="Of the model: of the truth's system, those that differ; of another one, all "
+        "but dt, which is the truth's.",
+    )
+
+
 class Experiment(Section):
     """Cells that belong together: every combination of parameters, observations, gaps and ensemble
     sizes, on every test seed.
@@ -49,6 +63,11 @@ class Experiment(Section):
     system: Name = Field(description="A system in masf/systems.")
     parameters: dict[str, float | int | Axis] = Field(
         description="The system's parameters; a list is an axis of the experiment."
+    )
+    model: ModelOfFilters | None = Field(
+        None,
+        description="What filters forecast with, where it is not what makes the truth: model "
+        "error.",
     )
     observations: list[Name] = Field(
         min_length=1, description="Names from the section observations."
@@ -94,6 +113,19 @@ class Experiment(Section):
         """The filters that it runs, where the study lists these; in the study's order."""
         kept = [name for name in listed if name not in self.leave_out_filters]
         return list(dict.fromkeys([*kept, *self.add_filters]))
+
+    def model_for(self, parameters: dict[str, Any]) -> Model | None:
+        """What filters forecast with where the truth has these parameters; None for the truth's own
+        system.
+        """
+        said = self.model
+        if said is None:
+            return None
+        if said.system in (None, self.system):
+            merged = dict(sorted({**parameters, **said.parameters}.items()))
+            return None if merged == parameters else Model(self.system, merged)
+        common = {"dt": parameters["dt"]} if "dt" in parameters else {}
+        return Model(str(said.system), dict(sorted({**common, **said.parameters}.items())))
 
     @property
     def sizes(self) -> list[int]:

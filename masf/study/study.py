@@ -278,8 +278,8 @@ class Study:
             for other, *_ in self.points.values()
             if search
             and name in other.filters
-            and (cell.settings.system, cell.observation_name)
-            == (other.settings.system, other.observation_name)
+            and (cell.settings.system, cell.observation_name, cell.model_in_words)
+            == (other.settings.system, other.observation_name, other.model_in_words)
             and search.keys() == self.search(name, other).keys()
         ]
 
@@ -343,17 +343,22 @@ class Study:
         """How the prior that this cell's filters use is trained; long rings share the prior of a
         short one.
         """
-        s, settings = cell.settings, self.config.priors[cell.settings.system]
+        s, model = cell.settings, cell.settings.forecast
+        settings = self.config.priors[model.system]
         observation = self.config.observations[cell.observation_name]
-        ring = system_class(s.system).translation_invariant
-        parameters = settings.training_parameters(s.parameters, observation, ring)
-        return PriorTraining(s.system, parameters, s.observation, cell.observation_name, settings)
+        ring = system_class(model.system).translation_invariant
+        parameters = settings.training_parameters(model.parameters, observation, ring)
+        return PriorTraining(
+            model.system, parameters, s.observation, cell.observation_name, settings
+        )
 
     @cached_property
     def priors(self) -> dict[str, PriorTraining]:
         """All priors that the cells' filters may use, by path."""
         with_prior = (
-            cell for cell in self.cells.values() if cell.settings.system in self.config.priors
+            cell
+            for cell in self.cells.values()
+            if cell.settings.forecast.system in self.config.priors
         )
         return {prior.path: prior for prior in map(self.prior, with_prior)}
 
@@ -379,6 +384,7 @@ class Study:
                     members=members,
                     initial_spread=experiment.initial_spread,
                     seed=seed,
+                    model=experiment.model_for(parameters),
                 )
                 yield Cell(
                     settings,

@@ -75,8 +75,8 @@ class System(ABC):
         """One state (d,) of the long-run distribution, in float64."""
 
     def perturbations(self, n: int, x: Array, stream: Stream) -> Array:
-        """n draws (n, d) that ensembles start from: mean 0 and variance 1 in each component, with
-        the namespace of ``x``.
+        """n draws (n, d) that ensembles start from: mean 0, and variance 1 in each component that
+        is ``resolved``, with the namespace of ``x``.
 
         White noise, unless the system's states are smooth.
         """
@@ -87,6 +87,12 @@ class System(ABC):
         this.
 
         All states, unless the model constrains them.
+        """
+        return x
+
+    def resolved(self, x: Array) -> Array:
+        """Of states (..., d), what a model that knows of nothing finer has for its own: all of
+        them, unless the system has parts that are finer.
         """
         return x
 
