@@ -4,6 +4,8 @@ cycle.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from masf.diffusion.samplers import coupled
 from masf.ensembles.localization import GridTaper
 from masf.filters.base import Filter, Setup
 from masf.filters.kalman import Gaussian, kalman_update
+from masf.filters.passes import adaptive_share, prior_inflation
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation
 from masf.observations.mask import Mask
@@ -181,12 +184,157 @@ def test_a_linear_model_has_the_kalman_posterior_in_distribution(kind, finish):
     )
 
 
+@pytest.mark.parametrize("rotation", [False, True])
+@pytest.mark.parametrize(
+    "passes",
+    [
+        {"passes": 2, "finish": PAST},
+        {"passes": 3, "finish": PRESENT},
+        {"passes": 8, "finish": PAST, "pace": 1.5},
+        {"passes": 8, "finish": PRESENT, "pace": 1.5},
+    ],
+    ids=lambda p: "-".join(map(str, p.values())),
+)
+@pytest.mark.parametrize("lag", [1, 2, 4])
+def test_a_linear_model_is_the_kalman_filter_cycle_by_cycle_at_any_lag(lag, passes, rotation):
+    """Each measurement is taken in once, whatever the window; sample moments are exact, by the
+    square root.
+    """
+    system, problem, gap = linear(D), make_problem("dense", D), 2
+    filter_ = make_filter(
+        "masf_gaussian",
+        system,
+        problem.observation,
+        lag=lag,
+        perturbation=0.0,
+        rotation=rotation,
+        localization_radius=None,
+        passes_radius=None,
+        **passes,
+    )
+    state = filter_.start(problem.prior_draws(12, seed=1))
+    m, matrix = np.linalg.matrix_power(system.matrix, gap), problem.observation.matrix
+    expected = Gaussian(state.mean(axis=0), np.cov(state.T))
+    for cycle in range(6):
+        y = problem.y + 0.3 * cycle
+        expected = kalman_update(
+            Gaussian(m @ expected.mean, m @ expected.covariance @ m.T),
+            y,
+            matrix,
+            problem.observation.noise.covariance,
+        )
+        for _ in range(gap):
+            state = filter_.forecast(state)
+        state = filter_.project(filter_.analyse(state, y))
+        np.testing.assert_allclose(state.mean(axis=0), expected.mean, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(np.cov(state.T), expected.covariance, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("lag", [1, 3])
+def test_members_stay_what_the_model_makes_of_those_at_the_beginning_of_the_window(lag):
+    """Rotation and inflation are of both together; a run of the model that was kept is a run."""
+    system, problem = linear(D), make_problem("mask", D)
+    filter_ = make_filter(
+        "masf_gaussian",
+        system,
+        problem.observation,
+        lag=lag,
+        passes=2,
+        finish=PAST,
+        rotation=True,
+        inflation=1.1,
+        certainty=1.0,
+    )
+    state = filter_.start(problem.prior_draws(9, seed=2))
+    for cycle in range(1, 6):
+        for _ in range(3):
+            state = filter_.forecast(state)
+        state = filter_.project(filter_.analyse(state, problem.y))
+        begin, steps = filter_._past, sum(filter_._gaps)
+        assert steps == 3 * (min(cycle, lag - 1))
+        again = system.advance(begin, steps, Stream(0, "unused"))
+        np.testing.assert_allclose(again, state, rtol=1e-6, atol=1e-8)
+
+
+def test_shares_are_those_of_the_misfit_controller_and_end_at_one():
+    observation = Mask(3, np.arange(3), noise=0.5)
+    ensemble, y = np.random.default_rng(3).standard_normal((40, 3)), np.array([2.0, 0.0, -3.0])
+    phi = ((y - ensemble) ** 2 / 0.25).sum(axis=1) / 2
+    expected = max(3 / (2 * phi.mean()), np.sqrt(3 / (2 * phi.var(ddof=1))))
+    np.testing.assert_allclose(adaptive_share(ensemble, y, observation), expected, rtol=1e-10)
+    system = make_system("lorenz96", {"dt": 0.01, "dimension": 8, "forcing": 8.0})
+    observation = Mask(8, np.arange(8), noise=0.1)
+    filter_ = make_filter(
+        "masf_gaussian", system, observation, passes=30, pace=1.0, finish=PAST, passes_radius=None
+    )
+    ensemble = 3 + np.random.default_rng(0).standard_normal((20, 8))
+    state = filter_.start(ensemble)
+    state = filter_.forecast(state)
+    shares, moved = [], filter_._moved
+
+    def noted(past, present, y, share):
+        shares.append(share)
+        return moved(past, present, y, share)
+
+    filter_._moved = noted
+    filter_.analyse(state, observation.apply(ensemble[0]) + 0.05)
+    assert 2 < len(shares) < 30
+    assert sum(shares) == pytest.approx(1.0)
+    assert filter_.diagnostics()["passes"] == len(shares)
+    # What is left fits better and better.
+    assert all(a < b for a, b in itertools.pairwise(shares[:-1]))
+
+
+def test_prior_inflation_is_that_of_enkf_n():
+    """Of one component, measured alone: enkf_n's variance is zeta^(-1) P of the forecast, then
+    Kalman's.
+    """
+    observation = Mask(1, np.array([0]), noise=0.7)
+    ensemble, y = np.random.default_rng(5).standard_normal((6, 1)), np.array([4.0])
+    system = linear(1)
+    found = make_filter("enkf_n", system, observation, certainty=1.0).analyse(ensemble, y)
+    factor = prior_inflation(ensemble, y, observation, 1.0)
+    assert factor > 1.05
+    prior = factor**2 * ensemble.var(ddof=1)
+    np.testing.assert_allclose(found.var(ddof=1), prior * 0.49 / (prior + 0.49), rtol=1e-5)
+    whole = {"localization_radius": None, "perturbation": 0.0, "certainty": 1.0}
+    filter_ = make_filter("masf_gaussian", system, observation, **whole)
+    filter_.start(ensemble)
+    analysis = filter_.analyse(ensemble, y)
+    np.testing.assert_allclose(analysis.mean(), found.mean(), rtol=1e-6)
+    np.testing.assert_allclose(analysis.var(ddof=1), found.var(ddof=1), rtol=1e-5)
+    assert filter_.diagnostics()["prior_inflation"] == pytest.approx(factor)
+
+
+def test_passes_that_lose_the_track_give_way_to_one_in_the_present_and_a_new_window():
+    system = make_system("lorenz96", {"dt": 0.05, "dimension": 8, "forcing": 8.0})
+    observation = Mask(8, np.arange(8), noise=0.01)
+    ensemble = 3 + np.random.default_rng(0).standard_normal((10, 8))
+    far = np.full(8, 40.0)  # no state of the past leads there
+    common = {"perturbation": 0.0, "passes_radius": None, "localization_radius": 4.0}
+    filter_ = make_filter(
+        "masf_gaussian", system, observation, passes=3, lag=3, finish=PAST, greatest_misfit=4.0,
+        **common,
+    )  # fmt: skip
+    one_pass = make_filter("masf_gaussian", system, observation, **common)
+    state = filter_.start(ensemble)
+    with np.errstate(all="ignore"):
+        forecast = filter_.forecast(state)
+        found = filter_.project(filter_.analyse(forecast, far))
+    one_pass.start(ensemble)
+    np.testing.assert_allclose(found, one_pass.analyse(forecast, far), rtol=1e-10)
+    assert filter_.diagnostics()["new_window"] == 1.0
+    np.testing.assert_array_equal(filter_._past, found)
+    assert filter_._gaps == [0]
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "forecasts"),
     [
         ("enkf", {}, 1),
         ("masf_gaussian", {"passes": 3, "finish": PRESENT}, 3),
         ("masf_gaussian", {"passes": 3, "finish": PAST}, 4),
+        ("masf_gaussian", {"passes": 3, "finish": PRESENT, "lag": 2}, 5),
     ],
 )
 def test_every_run_of_the_model_is_counted(name, parameters, forecasts):
@@ -196,7 +344,8 @@ def test_every_run_of_the_model_is_counted(name, parameters, forecasts):
     ensemble = 3 + np.random.default_rng(0).standard_normal((10, 8))
     values = np.full((4, 8), 2.0)
     found = run_cycles(filter_, ensemble, values, gap=5, truth_at_cycles=values)
-    assert found.model_runs.tolist() == [10 * forecasts] * 4
+    # The first window has the first cycle alone.
+    assert found.model_runs[1:].tolist() == [10 * forecasts] * 3
     # The system itself is as it was.
     assert "step" not in vars(system)
 

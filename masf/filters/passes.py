@@ -1,19 +1,31 @@
 """Tempered passes: a process filter that takes the measurement in by parts, and runs the model
 again in between (ours).
 
-The likelihood is a product of J equal factors, N(y; H f(x), J R) up to a constant each, with f the
-model from the last analysis to now. Each pass takes one factor in: it moves the members where the
-last analysis left them, by the joint process of their states then and now (masf.diffusion.joint),
-and runs the model again from there, so that the next pass knows f at the moved members exactly.
-With exact denoisers the end is the posterior for any J; with approximate ones each pass is smaller,
-and nearer linear, than one analysis of a long forecast. That is what iterative smoothers gain from.
+The likelihood is a product of factors, N(y; H f(x), R / s_j) up to a constant each, for shares s_j
+of sum 1 and f the model from the beginning of a window of ``lag`` cycles to now. Each pass takes
+one factor in: it moves the members at the beginning of the window, by the joint process of their
+states then and now (masf.diffusion.joint), and runs the model again from there, so that the next
+pass knows f at the moved members exactly. With exact denoisers the end is the posterior for any
+shares; with approximate ones each pass is smaller, and nearer linear, than one analysis of a long
+forecast. That is what iterative smoothers gain from.
 
-The last pass moves either the members then and runs the model once more, or the members now. A
-cycle costs J forecasts and an update each, one forecast more if the last pass is in the past.
+The last pass moves either the members then and runs the model once more, or the members now. Each
+measurement is taken in once, when it comes; then the beginning of the window moves on by a cycle.
+The analysis is what the members are now: no estimate knows of measurements that came after it.
+
+The shares are equal, or chosen as the passes go on: with Phi_i = |y - H f(x_i)|^2 / 2 over the
+members, in units of the noise, and m measurements,
+
+    s = max(m / (2 mean(Phi)), sqrt(m / (2 var(Phi)))) / pace
+
+(Iglesias and Yang 2021, whose ``pace`` is 1): short steps where the forecast is far from what is
+measured, one where it is near. A cycle costs a model run over the window for each pass but one in
+the present.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any, Literal
 
@@ -25,13 +37,21 @@ from masf.diffusion.joint import JointBasis, JointGaussianFit
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
+from masf.ensembles.innovations import whitened_innovation
 from masf.ensembles.localization import radius_misfits
+from masf.ensembles.transform import ensemble_transform
 from masf.filters.process_filter import CoupledFilter, CoupledParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
 
 AT_ONCE = [0.0, 1.0]
 """The time grid of passes in the past: one step, which the Gaussian denoiser takes exactly."""
+
+LARGEST = 1e15
+"""A component beyond this counts as overflow: products of such components soon do."""
+
+ROUNDING = 1e-6
+"""What is left of the measurement after shares that should add up to 1."""
 
 
 class TemperedParameters(CoupledParameters):
@@ -41,19 +61,48 @@ class TemperedParameters(CoupledParameters):
         1,
         ge=1,
         le=32,
-        description="Parts J of the measurement; the model is run again after each but the last.",
+        description="Parts J of the measurement, with pace the most there may be; the model is run "
+        "again after each but the last.",
     )
     finish: Literal["present", "past"] = Field(
         "present",
-        description="For passes above 1: the last one moves members now; or at the last "
-        "analysis, as the others do.",
+        description="For passes above 1: the last one moves members now; or at the beginning of "
+        "the window, as the others do.",
     )
     passes_radius: float | None = Field(
         16.0,
         gt=0,
         description="For passes above 1: half of the support of the taper between states at the "
-        "last analysis and now, in grid "
+        "beginning of the window and now, in grid "
         "points; null tapers nothing.",
+    )
+    lag: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="For passes above 1: cycles in the window, from where members are moved to "
+        "now; each pass runs the model through all of them.",
+    )
+    pace: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="For passes above 1: chooses the parts by the misfit, above 1 smaller ones "
+        "than its source's; null takes equal parts.",
+    )
+    certainty: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Inflates each forecast by the finite-size prior of this certainty, as in "
+        "ienks; null does not.",
+    )
+    greatest_misfit: float | None = Field(
+        None,
+        gt=0,
+        description="For passes above 1: mean squared whitened innovation of the analysis above "
+        "which the passes count as lost, and one pass in the present takes their place, from which "
+        "a new window begins; null keeps any.",
     )
 
 
@@ -64,7 +113,7 @@ class TemperedFilter(CoupledFilter):
 
     @cached_property
     def joint_fit(self) -> JointGaussianFit:
-        """How states at the last analysis and now become a denoiser."""
+        """How states at the beginning of the window and now become a denoiser."""
         return JointGaussianFit(self.system, self.parameters.passes_radius, self.setup.initial_mean)
 
     @classmethod
@@ -84,41 +133,136 @@ class TemperedFilter(CoupledFilter):
         return [*faults, *radius_misfits(parameters.passes_radius, system, "passes_radius")]
 
     def start(self, ensemble: Array) -> Array:
-        self._past, self._steps = ensemble, 0
+        self._past, self._gaps = ensemble, [0]
         return ensemble
 
     def forecast(self, state: Array) -> Array:
-        self._steps += 1
+        self._gaps[-1] += 1
         return super().forecast(state)
 
     def analyse(self, state: Array, y: Array) -> Array:
         p = self.parameters
+        self._said: dict[str, float] = {}
+        self._kept: Array | None = None
+        factor = 1.0
+        if p.certainty is not None:
+            factor = prior_inflation(state, y, self.observation, p.certainty)
+            self._said["prior_inflation"] = factor
+        present = inflate(state, factor)
         if p.passes == 1:
-            return super().analyse(state, y)
-        past, present = self._past, state
-        in_the_past = p.passes if p.finish == "past" else p.passes - 1
-        for _ in range(in_the_past):
-            past = self.system.project(self._moved(past, present, y))
-            present = self.system.advance(past, self._steps, self.stream)
-        if p.finish == "present":
-            process = ForwardProcess.for_ensemble(self.basis, present, temperature=p.passes)
-            present = self.sample(process, self.fit(process, present), y, present)
-        return inflate(present, p.inflation)
+            return super().analyse(present, y)
+        past = inflate(self._past, factor)
+        kept, analysis = self._passes(past, present, y)
+        if p.greatest_misfit is not None:
+            lost = not self._mean_misfit(analysis, y) <= p.greatest_misfit  # NaN is lost, too
+            self._said["new_window"] = float(lost)
+            if lost:
+                return super().analyse(present, y)
+        if p.lag == 1:
+            return self.finished(analysis)
+        # Together, or members would not be rotated into what the model makes of those then.
+        both = self.finished(array_namespace(analysis).concat([kept, analysis], axis=-1))
+        self._kept = self.system.project(both[..., : self.system.dimension])
+        return both[..., self.system.dimension :]
 
     def project(self, state: Array) -> Array:
         # The last thing that happens to an analysis: from it the next forecast sets out.
-        return self.start(super().project(state))
+        present = super().project(state)
+        if self._kept is None:
+            return self.start(present)
+        gone = 0 if self._grows else 1
+        self._past, self._gaps = self._kept, [*self._gaps[gone:], 0]
+        return present
 
-    def _moved(self, past: Array, present: Array, y: Array) -> Array:
-        """Members at the last analysis (N, d), given one part of the measurement of their forecasts
+    def diagnostics(self) -> dict[str, float]:
+        return {**super().diagnostics(), **self._said}
+
+    @property
+    def _grows(self) -> bool:
+        """Whether the window has fewer cycles than it may have, so that its beginning stays."""
+        return len(self._gaps) < self.parameters.lag
+
+    def _passes(self, past: Array, present: Array, y: Array) -> tuple[Array, Array]:
+        """Members (N, d) at the beginning of the next window, and now, given y (m,), for those at
+        the beginning of this one, and their forecast.
+        """
+        p, left, taken, kept = self.parameters, 1.0, 0, past
+        while left > ROUNDING:
+            share = self._share(present, y, left, taken)
+            left, taken = left - share, taken + 1
+            if left <= ROUNDING and p.finish == "present":
+                process = ForwardProcess.for_ensemble(self.basis, present, temperature=1 / share)
+                moved = self.sample(process, self.fit(process, present), y, present)
+                kept = moved if p.lag == 1 else self._moved(kept, present, y, share)
+                present = moved
+            else:
+                past = self.system.project(self._moved(past, present, y, share))
+                kept, present = self._run(past)
+                if p.greatest_misfit is not None and self._overflows(present):
+                    break
+        self._said["passes"] = float(taken)
+        return kept, present
+
+    def _run(self, past: Array) -> tuple[Array, Array]:
+        """Members at the beginning of the next window, and now, of the model run from ``past``
+        through this one.
+        """
+        first = 0 if self._grows else self._gaps[0]
+        kept = self.system.advance(past, first, self.stream)
+        return kept, self.system.advance(kept, sum(self._gaps) - first, self.stream)
+
+    def _share(self, present: Array, y: Array, left: float, taken: int) -> float:
+        """How much of the measurement the next pass takes, where so much is ``left``."""
+        p = self.parameters
+        if p.pace is None:
+            return 1 / p.passes
+        share = max(adaptive_share(present, y, self.observation) / p.pace, 1 / p.passes)
+        # The beginning of the next window is what a pass in the past leaves there.
+        most = left / 2 if p.finish == "present" and taken == 0 else left
+        return min(share, most)
+
+    def _moved(self, past: Array, present: Array, y: Array, share: float) -> Array:
+        """Members in the past (N, d), given a share of the measurement of their forecasts
         ``present`` (N, d).
         """
         joint = array_namespace(past).concat([past, present], axis=-1)
-        process = ForwardProcess.for_ensemble(
-            JointBasis(self.basis), joint, temperature=self.parameters.passes
-        )
+        process = ForwardProcess.for_ensemble(JointBasis(self.basis), joint, temperature=1 / share)
         denoiser, perturbation = self.joint_fit(process, joint), self.parameters.perturbation
         moved = coupled(
             process, denoiser, y, joint, AT_ONCE, self.stream, perturbation=perturbation
         )
         return moved[..., : past.shape[-1]]
+
+    def _overflows(self, state: Array) -> bool:
+        xp = array_namespace(state)
+        return not bool(xp.all(xp.abs(state) < LARGEST))  # which is not so of NaN either
+
+    def _mean_misfit(self, state: Array, y: Array) -> float:
+        """The mean squared whitened innovation of an ensemble (N, d); NaN where it overflows."""
+        if self._overflows(state):
+            return float("nan")
+        _, innovation = whitened_innovation(state, y, self.observation)
+        return float(array_namespace(state).mean(innovation**2))
+
+
+def adaptive_share(ensemble: Array, y: Array, observation: Observation) -> float:
+    """The share of the likelihood of y (m,) that the next pass should take for an ensemble (N, d)
+    (Iglesias and Yang 2021, the data misfit controller); it may be above 1.
+    """
+    xp, m = array_namespace(ensemble), y.shape[-1]
+    anomalies, innovation = whitened_innovation(ensemble, y, observation)
+    misfits = xp.sum((innovation - anomalies) ** 2, axis=-1) / 2
+    mean, variance = float(xp.mean(misfits)), float(xp.var(misfits, correction=1))
+    tiny = 1e-12 * m
+    return max(m / (2 * max(mean, tiny)), math.sqrt(m / (2 * max(variance, tiny))))
+
+
+def prior_inflation(ensemble: Array, y: Array, observation: Observation, certainty: float) -> float:
+    """The factor on the anomalies of a forecast (N, d) that the finite-size prior asks for, given y
+    (m,): zeta^(-1/2), see masf.ensembles.finite_size.
+    """
+    xp = array_namespace(ensemble)
+    anomalies, innovation = whitened_innovation(ensemble, y, observation)
+    s, delta = (xp.astype(a, xp.float64) for a in (anomalies, innovation))
+    s = s / math.sqrt(len(ensemble) - 1)
+    return float(ensemble_transform(s, delta, certainty).precision) ** -0.5

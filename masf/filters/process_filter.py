@@ -65,13 +65,16 @@ class ProcessFilter(Filter):
     def sample(
         self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
     ) -> Array:
-        """Posterior members (N, d) before inflation, given y (m,), for the forecast ``ensemble``
-        (N, d).
+        """Posterior members (N, d) before they are ``finished``, given y (m,), for the forecast
+        ``ensemble`` (N, d).
         """
 
     def analyse(self, state: Array, y: Array) -> Array:
         process = ForwardProcess.for_ensemble(self.basis, state)
-        members = self.sample(process, self.fit(process, state), y, state)
+        return self.finished(self.sample(process, self.fit(process, state), y, state))
+
+    def finished(self, members: Array) -> Array:
+        """The analysis that sampled ``members`` (N, d) become."""
         return inflate(members, self.parameters.inflation)
 
     def diagnostics(self) -> dict[str, float]:
@@ -86,8 +89,11 @@ class CoupledFilter(ProcessFilter):
     def sample(
         self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
     ) -> Array:
-        p = self.parameters
-        members = coupled(
-            process, denoiser, y, ensemble, self.times, self.stream, perturbation=p.perturbation
+        perturbation = self.parameters.perturbation
+        return coupled(
+            process, denoiser, y, ensemble, self.times, self.stream, perturbation=perturbation
         )
-        return rotate(members, self.stream) if p.rotation else members
+
+    def finished(self, members: Array) -> Array:
+        rotated = rotate(members, self.stream) if self.parameters.rotation else members
+        return super().finished(rotated)
