@@ -104,14 +104,21 @@ def test_its_model_is_ours(settings: CellSettings) -> None:
 
 @installed
 @pytest.mark.parametrize(
-    ("method", "parameters"), [("etkf", {}), ("letkf", {"localization_radius": 3})]
+    ("method", "parameters"),
+    [
+        ("etkf", {}),
+        ("letkf", {"localization_radius": 3}),
+        ("lnetf", {"localization_radius": 3, "noise_factor": 1.4}),
+        ("lnetf", {"localization_radius": None}),
+    ],
 )
 def test_its_filter_is_ours(method: str, parameters: dict[str, Any]) -> None:
     settings = dataclasses.replace(
         LORENZ96, observation={"operator": "stride", "stride": 2, "noise": 1.2}
     )
     found = run(method, settings, inflation=1.05, **parameters)
-    ours, _, _ = run_filter(method, {"inflation": 1.05, **parameters}, simulate(settings))
+    chosen = {"inflation": 1.05, "rotation": False, **parameters}
+    ours, _, _ = run_filter(method, chosen, simulate(settings))
     for name in ("mean", "spread", "forecast_mean", "members", "crps", "crps_forecast"):
         np.testing.assert_allclose(
             getattr(found, name), getattr(ours, name), rtol=1e-3, atol=1e-3, err_msg=name

@@ -266,8 +266,10 @@ CONSISTENT = [
     ("particle", {"particles": 8000}),
 ]
 INCONSISTENT = {"free_run", "masf_guided", "kalman"}
-OTHERS = {"ensf", "ienks", "masf_mc", "sf", "ssls"}
-"""Held against what theory says they give, in test_score_filters.py and test_ienks.py."""
+OTHERS = {"ensf", "ienks", "lnetf", "masf_mc", "sf", "ssls"}
+"""Held against what theory says they give, in test_score_filters.py, test_ienks.py and
+test_lnetf.py.
+"""
 
 
 def test_every_filter_is_held_against_the_kalman_filter_or_known_to_differ():

@@ -29,6 +29,7 @@ OTHERS = {
     "ienks",
     "kalman",
     "letkf",
+    "lnetf",
     "particle",
     "sf",
     "ssls",

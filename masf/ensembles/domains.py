@@ -37,8 +37,10 @@ class Domains(Protocol):
     def join(self, x: Array) -> Array:
         """States (N, d) from what ``split`` made of them."""
 
-    def chunks(self, n: int) -> Iterator[slice]:
-        """Slices of the domains, as many at a time as memory holds transforms of n members for."""
+    def chunks(self, n: int, *, square: bool = False) -> Iterator[slice]:
+        """Slices of the domains, as many at a time as memory holds transforms of n members for:
+        matrices on the smaller side of members and measurements, or (n, n) if ``square``.
+        """
 
     def measurements(self, whitened: Array, part: slice) -> Array:
         """What the domains in ``part`` see of whitened measurements (..., m): (b, ..., k)."""
@@ -55,7 +57,7 @@ class OneDomain:
     def join(self, x: Array) -> Array:
         return x[0]
 
-    def chunks(self, n: int) -> Iterator[slice]:
+    def chunks(self, n: int, *, square: bool = False) -> Iterator[slice]:
         yield slice(None)
 
     def measurements(self, whitened: Array, part: slice) -> Array:
@@ -87,9 +89,10 @@ class LocalDomains:
     def join(self, x: Array) -> Array:
         return self._blocks.join(x)
 
-    def chunks(self, n: int) -> Iterator[slice]:
+    def chunks(self, n: int, *, square: bool = False) -> Iterator[slice]:
         k = self.indices.shape[-1]
-        chunk = max(1, NUMBERS_AT_ONCE // (3 * n * k + 2 * min(n, k) ** 2))
+        side = n if square else min(n, k)
+        chunk = max(1, NUMBERS_AT_ONCE // (3 * n * k + 2 * side**2))
         for start in range(0, self.count, chunk):
             yield slice(start, start + chunk)
 

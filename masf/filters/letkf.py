@@ -37,6 +37,8 @@ class LETKFParameters(RotatedParameters, LocalizedParameters):
 
 class LETKF(ETKF):
     Parameters: ClassVar[type[LETKFParameters]] = LETKFParameters
+    square: ClassVar[bool] = False
+    """Whether a domain's transform takes a matrix (N, N), where measurements are fewer, too."""
 
     def observe(self, observation: Observation) -> None:
         """Finds the measurements near each point."""
@@ -57,8 +59,8 @@ class LETKF(ETKF):
         xp, domains = array_namespace(anomalies), self.domains
         in_domains = domains.split(anomalies)
         increments, analyses = [], []
-        for part in domains.chunks(len(anomalies)):
-            increment, analysis = square_root_update(
+        for part in domains.chunks(len(anomalies), square=self.square):
+            increment, analysis = self.update_domains(
                 in_domains[part],
                 domains.measurements(observed, part),
                 domains.measurements(innovation, part),
@@ -67,6 +69,15 @@ class LETKF(ETKF):
             analyses.append(analysis)
         increment, analysis = (domains.join(xp.concat(parts)) for parts in (increments, analyses))
         return increment[0], analysis
+
+    def update_domains(
+        self, anomalies: Array, observed: Array, innovation: Array
+    ) -> tuple[Array, Array]:
+        """The increments of the mean (b, f) and the analysis anomalies (b, N, f) of b domains, for
+        anomalies (b, N, f) and, with the roots of their tapers, the whitened anomalies (b, N, k)
+        and innovations (b, k) of the measurements that each domain sees.
+        """
+        return square_root_update(anomalies, observed, innovation)
 
 
 filter = LETKF

@@ -1,12 +1,12 @@
 """Filters of DAPPER (Raanes, Chen and Grudzien 2024) as commands for masf: ``dapper_filter.py
-etkf|letkf|ienks|enkf_n ...``.
+etkf|letkf|lnetf|ienks|enkf_n ...``.
 
 Reads problem.nc and writes estimate.nc, see docs/adding-a-filter.md, and imports nothing of masf:
 ``make dapper`` creates an environment of its own for it. The methods are DAPPER's ``EnKF("Sqrt")``,
-``LETKF``, ``iEnKS("Sqrt")`` and ``EnKF_N`` in its dual form, untouched, and so are its models of
-Lorenz-63 and Lorenz-96 (RK4, as ours); linear_gaussian is written below. What DAPPER would score
-against the truth is recorded instead: it shows each ensemble to a ``Stats`` object, and gets one of
-ours.
+``LETKF``, ``LNETF``, ``iEnKS("Sqrt")`` and ``EnKF_N`` in its dual form, untouched, and so are its
+models of Lorenz-63 and Lorenz-96 (RK4, as ours); linear_gaussian is written below. What DAPPER
+would score against the truth is recorded instead: it shows each ensemble to a ``Stats`` object, and
+gets one of ours.
 
 iEnKS is a smoother: between measurements DAPPER shows ensembles that have seen the next
 measurement. Recorded are, here, the forecast of its first iteration, which has not, and at
@@ -36,13 +36,15 @@ COMMON = {"inflation": 1.0, "rotation": False}
 PARAMETERS = {
     "etkf": COMMON,
     "letkf": COMMON | {"localization_radius": None},
+    "lnetf": COMMON | {"localization_radius": None, "noise_factor": 1.0},
     "ienks": COMMON | {"lag": 1, "iterations": 10, "tolerance": 1e-5, "certainty": None},
     "enkf_n": COMMON | {"certainty": 1.0},
 }
 """Parameters of each method, with defaults: ``inflation`` and ``localization_radius`` mean what
 they mean in masf, ``rotation``
 is DAPPER's random rotation of the anomalies after each analysis, ``lag`` the length of the window
-in cycles, ``certainty`` DAPPER's ``xN``, that of the finite-size prior.
+in cycles, ``certainty`` DAPPER's ``xN``, that of the finite-size prior, ``noise_factor`` its
+``Rs``.
 """
 
 GASPARI_COHN = 1.82
@@ -83,6 +85,7 @@ def checked(method, given):
         ("tolerance", 0),
         ("localization_radius", 1),
         ("certainty", 0.01),
+        ("noise_factor", 1),
     ):
         value = chosen.get(key)
         whole = isinstance(known.get(key), int)
@@ -217,6 +220,9 @@ def hidden_markov_model(dapper, problem, radius):
         observed["localizer"] = dapper.tools.localization.localization_setup(
             lambda: distances, np.arange(d)[:, None]
         )
+    localizer = observed["localizer"]
+    # LNETF of this version hands over the time, too, which no localizer takes.
+    observed["localizer"] = lambda radius, direction, *tag: localizer(radius, direction, *tag[-1:])
     hmm = dapper.mods.HiddenMarkovModel(
         dynamics,
         observed,
@@ -300,11 +306,13 @@ def assimilate(dapper, method, problem, parameters):
     common = {"N": n, "infl": parameters["inflation"], "rot": parameters["rotation"]}
     if method == "etkf":
         xp = dapper.da_methods.EnKF("Sqrt", **common)
-    elif method == "letkf":
+    elif method in ("letkf", "lnetf"):
         radius = parameters["localization_radius"]
-        xp = dapper.da_methods.LETKF(
-            loc_rad=None if radius is None else radius / GASPARI_COHN, **common
-        )
+        local = common | {"loc_rad": None if radius is None else radius / GASPARI_COHN}
+        if method == "letkf":
+            xp = dapper.da_methods.LETKF(**local)
+        else:
+            xp = dapper.da_methods.LNETF(Rs=parameters["noise_factor"], **local)
     elif method == "enkf_n":
         xp = dapper.da_methods.EnKF_N(dual=True, xN=parameters["certainty"], **common)
     else:
