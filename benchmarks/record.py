@@ -29,6 +29,9 @@ SCORES = [
     "mean_distance",
     "covariance_distance",
     "energy_distance",
+    "rmse_ratio",
+    "rmse_analysis_ratio",
+    "spread_ratio",
 ]
 """Scores that are kept, where a study has them."""
 TUNING = [

@@ -25,21 +25,12 @@ import pandas as pd
 import yaml
 from scipy.stats import ttest_1samp
 
+from masf.scores.run import SCORES
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = ["docs/**/*.md", "README.md", "benchmarks/README.md"]
 TABLE = re.compile(r"(<!-- table: (\{.*?\}) -->\n).*?(<!-- end of table -->)", flags=re.DOTALL)
-SCORES = {
-    "rmse": "RMSE",
-    "rmse_analysis": "analysis RMSE",
-    "crps": "CRPS",
-    "spread_skill": "spread / error",
-    "ssim": "SSIM",
-    "csi": "CSI",
-    "mean_distance": "distance of means",
-    "covariance_distance": "distance of covariances",
-    "energy_distance": "energy distance",
-}
 HIGHER_IS_BETTER = {"ssim", "csi"}
 RIVAL = "not filter.str.startswith('masf') and filter not in ['free_run', 'particle']"
 """The filters that are neither ours, nor no filter, nor a reference."""

@@ -50,7 +50,7 @@ from masf.observations.base import (
 from masf.observations.consistency import consistency_faults, rebuilds
 from masf.observations.settings import OPERATORS, observation_settings
 from masf.observations.transforms import own_transform
-from masf.scores.exactness import NEEDED, Analyses, Reference
+from masf.scores.exactness import NEEDED, Reference
 from masf.scores.run import SCORES
 from masf.scores.run import score as score_of
 from masf.stages.assimilate import assimilate_in_memory
@@ -402,9 +402,7 @@ def score(
 
     velocities = None if truth is None else _velocities(truth)
     compared = (
-        None
-        if reference is None
-        else Reference(Analyses.of(reference, gap(reference), spin_up_cycles))
+        None if reference is None else Reference.of(reference, gap(reference), spin_up_cycles)
     )
     rows = [
         score_of(

@@ -220,7 +220,7 @@ def test_model_runs_make_a_line_a_filter_and_unknown_ones_are_named(sizes: Study
         np.testing.assert_allclose(drawn[4.0, 8.0], [mean, mean], rtol=1e-4)
     # A free run is one run a cycle, whatever the size; the diverged seed is left out.
     np.testing.assert_allclose(lines[0][1.0, 1.0], error_of("free_run", 2, 0), rtol=1e-4)
-    unknown = "model runs unknown:\nParticle (100 000)"
+    unknown = "model runs unknown:\nParticle"
     assert said == [{unknown}, {unknown, "EnKF", "No assimilation"}]
     assert titles == ["(a) every one observed, gap 2", "(b) every one observed, gap 3"]
     assert labels == ["model runs a cycle"] * 2
@@ -258,7 +258,7 @@ def test_rank_histograms_pool_a_seed_and_show_the_spread_over_seeds(study: Study
     heights = [[bar.get_height() for bar in ax.patches] for ax in figure.axes[:3]]
     texts = [[text.get_text() for text in ax.texts] for ax in figure.axes[:3]]
     plt.close(figure)
-    assert titles == ["(a) Particle (100 000)", "(b) EnKF", "(c) No assimilation"]
+    assert titles == ["(a) Particle", "(b) EnKF", "(c) No assimilation"]
     # Counts are 0, 1, 2, 3, 4 in each cycle.
     np.testing.assert_allclose(heights, [[0, 0.5, 1, 1.5, 2]] * 3)
     assert texts == [[], [], ["diverged in 1 of 2"]]
@@ -271,7 +271,7 @@ def test_trajectories_have_a_row_a_filter_with_its_error(study: Study) -> None:
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
     plt.close(figure)
     assert titles == [
-        "(a) Particle (100 000): RMSE 0.50",
+        "(a) Particle: RMSE 0.50",
         "(b) EnKF: RMSE 1.00",
         "(c) No assimilation: RMSE 10.00",
     ]
@@ -439,7 +439,7 @@ def test_every_filter_looks_different_and_a_new_one_changes_no_other(
     study: Study, tmp_path: Path
 ) -> None:
     before = Look.of(study)
-    assert list(before.colours) == ["Particle (100 000)", "EnKF", "No assimilation"]
+    assert list(before.colours) == ["Particle", "EnKF", "No assimilation"]
     extra = [f"new_{i}" for i in range(20)]
     definitions = study.filters | {
         name: FilterDefinition(filter="enkf", label=f"New {name}") for name in extra

@@ -276,7 +276,7 @@ def test_latex_escapes_labels(tmp_path: Path) -> None:
 
 def test_filters_keep_the_order_of_the_study(tables: Path) -> None:
     assert markdown(tables / "one_gap.md")["filter"].tolist() == [
-        "Particle (100 000)",
+        "Particle",
         "EnKF",
         "No assimilation",
     ]
@@ -325,7 +325,7 @@ def test_model_runs_are_those_of_the_files_and_unknown_ones_are_named(
     )  # fmt: skip
     assert markdown(tmp_path / "one_gap_cost.md")["model runs"].tolist() == ["4", "unknown", "1"]
     shown = score_rows(study, scores, unknown).set_index(["filter", "gap"])["model runs"]
-    assert shown.loc[("Particle (100 000)", 2)] == 4
+    assert shown.loc[("Particle", 2)] == 4
     assert np.isnan(shown.loc[("EnKF", 2)])
 
 
@@ -476,7 +476,7 @@ def test_paired_table_marks_the_best_and_what_is_not_distinguishable_from_it(
     # 1.5, those of the EnKF 1 and 3: differences 0.5 and 1.5, t quantile 12.7.
     half = scipy.stats.t.ppf(0.975, 1) * 0.5
     paired = markdown(tables / "one_gap_paired.md").set_index("filter")
-    assert paired.loc["Particle (100 000)", "RMSE"] == "**1.000**"
+    assert paired.loc["Particle", "RMSE"] == "**1.000**"
     assert paired.loc["EnKF", "RMSE"] == f"+1.000 [{1 - half:+.3f}, {1 + half:+.3f}]"
     assert paired.loc["No assimilation", "RMSE"] == "diverged in 1 of 2"
     shown = markdown(tables / "one_gap.md").set_index("filter")["CRPS"]
@@ -519,7 +519,7 @@ def test_exactness_is_the_distance_to_the_reference(
         folder=tmp_path / "tables",
     )
     table = markdown(tmp_path / "tables" / "one_gap_exactness.md")
-    assert table["filter"].tolist() == ["Particle (100 000)", "No assimilation"]
+    assert table["filter"].tolist() == ["Particle", "No assimilation"]
     assert table["distance of means"].tolist() == ["0.500 ± 0.000", "9.000"]
     assert not (tmp_path / "tables" / "gap_sweep_exactness.md").exists()
 

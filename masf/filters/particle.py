@@ -27,7 +27,11 @@ class ParticleParameters(FilterParameters):
         100_000, ge=2, description="Number of particles, drawn from the initial distribution."
     )
     bandwidth: float = Field(
-        0.3, ge=0, le=1, description="Kernel width over Silverman's; 0 resamples without moving."
+        0.3,
+        ge=0,
+        le=10,
+        description="Kernel width over Silverman's, which suits a Gaussian posterior; 0 resamples "
+        "without moving.",
     )
 
 

@@ -43,19 +43,19 @@ def score(
         data: the content of {filter}.nc, see masf.files.netcdf.
         gap: model steps between two measurements, or a pattern (masf.gaps).
         spin_up_cycles: how many of the first cycles to leave out.
-        reference: what distances are measured to; they are NaN without it.
+        reference: what is compared with; distances and ratios are NaN without it.
         velocities: (times, 2, n, n) the truth, of a flow; scores of vorticity are NaN without it.
     """
     if data.attrs["diverged"]:
         return dict(MISSING)
-    distances = (
-        {} if reference is None else reference.distances(Analyses.of(data, gap, spin_up_cycles))
-    )
+    averaged = averages(data, gap=gap, spin_up_cycles=spin_up_cycles)
+    compared: dict[str, float] = {}
+    if reference is not None:
+        analyses = Analyses.of(data, gap, spin_up_cycles)
+        compared = reference.distances(analyses) | reference.ratios(averaged)
     of_vorticity: dict[str, float] = {}
     if velocities is not None:
-        analyses = measurement_steps(gap, len(data["crps"]))[spin_up_cycles:]
-        series = vorticity_scores(data["mean"].values[analyses], velocities[analyses])
+        at = measurement_steps(gap, len(data["crps"]))[spin_up_cycles:]
+        series = vorticity_scores(data["mean"].values[at], velocities[at])
         of_vorticity = {name: float(np.mean(values)) for name, values in series.items()}
-    return (
-        MISSING | distances | of_vorticity | averages(data, gap=gap, spin_up_cycles=spin_up_cycles)
-    )
+    return MISSING | compared | of_vorticity | averaged

@@ -23,7 +23,7 @@ from masf.report.rows import tuned_in
 from masf.report.tables import write_tables
 from masf.report.words import source_in_words
 from masf.scores.averages import averages
-from masf.scores.exactness import NEEDED, Analyses, Reference
+from masf.scores.exactness import NEEDED, Reference
 from masf.scores.run import score
 from masf.scores.tracking import climatological_spread, lost_track
 from masf.study.cells import Cell
@@ -185,7 +185,7 @@ def _reference(cell: Cell, data: Any) -> Reference | None:
     """
     if data is None or data.attrs["diverged"]:
         return None
-    return Reference(Analyses.of(data, cell.settings.gap, cell.spin_up_cycles))
+    return Reference.of(data, cell.settings.gap, cell.spin_up_cycles)
 
 
 def _keys(cell: Cell, name: str) -> dict[str, Any]:
