@@ -20,6 +20,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from synthetic import small_study, write_results
 
 from masf.cli import commands, main
 from masf.cli.options import THREAD_VARIABLES
@@ -31,6 +32,7 @@ from masf.files.prior import read_prior
 from masf.files.truth import Truth, read_truth, write_truth
 from masf.filters.base import Filter
 from masf.report.words import source_in_words
+from masf.stages.aggregate import gather
 from masf.study.load import json_schemas, load_study
 from masf.systems.registry import make_system
 
@@ -503,6 +505,28 @@ def test_study_by_hand_from_config_to_figures_counts_a_filter_that_returns_nan(
         )
         assert pdf.read_bytes().startswith(b"%PDF")
         assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_of_results_that_were_moved_are_drawn_in_the_formats_asked_for(
+    masf: Callable, tmp_path: Path
+) -> None:
+    written = small_study(tmp_path / "made")
+    write_results(written)
+    (tmp_path / "made" / "study.json").write_text(written.to_json(), encoding="utf-8")
+    gather(written)[0].to_parquet(tmp_path / "made" / "scores.parquet")
+    moved = (tmp_path / "made").rename(tmp_path / "moved")
+    assert masf("plot paths --format pdf,svg", results=moved, folder=tmp_path / "paper")[0] == 0
+    assert masf("plot sweep --format csv", results=moved, folder=tmp_path / "paper")[0] == 0
+    assert {path.name for path in (tmp_path / "paper").iterdir()} == {
+        "paths.pdf",
+        "paths.svg",
+        "sweep.csv",
+    }
+    refused(masf("plot sweep --format csv", results=tmp_path), "holds no study.json")
+    refused(masf("plot sweep", results=moved), "--output or --format", code=2)
+    refused(
+        masf("plot sweep --format csv", scores=moved / "scores.parquet"), "--results, or", code=2
+    )
 
 
 def test_schemas_are_written(masf: Callable, tmp_path: Path) -> None:

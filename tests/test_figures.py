@@ -4,6 +4,8 @@ for every filter.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import get_args
@@ -66,7 +68,7 @@ def scores(study: Study) -> Path:
 
 
 @pytest.mark.parametrize("name", ["sweep", "paths", "ranks"])
-def test_figure_is_drawn_in_pdf_and_png_and_is_the_same_twice(
+def test_figure_is_drawn_in_each_format_and_is_the_same_twice(
     name: str, study: Study, scores: Path, tmp_path: Path
 ) -> None:
     for folder in ("one", "two"):
@@ -74,15 +76,98 @@ def test_figure_is_drawn_in_pdf_and_png_and_is_the_same_twice(
             study,
             name,
             scores,
-            [tmp_path / folder / f"{name}.pdf", tmp_path / folder / f"{name}.png"],
+            [tmp_path / folder / f"{name}.{suffix}" for suffix in ("pdf", "svg", "png")],
         )
-    for suffix, magic in (("pdf", b"%PDF"), ("png", b"\x89PNG")):
+    for suffix, magic in (("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")):
         content = (tmp_path / "one" / f"{name}.{suffix}").read_bytes()
         assert content.startswith(magic)
         assert len(content) > 5000
         assert (tmp_path / "two" / f"{name}.{suffix}").read_bytes() == content
     assert b"Software" not in content  # a PNG says by which version of Matplotlib it was drawn
     assert plt.get_fignums() == []
+
+
+def test_what_a_sweep_plots_is_written_a_column_a_filter(
+    study: Study, scores: Path, tmp_path: Path
+) -> None:
+    assert draw(study, "sweep", scores, [tmp_path / "s.csv"]) == [tmp_path / "s.csv"]
+    table = pd.read_csv(tmp_path / "s.csv").set_index("gap")
+    errors = {gap: [error_of("enkf", gap, seed) for seed in (0, 1)] for gap in (2, 3)}
+    for gap, of_seeds in errors.items():
+        np.testing.assert_allclose(table.loc[gap, "enkf"], np.mean(of_seeds), rtol=1e-4)
+        bar = np.std(of_seeds, ddof=1)
+        for end in ("minus", "plus"):
+            np.testing.assert_allclose(table.loc[gap, f"enkf_{end}"], bar, rtol=1e-4)
+    # One run of the free run diverged at gap 2, and both did at gap 3.
+    assert np.isfinite(table.loc[2, "free_run"])
+    assert np.isnan(table.loc[2, "free_run_plus"])
+    assert np.isnan(table.loc[3, "free_run"])
+    assert ",nan" in (tmp_path / "s.csv").read_text(encoding="utf-8")
+
+
+def test_what_several_panels_plot_is_written_a_file_each(
+    flows: Study, flow_scores: Path, sizes: Study, tmp_path: Path
+) -> None:
+    written = draw(flows, "scores", flow_scores, [tmp_path / "s.csv"])
+    assert [path.name for path in written] == ["s_a.csv", "s_b.csv", "s_c.csv"]
+    run = pd.read_csv(written[1])
+    assert list(run) == ["model_time", "enkf", "free_run"]
+    np.testing.assert_allclose(run["enkf"][-6:], [1, 2, 1, 1, 2, 1], rtol=1e-4)
+    assert list(pd.read_csv(written[2])) == ["model_time", "enkf", "free_run"]
+    costs = draw(sizes, "costs", sizes.results / "scores.parquet", [tmp_path / "c.csv"])
+    of_gap = pd.read_csv(costs[0]).set_index("members")
+    assert of_gap["enkf_runs"].to_dict() == {4: 4, 8: 8}
+    mean = np.mean([error_of("enkf", 2, seed) for seed in (0, 1)])
+    np.testing.assert_allclose(of_gap["enkf"], mean, rtol=1e-4)
+
+
+def test_formats_that_a_figure_cannot_have_are_refused_before_anything_is_written(
+    study: Study,
+    scores: Path,
+    flows: Study,
+    flow_scores: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = tmp_path / "good.png"
+    for name, ending, said in (
+        ("sweep", "jpg", "choose pdf, png, svg, pgf, csv, gif"),
+        ("sweep", "gif", "does not move"),
+        ("paths", "csv", "written of sweep, model_runs"),
+    ):
+        with pytest.raises(ConfigFault, match=rf"bad\.{ending}: .*{said}"):
+            draw(study, name, scores, [good, tmp_path / f"bad.{ending}"])
+    with pytest.raises(ConfigFault, match="made of pictures"):
+        draw(flows, "fields", flow_scores, [good, tmp_path / "bad.pgf"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigFault, match="PGF needs one of pdflatex"):
+        draw(study, "sweep", scores, [good, tmp_path / "bad.pgf"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="PGF needs a LaTeX")
+def test_pgf_and_what_is_plotted_go_into_a_document(
+    study: Study, scores: Path, tmp_path: Path
+) -> None:
+    draw(study, "sweep", scores, [tmp_path / "sweep.pgf", tmp_path / "sweep.csv"])
+    plot = (
+        "\\addplot+[error bars/.cd, y dir=both, y explicit] table [x=gap, y=free_run, "
+        "y error minus=free_run_minus, y error plus=free_run_plus, col sep=comma] {sweep.csv};"
+    )
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass{article}\\usepackage{pgfplots}\\pgfplotsset{compat=1.16}"
+        "\\begin{document}\\input{sweep.pgf}"
+        f"\\begin{{tikzpicture}}\\begin{{axis}}{plot}\\end{{axis}}\\end{{tikzpicture}}"
+        "\\end{document}",
+        encoding="utf-8",
+    )
+    done = subprocess.run(  # noqa: S603
+        [str(shutil.which("pdflatex")), "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    if "pgfplots.sty' not found" in done.stdout:
+        pytest.skip("no pgfplots here: install texlive-pictures")
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: Path) -> None:

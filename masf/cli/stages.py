@@ -327,23 +327,66 @@ def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
 
 @click.command()
 @click.argument("figure")
-@study_option
-@click.option("--scores", required=True, type=EXISTING, help="scores.parquet")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of finished results, wherever it lies now; instead of --study and --scores.",
+)
+@click.option(
+    "--study",
+    type=EXISTING,
+    help="The config: a YAML file, or the study.json of a workflow's results.",
+)
+@click.option("--scores", type=EXISTING, help="scores.parquet")
 @click.option(
     "-o",
     "--output",
-    required=True,
     multiple=True,
     type=OUTPUT,
-    help="The figure, .pdf or .png, or .gif of an animation; may be repeated.",
+    help="A file to write, by its end .pdf, .png, .svg, .pgf, .csv (what is plotted), or .gif of "
+    "an animation; may be repeated.",
 )
-def plot(figure: str, study: Path, scores: Path, output: tuple[Path, ...]) -> None:
+@click.option(
+    "--format",
+    "formats",
+    metavar="LIST",
+    help="Instead of --output: formats, such as pdf,svg,csv, of files FIGURE.FORMAT.",
+)
+@click.option(
+    "--folder",
+    default=Path(),
+    type=OUTPUT_FOLDER,
+    help="Where --format writes; the current folder without it.",
+)
+def plot(
+    figure: str,
+    results: Path | None,
+    study: Path | None,
+    scores: Path | None,
+    output: tuple[Path, ...],
+    formats: str | None,
+    folder: Path,
+) -> None:
     """Draw FIGURE, by its name in the config."""
+    if (results is None) == (study is None or scores is None):
+        raise click.UsageError("give --results, or --study and --scores")
+    if (formats is None) == (not output):
+        raise click.UsageError("give --output or --format")
     use_threads(1)
     from masf.stages.plot import draw
-    from masf.study.load import load_study
+    from masf.study import paths
+    from masf.study.load import load_results, load_study
 
-    draw(load_study(study), figure, scores, output)
+    if results is not None:
+        checked, scores = load_results(results), results / paths.SCORES
+    else:
+        assert study is not None
+        assert scores is not None
+        checked = load_study(study)
+    endings = [] if formats is None else formats.split(",")
+    files = [*output, *(folder / f"{figure}.{ending.strip()}" for ending in endings)]
+    for path in draw(checked, figure, scores, files):
+        logging.info("%s", path)
 
 
 @click.command()

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from masf.atomic import replacing
+from masf.study import paths
 from masf.study.checks import faults_of_study, file_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
@@ -28,6 +29,23 @@ def load_study(path: Path, root: Path | None = None) -> Study:
     cannot be used.
     """
     return study_in(read_mapping(path), source=str(path), root=root)
+
+
+def load_results(folder: Path) -> Study:
+    """The study whose finished results lie in ``folder``, wherever they were made. Raises
+    ConfigFault where it holds no study.json that can be used.
+    """
+    path = folder / paths.STUDY
+    if not path.is_file():
+        raise ConfigFault(
+            f"{folder}: holds no {paths.STUDY}; name the folder of a study's results, such as "
+            "results/quick"
+        )
+    content = read_mapping(path)
+    config = content.get("config")
+    if isinstance(config, dict):
+        content = content | {"config": config | {"results": str(folder)}}
+    return study_in(content, source=str(path))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

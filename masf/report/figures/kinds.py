@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
-from masf.report.figures.model_runs import model_runs
+from masf.report.figures.model_runs import model_runs, model_runs_data
 from masf.report.figures.ranks import rank_histograms
 from masf.report.figures.spectra import spectra
-from masf.report.figures.sweep import sweep
+from masf.report.figures.sweep import sweep, sweep_data
 from masf.report.figures.trajectories import trajectories
 from masf.report.figures.vorticity import animation, vorticity
 from masf.report.rows import read_rows
@@ -28,14 +29,23 @@ DRAWINGS: dict[str, Callable[[Study, Any, Path], Iterable[Figure]]] = {
     "animation": lambda study, definition, _: animation(study, definition),
     "spectra": lambda study, definition, _: [spectra(study, definition)],
     "model_runs": lambda study, definition, scores: [
-        model_runs(
-            study,
-            definition,
-            read_rows(scores, "scores"),
-            read_rows(study.results / paths.COSTS, "costs"),
-        )
+        model_runs(study, definition, read_rows(scores, "scores"), _costs(study))
     ],
 }
 """Of each kind the pictures of a figure, from the study, its settings, and the file scores.parquet:
-one, or of a figure that
-moves one after the other."""
+one, or of a figure that moves one after the other.
+"""
+
+DATA: dict[str, Callable[[Study, Any, Path], list[pd.DataFrame]]] = {
+    "sweep": lambda study, definition, scores: sweep_data(
+        study, definition, read_rows(scores, "scores")
+    ),
+    "model_runs": lambda study, definition, scores: model_runs_data(
+        study, definition, read_rows(scores, "scores"), _costs(study)
+    ),
+}
+"""Of each kind that plots scores what it plots, one table a panel."""
+
+
+def _costs(study: Study) -> pd.DataFrame:
+    return read_rows(study.results / paths.COSTS, "costs")

@@ -1,10 +1,12 @@
-"""What figures share that plot scores over seeds: the rows of a panel, its title and score axis,
-and a filter's line with its bars.
+"""What figures share that plot scores: the grid of their panels, titles and score axes, and a
+filter's line with its bars.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,14 +16,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from masf.report.figures.look import LABEL_SIZE, PAGE_WIDTH, Look, labels_height
-from masf.report.rows import experiment_rows, on_track
+from masf.report.figures.look import (
+    LABEL_SIZE,
+    PAGE_WIDTH,
+    Look,
+    label_ends,
+    labels_height,
+    lettered,
+)
+from masf.report.figures.points import LOST_SCORE
 from masf.report.words import number_or_text
-from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES
 from masf.scores.run import SCORES
-from masf.study.figures.base import FigureSection, PointOfExperiment
-from masf.study.study import Study
+from masf.study.figures.base import PointOfExperiment
 
 BESIDE = 0.8
 """Points from one filter to the next, so that error bars can be told apart."""
@@ -30,31 +37,63 @@ NARROW, WIDE = 5, 1000
 too many.
 """
 
-LOST_SCORE = "lost_score"
 
+@dataclass(frozen=True)
+class Drawn:
+    """What is in a panel."""
 
-def panel_rows(
-    study: Study,
-    definition: FigureSection,
-    panel: PointOfExperiment,
-    score: str,
-    scores: pd.DataFrame,
-    *,
-    seed: int | None = None,
-) -> pd.DataFrame:
-    """The rows of ``scores`` that a panel of ``score`` shows, with the filters' labels; of one seed
-    where it is given. Runs that lost track have their score in column LOST_SCORE instead.
+    score: str
+    title: str
+    lines: dict[str, Line2D]
+    """By what they are called."""
+    head: str | None = None
+    """What stands above these names where they are of this panel alone; None where a row of panels
+    names its lines once.
     """
-    rows = experiment_rows(study, panel.experiment, scores)
-    rows = on_track(rows.assign(**{LOST_SCORE: rows[score].where(rows["lost"])}))
-    rows = rows[rows["cell"].isin([cell.path for cell in study.point_cells(panel, seed)])]
-    filters = study.figure_filters(definition, panel.experiment)
-    if score in EXACTNESS:  # the reference has no distance to itself
-        filters = [
-            name for name in filters if name != study.config.experiments[panel.experiment].reference
-        ]
-    rows = rows[rows["filter"].isin(filters)]
-    return rows.assign(label=[study.filters[str(f)].label for f in rows["filter"]])
+
+
+def score_figure(
+    rows: Sequence[pd.DataFrame],
+    columns: int,
+    draw: Callable[[int, Axes], Drawn],
+    *,
+    over_seeds: bool,
+) -> Figure:
+    """A figure of lettered panels of scores, whose lines are named at the right end of each row.
+
+    Args:
+        rows: what each panel shows, see masf.report.figures.points.
+        columns: how many panels stand in a row.
+        draw: draws a panel, given its number, into its axes.
+        over_seeds: whether some panel has points over several seeds.
+    """
+    figure, axes = panel_grid([set(of_panel["label"]) for of_panel in rows], columns)
+    drawn = []
+    for i, ax in enumerate(axes):
+        drawn.append(draw(i, ax))
+        score_axis(ax, drawn[-1].score)
+        lettered(ax, ascii_lowercase[i], drawn[-1].title)
+    if over_seeds:
+        say_what_bars_are(figure, rows)
+    figure.draw_without_rendering()  # panels have their sizes then
+    for i in range(0, len(axes), columns):
+        _name_lines(axes[i : i + columns], drawn[i : i + columns])
+    return figure
+
+
+def _name_lines(axes: Sequence[Axes], drawn: Sequence[Drawn]) -> None:
+    """Names the lines of a row of panels: those that panels share once, beside the last of
+    these.
+    """
+    of_row: dict[str, Line2D] = {}
+    last: Axes | None = None
+    for ax, panel in zip(axes, drawn, strict=True):
+        if panel.head is not None:
+            label_ends(ax, panel.lines, panel.head)
+        else:
+            of_row, last = of_row | panel.lines, ax
+    if last is not None:
+        label_ends(last, of_row)
 
 
 def panel_grid(labels: Sequence[Collection[str]], columns: int) -> tuple[Figure, list[Axes]]:
@@ -109,21 +148,29 @@ def end_below_scores(ax: Axes, score: str, values: pd.Series) -> None:
         ax.set_ylim(bottom=0.9 * positive.min())
 
 
-def score_line(
-    ax: Axes,
-    x: pd.Index | pd.Series,
-    mean: pd.Series,
-    std: pd.Series,
-    look: Look,
-    label: str,
-    place: float,
-) -> Line2D:
+def score_lines(ax: Axes, points: pd.DataFrame, look: Look) -> dict[str, Line2D]:
+    """The line of each filter with its bars, by its label; filters stand a little side by side.
+
+    Args:
+        ax: the panel.
+        points: as masf.report.figures.points.points_over_seeds gives them.
+        look: of the filters, in their order.
+    """
+    present = [label for label in look.colours if label in set(points["label"])]
+    return {
+        label: _line(ax, points[points["label"] == label], look, label, i - (len(present) - 1) / 2)
+        for i, label in enumerate(present)
+    }
+
+
+def _line(ax: Axes, points: pd.DataFrame, look: Look, label: str, place: float) -> Line2D:
     """A filter's line with its bars, ``place`` filters to the right of where it belongs."""
     aside = ScaledTranslation(place * BESIDE / 72, 0, ax.figure.dpi_scale_trans)
+    points = points.sort_values("x")
     drawn = ax.errorbar(
-        x,
-        mean,
-        std,
+        points["x"],
+        points["mean"],
+        [points["mean"] - points["low"], points["high"] - points["mean"]],
         color=look.colours[label],
         dashes=look.pattern(label),
         marker=look.markers[label],

@@ -4,28 +4,31 @@ a single run.
 
 from __future__ import annotations
 
-from string import ascii_lowercase
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_velocities
-from masf.report.figures.look import Look, label_ends, lettered
+from masf.report.figures.look import Look
 from masf.report.figures.panels import (
-    LOST_SCORE,
+    Drawn,
     end_below_scores,
     lost_runs,
-    panel_grid,
-    panel_rows,
     panel_title,
-    say_what_bars_are,
-    score_axis,
-    score_line,
+    score_figure,
+    score_lines,
+)
+from masf.report.figures.points import (
+    LOST_SCORE,
+    over_time,
+    panel_rows,
+    points_over_seeds,
+    wide,
 )
 from masf.report.rows import axis_column
 from masf.scores.fields import FLOW_SCORES, vorticity_scores
@@ -44,75 +47,56 @@ LOGARITHMIC = {"dimension", "members"}
 
 def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure:
     """A score against an axis, mean and standard deviation over seeds, one line a filter and one
-    panel an experiment.
-
-    Lines are named at the right end of each row of panels; of panels over time, beside each, with
-    the score of the run.
+    panel an experiment; lines over time are named beside each panel, with the score of the run.
     """
-    shown = [
+    look, shown = Look.of(study), _rows(study, definition, scores)
+
+    def draw(i: int, ax: Axes) -> Drawn:
+        panel = definition.panels[i]
+        if panel.axis == TIME:
+            return _over_time(study, definition, panel, shown[i], look, ax)
+        return _over_seeds(definition, panel, shown[i], look, ax)
+
+    several = any(
+        p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1
+        for p in definition.panels
+    )
+    return score_figure(shown, definition.columns, draw, over_seeds=several)
+
+
+def sweep_data(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> list[pd.DataFrame]:
+    """What each panel plots: over seeds three columns a filter, one row a value of the axis; over
+    time one column a filter.
+    """
+    return [
+        over_time(*_run(study, definition, panel).columns)
+        if panel.axis == TIME
+        else wide(
+            _points(definition, panel, rows).rename(columns={axis_column(panel.axis): panel.axis}),
+            panel.axis,
+        )
+        for panel, rows in zip(definition.panels, _rows(study, definition, scores), strict=True)
+    ]
+
+
+def _rows(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> list[pd.DataFrame]:
+    return [
         panel_rows(study, definition, panel, definition.score_of(panel), scores, seed=panel.seed)
         for panel in definition.panels
     ]
-    look, columns = Look.of(study), definition.columns
-    figure, axes = panel_grid([set(of_panel["label"]) for of_panel in shown], columns)
-    drawn: list[dict[str, Line2D]] = []
-    for i, (panel, of_panel, ax) in enumerate(zip(definition.panels, shown, axes, strict=True)):
-        if panel.axis == TIME:
-            drawn.append(_over_time(study, definition, panel, of_panel, look, ax))
-        else:
-            drawn.append(_over_seeds(definition, panel, of_panel, look, ax))
-        score_axis(ax, definition.score_of(panel))
-        lettered(ax, ascii_lowercase[i], _title(panel))
-    if any(
-        p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1
-        for p in definition.panels
-    ):
-        say_what_bars_are(figure, shown)
-    figure.draw_without_rendering()  # panels have their sizes then
-    for i in range(0, len(shown), columns):
-        part = slice(i, i + columns)
-        _label(definition.panels[part], axes[part], drawn[part])
-    return figure
 
 
-def _label(panels: list[Panel], axes: list[Axes], drawn: list[dict[str, Line2D]]) -> None:
-    """Names the lines of a row of panels: those over seeds once, beside the last such panel."""
-    of_row: dict[str, Line2D] = {}
-    last: Axes | None = None
-    for panel, ax, lines in zip(panels, axes, drawn, strict=True):
-        if panel.axis == TIME:
-            label_ends(ax, lines, "time average")
-        else:
-            of_row, last = of_row | lines, ax
-    if last is not None:
-        label_ends(last, of_row)
-
-
-def _title(panel: Panel) -> str:
-    words = panel_title(panel)
-    return f"{words}, seed {panel.seed}" if panel.axis == TIME else words
+def _points(definition: SweepFigure, panel: Panel, rows: pd.DataFrame) -> pd.DataFrame:
+    column = axis_column(panel.axis)
+    return points_over_seeds(rows, definition.score_of(panel), column, column)
 
 
 def _over_seeds(
     definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes
-) -> dict[str, Line2D]:
-    """Means and standard deviations of a score over seeds; the line of each filter. Filters stand a
-    little side by side.
-    """
-    score_name, column = definition.score_of(panel), axis_column(panel.axis)
-    present = [label for label in look.colours if label in set(rows["label"])]
-    lines = {}
-    for i, label in enumerate(present):
-        points = (
-            rows[rows["label"] == label]
-            .groupby(column)[score_name]
-            .agg(["mean", "std"])
-            .dropna(subset="mean")
-        )
-        place = i - (len(present) - 1) / 2
-        lines[label] = score_line(
-            ax, points.index, points["mean"], points["std"], look, label, place
-        )
+) -> Drawn:
+    """Means and standard deviations of a score over seeds."""
+    score, column = definition.score_of(panel), axis_column(panel.axis)
+    lines = score_lines(ax, _points(definition, panel, rows), look)
     lost_runs(ax, rows[column], rows, look)
     values = sorted(rows[column].unique())
     if panel.axis in LOGARITHMIC:
@@ -121,11 +105,11 @@ def _over_seeds(
     ax.xaxis.set_minor_locator(NullLocator())
     ax.margins(x=0.08)
     ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
-    end_below_scores(ax, score_name, rows[score_name])
+    end_below_scores(ax, score, rows[score])
     if panel.guide is not None:
-        positive = rows.loc[rows[score_name] > 0, score_name]
+        positive = rows.loc[rows[score] > 0, score]
         _guide(ax, np.array(values, dtype=float), positive, panel.guide)
-    return lines
+    return Drawn(score, panel_title(panel), lines)
 
 
 def _guide(ax: Axes, x: np.ndarray, positive: pd.Series, power: float) -> None:
@@ -137,52 +121,71 @@ def _guide(ax: Axes, x: np.ndarray, positive: pd.Series, power: float) -> None:
         ax.plot(x, y, color="0.8", lw=3, zorder=0, solid_capstyle="butt")
 
 
-def _over_time(
-    study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes
-) -> dict[str, Line2D]:
-    """A score of one run at every step, or every measurement; the line of each filter, by its name
-    and the run's score.
+@dataclass(frozen=True)
+class _Run:
+    """A score of one run: times (n,), values (n,) by filter, and which of them are analyses."""
 
-    Runs that diverged are cut off where they leave the range of the others.
-    """
-    score_name = definition.score_of(panel)
+    times: np.ndarray
+    values: dict[str, np.ndarray]
+    analyses: np.ndarray
+    spin_up_ends: float
+
+    @property
+    def columns(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return self.times, self.values
+
+
+def _run(study: Study, definition: SweepFigure, panel: Panel) -> _Run:
+    """A score of one run at every step, or every measurement; of each filter."""
+    score = definition.score_of(panel)
     (cell,) = study.point_cells(panel, panel.seed)
-    # A run is shown whether it kept the track or not.
-    of_run = dict(
-        zip(rows["filter"].astype(str), rows[score_name].fillna(rows[LOST_SCORE]), strict=True)
-    )
-    lost = set(rows.loc[rows[LOST_SCORE].notna(), "filter"])
-    steps, finished, lines = cell.settings.steps, [], {}
-    of_fields = score_name in FLOW_SCORES
+    steps, found = cell.settings.steps, {}
+    of_fields = score in FLOW_SCORES
     velocities = (
         read_velocities(study.results / cell.truth, cell.settings)[steps] if of_fields else None
     )
     for name in study.figure_filters(definition, panel.experiment):
-        data = read_estimate(
-            study.results / cell.estimate(name), *([] if of_fields else [score_name])
-        )
-        label, average = study.filters[name].label, of_run[name]
+        data = read_estimate(study.results / cell.estimate(name), *([] if of_fields else [score]))
         if velocities is not None:
-            by_step, values = (
-                False,
-                vorticity_scores(data["mean"].values[steps], velocities)[score_name],
-            )
+            by_step = False
+            values = vorticity_scores(data["mean"].values[steps], velocities)[score]
         else:
-            by_step, values = data[score_name].dims == ("model_time",), data[score_name].values
+            by_step, values = data[score].dims == ("model_time",), data[score].values
         times = data["model_time" if by_step else "cycle_time"].values
-        circles = steps.copy() if by_step else np.arange(len(times))
-        if score_name == "rmse":
+        analyses = steps.copy() if by_step else np.arange(len(times))
+        if score == "rmse":
             # A measurement time has two errors: the forecast's, then the analysis'.
             times, values = (
-                np.insert(x, circles, y)
-                for x, y in ((times, times[circles]), (values, data["rmse_forecast"]))
+                np.insert(x, analyses, y)
+                for x, y in ((times, times[analyses]), (values, data["rmse_forecast"]))
             )
-            circles += np.arange(1, len(circles) + 1)
+            analyses += np.arange(1, len(analyses) + 1)
+        found[name] = values
+    ends = float(data["cycle_time"][cell.spin_up_cycles - 1]) if cell.spin_up_cycles else 0.0
+    return _Run(times, found, analyses, ends)
+
+
+def _over_time(
+    study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes
+) -> Drawn:
+    """A score of one run over time; each filter's line is called by its name and the run's score.
+
+    Runs that diverged are cut off where they leave the range of the others.
+    """
+    score, run = definition.score_of(panel), _run(study, definition, panel)
+    # A run is shown whether it kept the track or not.
+    of_run = dict(
+        zip(rows["filter"].astype(str), rows[score].fillna(rows[LOST_SCORE]), strict=True)
+    )
+    lost = set(rows.loc[rows[LOST_SCORE].notna(), "filter"])
+    finished, lines = [], {}
+    for name, values in run.values.items():
+        label, average = study.filters[name].label, of_run[name]
         if np.isfinite(average):
             finished += [values.min(), values.max()]
         said = f"{average:.3f}" if np.isfinite(average) else "diverged"
         (lines[f"{label}  {said}{', lost track' if name in lost else ''}"],) = ax.plot(
-            times,
+            run.times,
             values,
             color=look.colours[label],
             dashes=look.pattern(label),
@@ -191,18 +194,14 @@ def _over_time(
             mfc="white",
             mew=0.8,
             ms=3,
-            markevery=list(circles),
+            markevery=list(run.analyses),
         )
     if finished:
         low, high = min(finished), max(finished)
         pad = 0.05 * (high - low)
-        ax.set_ylim(
-            (low - pad, high + pad) if score_name in FLOW_SCORES else (low / 1.1, high * 1.1)
-        )
+        ax.set_ylim((low - pad, high + pad) if score in FLOW_SCORES else (low / 1.1, high * 1.1))
     ax.set_xlabel("model time")
-    if cell.spin_up_cycles:
-        ax.axvspan(
-            0, float(data["cycle_time"][cell.spin_up_cycles - 1]), color="0.93", lw=0, zorder=0
-        )
+    if run.spin_up_ends:
+        ax.axvspan(0, run.spin_up_ends, color="0.93", lw=0, zorder=0)
     ax.margins(x=0.01)
-    return lines
+    return Drawn(score, f"{panel_title(panel)}, seed {panel.seed}", lines, head="time average")

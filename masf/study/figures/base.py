@@ -44,6 +44,8 @@ class FigureSection(Section):
     """Whether the truth is read besides the filters' estimates."""
     moves: ClassVar[bool] = False
     """Whether it is drawn as many pictures, one after the other."""
+    of_lines: ClassVar[bool] = True
+    """Whether it is made of lines, points and bars, and not of fields in colours."""
 
     @property
     @abstractmethod

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class FieldsFigure(FlowFigure):
     """Fields of one run, with the velocities that were measured."""
 
+    of_lines = False
+
     seed: Seed = Field(description="The test seed that is shown.")
     cycles: int | list[int]
 
