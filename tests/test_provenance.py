@@ -31,6 +31,7 @@ OTHERS = {
     "letkf",
     "lnetf",
     "particle",
+    "rhf",
     "sf",
     "ssls",
 }
