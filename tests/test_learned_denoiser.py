@@ -27,7 +27,7 @@ from masf.files.trained_prior import load, save
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class
 from masf.observations.settings import observation_settings
-from masf.stages.train_prior import train
+from masf.stages.train_prior import Worlds, train
 from masf.systems.registry import make_system
 
 CLIMATE = Climate(np.zeros(1), np.ones(1))
@@ -305,6 +305,45 @@ def test_training_twice_gives_identical_weights_and_another_seed_others(name, pr
         trained(name).network.state_dict(), prior.network.state_dict(), rtol=0, atol=0
     )
     assert torch.any(trained(name, seed=2).network.first.weight != prior.network.first.weight)
+
+
+def test_the_truth_is_a_draw_from_what_ensembles_of_the_last_pass_stand_for(monkeypatch):
+    """Of a linear model, where all is Gaussian: in units of their spread it departs from their mean
+    as any member does, before the last part is taken in.
+    """
+    system = make_system("linear_gaussian", {"dimension": 10, "model_noise": 0.0})
+    observation = observation_settings({"operator": "identity", "noise": 0.3})
+    settings = tiny_settings(
+        [None], worlds=24, cycles=6, spin_up_cycles=1, members=60, passes=[1, 3], passes_radius=None
+    )
+    seen = []
+    pairs = Worlds._pairs
+
+    def noted(self, denoiser, states):
+        temperature = float(denoiser.gaussian.process.r[0]) / 0.3**2
+        seen.append((temperature, (states[0] - denoiser.gaussian.mean) / denoiser.prior_std))
+        return pairs(self, denoiser, states)
+
+    monkeypatch.setattr(Worlds, "_pairs", noted)
+    worlds = Worlds(
+        system, observation.build(10, system.grid), settings, Stream(3, "test"), "cpu", 0.0
+    )
+    worlds.denoising_pairs(None)
+    for passes in (1, 3):
+        normal = torch.stack([z for temperature, z in seen if round(temperature) == passes])
+        assert len(normal) >= 48
+        # 480 numbers and more, correlated within a state.
+        assert normal.square().mean() == pytest.approx(1, abs=0.15)
+    one_pass, last_of_three = (
+        [float(z.norm()) for t, z in seen if round(t) == passes] for passes in (1, 3)
+    )
+    assert one_pass != last_of_three
+
+
+def test_a_prior_for_passes_is_refused_where_the_model_has_noise_of_its_own():
+    settings = tiny_settings([None], passes=[1, 2])
+    with pytest.raises(ValueError, match=r"passes = \[1, 2\]: this system's model has noise"):
+        train("linear_gaussian", {"dimension": 10}, OBSERVED, settings, seed=1, device="cpu")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

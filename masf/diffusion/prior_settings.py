@@ -107,6 +107,15 @@ class PriorSettings(BaseModel):
     sampler_steps: int = Field(
         8, ge=1, description="Reverse steps of the analyses in the training cycles."
     )
+    passes: list[Annotated[int, Field(ge=1, le=32)]] = Field(
+        [1],
+        min_length=1,
+        description="Parts of the measurement, as for filter masf, that the training cycles take "
+        "in turn; all but the last part are taken in by passes in the past.",
+    )
+    passes_radius: Annotated[float, Field(gt=0)] | None = Field(
+        16.0, description="For passes above 1: as for filter masf."
+    )
     earliest_time: float = Field(
         0.0,
         ge=0,
@@ -138,6 +147,28 @@ class PriorSettings(BaseModel):
     steps: int = Field(1500, ge=1, description="Training steps in each round.")
     batch: int = Field(128, ge=1, description="Noised states in a training step.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of Adam.")
+
+    def fault(self, system: System) -> str | None:
+        """Why these settings do not serve the system, their key first; None if they do."""
+        if fault := self.network.fault(system):
+            return f"network.kind = {self.network.kind!r}: {fault}"
+        if any(radius is not None for radius in self.localization_radii) and system.grid is None:
+            return (
+                f"localization_radii = {self.localization_radii}: the system has no distances; "
+                "set it to [null]"
+            )
+        if max(self.passes) == 1:
+            return None
+        if system.stochastic:
+            return (
+                f"passes = {self.passes}: this system's model has noise of its own, which would "
+                "be drawn anew when the model is run again; set it to [1]"
+            )
+        if self.passes_radius is not None and system.grid is None:
+            return (
+                f"passes_radius = {self.passes_radius}: the system has no distances; set it to null"
+            )
+        return None
 
     def training_parameters(
         self, system: dict[str, Any], observation: ObservationSettings, translation_invariant: bool

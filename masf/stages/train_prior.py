@@ -7,6 +7,12 @@ network trained so far, because what a filter meets depends on how good it is. E
 extra members that take no part in its mean and covariance. The network learns to denoise those and
 the truth, as it will have to denoise states that the ensemble does not contain.
 
+With ``passes`` the network learns to denoise what the last pass of filter masf meets: ensembles
+that have taken in all parts of the measurement but one, with the model run again after each. Each
+part is drawn anew, as a measurement of its own with so much more noise, because the truth is then a
+draw from what the ensemble stands for. It would be none with one measurement taken in by parts, of
+which it fits the whole.
+
 Where the observation says that a share of its measurements is ``missing``, each training ensemble
 lacks some of its own, and the network is told which by its features. A prior that was trained with
 all of them serves cycles with holes as well: its Gaussian part and its process are those of what
@@ -30,6 +36,7 @@ from masf.arrays import Stream, on_device, resolve_device
 from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
+from masf.diffusion.joint import JointBasis, JointGaussianFit
 from masf.diffusion.prior_settings import PriorSettings
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
@@ -45,6 +52,9 @@ from masf.systems.registry import make_system, system_class
 from masf.systems.requirements import typical_state
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = [0.0, 1.0]
+"""The time grid of passes in the past, as in filter masf."""
 
 HELD_OUT_SHARE = 1 / 6
 """Share of the training worlds kept for validation."""
@@ -161,6 +171,8 @@ class Worlds:
         self.climate, self._starts = self._sample_climate()
         self.family = GaussianFamily(system, settings.localization_radii, self.basis, self._starts)
         self.held_out: tuple[Tensor, Tensor]
+        if max(settings.passes) > 1:
+            self.joint_fit = JointGaussianFit(system, settings.passes_radius, self._starts)
 
     def _sample_climate(self) -> tuple[Climate, Tensor]:
         """The climate, from one state of each of many trajectories over time; and states to start
@@ -203,13 +215,21 @@ class Worlds:
                 len(chosen), count, d
             )
             for cycle in range(s.cycles):
-                states = self.system.advance(states, gap, self.stream)
+                past, states = states, self.system.advance(states, gap, self.stream)
+                passes = s.passes[cycle % len(s.passes)]
+                for _ in range(passes - 1):
+                    past = torch.stack([
+                        self._moved(*pair, passes) for pair in zip(past, states, strict=True)
+                    ])  # fmt: skip
+                    states = self.system.advance(past, gap, self.stream)
                 for row, world in enumerate(chosen):
                     observation, basis = self._measured()
-                    denoiser = self._denoiser(states[row, 1 : 1 + s.members], basis, network)
+                    denoiser = self._denoiser(
+                        states[row, 1 : 1 + s.members], basis, network, passes
+                    )
                     if cycle >= s.spin_up_cycles:
                         pairs[world in held_out].append(self._pairs(denoiser, states[row]))
-                    states[row] = self._analyse(denoiser, observation, states[row])
+                    states[row] = self._analyse(denoiser, observation, states[row], passes)
                     progress.update()
         progress.close()
         self.held_out = _joined(pairs[True])
@@ -226,9 +246,9 @@ class Worlds:
         return observation, observation.basis()
 
     def _denoiser(
-        self, ensemble: Tensor, basis: Basis, network: nn.Module | None
+        self, ensemble: Tensor, basis: Basis, network: nn.Module | None, passes: int
     ) -> LearnedDenoiser:
-        process = ForwardProcess.for_ensemble(basis, ensemble)
+        process = ForwardProcess.for_ensemble(basis, ensemble, temperature=passes)
         return LearnedDenoiser(
             self.family(process, ensemble), network or _Zero(), self.climate, ensemble, self.system
         )
@@ -248,10 +268,29 @@ class Worlds:
             )
         return _joined(out)
 
+    def _part(self, observation: Observation, truth: Tensor, passes: int) -> Tensor:
+        """One of so many parts of a measurement (m,), drawn for itself."""
+        noise = observation.noise.draw((), truth, self.stream)
+        return observation.apply(truth) + math.sqrt(passes) * noise
+
+    def _moved(self, past: Tensor, states: Tensor, passes: int) -> Tensor:
+        """Rows (1 + members + extra_members, d) of the past, moved by one part of a measurement of
+        their forecasts ``states``, the truth left as it is.
+        """
+        observation, basis = self._measured()
+        joint = torch.cat([past, states], dim=-1)
+        known = joint[1 : 1 + self.settings.members]
+        process = ForwardProcess.for_ensemble(JointBasis(basis), known, temperature=passes)
+        y = self._part(observation, states[0], passes)
+        moved = coupled(
+            process, self.joint_fit(process, known), y, joint[1:], AT_ONCE, self.stream
+        )[:, : past.shape[-1]]
+        return torch.cat([past[:1], self.system.project(moved)])
+
     def _analyse(
-        self, denoiser: LearnedDenoiser, observation: Observation, states: Tensor
+        self, denoiser: LearnedDenoiser, observation: Observation, states: Tensor, passes: int
     ) -> Tensor:
-        y = observation.apply(states[0]) + observation.noise.draw((), states, self.stream)
+        y = self._part(observation, states[0], passes)
         process = denoiser.gaussian.process
         plain = denoiser.gaussian if isinstance(denoiser.network, _Zero) else denoiser
         members = coupled(process, plain, y, states[1:], self.times, self.stream)

@@ -453,11 +453,5 @@ def _prior_faults(
             f"priors.{name}"
         )
         return
-    settings = priors[name]
-    if fault := settings.network.fault(system):
-        yield f"priors.{name}.network.kind = {settings.network.kind!r}: {fault} (system {name!r})"
-    if any(radius is not None for radius in settings.localization_radii) and system.grid is None:
-        yield (
-            f"priors.{name}.localization_radii = {settings.localization_radii}: {name!r} has no "
-            "distances; set it to [null]"
-        )
+    if fault := priors[name].fault(system):
+        yield f"priors.{name}.{fault} (system {name!r})"

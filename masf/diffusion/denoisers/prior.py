@@ -29,11 +29,11 @@ def make_network(prior: PriorSettings, system: System) -> nn.Module:
     perceptron.
 
     Raises:
-        ValueError: for a kind of network that does not serve the system.
+        ValueError: for settings that do not serve the system.
     """
+    if fault := prior.fault(system):
+        raise ValueError(f"prior: {fault}")
     settings = prior.network
-    if fault := settings.fault(system):
-        raise ValueError(fault)
     kind = settings.resolved_kind(system)
     features = feature_count(system.dimension, prior.localization_radii)
     if system.flow:
