@@ -38,6 +38,7 @@ def main(
     from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
     from masf.diffusion.denoisers.prior import make_network
     from masf.diffusion.denoisers.training import fit
+    from masf.diffusion.linear_state import linear_state
     from masf.diffusion.process import ForwardProcess, time_grid
     from masf.diffusion.samplers import coupled
     from masf.observations.settings import observation_settings
@@ -51,16 +52,21 @@ def main(
         observation = observation_settings({"operator": "grid", "stride": 10, "noise": 0.1}).build(
             system.dimension, system.grid
         )
-        basis, ensemble = observation.basis(), system.perturbations(members, torch.zeros(1), stream)
+        state, ensemble = (
+            linear_state(system, observation),
+            system.perturbations(members, torch.zeros(1), stream),
+        )
         y = observation.apply(system.perturbations(1, ensemble, stream))[0]
-        family = GaussianFamily(system, settings.localization_radii, basis, ensemble)
+        family = GaussianFamily(
+            [state.taper(radius, ensemble) for radius in settings.localization_radii]
+        )
         times = time_grid(steps)
 
         network, climate = make_network(settings, system), Climate(np.zeros(1), np.ones(1))
         seconds = []
         for _ in range(2):
             start = time.process_time()
-            process = ForwardProcess.for_ensemble(basis, ensemble)
+            process = ForwardProcess.for_ensemble(state.basis, ensemble)
             learned = LearnedDenoiser(family(process, ensemble), network, climate, ensemble, system)
             coupled(process, learned, y, ensemble, times, stream)
             seconds.append(time.process_time() - start)

@@ -21,6 +21,7 @@ from masf.diffusion.denoisers.networks import MLP, CircularConvNet
 from masf.diffusion.denoisers.prior import Prior
 from masf.diffusion.denoisers.select import ensemble_denoiser
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
+from masf.diffusion.linear_state import linear_state
 from masf.diffusion.prior_settings import PriorSettings
 from masf.diffusion.process import ForwardProcess
 from masf.files.trained_prior import load, save
@@ -144,9 +145,9 @@ def test_one_family_of_gaussian_denoisers_has_one_member_a_radius():
     problem = make_problem("mask", 8)
     ensemble, x = tensor(problem.prior_draws(5, seed=1)), tensor(problem.prior_draws(3, seed=2))
     system = make_system("lorenz96", {"dt": 0.01, "dimension": 8, "forcing": 8.0})
-    free, narrow = GaussianFamily(system, [None, 0.4], problem.process.basis, ensemble)(
-        problem.process, ensemble
-    )
+    free, narrow = GaussianFamily(
+        [linear_state(system, problem.observation).taper(r, ensemble) for r in (None, 0.4)]
+    )(problem.process, ensemble)
     torch.testing.assert_close(
         free(x, 0.5).mean, ensemble_denoiser(problem.process, ensemble, "localized")(x, 0.5).mean
     )

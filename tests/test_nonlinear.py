@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ import torch
 
 import masf
 from masf.arrays import Stream
+from masf.diffusion.linear_state import linear_state
+from masf.diffusion.process import ForwardProcess
+from masf.diffusion.samplers import noised_path
 from masf.ensembles.innovations import perturbed_innovations
-from masf.ensembles.localization import SMALLEST_WEIGHT, gaspari_cohn
+from masf.ensembles.localization import SMALLEST_WEIGHT, GridTaper, gaspari_cohn, grid_taper
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import NonlinearObservation, Observation, Transformed
@@ -263,7 +267,7 @@ def analysed(name: str, observation: Observation, ensemble: np.ndarray, y: np.nd
     return filter_.analyse(filter_.start(ensemble), y)
 
 
-NEED_LINEAR = {"kalman", "masf", "masf_fresh", "masf_guided", "masf_gaussian", "masf_mc"}
+NEED_LINEAR = {"kalman", "masf", "masf_fresh", "masf_guided", "masf_mc"}
 
 
 @pytest.mark.parametrize("name", sorted(NEED_LINEAR))
@@ -377,3 +381,184 @@ def test_the_particle_filter_weighs_by_the_density_of_what_is_measured():
         assert abs(np.mean(found**power) - expected) < 0.01 * expected
     assert abs(np.mean(found)) < 0.02  # both modes alike
     assert abs(density @ grid) < 1e-12 < abs(density @ np.abs(grid))
+
+
+# --- the process of the augmented state
+
+
+def family_filter(name: str, observation: Observation, dimension: int = D, **keys):
+    cls = filter_class(name)
+    return cls(cls.Parameters(**keys), setup_of(observation, dimension))
+
+
+def own_measurements(filter_, x: np.ndarray) -> np.ndarray:
+    """What the forward process makes of members, y_i ~ N(h(x_i), R), by the numbers that a filter
+    with one step is going to draw.
+    """
+    state = filter_.linear_state
+    process = ForwardProcess.for_ensemble(state.basis, state.of(x))
+    (_, end) = noised_path(process, state.of(x), [0.0, 1.0], Stream(0, "test"))
+    lift = state.basis.lift(np.eye(filter_.observation.size))
+    return np.linalg.lstsq(lift.T, process.apply(process.observed * 1.0, end).T)[0].T
+
+
+def tapered(x: np.ndarray, observation: Observation, radius: float | None) -> tuple:
+    """Cov(x, h) and Cov(h, h) of members, tapered by distances on the ring where there is a
+    radius.
+    """
+    joint = np.cov(np.concatenate([x, observation.apply(x)], axis=1).T)
+    cross, measured = joint[:D, D:], joint[D:, D:]
+    if radius is None:
+        return cross, measured
+    rho = grid_taper((D,), radius)
+    points = np.floor(observation.places((D,))[:, 0] + 0.5).astype(int) % D
+    return cross * rho[:, points], measured * rho[np.ix_(points, points)]
+
+
+@pytest.mark.parametrize("radius", [None, 1.5])
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("name", ["square", "abs", "arctan", "cube", "sigmoid"])
+def test_masf_gaussian_is_the_enkf_with_nonlinear_measurements_member_by_member(name, kind, radius):
+    if kind == "matrix" and radius is not None:
+        return  # whose rows have no place
+    observation, x = make(kind, transform=name), states(30)
+    y = observation.apply(states(31)[-1])
+    filter_ = family_filter("masf_gaussian", observation, localization_radius=radius)
+    cross, measured = tapered(x, observation, radius)
+    gain = cross @ np.linalg.inv(measured + observation.noise.covariance)
+    own = own_measurements(filter_, x)
+    noise = own - observation.apply(x)
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=1e-12)
+    assert np.abs(np.cov(noise.T) / observation.noise.covariance[0, 0]).max() < 5
+    expected = x + (y - own) @ gain.T
+    assert np.abs(expected - x).max() > 0.05
+    found = filter_.analyse(filter_.start(x), y)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("name", ["square", "abs", "arctan", "cube", "sigmoid"])
+@pytest.mark.parametrize("steps", [1, 6])
+def test_a_member_whose_own_measurement_is_the_measurement_comes_back_unchanged(name, kind, steps):
+    observation, x = make(kind, transform=name), states(8)
+    filter_ = family_filter("masf_gaussian", observation, localization_radius=None, steps=steps)
+    state = filter_.linear_state
+    process = ForwardProcess.for_ensemble(state.basis, state.of(x))
+    end = noised_path(process, state.of(x), filter_.times, Stream(0, "test"))[-1]
+    lift = state.basis.lift(np.eye(observation.size))
+    y = np.linalg.lstsq(lift.T, process.apply(process.observed * 1.0, end)[3])[0]
+    found = filter_.analyse(filter_.start(x), y)
+    np.testing.assert_allclose(found[3], x[3], rtol=1e-7, atol=1e-9)
+    assert np.abs(found - x).max() > 0.05
+
+
+@pytest.mark.parametrize("radius", [None, 1.5])
+@pytest.mark.parametrize("kind", LINEAR)
+def test_linear_measurements_are_the_same_by_way_of_the_augmented_state(kind, radius):
+    if radius is not None and kind in {"matrix", "average_pooling"}:
+        return  # tapered by components where linear, by places where augmented
+    linear, x = make(kind), states(30)
+    augmented = Transformed(linear, own_transform(lambda z: z))
+    y = linear.apply(states(31)[-1])
+    for perturbation in (0.0, 0.4, 1.0):
+        found = [
+            family_filter(
+                "masf_gaussian",
+                observation,
+                localization_radius=radius,
+                perturbation=perturbation,
+            )
+            for observation in (linear, augmented)
+        ]
+        plain, joint = (f.analyse(f.start(x), y) for f in found)
+        np.testing.assert_allclose(joint.mean(axis=0), plain.mean(axis=0), rtol=1e-7, atol=1e-9)
+        if perturbation == 0:  # no noise enters
+            np.testing.assert_allclose(joint, plain, rtol=1e-7, atol=1e-9)
+    assert np.abs(joint - x).max() > 0.1
+
+
+@pytest.mark.parametrize("perturbation", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kind", LINEAR)
+def test_with_any_perturbation_the_covariance_is_that_of_the_regression(kind, perturbation):
+    observation, x = make(kind, transform="arctan"), states(4000)
+    y = observation.apply(states(4001)[-1])
+    found = analysed(
+        "masf_gaussian", observation, x, y, localization_radius=None, perturbation=perturbation
+    )
+    cross, measured = tapered(x, observation, None)
+    gain = cross @ np.linalg.inv(measured + observation.noise.covariance)
+    expected = np.cov(x.T) - gain @ cross.T
+    tolerance = 1e-6 if perturbation == 0 else 0.08
+    np.testing.assert_allclose(np.cov(found.T), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_missing_measurements_are_those_of_an_observation_without_them(kind):
+    whole, x = make(kind, transform="arctan"), states(30)
+    rows = np.arange(0, whole.size, 2)
+    y = whole.apply(states(31)[-1])[rows]
+    keys = {"localization_radius": None, "perturbation": 0.0}
+    filter_ = family_filter("masf_gaussian", whole, **keys)
+    for _ in range(2):  # again, after another cycle that had all of them
+        filter_.observe(whole.only(rows))
+        cross, measured = tapered(x, whole.only(rows), None)
+        gain = cross @ np.linalg.inv(measured + whole.noise.covariance[np.ix_(rows, rows)])
+        found = filter_.analyse(filter_.start(x), y)
+        expected = x.mean(axis=0) + gain @ (y - whole.only(rows).apply(x).mean(axis=0))
+        np.testing.assert_allclose(found.mean(axis=0), expected, rtol=1e-7, atol=1e-9)
+        filter_.observe(whole)
+        filter_.analyse(x, whole.apply(x[0]))
+
+
+def test_on_a_grid_what_is_measured_stands_next_to_its_place():
+    system = make_system("kolmogorov", {"size": 16, "forcing_wavenumber": 2})
+    keys = {"operator": "grid", "stride": 4, "noise": 0.1}
+    observation, linear = (
+        observation_settings({**keys, **more}).build(system.dimension, system.grid)
+        for more in ({"transform": "square"}, {})
+    )
+    state, x = linear_state(system, observation), np.random.default_rng(0).random((3, 512))
+    assert state.shape == (4, 16, 16)
+    seen = state.seen(x).reshape(3, 2, 16, 16)
+    np.testing.assert_array_equal(seen[..., ::4, ::4], x.reshape(3, 2, 16, 16)[..., ::4, ::4] ** 2)
+    assert np.count_nonzero(seen) == observation.apply(x).size
+    # Local weights, with no matrix: augmented by the identity it is the linear filter.
+    setup = replace(setup_of(linear, 512), system=system)
+    identity = Transformed(linear, own_transform(lambda z: z))
+    cls = filter_class("masf_gaussian")
+    parameters = cls.Parameters(localization_radius=3.0, perturbation=0.0)
+    plain, joint = (
+        cls(parameters, replace(setup, observation=o)).analyse(x, np.full(32, 0.5))
+        for o in (linear, identity)
+    )
+    assert isinstance(cls(parameters, setup).fit.taper, GridTaper)
+    np.testing.assert_allclose(joint, plain, rtol=1e-5, atol=1e-7)
+    assert np.abs(joint - x).max() > 0.1
+
+
+def test_passes_with_nonlinear_measurements_move_the_past_by_its_covariance_with_them():
+    system = make_system("lorenz96", {"dt": 0.02, "dimension": D, "forcing": 8.0})
+    observation, past = make("stride", transform="arctan"), states(9)
+    cls = filter_class("masf_gaussian")
+    keys = {"passes": 2, "finish": "past", "passes_radius": None, "perturbation": 0.0}
+    setup = replace(setup_of(observation), system=system)
+    filter_ = cls(cls.Parameters(**keys, localization_radius=None), setup)
+    y, x, noise = observation.apply(states(10)[-1]), past, observation.noise.covariance
+    present = filter_.forecast(filter_.start(past))
+    for _ in range(2):
+        h = observation.apply(system.step(x, Stream(0, "none")))
+        joint = np.cov(np.concatenate([x, h], axis=1).T)
+        gain = joint[:D, D:] @ np.linalg.inv(joint[D:, D:] + 2 * noise)
+        whitened = np.linalg.cholesky(noise * 2)
+        mean = x.mean(axis=0) + gain @ (y - h.mean(axis=0))
+        # The square root for all measurements at once, of what they see in units of the noise.
+        c = np.linalg.solve(whitened, np.linalg.solve(whitened, joint[D:, D:]).T)
+        values, vectors = np.linalg.eigh(c)
+        k = values / (1 + values)
+        b = (1 - np.sqrt(1 - k)) / k
+        reduced = (vectors * b) @ vectors.T
+        anomalies = np.linalg.solve(whitened, (h - h.mean(axis=0)).T)
+        x = mean + (x - x.mean(axis=0)) - (gain @ whitened @ reduced @ anomalies).T
+    np.testing.assert_allclose(
+        filter_.analyse(present, y), system.step(x, Stream(0, "none")), rtol=1e-5, atol=1e-7
+    )

@@ -12,7 +12,8 @@ import torch
 from problems import KINDS, make_problem
 
 from masf.arrays import Stream
-from masf.diffusion.joint import JointBasis, JointGaussianFit
+from masf.diffusion.denoisers.select import GaussianFit
+from masf.diffusion.joint import JointBasis
 from masf.diffusion.process import ForwardProcess, a, one_minus_a_squared
 from masf.diffusion.samplers import coupled
 from masf.ensembles.localization import GridTaper
@@ -106,13 +107,12 @@ def test_coupled_moves_the_past_by_the_gain_of_an_enkf_with_its_cross_covariance
     """K = Cov(x, F) H^T (H Cov(F) H^T + R)^(-1), the ensemble smoother's; square root, so that no
     noise enters.
     """
-    system = make_system("lorenz96", {"dt": 0.05, "dimension": D, "forcing": 8.0})
     observation = Mask(D, np.array([2]), noise=0.5)
     past = make_problem("identity", D).prior_draws(9, seed=1)
     present = past + 0.3 * np.roll(past, 1, axis=-1) ** 2
     joint = np.concatenate([past, present], axis=-1)
     process = ForwardProcess.for_ensemble(JointBasis(observation.basis()), joint)
-    denoiser = JointGaussianFit(system, None, past)(process, joint)
+    denoiser = GaussianFit("localized", None)(process, joint)
     found = coupled(
         process, denoiser, np.array([1.5]), joint, [0.0, 1.0], Stream(0, "test"), perturbation=0.0
     )[:, :D]

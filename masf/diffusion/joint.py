@@ -1,4 +1,5 @@
-"""The forward process of two times at once: an ensemble's states at the last analysis, and now.
+"""The forward process of two things at once, of which the measurement sees the second only: an
+ensemble's states at the last analysis, and now; or states, and what is measured of them.
 
 A model that maps the state x at the last analysis to f(x) now makes y = H f(x) + eta a nonlinear
 measurement of x. It is a *linear* one of the joint state (x, f(x)), of which H sees the second half
@@ -15,90 +16,49 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, ensemble_variance, like, to_numpy
-from masf.diffusion.denoisers.gaussian import GaussianDenoiser
-from masf.diffusion.denoisers.select import ensemble_denoiser
-from masf.diffusion.process import ForwardProcess
-from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, taper_matrix
 from masf.observations.bases import Basis, Coefficient
-from masf.systems.base import System
 
 
 class JointBasis:
-    """The basis of joint states (..., 2d): the standard one for the first half, ``present`` for the
-    second.
+    """The basis of joint states: the standard one for the first part, another for the second.
 
-    Coefficients have the d values of the first half first.
+    Coefficients have the values of the first part first.
     """
 
     standard: ClassVar[bool] = False
 
-    def __init__(self, present: Basis) -> None:
-        self.present, self.half = present, present.dimension
-        self.dimension = 2 * self.half
-        self.s = np.concatenate([np.zeros(self.half), present.s])
-        self.r = np.concatenate([np.ones(self.half), present.r])
+    def __init__(self, second: Basis, first: int | None = None) -> None:
+        """``second`` is the basis of the second part, ``first`` the length of the first; by default
+        that of the second.
+        """
+        self.second = second
+        self.first = second.dimension if first is None else first
+        self.dimension = self.first + second.dimension
+        self.s = np.concatenate([np.zeros(self.first), second.s])
+        self.r = np.concatenate([np.ones(self.first), second.r])
 
-    def _halves(self, x: Array) -> tuple[Array, Array]:
-        return x[..., : self.half], x[..., self.half :]
+    def _parts(self, x: Array) -> tuple[Array, Array]:
+        return x[..., : self.first], x[..., self.first :]
 
     def apply(self, coefficient: Coefficient, x: Array) -> Array:
-        past, present = self._halves(x)
-        of_past, of_present = self._halves(coefficient)
-        halves = [like(of_past, x) * past, self.present.apply(of_present, present)]
-        return array_namespace(x).concat(halves, axis=-1)
+        (x1, x2), (c1, c2) = self._parts(x), self._parts(coefficient)
+        return array_namespace(x).concat([like(c1, x1) * x1, self.second.apply(c2, x2)], axis=-1)
 
     def diagonal(self, coefficient: Coefficient) -> np.ndarray:
-        of_past, of_present = self._halves(coefficient)
-        return np.concatenate([of_past, self.present.diagonal(of_present)])
+        c1, c2 = self._parts(coefficient)
+        return np.concatenate([c1, self.second.diagonal(c2)])
 
     def variance_through(self, coefficient: Coefficient, variance: Array) -> Array:
-        past, present = self._halves(variance)
-        of_past, of_present = self._halves(coefficient)
-        halves = [like(of_past**2, past) * past, self.present.variance_through(of_present, present)]
-        return array_namespace(variance).concat(halves, axis=-1)
+        (v1, v2), (c1, c2) = self._parts(variance), self._parts(coefficient)
+        parts = [like(c1**2, v1) * v1, self.second.variance_through(c2, v2)]
+        return array_namespace(variance).concat(parts, axis=-1)
 
     def lift(self, y: Array) -> Array:
-        xp, present = array_namespace(y), self.present.lift(y)
-        past = xp.zeros((*present.shape[:-1], self.half), dtype=present.dtype, device=device(y))
-        return xp.concat([past, present], axis=-1)
+        xp, second = array_namespace(y), self.second.lift(y)
+        first = xp.zeros((*second.shape[:-1], self.first), dtype=second.dtype, device=device(y))
+        return xp.concat([first, second], axis=-1)
 
     def variance(self, ensemble: Array) -> Coefficient:
-        past, present = self._halves(ensemble)
-        of_past = to_numpy(ensemble_variance(past)).astype(np.float64)
-        return np.concatenate([of_past, self.present.variance(present)])
-
-
-class JointGaussianFit:
-    """Takes pairs of states for the Gaussian of their joint mean and covariance: a ``Fit`` of
-    masf.diffusion.posterior.
-    """
-
-    def __init__(self, system: System, radius: float | None, x: Array) -> None:
-        """A fit for joint states of ``system``.
-
-        Args:
-            system: its components have the same places at both times.
-            radius: half of the taper's support, in grid points, between components at any times; it
-                should reach as far as a signal travels from one time to the other. None tapers
-                nothing.
-            x: gives namespace, dtype and device.
-
-        Raises:
-            ValueError: if a radius is asked for where components have no place in space.
-        """
-        self.taper: Array | GridTaper | None = None
-        grid = system.grid
-        if (
-            radius is not None
-            and grid is not None
-            and (len(grid) > 1 or 2 * system.dimension > MAX_DENSE_DIMENSION)
-        ):
-            self.taper = GridTaper(grid, radius, x)  # the joint state has twice the fields
-        elif (taper := taper_matrix(system, radius)) is not None:
-            self.taper = like(np.tile(taper, (2, 2)), x)
-
-    def __call__(self, process: ForwardProcess, ensemble: Array) -> GaussianDenoiser:
-        return ensemble_denoiser(process, ensemble, "localized", self.taper)
-
-    def diagnostics(self) -> dict[str, float]:
-        return {}
+        x1, x2 = self._parts(ensemble)
+        of_first = to_numpy(ensemble_variance(x1)).astype(np.float64)
+        return np.concatenate([of_first, self.second.variance(x2)])

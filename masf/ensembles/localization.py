@@ -158,17 +158,36 @@ def radius_misfits(
     return [f"{key} = {radius}: the components of this system have no distances; set it to null"]
 
 
-def place_misfits(radius: float | None, system: System, observation: Observation) -> list[str]:
+def place_misfits(
+    radius: float | None,
+    system: System,
+    observation: Observation,
+    key: str = "localization_radius",
+) -> list[str]:
     """As ``radius_misfits``, for filters that localise by where the measurements sit: those need a
     place, too.
     """
     if radius is None or system.grid is None:
-        return radius_misfits(radius, system)
+        return radius_misfits(radius, system, key)
     try:
         observation.places(system.grid)
     except ValueError as error:
-        return [f"localization_radius = {radius}: {error}"]
+        return [f"{key} = {radius}: {error}"]
     return []
+
+
+def taper_misfits(
+    radius: float | None,
+    system: System,
+    observation: Observation,
+    key: str = "localization_radius",
+) -> list[str]:
+    """As ``radius_misfits``, for filters that taper a covariance: where the measurement is not
+    linear it is that with what is measured, which needs a place, too.
+    """
+    if observation.linear:
+        return radius_misfits(radius, system, key)
+    return place_misfits(radius, system, observation, key)
 
 
 def torus_distances(a: np.ndarray, b: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
 from masf.diffusion.posterior import Fit
-from masf.filters.base import EnsembleParameters
+from masf.filters.base import EnsembleParameters, linear_misfits
 from masf.filters.process_filter import ProcessFilter
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -77,15 +77,19 @@ class LearnedFilter(ProcessFilter):
             own = gaussian_misfits(
                 parameters.covariance, parameters.localization_radius, system, observation
             )
+        elif faults := linear_misfits(observation):
+            own = faults
         return [*own, *super().misfits(parameters, system, observation)]
 
     def make_fit(self) -> Fit:
-        """Raises ValueError where the network's prior is missing, or the arrays are none of
-        torch's.
+        """Raises ValueError where the network's prior is missing or has a radius where there is no
+        grid, or the arrays are none of torch's.
         """
         p, x, prior = self.parameters, self.setup.initial_mean, self.setup.prior
+        state = self.linear_state
         if not p.network:
-            return GaussianFit(self.system, self.basis, p.covariance, p.localization_radius, x)
+            radius = p.localization_radius if p.covariance == "localized" else None
+            return GaussianFit(p.covariance, state.taper(radius, x))
         if prior is None:
             raise ValueError(
                 "a filter with network: true needs a pretrained prior (stage train-prior); or "
@@ -95,6 +99,7 @@ class LearnedFilter(ProcessFilter):
             raise ValueError(
                 "a filter with network: true computes on torch tensors, not on numpy arrays"
             )
+        from masf.diffusion.denoisers.learned import GaussianFamily
         from masf.diffusion.denoisers.validated import Finetuning, ValidatedFit
 
         finetuning = Finetuning(
@@ -103,8 +108,7 @@ class LearnedFilter(ProcessFilter):
         return ValidatedFit(
             prior,
             self.system,
-            self.basis,
-            x,
+            GaussianFamily([state.taper(r, x) for r in prior.settings.localization_radii]),
             held_out=p.held_out,
             validation_times=p.validation_times,
             finetuning=finetuning,

@@ -9,7 +9,9 @@ any number of steps,
     x_i <- x_i + K (y - y_i)     K = P H^T (H P H^T + R)^(-1)     y_i ~ N(H x_i, R)
 
 where y_i is what the forward process made of the member. That is the stochastic EnKF, localised if
-P is; with less ``perturbation`` it turns into a square-root filter.
+P is; with less ``perturbation`` it turns into a square-root filter. Where the measurement is not
+linear, the prior is that of the state with what is measured of it, (x, h(x)), and this the usual
+EnKF: K = P_xh (P_hh + R)^(-1), y_i ~ N(h(x_i), R).
 """
 
 from __future__ import annotations
@@ -57,9 +59,8 @@ class GaussianMASF(TemperedFilter):
 
     def make_fit(self) -> GaussianFit:
         p = self.parameters
-        return GaussianFit(
-            self.system, self.basis, p.covariance, p.localization_radius, self.setup.initial_mean
-        )
+        radius = p.localization_radius if p.covariance == "localized" else None
+        return GaussianFit(p.covariance, self.linear_state.taper(radius, self.setup.initial_mean))
 
 
 filter = GaussianMASF

@@ -31,6 +31,7 @@ from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import exact
 from masf.ensembles.localization import GridTaper, radius_misfits, taper_matrix
+from masf.filters.base import linear_misfits
 from masf.filters.passes import TemperedFilter, TemperedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -96,7 +97,7 @@ class MixtureMASF(TemperedFilter):
         """Radii where there are no distances, or of no use on this grid; states too long for a
         covariance.
         """
-        faults = radius_misfits(parameters.radius, system)
+        faults = [*linear_misfits(observation), *radius_misfits(parameters.radius, system)]
         weights, local, d = parameters.weight_radius, parameters.local_on(system), system.dimension
         if weights is not None and system.grid is None:
             faults.append(

@@ -33,12 +33,12 @@ from array_api_compat import array_namespace
 from pydantic import Field
 
 from masf.arrays import Array
-from masf.diffusion.joint import JointBasis, JointGaussianFit
+from masf.diffusion.denoisers.select import GaussianFit
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import whitened_innovation
-from masf.ensembles.localization import radius_misfits
+from masf.ensembles.localization import taper_misfits
 from masf.ensembles.transform import ensemble_transform
 from masf.filters.process_filter import CoupledFilter, CoupledParameters
 from masf.observations.base import Observation
@@ -112,9 +112,10 @@ class TemperedFilter(CoupledFilter):
     """
 
     @cached_property
-    def joint_fit(self) -> JointGaussianFit:
+    def joint_fit(self) -> GaussianFit:
         """How states at the beginning of the window and now become a denoiser."""
-        return JointGaussianFit(self.system, self.parameters.passes_radius, self.setup.initial_mean)
+        radius, x = self.parameters.passes_radius, self.setup.initial_mean
+        return GaussianFit("localized", self.linear_state.pair_taper(radius, x))
 
     @classmethod
     def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
@@ -130,7 +131,10 @@ class TemperedFilter(CoupledFilter):
                 "would be drawn anew when "
                 "the model is run again; set passes to 1"
             )
-        return [*faults, *radius_misfits(parameters.passes_radius, system, "passes_radius")]
+        return [
+            *faults,
+            *taper_misfits(parameters.passes_radius, system, observation, "passes_radius"),
+        ]
 
     def start(self, ensemble: Array) -> Array:
         self._past, self._gaps = ensemble, [0]
@@ -191,8 +195,7 @@ class TemperedFilter(CoupledFilter):
             share = self._share(present, y, left, taken)
             left, taken = left - share, taken + 1
             if left <= ROUNDING and p.finish == "present":
-                process = ForwardProcess.for_ensemble(self.basis, present, temperature=1 / share)
-                moved = self.sample(process, self.fit(process, present), y, present)
+                moved = self.posterior(present, y, temperature=1 / share)
                 kept = moved if p.lag == 1 else self._moved(kept, present, y, share)
                 present = moved
             else:
@@ -225,8 +228,9 @@ class TemperedFilter(CoupledFilter):
         """Members in the past (N, d), given a share of the measurement of their forecasts
         ``present`` (N, d).
         """
-        joint = array_namespace(past).concat([past, present], axis=-1)
-        process = ForwardProcess.for_ensemble(JointBasis(self.basis), joint, temperature=1 / share)
+        joint = array_namespace(past).concat([past, self.linear_state.seen(present)], axis=-1)
+        basis = self.linear_state.pair_basis()
+        process = ForwardProcess.for_ensemble(basis, joint, temperature=1 / share)
         denoiser, perturbation = self.joint_fit(process, joint), self.parameters.perturbation
         moved = coupled(
             process, denoiser, y, joint, AT_ONCE, self.stream, perturbation=perturbation

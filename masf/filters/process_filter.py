@@ -5,6 +5,9 @@ The analysis runs the measurement-aware forward process (masf.diffusion.process)
 ensemble to the measurement, and back from the measurement y. Two things are left open, and tell the
 filters of the family apart: the *fit*, which takes the forecast ensemble for a distribution and
 denoises with it, and the *sampler*, which runs the process backward.
+
+Where the measurement is not linear in the state, all of this happens to the state together with
+what is measured of it, in which it is (masf.diffusion.linear_state).
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ from typing import Any
 from pydantic import Field
 
 from masf.arrays import Array
+from masf.diffusion.linear_state import LinearState, linear_state
 from masf.diffusion.posterior import Denoiser, Fit
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.ensembles.rotation import rotate
-from masf.filters.base import Filter, RotatedParameters, linear_misfits
+from masf.filters.base import Filter, RotatedParameters, Setup
 from masf.observations.base import Observation
-from masf.systems.base import System
 
 
 class CoupledParameters(RotatedParameters):
@@ -42,20 +45,21 @@ class ProcessFilter(Filter):
     which fit and sampler. Its parameters have ``steps``, of the sampler, and ``inflation``.
     """
 
+    def __init__(self, parameters: Any, setup: Setup) -> None:
+        self._whole: LinearState | None = None
+        super().__init__(parameters, setup)
+
     def observe(self, observation: Observation) -> None:
         super().observe(observation)
-        self.basis = observation.basis()
+        if self._whole is None:
+            self._whole = linear_state(self.system, observation)
+        self.linear_state = self._whole.only(observation)
         self.fit = self.make_fit()
 
     @property
     def times(self) -> list[float]:
         """The time grid of the sampler."""
         return time_grid(self.parameters.steps)
-
-    @classmethod
-    def misfits(cls, parameters: Any, system: System, observation: Observation) -> list[str]:
-        """Measurements that are not linear: they have no basis."""
-        return linear_misfits(observation)
 
     @abstractmethod
     def make_fit(self) -> Fit:
@@ -65,13 +69,21 @@ class ProcessFilter(Filter):
     def sample(
         self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
     ) -> Array:
-        """Posterior members (N, d) before they are ``finished``, given y (m,), for the forecast
-        ``ensemble`` (N, d).
+        """Posterior members (N, D) before they are ``finished``, given y (m,), for the forecast
+        ``ensemble`` (N, D), both of the filter's ``linear_state``.
         """
 
     def analyse(self, state: Array, y: Array) -> Array:
-        process = ForwardProcess.for_ensemble(self.basis, state)
-        return self.finished(self.sample(process, self.fit(process, state), y, state))
+        return self.finished(self.posterior(state, y))
+
+    def posterior(self, ensemble: Array, y: Array, temperature: float = 1.0) -> Array:
+        """Posterior members (N, d) before they are ``finished``, for an ``ensemble`` (N, d), given
+        a measurement y (m,) with noise of covariance ``temperature`` R.
+        """
+        joint = self.linear_state.of(ensemble)
+        process = ForwardProcess.for_ensemble(self.linear_state.basis, joint, temperature)
+        sampled = self.sample(process, self.fit(process, joint), y, joint)
+        return self.linear_state.plain(sampled)
 
     def finished(self, members: Array) -> Array:
         """The analysis that sampled ``members`` (N, d) become."""

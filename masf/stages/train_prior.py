@@ -35,8 +35,9 @@ from torch import Tensor, nn
 from masf.arrays import Stream, on_device, resolve_device
 from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior, make_network
+from masf.diffusion.denoisers.select import GaussianFit
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
-from masf.diffusion.joint import JointBasis, JointGaussianFit
+from masf.diffusion.linear_state import LinearState, linear_state
 from masf.diffusion.prior_settings import PriorSettings
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
@@ -166,13 +167,16 @@ class Worlds:
         self.system, self.settings, self.stream, self.device = system, settings, stream, device
         self.missing = missing
         self.observation = observation
-        self.basis = self.observation.basis()
+        self.state = linear_state(system, observation)
         self.times = time_grid(settings.sampler_steps)
         self.climate, self._starts = self._sample_climate()
-        self.family = GaussianFamily(system, settings.localization_radii, self.basis, self._starts)
+        self.family = GaussianFamily([
+            self.state.taper(radius, self._starts) for radius in settings.localization_radii
+        ])  # fmt: skip
         self.held_out: tuple[Tensor, Tensor]
         if max(settings.passes) > 1:
-            self.joint_fit = JointGaussianFit(system, settings.passes_radius, self._starts)
+            taper = self.state.pair_taper(settings.passes_radius, self._starts)
+            self.joint_fit = GaussianFit("localized", taper)
 
     def _sample_climate(self) -> tuple[Climate, Tensor]:
         """The climate, from one state of each of many trajectories over time; and states to start
@@ -223,27 +227,27 @@ class Worlds:
                     ])  # fmt: skip
                     states = self.system.advance(past, gap, self.stream)
                 for row, world in enumerate(chosen):
-                    observation, basis = self._measured()
+                    measured = self._measured()
+                    joint = measured.of(states[row])
                     denoiser = self._denoiser(
-                        states[row, 1 : 1 + s.members], basis, network, passes
+                        joint[1 : 1 + s.members], measured.basis, network, passes
                     )
                     if cycle >= s.spin_up_cycles:
-                        pairs[world in held_out].append(self._pairs(denoiser, states[row]))
-                    states[row] = self._analyse(denoiser, observation, states[row], passes)
+                        pairs[world in held_out].append(self._pairs(denoiser, joint))
+                    states[row] = self._analyse(denoiser, measured, joint, passes)
                     progress.update()
         progress.close()
         self.held_out = _joined(pairs[True])
         return _joined(pairs[False])
 
-    def _measured(self) -> tuple[Observation, Basis]:
-        """What is measured in a cycle, and its basis: of the observation, what is not missing."""
+    def _measured(self) -> LinearState:
+        """What is measured in a cycle: of the observation, what is not missing."""
         rows: np.ndarray = np.arange(0)
         if not self.missing:
-            return self.observation, self.basis
+            return self.state
         while len(rows) == 0:  # a cycle without measurements has no denoiser
             rows = np.flatnonzero(self.stream.numpy.random(self.observation.size) >= self.missing)
-        observation = self.observation.only(rows)
-        return observation, observation.basis()
+        return self.state.only(self.observation.only(rows))
 
     def _denoiser(
         self, ensemble: Tensor, basis: Basis, network: nn.Module | None, passes: int
@@ -277,26 +281,27 @@ class Worlds:
         """Rows (1 + members + extra_members, d) of the past, moved by one part of a measurement of
         their forecasts ``states``, the truth left as it is.
         """
-        observation, basis = self._measured()
-        joint = torch.cat([past, states], dim=-1)
+        measured = self._measured()
+        joint = torch.cat([past, measured.seen(states)], dim=-1)
         known = joint[1 : 1 + self.settings.members]
-        process = ForwardProcess.for_ensemble(JointBasis(basis), known, temperature=passes)
-        y = self._part(observation, states[0], passes)
+        process = ForwardProcess.for_ensemble(measured.pair_basis(), known, temperature=passes)
+        y = self._part(measured.observation, states[0], passes)
         moved = coupled(
             process, self.joint_fit(process, known), y, joint[1:], AT_ONCE, self.stream
         )[:, : past.shape[-1]]
         return torch.cat([past[:1], self.system.project(moved)])
 
     def _analyse(
-        self, denoiser: LearnedDenoiser, observation: Observation, states: Tensor, passes: int
+        self, denoiser: LearnedDenoiser, measured: LinearState, joint: Tensor, passes: int
     ) -> Tensor:
-        y = self._part(observation, states[0], passes)
+        """The rows of ``joint``, of states with what is measured of them, as analysed states."""
+        truth = measured.plain(joint[:1])
+        y = self._part(measured.observation, truth[0], passes)
         process = denoiser.gaussian.process
         plain = denoiser.gaussian if isinstance(denoiser.network, _Zero) else denoiser
-        members = coupled(process, plain, y, states[1:], self.times, self.stream)
-        return torch.cat(
-            [states[:1], self.system.project(inflate(members, self.settings.inflation))]
-        )
+        members = coupled(process, plain, y, joint[1:], self.times, self.stream)
+        analysis = inflate(measured.plain(members), self.settings.inflation)
+        return torch.cat([truth, self.system.project(analysis)])
 
 
 class _Zero(nn.Module):

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 
 from masf.arrays import Array, Stream, ensemble_spread, like
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
-from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
+from masf.diffusion.denoisers.ring import RingTaper
+from masf.diffusion.denoisers.select import ensemble_denoiser
 from masf.diffusion.gains import OfGain
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess
-from masf.observations.bases import Basis
+from masf.ensembles.localization import GridTaper
 from masf.systems.base import System
 
 MOST_NEIGHBOURS = 5
@@ -72,13 +73,9 @@ class GaussianFamily:
     a network corrects.
     """
 
-    def __init__(
-        self, system: System, radii: Sequence[float | None], basis: Basis, x: Array
-    ) -> None:
-        """``x`` gives namespace, dtype and device. Raises ValueError for a radius where there is no
-        grid.
-        """
-        self.tapers = [denoiser_taper(system, radius, basis, x) for radius in radii]
+    def __init__(self, tapers: Sequence[Array | RingTaper | GridTaper | None]) -> None:
+        """One denoiser for each of ``tapers``; see ``ensemble_denoiser``."""
+        self.tapers = tapers
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> list[GaussianDenoiser]:
         """The denoisers for the mean and covariance of ``ensemble`` (N, d)."""

@@ -14,7 +14,7 @@ from masf.diffusion.denoisers.gaussian import (
 from masf.diffusion.denoisers.local import LocalDenoiser
 from masf.diffusion.denoisers.ring import RingDenoiser, RingTaper, ring_taper
 from masf.diffusion.process import ForwardProcess
-from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper, radius_misfits
+from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper, taper_misfits
 from masf.observations.base import Observation
 from masf.observations.bases import Basis
 from masf.systems.base import System
@@ -90,7 +90,7 @@ def gaussian_misfits(
             "once and with independent noise; "
             "set it to ensemble or localized"
         ]
-    return radius_misfits(radius if covariance == "localized" else None, system)
+    return taper_misfits(radius if covariance == "localized" else None, system, observation)
 
 
 class GaussianFit:
@@ -98,14 +98,9 @@ class GaussianFit:
     masf.diffusion.posterior.
     """
 
-    def __init__(
-        self, system: System, basis: Basis, covariance: str, radius: float | None, x: Array
-    ) -> None:
-        """``covariance`` as in ``ensemble_denoiser``; ``radius`` tapers a localised one; ``x`` as
-        in ``denoiser_taper``.
-        """
-        self.covariance = covariance
-        self.taper = denoiser_taper(system, radius if covariance == "localized" else None, basis, x)
+    def __init__(self, covariance: str, taper: Array | RingTaper | GridTaper | None) -> None:
+        """``covariance`` and ``taper`` as in ``ensemble_denoiser``."""
+        self.covariance, self.taper = covariance, taper
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> GaussianDenoiser:
         return ensemble_denoiser(process, ensemble, self.covariance, self.taper)

@@ -20,7 +20,6 @@ from masf.diffusion.denoisers.prior import Prior
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess, time_grid
-from masf.observations.bases import Basis
 from masf.systems.base import System
 
 SMALLEST_VALIDATED = 4
@@ -53,8 +52,7 @@ class ValidatedFit:
         self,
         prior: Prior,
         system: System,
-        basis: Basis,
-        x: Tensor,
+        family: GaussianFamily,
         *,
         held_out: float,
         validation_times: int,
@@ -66,18 +64,13 @@ class ValidatedFit:
         Args:
             prior: the pretrained network, and the localisation radii that it was trained with.
             system: asked for its geometry.
-            basis: of the forward process.
-            x: gives dtype and device.
+            family: the Gaussian denoisers with those radii.
             held_out: share of members that validate.
             validation_times: diffusion times at which they do, evenly spaced.
             finetuning: how the network is trained further in each cycle.
             stream: chooses members, noises them, and orders the training.
-
-        Raises:
-            ValueError: for a radius of the prior where there is no grid.
         """
-        self.prior, self.system, self.stream = prior, system, stream
-        self.family = GaussianFamily(system, prior.settings.localization_radii, basis, x)
+        self.prior, self.system, self.family, self.stream = prior, system, family, stream
         self.held_out, self.times = held_out, time_grid(validation_times)[1:]
         self.finetuning = finetuning
         self._diagnostics: dict[str, float] = {}

@@ -1,0 +1,219 @@
+"""The state in which the measurement is linear: x itself, or x with what is measured of it.
+
+y = h(x) + eta is a *linear* measurement of the augmented state z = (x, h(x)), of which it sees the
+second part, as it is. The forward process of masf.diffusion.process therefore serves any h with
+nothing approximated: the components of x are null ones, those of h(x) have A = 1, and the end of
+the process is distributed as the measurement. An ensemble of augmented states is that of the
+members with what each would measure; of what a sampler returns, the first part is the analysis.
+
+On a grid what is measured is laid out on the grid, too: each measurement stands at the grid point
+next to its place, in a further field, and in one more where a point has several measurements.
+Fields are 0 where nothing is measured. Tapers and networks then treat it as they treat the state.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from masf.arrays import Array, like, scattered
+from masf.diffusion.denoisers.ring import RingTaper
+from masf.diffusion.denoisers.select import denoiser_taper
+from masf.diffusion.joint import JointBasis
+from masf.ensembles.localization import (
+    MAX_DENSE_DIMENSION,
+    GridTaper,
+    grid_taper,
+    radius_misfits,
+)
+from masf.observations.base import Observation, Part
+from masf.observations.bases import Basis
+from masf.observations.mask import Mask
+from masf.systems.base import System
+
+
+class LinearState(ABC):
+    """What the forward process runs on.
+
+    Attributes:
+        system: whose states x (..., d) they are.
+        observation: what is measured of x.
+        basis: where the process is diagonal.
+        shape: that of a state z without members: (fields, *grid) on a grid, else (length,).
+    """
+
+    basis: Basis
+    shape: tuple[int, ...]
+
+    def __init__(self, system: System, observation: Observation) -> None:
+        self.system, self.observation = system, observation
+
+    @abstractmethod
+    def of(self, x: Array) -> Array:
+        """The states z (..., D) of states x (..., d)."""
+
+    def plain(self, z: Array) -> Array:
+        """The states x (..., d) in states z (..., D)."""
+        return z[..., : self.system.dimension]
+
+    @abstractmethod
+    def seen(self, x: Array) -> Array:
+        """The part (..., M) of z that measurements are linear in, of states x (..., d)."""
+
+    @abstractmethod
+    def pair_basis(self) -> JointBasis:
+        """The basis of a state at one time together with what is ``seen`` at another."""
+
+    @abstractmethod
+    def taper(self, radius: float | None, x: Array) -> Array | RingTaper | GridTaper | None:
+        """The taper of a Gaussian denoiser of z; None tapers nothing.
+
+        Args:
+            radius: half of the taper's support, in grid points, or None.
+            x: gives namespace, dtype and device.
+
+        Raises:
+            ValueError: if a radius is asked for where components have no place in space.
+        """
+
+    @abstractmethod
+    def pair_taper(self, radius: float | None, x: Array) -> Array | GridTaper | None:
+        """As ``taper``, of the pairs of ``pair_basis``: between components at any times, it should
+        reach as far as a signal travels from one time to the other.
+        """
+
+    @abstractmethod
+    def only(self, observation: Observation) -> LinearState:
+        """The same where ``observation`` is what there is of the measurements."""
+
+
+class PlainState(LinearState):
+    """z = x, for measurements y = H x + eta."""
+
+    def __init__(self, system: System, observation: Observation) -> None:
+        super().__init__(system, observation)
+        self.basis = observation.basis()
+        self.shape = (system.dimension,)
+        if system.grid is not None:
+            self.shape = (system.dimension // math.prod(system.grid), *system.grid)
+
+    def of(self, x: Array) -> Array:
+        return x
+
+    def seen(self, x: Array) -> Array:
+        return x
+
+    def pair_basis(self) -> JointBasis:
+        return JointBasis(self.basis)
+
+    def taper(self, radius: float | None, x: Array) -> Array | RingTaper | GridTaper | None:
+        return denoiser_taper(self.system, radius, self.basis, x)
+
+    def pair_taper(self, radius: float | None, x: Array) -> Array | GridTaper | None:
+        return fields_taper(self.system, (2 * self.shape[0], *self.shape[1:]), radius, x)
+
+    def only(self, observation: Observation) -> PlainState:
+        return PlainState(self.system, observation)
+
+
+class AugmentedState(LinearState):
+    """z = (x, h(x)), for measurements y = h(x) + eta; see the module's docstring."""
+
+    def __init__(
+        self,
+        system: System,
+        observation: Observation,
+        layout: tuple[np.ndarray, int] | None = None,
+    ) -> None:
+        """A state for all that ``observation`` measures.
+
+        Args:
+            system: whose states they are.
+            observation: what is measured.
+            layout: the slot (m,) of each measurement in the second part of z, and the length of
+                that part, where ``observation`` is what there is of another; made where none is
+                given.
+        """
+        super().__init__(system, observation)
+        self._slots, self._length = layout or _layout(system, observation)
+        self._seen = Mask(
+            self._length, self._slots, observation.noise, {"operator": "augmented"}
+        ).basis()
+        self.basis = self.pair_basis()
+        d, grid = system.dimension, system.grid
+        self.shape = (d + self._length,)
+        if grid is not None and self._length % math.prod(grid) == 0:
+            self.shape = ((d + self._length) // math.prod(grid), *grid)
+
+    def of(self, x: Array) -> Array:
+        return array_namespace(x).concat([x, self.seen(x)], axis=-1)
+
+    def seen(self, x: Array) -> Array:
+        return scattered(self.observation.apply(x), self._slots, self._length)
+
+    def pair_basis(self) -> JointBasis:
+        return JointBasis(self._seen, self.system.dimension)
+
+    def taper(self, radius: float | None, x: Array) -> Array | GridTaper | None:
+        return fields_taper(self.system, self.shape, radius, x)
+
+    def pair_taper(self, radius: float | None, x: Array) -> Array | GridTaper | None:
+        return self.taper(radius, x)
+
+    def only(self, observation: Observation) -> AugmentedState:
+        if not isinstance(observation, Part):
+            return AugmentedState(self.system, observation)
+        slots = self._slots[observation.rows]
+        return AugmentedState(self.system, observation, (slots, self._length))
+
+
+def linear_state(system: System, observation: Observation) -> LinearState:
+    """The state of ``system`` in which ``observation`` is linear."""
+    return (PlainState if observation.linear else AugmentedState)(system, observation)
+
+
+def fields_taper(
+    system: System, shape: tuple[int, ...], radius: float | None, x: Array
+) -> Array | GridTaper | None:
+    """The taper of states of ``shape`` (fields, *grid) on the grid of ``system``, all fields of a
+    point alike; None tapers nothing.
+
+    Args:
+        system: has the grid.
+        shape: of the states.
+        radius: half of the taper's support, in grid points, or None.
+        x: gives namespace, dtype and device.
+
+    Raises:
+        ValueError: if a radius is asked for where components have no place in space.
+    """
+    if radius is None:
+        return None
+    if system.grid is None:
+        raise ValueError(*radius_misfits(radius, system))
+    if len(system.grid) > 1 or math.prod(shape) > MAX_DENSE_DIMENSION:
+        return GridTaper(system.grid, radius, x)
+    return like(np.tile(grid_taper(system.grid, radius), (shape[0], shape[0])), x)
+
+
+def _layout(system: System, observation: Observation) -> tuple[np.ndarray, int]:
+    """Where each measurement stands in the second part of z (m,), and the length of that part."""
+    m, grid = observation.size, system.grid
+    try:
+        places = None if grid is None else observation.places(grid)
+    except ValueError:  # without a place they are in their own order, and cannot be tapered
+        places = None
+    if grid is None or places is None:
+        return np.arange(m), m
+    nearest = np.floor(places + 0.5).astype(np.int64)
+    points = np.ravel_multi_index(tuple(nearest.T), grid, mode="wrap")
+    # The first measurement of each point in the first field, the next one in the second, ...
+    order = np.argsort(points, kind="stable")
+    ordered = points[order]
+    field = np.empty(m, dtype=np.int64)
+    field[order] = np.arange(m) - np.searchsorted(ordered, ordered)
+    size = math.prod(grid)
+    return field * size + points, (int(field.max()) + 1) * size
