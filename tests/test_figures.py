@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from colorspacious import cspace_convert, deltaE
 from matplotlib.colors import to_rgba_array
+from matplotlib.markers import CARETDOWN
 from PIL import Image
 from synthetic import error_of, flow_study, small_study, write_results
 
@@ -23,16 +24,19 @@ from masf.atomic import FileFault
 from masf.files.truth import read_truth
 from masf.report.figures.kinds import DRAWINGS
 from masf.report.figures.look import Look, readable, spread
-from masf.report.figures.model_runs import model_runs
+from masf.report.figures.model_runs import model_runs, model_runs_data
+from masf.report.figures.panels import log_ticks
 from masf.report.figures.ranks import rank_histograms
 from masf.report.figures.spectra import spectra
-from masf.report.figures.sweep import sweep
+from masf.report.figures.sweep import sweep, sweep_data
 from masf.report.figures.trajectories import trajectories
 from masf.report.figures.vorticity import animation, vorticity
 from masf.report.palette import OTHER_COLOURS, looks
+from masf.scores.comparison import paired_interval
 from masf.stages.aggregate import gather
 from masf.stages.plot import draw
 from masf.study.figures.kinds import Figure
+from masf.study.figures.model_runs import ModelRunsFigure
 from masf.study.figures.ranks import RankFigure
 from masf.study.figures.spectra import SpectraFigure
 from masf.study.figures.sweep import SweepFigure
@@ -178,7 +182,7 @@ def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: 
     lines = {
         tuple(line.get_xdata()): np.asarray(line.get_ydata(), dtype=float)
         for line in ax.lines
-        if line.get_marker() not in {"None", "|", "_"}
+        if line.get_marker() not in {"None", "|", "_", "x"}
     }
     plt.close(figure)
     enkf = [np.mean([error_of("enkf", gap, seed) for seed in (0, 1)]) for gap in (2, 3)]
@@ -187,6 +191,10 @@ def test_sweep_shows_means_and_leaves_diverged_points_out(study: Study, scores: 
     assert ax.get_xlabel() == "measurement gap (steps)"
     assert ax.get_title(loc="left").startswith("(a) ")
     assert {text.get_text() for text in ax.texts} == {"EnKF", "No assimilation"}
+    # One run of the free run diverged at gap 2, and both did at gap 3.
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [list(line.get_xdata()) for line in crosses] == [[2, 3]]
+    assert figure.get_supxlabel().endswith("×: some runs diverged")
 
 
 def test_runs_that_lost_track_are_hollow_points_apart_from_the_mean(
@@ -196,16 +204,15 @@ def test_runs_that_lost_track_are_hollow_points_apart_from_the_mean(
     table["lost"] = (table["filter"] == "enkf") & (table["seed"] == 1)
     figure = sweep(study, study.config.figures["sweep"], table)
     (ax,) = figure.axes
-    hollow = [line.get_xydata() for line in ax.lines if line.get_linestyle() == "None"]
-    hollow = [points for points in hollow if len(points) == 2]
+    hollow = [line.get_xydata() for line in ax.lines if line.get_markerfacecolor() == "none"]
     plt.close(figure)
     np.testing.assert_allclose(
-        hollow[-1], [(gap, error_of("enkf", gap, 1)) for gap in (2, 3)], rtol=1e-4
+        hollow[0], [(gap, error_of("enkf", gap, 1)) for gap in (2, 3)], rtol=1e-4
     )
     lines = [line.get_ydata() for line in ax.lines if line.get_linestyle() != "None"]
     first = [error_of("enkf", gap, 0) for gap in (2, 3)]
     assert any(len(y) == 2 and np.allclose(y, first, rtol=1e-4) for y in lines)
-    assert figure.get_supxlabel().endswith("hollow points: runs that lost track, left out of them")
+    assert "hollow: runs that lost track, left out of means" in figure.get_supxlabel()
     # The same of a figure of model runs, at the runs that they took.
     rows, costs = (
         pd.read_parquet(sizes.results / f"{name}.parquet") for name in ("scores", "costs")
@@ -240,8 +247,192 @@ def test_a_deviation_above_the_mean_does_not_stretch_a_logarithmic_axis(
     table.loc[enkf, "rmse"] = np.where(table.loc[enkf, "seed"] == 0, 0.1, 20.0)
     figure = sweep(study, study.config.figures["sweep"], table)
     low, _ = figure.axes[0].get_ylim()
+    arrows = [line for line in figure.axes[0].lines if line.get_marker() == CARETDOWN]
     plt.close(figure)
     np.testing.assert_allclose(low, 0.09)
+    # Both of its bars go on below the axis.
+    assert [list(line.get_xdata()) for line in arrows] == [[2, 3]]
+    assert "arrow at the border: the bar goes on" in figure.get_supxlabel()
+
+
+def test_bars_are_inside_their_panel(study: Study, scores: Path) -> None:
+    table = pd.read_parquet(scores)
+    enkf = table["filter"] == "enkf"
+    table.loc[enkf, "rmse"] = np.where(table.loc[enkf, "seed"] == 0, 1.0, 1.5)
+    figure = sweep(study, study.config.figures["sweep"], table)
+    low, high = figure.axes[0].get_ylim()
+    plt.close(figure)
+    bar = np.std([1.0, 1.5], ddof=1)
+    assert low < 1.25 - bar < 1.25 + bar < high
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "numbers"),
+    [
+        (0.3, 0.95, [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        (0.15, 4.5, [0.2, 0.5, 1, 2]),
+        (0.15, 11, [0.2, 0.5, 1, 2, 5, 10]),
+        (0.45, 2.2, [0.5, 0.7, 1, 2]),
+        (0.9, 1.12, [0.9, 0.95, 1, 1.05, 1.1]),
+        (1e-3, 1e3, [1e-3, 1e-2, 0.1, 1, 10, 100, 1e3]),
+    ],
+)
+def test_logarithmic_axis_has_enough_round_numbers(
+    low: float, high: float, numbers: list[float]
+) -> None:
+    found = log_ticks(low, high)
+    assert 5 <= len(found) <= 9
+    assert all(low <= tick <= high for tick in found)
+    assert set(np.round(numbers, 9)) <= set(np.round(found, 9))
+
+
+def test_panels_of_one_score_in_a_row_have_the_same_limits(study: Study, scores: Path) -> None:
+    panel = {"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}
+    one = {"experiment": "one_gap", "axis": "gap", "observation": "every_one"}
+    panels = [panel, one, panel, {**panel, "score": "crps"}]
+    figure = sweep(
+        study, SweepFigure(kind="sweep", title="Four", panels=panels), pd.read_parquet(scores)
+    )
+    limits = [ax.get_ylim() for ax in figure.axes]
+    plt.close(figure)
+    assert limits[0] == limits[1] != limits[2]
+    assert limits[2] != limits[3]
+
+
+def many_filters(results: Path, count: int, **changes: object) -> tuple[Study, pd.DataFrame]:
+    """A study of as many filters, and scores: the RMSE of filter i is 1 + i/10, of two seeds."""
+    definitions = {f"f{i}": {"filter": "free_run", "label": f"Filter {i}"} for i in range(count)}
+    study = small_study(
+        results,
+        filters=list(definitions),
+        definitions=definitions,
+        experiments={"gap_sweep": GAP_SWEEP},
+        figures={"sweep": {**SWEEP, **changes}},
+    )
+    rows = [
+        {
+            "cell": path,
+            "observation": "every_one",
+            "gap": cell.settings.gap,
+            "seed": cell.settings.seed,
+            "filter": name,
+            "lost": False,
+            "diverged": False,
+            "rmse": (1.0 + i / 10) * (1 + cell.settings.seed * (1 + i / 100)),
+        }
+        for path, cell in study.cells.items()
+        for i, name in enumerate(definitions)
+    ]
+    return study, pd.DataFrame(rows)
+
+
+def test_more_lines_than_can_be_told_apart_go_to_a_second_figure(tmp_path: Path) -> None:
+    study, rows = many_filters(tmp_path, 11)
+    assert list(study.figures) == ["sweep", "sweep_others"]
+    # The best of all is the last of the study, and one diverged on all seeds at one of two gaps.
+    rows.loc[rows["filter"] == "f10", "rmse"] = 0.5
+    hopeless = (rows["filter"] == "f0") & (rows["gap"] == 2)
+    rows.loc[hopeless, "rmse"], rows.loc[hopeless, "diverged"] = np.nan, True
+    shown = []
+    for definition in study.figures.values():
+        figure = sweep(study, definition, rows)
+        shown.append({text.get_text() for text in figure.axes[0].texts})
+        plt.close(figure)
+        assert "figure" in definition.explanation
+    assert shown == [
+        {f"Filter {i}" for i in (0, 1, 2, 3, 4, 5, 6, 10)},
+        {f"Filter {i}" for i in (7, 8, 9)},
+    ]
+    assert study.figures["sweep_others"].title == "Sweep: the other filters"
+    # Filters that are named are all shown.
+    named, _ = many_filters(tmp_path, 11, filters=[f"f{i}" for i in range(10)])
+    assert list(named.figures) == ["sweep"]
+
+
+def test_companion_shows_ratios_paired_by_seed(tmp_path: Path) -> None:
+    study, rows = many_filters(tmp_path, 3, relative_to="f1")
+    assert list(study.figures) == ["sweep", "sweep_relative"]
+    lost = (rows["filter"] == "f2") & (rows["gap"] == 3) & (rows["seed"] == 1)
+    rows.loc[lost, "lost"] = True
+    definition = study.figures["sweep_relative"]
+    figure = sweep(study, definition, rows)
+    (ax,) = figure.axes
+    said, label, note = (
+        {text.get_text() for text in ax.texts},
+        ax.get_ylabel(),
+        figure.get_supxlabel().replace("\n", " "),
+    )
+    hollow = [line for line in ax.lines if line.get_markerfacecolor() == "white"]
+    plt.close(figure)
+    assert said == {"Filter 0", "Filter 1", "Filter 2"}
+    assert label == "RMSE / that of Filter 1 (log scale)"
+    assert "hollow: pairs with a run that diverged or lost track are left out" in note
+    assert [list(line.get_xdata()) for line in hollow] == [[3]]
+    (table,) = sweep_data(study, definition, rows)
+    table = table.set_index("gap")
+    np.testing.assert_allclose(table["f1"], 1)
+    logs = np.log([1.0 / 1.1, 2.0 / (1.1 * 2.01)])
+    low, high = paired_interval(logs)
+    mean = np.exp(logs.mean())
+    np.testing.assert_allclose(table["f0"], mean)
+    np.testing.assert_allclose(table["f0_minus"], mean - np.exp(low))
+    np.testing.assert_allclose(table["f0_plus"], np.exp(high) - mean)
+    # One pair is left, and has no interval.
+    np.testing.assert_allclose(table.loc[3, "f2"], 1.2 / 1.1)
+    assert np.isnan(table.loc[3, "f2_plus"])
+
+
+def test_companion_names_what_is_far_from_the_other_filter(tmp_path: Path) -> None:
+    study, rows = many_filters(tmp_path, 3, relative_to="f0")
+    rows.loc[rows["filter"] == "f2", "rmse"] *= 5
+    figure = sweep(study, study.figures["sweep_relative"], rows)
+    said, note = {text.get_text() for text in figure.axes[0].texts}, figure.get_supxlabel()
+    plt.close(figure)
+    assert said == {"Filter 0", "Filter 1"}
+    assert "nowhere within a factor of 2 in (a): Filter 2" in note
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"relative_to": "f7"}, "figures.sweep.relative_to = 'f7'"),
+        ({"relative_to": "f0", "score": "spread_skill"}, "no panel shows an error"),
+    ],
+)
+def test_companion_of_what_is_not_there_is_refused(
+    changes: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigFault, match=said):
+        many_filters(tmp_path, 3, **changes)
+
+
+def test_figure_that_would_take_another_s_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFault, match=r"figures\.sweep: makes a figure 'sweep_relative'"):
+        small_study(
+            tmp_path,
+            experiments={"gap_sweep": {**GAP_SWEEP, "leave_out_filters": ["particle"]}},
+            figures={"sweep": {**SWEEP, "relative_to": "enkf"}, "sweep_relative": SWEEP},
+        )
+
+
+def test_error_beside_processor_seconds(sizes: Study) -> None:
+    definition = ModelRunsFigure(
+        kind="model_runs",
+        title="Time",
+        cost="cpu_seconds",
+        panels=[{"experiment": "gap_sweep", "observation": "every_one", "where": {"gap": 2}}],
+    )
+    rows, costs = (
+        pd.read_parquet(sizes.results / f"{name}.parquet") for name in ("scores", "costs")
+    )
+    figure = model_runs(sizes, definition, rows, costs)
+    label, texts = figure.axes[0].get_xlabel(), {text.get_text() for text in figure.axes[0].texts}
+    plt.close(figure)
+    assert label == "processor seconds a cycle (log scale)"
+    assert "Particle" in texts  # its seconds are known
+    (table,) = model_runs_data(sizes, definition, rows, costs)
+    np.testing.assert_allclose(table["enkf_cpu_seconds"], 1.0)  # 0.5 and 1.5 but for the first
+    assert "Processor seconds" in definition.explanation
 
 
 def test_panels_of_a_sweep_may_show_different_scores_and_a_guide(
@@ -257,7 +448,7 @@ def test_panels_of_a_sweep_may_show_different_scores_and_a_guide(
         next(line for line in figure.axes[1].lines if line.get_lw() == 3),
     )
     plt.close(figure)
-    assert labels == ["RMSE", "CRPS"]
+    assert labels == ["RMSE (log scale)", "CRPS (log scale)"]
     x, y = (np.asarray(values) for values in guide.get_data())
     np.testing.assert_allclose(y[1] / y[0], (x[1] / x[0]) ** -0.5)
 
@@ -291,7 +482,7 @@ def test_model_runs_make_a_line_a_filter_and_unknown_ones_are_named(sizes: Study
         {
             tuple(map(float, line.get_xdata())): np.asarray(line.get_ydata(), dtype=float)
             for line in ax.lines
-            if line.get_marker() not in {"None", "|", "_"} and len(line.get_xdata()) < 3
+            if line.get_marker() not in {"None", "|", "_", "x"} and len(line.get_xdata()) < 3
         }
         for ax in figure.axes
     ]
@@ -308,7 +499,7 @@ def test_model_runs_make_a_line_a_filter_and_unknown_ones_are_named(sizes: Study
     unknown = "model runs unknown:\nParticle"
     assert said == [{unknown}, {unknown, "EnKF", "No assimilation"}]
     assert titles == ["(a) every one observed, gap 2", "(b) every one observed, gap 3"]
-    assert labels == ["model runs a cycle"] * 2
+    assert labels == ["model runs a cycle (log scale)"] * 2
 
 
 def test_figure_of_model_runs_is_the_same_twice_and_names_unreadable_costs(
@@ -628,6 +819,7 @@ def test_labels_fit_the_page_and_do_not_overlap(count: int, tmp_path: Path) -> N
             "gap": cell.settings.gap,
             "filter": name,
             "lost": False,
+            "diverged": False,
             "rmse": 1.0 + i,
         }
         for path, cell in study.cells.items()

@@ -16,7 +16,7 @@ PAPER, EXACT, MORE = "Figures of the paper", "Exactness", "More figures"
 
 def figure_category(study: Study, name: str) -> str:
     """Where a figure belongs in the report."""
-    definition = study.config.figures[name]
+    definition = study.figures[name]
     if not EXACTNESS.keys().isdisjoint(definition.scores):
         return EXACT
     return PAPER if re.match(r"Figure \d", definition.title) else MORE
@@ -24,14 +24,14 @@ def figure_category(study: Study, name: str) -> str:
 
 def figure_caption(study: Study, name: str) -> str:
     """What a figure shows, and the settings of its experiments."""
-    definition = study.config.figures[name]
+    definition = study.figures[name]
     settings = " ".join(f"{experiment_settings(study, e)}." for e in definition.experiments)
-    return f"{definition.title}. {definition.shows} Settings: {settings}"
+    return f"{definition.title}. {definition.explanation} Settings: {settings}"
 
 
 def figure_alt(study: Study, name: str) -> str:
     """A figure in words, for those who do not see it."""
-    definition = study.config.figures[name]
+    definition = study.figures[name]
     filters = {f for e in definition.experiments for f in study.figure_filters(definition, e)}
     return f"{definition.title}. {definition.in_words} for {len(filters)} filters."
 

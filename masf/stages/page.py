@@ -72,7 +72,7 @@ def write_page(
                 "alt": figure_alt(study, name),
                 "caption": figure_caption(study, name),
             }
-            for name, definition in study.config.figures.items()
+            for name, definition in study.figures.items()
         ],
         scores=interactive_table(score_rows(study, rows, cost_rows)),
         model_runs=MODEL_RUNS,

@@ -60,12 +60,11 @@ def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> list
         ConfigFault: if the config has no such figure, or it cannot be written so.
         FileFault: if the scores, or a result that the figure shows, cannot be read.
     """
-    if name not in study.config.figures:
+    if name not in study.figures:
         raise ConfigFault(
-            f"figure {name!r}: choose one of "
-            f"{', '.join(study.config.figures) or 'none in this config'}"
+            f"figure {name!r}: choose one of {', '.join(study.figures) or 'none in this config'}"
         )
-    definition = study.config.figures[name]
+    definition = study.figures[name]
     for output in outputs:
         if (fault := _misfit(definition, output)) is not None:
             raise ConfigFault(f"{output}: {fault}")

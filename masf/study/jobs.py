@@ -265,7 +265,7 @@ def page_job(study: Study) -> Job:
             "study": [_below(study, paths.STUDY)],
             "scores": [_below(study, paths.SCORES)],
             "costs": [_below(study, paths.COSTS)],
-            "figures": [_below(study, paths.figure(name, "png")) for name in study.config.figures],
+            "figures": [_below(study, paths.figure(name, "png")) for name in study.figures],
         },
     )
 
@@ -312,9 +312,7 @@ def all_jobs(study: Study) -> dict[str, tuple[str, dict[str, str]]]:
         for name in cell.filters:
             found[cell.estimate(name)] = "assimilate", cell.wildcards | {"filter": name}
     found |= {paths.SCORES: ("aggregate", {})}
-    found |= {
-        paths.figure(name, "pdf"): ("plot", {"figure": name}) for name in study.config.figures
-    }
+    found |= {paths.figure(name, "pdf"): ("plot", {"figure": name}) for name in study.figures}
     found |= {paths.PAGE: ("page", {})}
     return {
         path: (rule, {key: str(value) for key, value in wildcards.items()})

@@ -147,7 +147,7 @@ def _expectations(study: Study, measured: Measured) -> dict[str, Callable[[], fl
     the job's first output.
     """
     estimates = sum(len(cell.filters) for cell in study.cells.values())
-    drawn = [paths.PAGE, *(paths.figure(name, "pdf") for name in study.config.figures)]
+    drawn = [paths.PAGE, *(paths.figure(name, "pdf") for name in study.figures)]
     found: dict[str, Callable[[], float | None]] = {
         paths.SCORES: lambda: START_SECONDS + READ_SECONDS * estimates,
         **dict.fromkeys(drawn, lambda: START_SECONDS),

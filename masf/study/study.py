@@ -129,9 +129,18 @@ class Study:
             and (seed is None or cell.settings.seed == seed)
         ]
 
+    @cached_property
+    def figures(self) -> dict[str, FigureSection]:
+        """All that is drawn, by name: the figures of the config, some of which make several."""
+        return {
+            part: figure
+            for name, definition in self.config.figures.items()
+            for part, figure in definition.parts(self, name).items()
+        }
+
     def figure_files(self, name: str) -> list[str]:
         """The files that a figure reads besides scores.parquet, relative to the results."""
-        return self.config.figures[name].files(self)
+        return self.figures[name].files(self)
 
     def figure_filters(self, figure: FigureSection, experiment: str) -> list[str]:
         """The filters of an experiment that a figure shows, in the study's order."""

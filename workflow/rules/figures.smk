@@ -11,7 +11,7 @@ rule plot:
             caption="../report/figure.rst",
             category=lambda wildcards: figure_category(STUDY, wildcards.figure),
             labels=lambda wildcards: {
-                "figure": STUDY.config.figures[wildcards.figure].title
+                "figure": STUDY.figures[wildcards.figure].title
             },
         ),
     log:
@@ -19,7 +19,7 @@ rule plot:
     benchmark:
         benchmark_path("plot")
     wildcard_constraints:
-        figure=alternatives(STUDY.config.figures),
+        figure=alternatives(STUDY.figures),
     conda:
         ENVIRONMENT
     resources:
@@ -37,7 +37,7 @@ rule figures:
     input:
         [
             result(paths.figure(name, suffix))
-            for name in STUDY.config.figures
+            for name in STUDY.figures
             for suffix in paths.FIGURE_SUFFIXES
         ],
     localrule: True

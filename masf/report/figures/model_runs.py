@@ -1,89 +1,105 @@
-"""A score against model runs a cycle, one line or point a filter."""
+"""A score against what a cycle costs, one line or point a filter."""
 
 from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from masf.report.figures.look import LABEL_SIZE, Look
 from masf.report.figures.panels import (
     Drawn,
-    end_below_scores,
-    lost_runs,
+    number_log_axis,
+    panel_over_seeds,
     panel_title,
     score_figure,
-    score_lines,
 )
-from masf.report.figures.points import LOST_SCORE, panel_rows, points_over_seeds, wide
+from masf.report.figures.points import (
+    LOST_SCORE,
+    chosen_filters,
+    panel_rows,
+    points_over_seeds,
+    wide,
+)
+from masf.scores.run import SCORES
 from masf.study.figures.model_runs import ModelRunsFigure
 from masf.study.study import Study
 
-RUNS = "model_runs_per_cycle"
+COSTS = {
+    "model_runs": "model runs",
+    "cpu_seconds": "processor seconds",
+    "seconds": "seconds",
+}
+"""What each cost is called; its column in costs.parquet is ``{cost}_per_cycle``."""
 MARGIN = 1.3
-"""How far the axis goes beyond the fewest and the most model runs, as a factor."""
+"""How far the axis goes beyond the lowest and the highest cost, as a factor."""
 
 
 def model_runs(
     study: Study, definition: ModelRunsFigure, scores: pd.DataFrame, costs: pd.DataFrame
 ) -> Figure:
-    """A score against model runs a cycle, means over seeds, the ensemble sizes of a filter
+    """A score against what a cycle costs, means over seeds, the ensemble sizes of a filter
     joined.
     """
     look, shown = Look.of(study), _rows(study, definition, scores, costs)
 
     def draw(i: int, ax: Axes) -> Drawn:
-        return _panel(definition.score, panel_title(definition.panels[i]), shown[i], look, ax)
+        return _panel(definition, panel_title(definition.panels[i]), shown[i], look, ax)
 
-    several = any(len(study.seeds(study.config.experiments[e])) > 1 for e in definition.experiments)
-    return score_figure(shown, definition.columns, draw, over_seeds=several)
+    return score_figure(shown, definition.columns, draw)
 
 
 def model_runs_data(
     study: Study, definition: ModelRunsFigure, scores: pd.DataFrame, costs: pd.DataFrame
 ) -> list[pd.DataFrame]:
-    """What each panel plots, three columns a filter beside its model runs, one row an ensemble
-    size.
-    """
+    """What each panel plots, three columns a filter beside its cost, one row an ensemble size."""
+    column = _column(definition)
     return [
-        wide(points_over_seeds(rows, definition.score, "members", RUNS), "members", "runs")
+        wide(points_over_seeds(rows, definition.score, "members", column), "members", end)
         for rows in _rows(study, definition, scores, costs)
+        for end in [definition.cost.removeprefix("model_")]
     ]
+
+
+def _column(definition: ModelRunsFigure) -> str:
+    return f"{definition.cost}_per_cycle"
 
 
 def _rows(
     study: Study, definition: ModelRunsFigure, scores: pd.DataFrame, costs: pd.DataFrame
 ) -> list[pd.DataFrame]:
-    joined = scores.merge(costs[["cell", "filter", RUNS]], on=["cell", "filter"])
-    return [
+    joined = scores.merge(costs[["cell", "filter", _column(definition)]], on=["cell", "filter"])
+    panels = [
         panel_rows(study, definition, panel, definition.score, joined)
         for panel in definition.panels
     ]
+    chosen = chosen_filters(definition, panels)
+    return [rows[rows["filter"].isin(chosen)] for rows in panels]
 
 
-def _panel(score: str, title: str, rows: pd.DataFrame, look: Look, ax: Axes) -> Drawn:
-    """Means of a score over seeds against those of model runs."""
+def _panel(
+    definition: ModelRunsFigure, title: str, rows: pd.DataFrame, look: Look, ax: Axes
+) -> Drawn:
+    """Means of a score over seeds against those of a cost."""
+    score, column, said = definition.score, _column(definition), COSTS[definition.cost]
     finished = rows.dropna(subset=score)
-    known = finished.dropna(subset=RUNS)
-    lines = score_lines(ax, points_over_seeds(rows, score, "members", RUNS), look)
-    lost_runs(ax, rows[RUNS], rows, look)
+    known = finished.dropna(subset=column)
     ax.set_xscale("log")
-    if (shown := rows[RUNS].where(rows[score].notna() | rows[LOST_SCORE].notna())).notna().any():
+    points = points_over_seeds(rows, score, "members", column)
+    lines, notes = panel_over_seeds(ax, look, score, rows, points, "members", column)
+    shown = rows[column].where(rows[score].notna() | rows[LOST_SCORE].notna())
+    if shown.notna().any():
         ax.set_xlim(shown.min() / MARGIN, shown.max() * MARGIN)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("model runs a cycle")
-    end_below_scores(ax, score, known[score])
+    ax.set(xlabel=f"{said} a cycle", ylabel=SCORES[score])
+    number_log_axis(ax, "x")
     unknown = [label for label in look.colours if label in {*finished["label"]} - {*known["label"]}]
     if unknown:
         ax.text(
             0.02,
             0.02,
-            "\n".join(["model runs unknown:", *unknown]),
+            "\n".join([f"{said} unknown:", *unknown]),
             transform=ax.transAxes,
             fontsize=LABEL_SIZE,
             color="0.3",
         )
-    return Drawn(score, title, lines)
+    return Drawn(score, title, lines, notes=notes)

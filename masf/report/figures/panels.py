@@ -1,20 +1,23 @@
-"""What figures share that plot scores: the grid of their panels, titles and score axes, and a
-filter's line with its bars.
+"""What figures share that plot scores: the grid of their panels, titles and scales, and a filter's
+line with its bars and marks.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import ascii_lowercase
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.markers import CARETDOWN, CARETUP
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from masf.report.figures.look import (
     LABEL_SIZE,
@@ -24,18 +27,31 @@ from masf.report.figures.look import (
     labels_height,
     lettered,
 )
-from masf.report.figures.points import LOST_SCORE
+from masf.report.figures.points import LOST_SCORE, diverged_runs
 from masf.report.words import number_or_text
 from masf.scores.fields import FLOW_SCORES
-from masf.scores.run import SCORES
 from masf.study.figures.base import PointOfExperiment
 
 BESIDE = 0.8
 """Points from one filter to the next, so that error bars can be told apart."""
-NARROW, WIDE = 5, 1000
-"""Of a score, largest over smallest: where ticks at 1, 2, 5, 10, ... would be too few, and where
-too many.
-"""
+LEAST_TICKS = 5
+"""Numbers along a logarithmic axis, so that it is seen to be one."""
+DEEPEST_BAR = 0.5
+"""How far below the lowest score a bar is shown, as a share of it: one may reach below zero."""
+
+LETTERS_PER_POINT = 1.7
+"""How many letters of a font of one point are a point wide, on average and at least."""
+BAR_GOES_ON = "arrow at the border: the bar goes on"
+"""What is said of such."""
+
+LOG_SUBS: tuple[tuple[float, ...], ...] = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 2, 3, 5, 7),
+    (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9),
+)
+"""Ticks in a decade, the coarsest first."""
 
 
 @dataclass(frozen=True)
@@ -50,35 +66,56 @@ class Drawn:
     """What stands above these names where they are of this panel alone; None where a row of panels
     names its lines once.
     """
+    notes: list[str] = field(default_factory=list)
+    """What is to be said below the panels."""
 
 
 def score_figure(
-    rows: Sequence[pd.DataFrame],
-    columns: int,
-    draw: Callable[[int, Axes], Drawn],
-    *,
-    over_seeds: bool,
+    rows: Sequence[pd.DataFrame], columns: int, draw: Callable[[int, Axes], Drawn]
 ) -> Figure:
     """A figure of lettered panels of scores, whose lines are named at the right end of each row.
+    Panels of one score in one row have the same vertical limits.
 
     Args:
         rows: what each panel shows, see masf.report.figures.points.
         columns: how many panels stand in a row.
-        draw: draws a panel, given its number, into its axes.
-        over_seeds: whether some panel has points over several seeds.
+        draw: draws a panel, given its number, into its axes, and scales these.
     """
     figure, axes = panel_grid([set(of_panel["label"]) for of_panel in rows], columns)
     drawn = []
     for i, ax in enumerate(axes):
         drawn.append(draw(i, ax))
-        score_axis(ax, drawn[-1].score)
         lettered(ax, ascii_lowercase[i], drawn[-1].title)
-    if over_seeds:
-        say_what_bars_are(figure, rows)
+    in_rows = [slice(i, i + columns) for i in range(0, len(axes), columns)]
+    for part in in_rows:
+        _same_limits(axes[part], drawn[part])
+    for ax in axes:
+        if ax.get_yscale() == "log":
+            number_log_axis(ax, "y")
+    say_below(figure, _notes_of(drawn))
     figure.draw_without_rendering()  # panels have their sizes then
-    for i in range(0, len(axes), columns):
-        _name_lines(axes[i : i + columns], drawn[i : i + columns])
+    for part in in_rows:
+        _name_lines(axes[part], drawn[part])
     return figure
+
+
+def _notes_of(drawn: Sequence[Drawn]) -> list[str]:
+    """What is said of the panels, each thing once; ``{letter}`` stands for the panel's."""
+    return list(
+        dict.fromkeys(
+            note.format(letter=letter)
+            for letter, panel in zip(ascii_lowercase, drawn, strict=False)
+            for note in panel.notes
+        )
+    )
+
+
+def _same_limits(axes: Sequence[Axes], drawn: Sequence[Drawn]) -> None:
+    for score in {panel.score for panel in drawn}:
+        alike = [ax for ax, panel in zip(axes, drawn, strict=True) if panel.score == score]
+        low, high = zip(*(ax.get_ylim() for ax in alike), strict=True)
+        for ax in alike:
+            ax.set_ylim(min(low), max(high))
 
 
 def _name_lines(axes: Sequence[Axes], drawn: Sequence[Drawn]) -> None:
@@ -125,91 +162,206 @@ def panel_title(panel: PointOfExperiment) -> str:
     return ", ".join([f"{panel.observation.replace('_', ' ')} observed", *chosen])
 
 
-def score_axis(ax: Axes, score: str) -> None:
-    """Names and scales the vertical axis; what is drawn must be there."""
-    ax.set_ylabel(SCORES[score])
+def log_ticks(low: float, high: float) -> list[float]:
+    """Numbers for a logarithmic axis from ``low`` to ``high``: round ones, as few as can be but
+    LEAST_TICKS.
+    """
+    for subs in LOG_SUBS:
+        ticks = LogLocator(subs=subs).tick_values(low, high)
+        inside = [float(t) for t in ticks if low <= t <= high]
+        if len(inside) >= LEAST_TICKS:
+            return inside
+    # Less than a decade, in which no multiple of a power of ten stands often enough.
+    ticks = MaxNLocator(LEAST_TICKS + 2, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(t) for t in ticks if low <= t <= high]
+
+
+def number_log_axis(ax: Axes, which: str) -> None:
+    """Numbers the logarithmic axis ``x`` or ``y`` of a panel, whose limits are final, and says that
+    it is one.
+    """
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
+    ticks = log_ticks(low, high)
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(LogLocator(subs=range(1, 10)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_label_text(f"{axis.get_label_text()} (log scale)")
+
+
+def score_scale(ax: Axes, score: str, rows: pd.DataFrame, points: pd.DataFrame) -> None:
+    """Scales the vertical axis of a panel of scores over seeds: errors by their logarithm, because
+    filters differ by factors, and the free run is far from all others. Bars are inside, but for
+    the ends of those that go far below the lowest score, which are marked.
+    """
     if score in FLOW_SCORES:
         return
-    # Filters differ by factors, and the free run is far from all others.
     ax.set_yscale("log")
-    low, high = ax.get_ylim()
-    subs = (1, 2, 5) if high < WIDE * low else (1,)
-    ax.yaxis.set_major_locator(LogLocator(subs=subs) if high > NARROW * low else MaxNLocator(5))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
+    positive = [values[values > 0] for values in (rows[score], rows[LOST_SCORE])]
+    if not any(len(values) for values in positive):
+        return
+    lowest = min(values.min() for values in positive if len(values))
+    ends = points.loc[points["low"] > DEEPEST_BAR * lowest, "low"]
+    ax.set_ylim(bottom=0.9 * min(lowest, ends.min() if len(ends) else lowest))
 
 
-def end_below_scores(ax: Axes, score: str, values: pd.Series) -> None:
-    """Ends a logarithmic axis below the lowest score: a deviation above its mean would take it down
-    without end.
-    """
-    positive = values[values > 0]
-    if score not in FLOW_SCORES and len(positive):
-        ax.set_ylim(bottom=0.9 * positive.min())
+@dataclass(frozen=True)
+class SideBySide:
+    """Where filters stand in a panel: a little side by side, in the order of their looks."""
+
+    ax: Axes
+    look: Look
+    labels: list[str]
+
+    @classmethod
+    def of(cls, ax: Axes, look: Look, labels: Iterable[str]) -> SideBySide:
+        present = set(labels)
+        return cls(ax, look, [label for label in look.colours if label in present])
+
+    def aside(self, label: str) -> ScaledTranslation:
+        """How far a filter stands from where it belongs."""
+        place = self.labels.index(label) - (len(self.labels) - 1) / 2
+        return ScaledTranslation(place * BESIDE / 72, 0, self.ax.figure.dpi_scale_trans)
+
+    def lines(self, points: pd.DataFrame) -> dict[str, Line2D]:
+        """The line of each filter with its bars, by its label.
+
+        Args:
+            points: as masf.report.figures.points.points_over_seeds gives them; hollow where a
+                column ``whole`` is false.
+        """
+        return {
+            label: self._line(points[points["label"] == label], label)
+            for label in self.labels
+            if label in set(points["label"])
+        }
+
+    def _line(self, points: pd.DataFrame, label: str) -> Line2D:
+        points, colour = points.sort_values("x"), self.look.colours[label]
+        drawn = self.ax.errorbar(
+            points["x"],
+            points["mean"],
+            [points["mean"] - points["low"], points["high"] - points["mean"]],
+            color=colour,
+            dashes=self.look.pattern(label),
+            marker=self.look.markers[label],
+            mec="white",
+            mew=0.3,
+            elinewidth=0.8,
+            capsize=1.2,
+        )
+        # Afterwards, because Matplotlib scales axes by what is drawn in their own coordinates.
+        for artist in drawn.get_children():
+            artist.set_transform(artist.get_transform() + self.aside(label))
+        if "whole" in points and not points["whole"].all():
+            part = points[~points["whole"]]
+            marker = self.look.markers[label]
+            self._marks(label, part["x"], part["mean"], marker, "white", clip_on=True)
+        return drawn.lines[0]
+
+    def lost_runs(self, x: pd.Series, rows: pd.DataFrame) -> None:
+        """A hollow point for each run of a panel that lost track, at ``x``, one value a row; the
+        filter's line is the mean of the others.
+        """
+        for label, own in rows.dropna(subset=LOST_SCORE).groupby("label"):
+            marker = self.look.markers[str(label)]
+            self._marks(str(label), x[own.index], own[LOST_SCORE], marker, "none")
+
+    def diverged(self, runs: pd.DataFrame) -> None:
+        """A cross at the top for each filter of which some run diverged, see
+        masf.report.figures.points.diverged_runs.
+        """
+        self._at_border(runs, 0.985, "x")
+
+    def cut_bars(self, points: pd.DataFrame) -> bool:
+        """An arrow at the border for each bar that goes on beyond it, and whether there is any;
+        limits must be final.
+        """
+        bottom, top = self.ax.get_ylim()
+        inside = points[points["mean"].between(bottom, top)]
+        below, above = inside[inside["low"] < bottom], inside[inside["high"] > top]
+        self._at_border(below, 0.02, CARETDOWN)
+        self._at_border(above, 0.98, CARETUP)
+        return len(below) + len(above) > 0
+
+    def _at_border(self, points: pd.DataFrame, height: float, marker: str | int) -> None:
+        across = blended_transform_factory(self.ax.transData, self.ax.transAxes)
+        for label, own in points.groupby("label"):
+            self.ax.plot(
+                own["x"],
+                np.full(len(own), height),
+                ls="none",
+                marker=marker,
+                color=self.look.colours[str(label)],
+                ms=3.5,
+                mew=1.0,
+                transform=across + self.aside(str(label)),
+                clip_on=False,
+            )
+
+    def _marks(
+        self,
+        label: str,
+        x: pd.Series,
+        y: pd.Series,
+        marker: str,
+        face: str,
+        *,
+        clip_on: bool = False,
+    ) -> None:
+        (drawn,) = self.ax.plot(
+            x,
+            y,
+            ls="none",
+            marker=marker,
+            mfc=face,
+            mec=self.look.colours[label],
+            ms=4,
+            clip_on=clip_on,
+            zorder=3,
+        )
+        drawn.set_transform(drawn.get_transform() + self.aside(label))
 
 
-def score_lines(ax: Axes, points: pd.DataFrame, look: Look) -> dict[str, Line2D]:
-    """The line of each filter with its bars, by its label; filters stand a little side by side.
+def panel_over_seeds(
+    ax: Axes, look: Look, score: str, rows: pd.DataFrame, points: pd.DataFrame, by: str, x: str
+) -> tuple[dict[str, Line2D], list[str]]:
+    """Draws what a panel has over seeds: lines, runs that lost track, and filters of which some
+    run diverged; and scales the vertical axis.
 
     Args:
-        ax: the panel.
-        points: as masf.report.figures.points.points_over_seeds gives them.
-        look: of the filters, in their order.
+        ax: the panel, whose horizontal axis has its scale.
+        look: of the filters.
+        score: the vertical axis.
+        rows: of the panel.
+        points: of its lines.
+        by: the column that tells the points of a line apart.
+        x: the column of the horizontal axis.
+
+    Returns:
+        The lines by their filters' labels, and what is to be said of the marks.
     """
-    present = [label for label in look.colours if label in set(points["label"])]
-    return {
-        label: _line(ax, points[points["label"] == label], look, label, i - (len(present) - 1) / 2)
-        for i, label in enumerate(present)
-    }
+    places = SideBySide.of(ax, look, rows["label"])
+    lines = places.lines(points)
+    places.lost_runs(rows[x], rows)
+    score_scale(ax, score, rows, points)
+    diverged = diverged_runs(rows, by, x)
+    places.diverged(diverged)
+    cut = places.cut_bars(points)
+    notes = []
+    if points["high"].notna().any():
+        notes.append("points and bars: mean and standard deviation over seeds")
+    if rows[LOST_SCORE].notna().any():
+        notes.append("hollow: runs that lost track, left out of means")
+    if len(diverged):
+        notes.append("×: some runs diverged")
+    if cut:
+        notes.append(BAR_GOES_ON)
+    return lines, notes
 
 
-def _line(ax: Axes, points: pd.DataFrame, look: Look, label: str, place: float) -> Line2D:
-    """A filter's line with its bars, ``place`` filters to the right of where it belongs."""
-    aside = ScaledTranslation(place * BESIDE / 72, 0, ax.figure.dpi_scale_trans)
-    points = points.sort_values("x")
-    drawn = ax.errorbar(
-        points["x"],
-        points["mean"],
-        [points["mean"] - points["low"], points["high"] - points["mean"]],
-        color=look.colours[label],
-        dashes=look.pattern(label),
-        marker=look.markers[label],
-        mec="white",
-        mew=0.3,
-        elinewidth=0.8,
-        capsize=1.2,
-    )
-    # Afterwards, because Matplotlib scales axes by what is drawn in their own coordinates.
-    for artist in drawn.get_children():
-        artist.set_transform(artist.get_transform() + aside)
-    return drawn.lines[0]
-
-
-def lost_runs(ax: Axes, x: pd.Series, rows: pd.DataFrame, look: Look) -> None:
-    """A hollow point for each run of a panel that lost track, at ``x``, one value a row; the
-    filter's line is the mean of the others.
-    """
-    for label, own in rows.dropna(subset=LOST_SCORE).groupby("label"):
-        ax.plot(
-            x[own.index],
-            own[LOST_SCORE],
-            ls="none",
-            marker=look.markers[str(label)],
-            mfc="none",
-            mec=look.colours[str(label)],
-            ms=4,
-            clip_on=False,
-        )
-
-
-def say_what_bars_are(figure: Figure, shown: Iterable[pd.DataFrame]) -> None:
-    """Says below the panels what points and bars are, of the rows ``shown`` in panels."""
-    lost = any(rows[LOST_SCORE].notna().any() for rows in shown)
-    figure.supxlabel(
-        "points and bars: mean and standard deviation over seeds"
-        + ("; hollow points: runs that lost track, left out of them" if lost else ""),
-        fontsize=LABEL_SIZE,
-        color="0.3",
-        x=0.01,
-        ha="left",
-    )
+def say_below(figure: Figure, notes: Iterable[str]) -> None:
+    """Says something below the panels, in as many lines as it takes."""
+    letters = LETTERS_PER_POINT * figure.get_figwidth() * 72 / LABEL_SIZE
+    if text := textwrap.fill("; ".join(notes), int(letters)):
+        figure.supxlabel(text, fontsize=LABEL_SIZE, color="0.3", x=0.01, ha="left")

@@ -4,12 +4,16 @@ these with columns for each filter, for plotting elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 
 from masf.report.rows import experiment_rows, on_track
+from masf.scores.comparison import paired_interval
 from masf.scores.exactness import EXACTNESS
 from masf.study.figures.base import FigureSection, PointOfExperiment
+from masf.study.figures.scores import ScoreFigure
 from masf.study.study import Study
 
 LOST_SCORE = "lost_score"
@@ -66,6 +70,99 @@ def points_over_seeds(rows: pd.DataFrame, score: str, by: str, x: str) -> pd.Dat
         }
     )
     return table.reset_index()
+
+
+def points_relative(rows: pd.DataFrame, score: str, other: str, by: str) -> pd.DataFrame:
+    """The points of each filter's line over another filter's: the geometric mean over seeds of the
+    ratio of their scores, paired by cell, with its confidence interval.
+
+    Args:
+        rows: of a panel, whose scores are positive.
+        score: the column that is compared.
+        other: the filter that all are divided by.
+        by: the column whose values tell the points of a line apart, and the horizontal axis.
+
+    Returns:
+        As :func:`points_over_seeds`, with the interval from ``low`` to ``high``
+        (masf.scores.comparison.paired_interval of the logarithms, NaN for a single pair), and
+        ``whole``: whether no pair is left out because a run diverged or lost track.
+    """
+    of_other = rows[rows["filter"] == other].set_index("cell")[score]
+    logs = np.log(rows[score] / rows["cell"].map(of_other))
+    found = []
+    grouped = rows.assign(log=logs).groupby(["filter", by], observed=True, sort=True)
+    for (name, value), own in grouped:
+        pairs = own["log"].dropna().to_numpy()
+        if len(pairs):
+            low, high = (0.0, 0.0) if name == other else paired_interval(pairs)
+            found.append(
+                {
+                    "filter": name,
+                    by: value,
+                    "label": own["label"].iloc[0],
+                    "x": value,
+                    "mean": np.exp(pairs.mean()),
+                    "low": np.exp(low),
+                    "high": np.exp(high),
+                    "whole": len(pairs) == len(own),
+                }
+            )
+    columns = ["filter", by, "label", "x", "mean", "low", "high", "whole"]
+    return pd.DataFrame(found, columns=list(dict.fromkeys(columns)))
+
+
+def chosen_filters(definition: ScoreFigure, panels: Sequence[pd.DataFrame]) -> list[str]:
+    """The filters that a part of a figure shows (masf.study.figures.scores), best first.
+
+    They are ordered by their mean rank over the points of all panels, by the mean over seeds of
+    each panel's score; a filter without a run that counts is the last there.
+
+    Args:
+        definition: of the part.
+        panels: the rows of each panel, with all filters; ``cell`` without its seed is the point.
+    """
+    ranks = []
+    for panel, rows in zip(definition.panels, panels, strict=True):
+        score = definition.score_of(panel)
+        table = pd.DataFrame(
+            {
+                "point": rows["cell"].str.rsplit("/", n=1).str[0],
+                "filter": rows["filter"].astype(str),
+                "loss": rows[score].map(_LOSSES.get(score, float)),
+            }
+        )
+        runs = table.pivot_table(index="point", columns="filter", aggfunc="size")
+        means = table.pivot_table(index="point", columns="filter", values="loss")
+        means = means.reindex_like(runs)
+        ranks.append(means.rank(axis="columns", na_option="bottom").where(runs.notna()))
+    mean_ranks = pd.concat(ranks).mean()
+    order = list(mean_ranks.sort_values(kind="stable").index)
+    best, others = order[: definition.most_lines], order[definition.most_lines :]
+    return {"best": best, "relative": best, "others": others, "whole": order}[definition.part]
+
+
+_LOSSES: dict[str, Callable[[float], float]] = {
+    "ssim": lambda v: -v,
+    "csi": lambda v: -v,
+    "spread_skill": lambda v: abs(np.log(v)),
+    "spread_skill_forecast": lambda v: abs(np.log(v)),
+}
+"""What is small where a score is good, of scores that are not so themselves."""
+
+
+def diverged_runs(rows: pd.DataFrame, by: str, x: str) -> pd.DataFrame:
+    """Of which filters some run diverged, at which value of ``by``: columns ``label``, ``x`` and
+    ``runs``, how many did.
+    """
+    grouped = rows.groupby(["filter", by], observed=True, sort=True)
+    table = pd.DataFrame(
+        {
+            "label": grouped["label"].first(),
+            "x": grouped[x].mean(),
+            "runs": grouped["diverged"].sum(),
+        }
+    )
+    return table[table["runs"] > 0].dropna().reset_index(drop=True)
 
 
 def wide(points: pd.DataFrame, by: str, x: str | None = None) -> pd.DataFrame:

@@ -16,22 +16,26 @@ from masf.files.estimate import read_estimate
 from masf.files.truth import read_velocities
 from masf.report.figures.look import Look
 from masf.report.figures.panels import (
+    BAR_GOES_ON,
     Drawn,
-    end_below_scores,
-    lost_runs,
+    SideBySide,
+    panel_over_seeds,
     panel_title,
     score_figure,
-    score_lines,
 )
 from masf.report.figures.points import (
     LOST_SCORE,
+    chosen_filters,
     over_time,
     panel_rows,
     points_over_seeds,
+    points_relative,
     wide,
 )
 from masf.report.rows import axis_column
+from masf.scores.comparison import CONFIDENCE
 from masf.scores.fields import FLOW_SCORES, vorticity_scores
+from masf.scores.run import SCORES
 from masf.study.figures.sweep import TIME, Panel, SweepFigure
 from masf.study.study import Study
 
@@ -43,6 +47,8 @@ AXIS_LABELS = {
     "dt": "time step",
 }
 LOGARITHMIC = {"dimension", "members"}
+NEAR = 2.0
+"""A companion shows what is within this factor of the filter that all are divided by."""
 
 
 def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure:
@@ -55,13 +61,11 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
         panel = definition.panels[i]
         if panel.axis == TIME:
             return _over_time(study, definition, panel, shown[i], look, ax)
+        if definition.part == "relative":
+            return _relative(study, definition, panel, shown[i], look, ax)
         return _over_seeds(definition, panel, shown[i], look, ax)
 
-    several = any(
-        p.axis != TIME and len(study.seeds(study.config.experiments[p.experiment])) > 1
-        for p in definition.panels
-    )
-    return score_figure(shown, definition.columns, draw, over_seeds=several)
+    return score_figure(shown, definition.columns, draw)
 
 
 def sweep_data(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> list[pd.DataFrame]:
@@ -69,7 +73,7 @@ def sweep_data(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> l
     time one column a filter.
     """
     return [
-        over_time(*_run(study, definition, panel).columns)
+        over_time(*_run(study, definition, panel, rows).columns)
         if panel.axis == TIME
         else wide(
             _points(definition, panel, rows).rename(columns={axis_column(panel.axis): panel.axis}),
@@ -80,15 +84,24 @@ def sweep_data(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> l
 
 
 def _rows(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> list[pd.DataFrame]:
-    return [
+    """What each panel shows: of the filters that this part of the figure is of, and of the one that
+    all are divided by.
+    """
+    panels = [
         panel_rows(study, definition, panel, definition.score_of(panel), scores, seed=panel.seed)
         for panel in definition.panels
     ]
+    chosen = chosen_filters(definition, panels)
+    if definition.part == "relative":
+        chosen = [*chosen, str(definition.relative_to)]
+    return [rows[rows["filter"].isin(chosen)] for rows in panels]
 
 
 def _points(definition: SweepFigure, panel: Panel, rows: pd.DataFrame) -> pd.DataFrame:
-    column = axis_column(panel.axis)
-    return points_over_seeds(rows, definition.score_of(panel), column, column)
+    column, score = axis_column(panel.axis), definition.score_of(panel)
+    if definition.part == "relative":
+        return points_relative(rows, score, str(definition.relative_to), column)
+    return points_over_seeds(rows, score, column, column)
 
 
 def _over_seeds(
@@ -96,20 +109,55 @@ def _over_seeds(
 ) -> Drawn:
     """Means and standard deviations of a score over seeds."""
     score, column = definition.score_of(panel), axis_column(panel.axis)
-    lines = score_lines(ax, _points(definition, panel, rows), look)
-    lost_runs(ax, rows[column], rows, look)
-    values = sorted(rows[column].unique())
-    if panel.axis in LOGARITHMIC:
-        ax.set_xscale("log")
-    ax.set_xticks(values, [f"{v:g}" for v in values])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.margins(x=0.08)
-    ax.set_xlabel(AXIS_LABELS.get(panel.axis, panel.axis))
-    end_below_scores(ax, score, rows[score])
+    _scale_axis(ax, panel, rows[column])
+    points = _points(definition, panel, rows)
+    lines, notes = panel_over_seeds(ax, look, score, rows, points, column, column)
+    ax.set_ylabel(SCORES[score])
     if panel.guide is not None:
         positive = rows.loc[rows[score] > 0, score]
-        _guide(ax, np.array(values, dtype=float), positive, panel.guide)
-    return Drawn(score, panel_title(panel), lines)
+        _guide(ax, np.array(sorted(rows[column].unique()), dtype=float), positive, panel.guide)
+    return Drawn(score, panel_title(panel), lines, notes=notes)
+
+
+def _relative(
+    study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame, look: Look, ax: Axes
+) -> Drawn:
+    """Scores over those of another filter, with their paired confidence intervals."""
+    score, other = definition.score_of(panel), study.filters[str(definition.relative_to)].label
+    _scale_axis(ax, panel, rows[axis_column(panel.axis)])
+    points = _points(definition, panel, rows)
+    near = points["mean"].between(1 / NEAR, NEAR)
+    shown = points[points["label"].isin(points.loc[near, "label"])]
+    ax.axhline(1.0, color=look.colours[other], lw=0.8, zorder=1)
+    places = SideBySide.of(ax, look, shown["label"])
+    lines = places.lines(shown)
+    ax.set_yscale("log")
+    inside = points[near]
+    ends = [1.0, *inside["mean"], *inside["low"].dropna(), *inside["high"].dropna()]
+    low, high = np.clip([min(ends), max(ends)], 0.9 / NEAR, 1.1 * NEAR)
+    ax.set_ylim(low / 1.03, high * 1.03)
+    ax.set_ylabel(f"{SCORES[score]} / that of {other}")
+    notes = [f"points and bars: mean ratio and its {CONFIDENCE:.0%} interval, paired by seed"]
+    if not shown["whole"].all():
+        notes.append("hollow: pairs with a run that diverged or lost track are left out")
+    if places.cut_bars(shown):
+        notes.append(BAR_GOES_ON)
+    far = [label for label in look.colours if label in {*points["label"]} - {*shown["label"]}]
+    if far:
+        notes.append(f"nowhere within a factor of {NEAR:g} in ({{letter}}): {', '.join(far)}")
+    return Drawn(score, panel_title(panel), lines, notes=notes)
+
+
+def _scale_axis(ax: Axes, panel: Panel, values: pd.Series) -> None:
+    """Scales and names the horizontal axis of a panel over seeds, with its values as ticks."""
+    ticks, label = sorted(values.unique()), AXIS_LABELS.get(panel.axis, panel.axis)
+    if panel.axis in LOGARITHMIC:
+        ax.set_xscale("log")
+        label = f"{label} (log scale)"
+    ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(x=0.08)
+    ax.set_xlabel(label)
 
 
 def _guide(ax: Axes, x: np.ndarray, positive: pd.Series, power: float) -> None:
@@ -135,8 +183,8 @@ class _Run:
         return self.times, self.values
 
 
-def _run(study: Study, definition: SweepFigure, panel: Panel) -> _Run:
-    """A score of one run at every step, or every measurement; of each filter."""
+def _run(study: Study, definition: SweepFigure, panel: Panel, rows: pd.DataFrame) -> _Run:
+    """A score of one run at every step, or every measurement; of each filter that has a row."""
     score = definition.score_of(panel)
     (cell,) = study.point_cells(panel, panel.seed)
     steps, found = cell.settings.steps, {}
@@ -144,7 +192,10 @@ def _run(study: Study, definition: SweepFigure, panel: Panel) -> _Run:
     velocities = (
         read_velocities(study.results / cell.truth, cell.settings)[steps] if of_fields else None
     )
+    present = set(rows["filter"])
     for name in study.figure_filters(definition, panel.experiment):
+        if name not in present:
+            continue
         data = read_estimate(study.results / cell.estimate(name), *([] if of_fields else [score]))
         if velocities is not None:
             by_step = False
@@ -172,7 +223,7 @@ def _over_time(
 
     Runs that diverged are cut off where they leave the range of the others.
     """
-    score, run = definition.score_of(panel), _run(study, definition, panel)
+    score, run = definition.score_of(panel), _run(study, definition, panel, rows)
     # A run is shown whether it kept the track or not.
     of_run = dict(
         zip(rows["filter"].astype(str), rows[score].fillna(rows[LOST_SCORE]), strict=True)
@@ -200,7 +251,9 @@ def _over_time(
         low, high = min(finished), max(finished)
         pad = 0.05 * (high - low)
         ax.set_ylim((low - pad, high + pad) if score in FLOW_SCORES else (low / 1.1, high * 1.1))
-    ax.set_xlabel("model time")
+    if score not in FLOW_SCORES:
+        ax.set_yscale("log")
+    ax.set(xlabel="model time", ylabel=SCORES[score])
     if run.spin_up_ends:
         ax.axvspan(0, run.spin_up_ends, color="0.93", lw=0, zorder=0)
     ax.margins(x=0.01)

@@ -39,7 +39,7 @@ class FigureSection(Section):
     kind: str
 
     shows: ClassVar[str]
-    """What figures of this kind show, and how to read them: sentences of the caption."""
+    """What figures of this kind show, and how to read them."""
     reads_truth: ClassVar[bool] = False
     """Whether the truth is read besides the filters' estimates."""
     moves: ClassVar[bool] = False
@@ -64,6 +64,17 @@ class FigureSection(Section):
             if self.reads_truth:
                 files[cell.truth] = None
         return list(files)
+
+    def parts(self, study: Study, name: str) -> dict[str, FigureSection]:
+        """What is drawn for the figure ``name`` of a study's config: itself, or several figures, by
+        their names.
+        """
+        return {name: self}
+
+    @property
+    def explanation(self) -> str:
+        """What it shows, and how to read it: sentences of the caption."""
+        return self.shows
 
     @property
     def scores(self) -> list[str]:
@@ -90,7 +101,12 @@ class FigureSection(Section):
         for name in self.filters or []:
             if name not in run:
                 yield unknown(f"{key}.filters", name, "filter of its experiments", run)
-        yield from self.faults_of_kind(study, key)
+        found = list(self.faults_of_kind(study, key))
+        yield from found
+        if not found:
+            name = key.removeprefix("figures.")
+            for part in self.parts(study, name).keys() & study.config.figures.keys() - {name}:
+                yield f"{key}: makes a figure {part!r} besides, and the config has one; rename one"
 
     @abstractmethod
     def faults_of_kind(self, study: Study, key: str) -> Iterator[str]:

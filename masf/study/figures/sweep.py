@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from masf.scores.run import SCORES
-from masf.study.figures.base import FigureSection, PointOfExperiment, may_flow, seed_faults
+from masf.study.figures.base import FigureSection, PointOfExperiment, seed_faults
+from masf.study.figures.scores import (
+    RATIOS,
+    FlowScore,
+    Score,
+    ScoreFigure,
+    ScoreOverTime,
+    relative_faults,
+    score_faults,
+)
 from masf.study.messages import unknown
-from masf.study.sections import Seed
+from masf.study.sections import Name, Seed
 
 if TYPE_CHECKING:
     from masf.study.cells import Cell
     from masf.study.study import Study
-
-Distance = Literal[
-    "mean_distance",
-    "covariance_distance",
-    "energy_distance",
-    "rmse_ratio",
-    "rmse_analysis_ratio",
-    "spread_ratio",
-]
-
-FlowScore = Literal["ssim", "csi"]
-
-ScoreOverTime = Literal["rmse", "spread_skill", "rmse_forecast", "crps", "crps_forecast", FlowScore]
-"""Scores that have a value at each step or measurement: {filter}.nc holds it, but for those of
-flows.
-"""
-
-Score = Literal[ScoreOverTime, "rmse_analysis", "spread_skill_forecast", Distance]
 
 TIME = "time"
 """The axis of a panel that follows one run over model time, where others compare runs."""
@@ -87,40 +78,43 @@ class Panel(PointOfExperiment):
         yield from score_faults(study, key, self.experiment, score)
 
 
-def score_faults(study: Study, key: str, name: str, score: str) -> Iterator[str]:
-    """A score that the experiment ``name`` does not have."""
-    experiment = study.config.experiments[name]
-    if score in get_args(Distance) and experiment.reference is None:
-        yield f"{key}: score {score!r} needs a reference, and experiment {name!r} names none"
-    if score in get_args(FlowScore) and not may_flow(experiment.system):
-        yield f"{key}: score {score!r} is for flows, and system {experiment.system!r} is none"
-
-
-class SweepFigure(FigureSection):
+class SweepFigure(ScoreFigure):
     """Figures 4 and 5: a score against an axis, one line a filter, one panel an experiment,
     observation and score.
     """
 
     kind: Literal["sweep"] = Field(description="sweep: a score against an axis.")
-    score: Score = Field("rmse", description="The vertical axis.")
     panels: list[Panel] = Field(
         min_length=1, description="Panels in reading order, lettered (a), (b), ..."
     )
-    columns: int = Field(2, ge=1, le=6, description="Panels in a row.")
+    relative_to: Name | None = Field(
+        None,
+        description="A filter: a companion, NAME_relative, shows each filter's score over that of "
+        "this one, paired by seed, so that small gains can be seen.",
+    )
 
     shows = (
         "Points and bars are mean and standard deviation over test seeds; filters stand a "
         "little side by side, so that bars can "
         "be told apart. Runs that diverged or lost track are left out of the mean (the tables "
-        "count them); hollow points are runs that lost track; a filter of which no run is left "
-        "has no point. A broad grey line, where there is one, has the slope of Monte-Carlo "
+        "count them): hollow points are runs that lost track, and a cross at the top stands for "
+        "a filter of which some run diverged. An arrow at the bottom is the end of a bar that "
+        "goes on below. A broad grey line, where there is one, has the slope of Monte-Carlo "
         "error. Panels over time show one run: "
         "circles are analyses, shading is spin-up, and the numbers are the scores of the run."
     )
+    compares: ClassVar[str] = (
+        "Points are the score of each filter over that of the filter at 1, run by run on the same "
+        "truths: the geometric mean over test seeds, with its 95% confidence interval (Student's t "
+        "of the logarithms, paired by seed, no correction for multiple comparisons). A filter "
+        "whose interval is below 1 has the lower error beyond chance. Pairs in which a run "
+        "diverged or lost track are left out; a point is hollow where there are such. Filters that "
+        "are nowhere within a factor of two are not shown, and named below."
+    )
 
-    def score_of(self, panel: Panel) -> str:
-        """The vertical axis of a panel."""
-        return panel.score or self.score
+    def score_of(self, panel: PointOfExperiment) -> str:
+        own = panel.score if isinstance(panel, Panel) else None
+        return own or self.score
 
     def scores_fields(self, panel: Panel) -> bool:
         """Whether a panel's score is of fields, which over time is computed from the truth and the
@@ -129,18 +123,29 @@ class SweepFigure(FigureSection):
         return self.score_of(panel) in get_args(FlowScore)
 
     @property
-    def experiments(self) -> list[str]:
-        return list(dict.fromkeys(panel.experiment for panel in self.panels))
+    def explanation(self) -> str:
+        return self.compares if self.part == "relative" else super().explanation
 
-    @property
-    def scores(self) -> list[str]:
-        return list(dict.fromkeys(map(self.score_of, self.panels)))
+    def parts(self, study: Study, name: str) -> dict[str, FigureSection]:
+        found = super().parts(study, name)
+        if (other := self.relative_to) is not None:
+            panels = [
+                panel
+                for panel in self.panels
+                if panel.axis != TIME
+                and self.score_of(panel) in RATIOS
+                and other in study.experiment_filters(study.config.experiments[panel.experiment])
+            ]
+            title = f"{self.title}: over that of {study.filters[other].label}"
+            found[f"{name}_relative"] = self._as("relative", title, panels=panels)
+        return found
 
     @property
     def in_words(self) -> str:
         scores = ", ".join(SCORES[score] for score in self.scores)
+        over = f" over that of {self.relative_to}" if self.part == "relative" else ""
         return (
-            f"Lines of {scores} against "
+            f"Lines of {scores}{over} against "
             f"{', '.join(dict.fromkeys(panel.axis for panel in self.panels))}"
         )
 
@@ -162,3 +167,8 @@ class SweepFigure(FigureSection):
     def faults_of_kind(self, study: Study, key: str) -> Iterator[str]:
         for i, panel in enumerate(self.panels):
             yield from panel.faults(study, f"{key}.panels.{i}", self.score_of(panel))
+        if self.relative_to is not None:
+            over_seeds = [panel for panel in self.panels if panel.axis != TIME]
+            yield from relative_faults(
+                study, key, self.model_copy(update={"panels": over_seeds}), self.relative_to
+            )
