@@ -522,6 +522,19 @@ def test_figures_of_results_that_were_moved_are_drawn_in_the_formats_asked_for(
         "paths.svg",
         "sweep.csv",
     }
+    style = "{width: single, labels: {enkf: Ours}}"
+    options = {"results": moved, "folder": tmp_path / "styled", "style": style}
+    assert masf("plot sweep --format svg --filters enkf", **options)[0] == 0
+    width = (tmp_path / "styled" / "sweep.svg").read_text(encoding="utf-8").split('width="')[1]
+    assert float(width.split("pt")[0]) == pytest.approx(85 / 25.4 * 72, rel=1e-3)
+    refused(
+        masf("plot sweep --format svg --filters enkf", **options | {"style": "{width: thin}"}),
+        "figures.sweep.style.width",
+        "'single' or 'double'",
+    )
+    code, said = masf("plot sweep --format svg --filters letkf", **options)
+    assert code == 1
+    assert "figures.sweep.filters = ['letkf']: none of them runs" in said
     refused(masf("plot sweep --format csv", results=tmp_path), "holds no study.json")
     refused(masf("plot sweep", results=moved), "--output or --format", code=2)
     refused(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import get_args
@@ -23,7 +24,7 @@ from synthetic import error_of, flow_study, small_study, write_results
 from masf.atomic import FileFault
 from masf.files.truth import read_truth
 from masf.report.figures.kinds import DRAWINGS
-from masf.report.figures.look import Look, readable, spread
+from masf.report.figures.look import Look, rc_of, readable, spread, styled
 from masf.report.figures.model_runs import model_runs, model_runs_data
 from masf.report.figures.panels import log_ticks
 from masf.report.figures.ranks import rank_histograms
@@ -39,6 +40,7 @@ from masf.study.figures.kinds import Figure
 from masf.study.figures.model_runs import ModelRunsFigure
 from masf.study.figures.ranks import RankFigure
 from masf.study.figures.spectra import SpectraFigure
+from masf.study.figures.style import Style
 from masf.study.figures.sweep import SweepFigure
 from masf.study.figures.trajectories import TrajectoryFigure
 from masf.study.figures.vorticity import AnimationFigure, VorticityFigure
@@ -62,6 +64,12 @@ SWEEP = {
     "title": "Sweep",
     "panels": [{"experiment": "gap_sweep", "axis": "gap", "observation": "every_one"}],
 }
+
+
+@pytest.fixture(autouse=True)
+def _usual_style() -> Iterator[None]:
+    with plt.rc_context(rc_of(Style())):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -413,6 +421,70 @@ def test_figure_that_would_take_another_s_name_is_refused(tmp_path: Path) -> Non
             experiments={"gap_sweep": {**GAP_SWEEP, "leave_out_filters": ["particle"]}},
             figures={"sweep": {**SWEEP, "relative_to": "enkf"}, "sweep_relative": SWEEP},
         )
+
+
+def styled_sweep(results: Path, style: dict[str, object], **changes: object) -> plt.Figure:
+    study, rows = many_filters(results, 4, style=style, **changes)
+    definition = study.figures["sweep"]
+    with plt.rc_context(rc_of(definition.style)):
+        figure = sweep(styled(study, definition.style), definition, rows)
+        figure.draw_without_rendering()
+    return figure
+
+
+def test_style_changes_names_colours_order_limits_scale_and_size(tmp_path: Path) -> None:
+    figure = styled_sweep(
+        tmp_path,
+        {
+            "width": 90,
+            "font": "serif",
+            "font_size": 10,
+            "labels": {"f1": "Ours", "f3": "Filter 2"},  # f2, which has this name, is not shown
+            "colours": {"f1": "#CC0000"},
+            "order": ["f3"],
+            "limits": {"y": [0.5, 4.0], "x": [1.0, 4.0]},
+            "scale": "linear",
+            "legend": "above",
+        },
+        filters=["f1", "f3"],
+    )
+    (ax,), (legend,) = figure.axes, figure.legends
+    colour = next(line for line in ax.lines if line.get_marker() not in {"None", "_"}).get_color()
+    size, label = figure.get_size_inches(), ax.xaxis.label
+    names = [text.get_text() for text in legend.get_texts()]
+    limits, scale = (ax.get_xlim(), ax.get_ylim()), ax.get_yscale()
+    plt.close(figure)
+    np.testing.assert_allclose(size[0], 90 / 25.4)
+    assert names == ["Filter 2", "Ours"]
+    assert (label.get_family(), label.get_size()) == (["serif"], 10)
+    assert limits == ((1.0, 4.0), (0.5, 4.0))
+    assert scale == "linear"
+    assert ax.get_ylabel() == "RMSE"
+    assert colour != "#CC0000"  # that of f3, which comes first
+    assert "#CC0000" in {line.get_color() for line in ax.lines}
+
+
+@pytest.mark.parametrize(
+    ("style", "said"),
+    [
+        ({"labels": {"f9": "Ours"}}, r"style\.labels: 'f9'|style\.labels = 'f9'"),
+        ({"labels": {"f1": "Filter 2"}}, "'f1' and 'f2' would both be called 'Filter 2'"),
+        ({"limits": {"y": [2, 1]}}, "must be below the second"),
+        ({"width": "half"}, "'single' or 'double'"),
+        ({"colours": {"f1": "red"}}, "colours"),
+    ],
+)
+def test_style_that_cannot_be_is_refused(
+    style: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigFault, match=said):
+        many_filters(tmp_path, 3, style=style)
+
+
+def test_keys_of_scores_are_refused_for_figures_of_states(tmp_path: Path) -> None:
+    paths = {"kind": "trajectories", "title": "Paths", "experiment": "one_gap", "seed": 0}
+    with pytest.raises(ConfigFault, match=r"style\.scale: is for figures of scores"):
+        small_study(tmp_path, figures={"paths": {**paths, "style": {"scale": "log"}}})
 
 
 def test_error_beside_processor_seconds(sizes: Study) -> None:

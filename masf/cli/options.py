@@ -85,6 +85,30 @@ class JsonMapping(click.ParamType):
         return content
 
 
+class YamlMapping(click.ParamType):
+    """A YAML mapping on the command line, or ``@FILE`` that holds one."""
+
+    name = "yaml"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        import yaml
+
+        if isinstance(value, dict):
+            return value
+        try:
+            text = Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
+            content = yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError) as error:
+            self.fail(f"{value!r}: the file cannot be read: {error}", param, ctx)
+        except yaml.YAMLError as error:
+            self.fail(f"{value!r} is not YAML: {error}", param, ctx)
+        if not isinstance(content, dict):
+            self.fail(f"{value!r}: expected a mapping such as '{{width: single}}'", param, ctx)
+        return content
+
+
 class GapSpec(click.ParamType):
     """Model steps between two measurements, or a pattern of them."""
 

@@ -17,6 +17,7 @@ from masf.cli.options import (
     OUTPUT_FOLDER,
     GapSpec,
     JsonMapping,
+    YamlMapping,
     device_option,
     study_option,
     threads_option,
@@ -325,6 +326,11 @@ def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
     run(load_study(study), scores=scores, costs=costs, tables=tables)
 
 
+def _listed(text: str) -> list[str]:
+    """The words of a list with commas."""
+    return [word.strip() for word in text.split(",")]
+
+
 @click.command()
 @click.argument("figure")
 @click.option(
@@ -358,6 +364,18 @@ def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
     type=OUTPUT_FOLDER,
     help="Where --format writes; the current folder without it.",
 )
+@click.option(
+    "--style",
+    type=YamlMapping(),
+    default={},
+    help="What replaces keys of the figure's style, see config/README.md: YAML such as "
+    "'{width: single, labels: {letkf: LETKF (ours)}}', or @FILE.",
+)
+@click.option(
+    "--filters",
+    metavar="LIST",
+    help="The filters that are shown, such as masf,letkf; those of the config without it.",
+)
 def plot(
     figure: str,
     results: Path | None,
@@ -366,6 +384,8 @@ def plot(
     output: tuple[Path, ...],
     formats: str | None,
     folder: Path,
+    style: dict[str, Any],
+    filters: str | None,
 ) -> None:
     """Draw FIGURE, by its name in the config."""
     if (results is None) == (study is None or scores is None):
@@ -375,16 +395,17 @@ def plot(
     use_threads(1)
     from masf.stages.plot import draw
     from masf.study import paths
-    from masf.study.load import load_results, load_study
+    from masf.study.load import FigureChange, load_results, load_study
 
+    change = FigureChange(figure, style, None if filters is None else _listed(filters))
     if results is not None:
-        checked, scores = load_results(results), results / paths.SCORES
+        checked, scores = load_results(results, figure=change), results / paths.SCORES
     else:
         assert study is not None
         assert scores is not None
-        checked = load_study(study)
-    endings = [] if formats is None else formats.split(",")
-    files = [*output, *(folder / f"{figure}.{ending.strip()}" for ending in endings)]
+        checked = load_study(study, figure=change)
+    endings = [] if formats is None else _listed(formats)
+    files = [*output, *(folder / f"{figure}.{ending}" for ending in endings)]
     for path in draw(checked, figure, scores, files):
         logging.info("%s", path)
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from masf.atomic import replacing
 from masf.report.figures.kinds import DATA, DRAWINGS
-from masf.report.figures.look import STYLE
+from masf.report.figures.look import rc_of, styled
 from masf.study.figures.base import FigureSection
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
@@ -77,8 +77,10 @@ def draw(study: Study, name: str, scores: Path, outputs: Sequence[Path]) -> list
     ]
     if not pictured:
         return written
-    with sns.axes_style("ticks"), plt.rc_context(STYLE | _of_formats(pictured)):
-        pictures = DRAWINGS[definition.kind](study, definition, scores)
+    rc = rc_of(definition.style) | _of_formats(pictured)
+    with sns.axes_style("ticks"), plt.rc_context(rc):
+        of_style = styled(study, definition.style)
+        pictures = DRAWINGS[definition.kind](of_style, definition, scores)
         if definition.moves:
             _save_animation(pictures, pictured)
             return [*pictured, *written]
@@ -115,9 +117,9 @@ def _latex() -> str | None:
     return next((program for program in LATEX if shutil.which(program)), None)
 
 
-def _of_formats(outputs: Iterable[Path]) -> dict[str, Any]:
+def _of_formats(outputs: Iterable[Path]) -> dict[Any, Any]:
     """Matplotlib's settings for the formats of files."""
-    settings: dict[str, Any] = {"svg.hashsalt": "masf"}  # names in an SVG are random without it
+    settings: dict[Any, Any] = {"svg.hashsalt": "masf"}  # names in an SVG are random without it
     if any(output.suffix == ".pgf" for output in outputs):
         # The fonts are those of the document that takes the picture in.
         settings |= {"pgf.texsystem": _latex(), "pgf.rcfonts": False}

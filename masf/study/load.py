@@ -24,16 +24,58 @@ from masf.study.study import Study
 from masf.study.tuned_values import TunedValues, file_text, merged
 
 
-def load_study(path: Path, root: Path | None = None) -> Study:
-    """The study in a config file, YAML or JSON, or in a study.json. Raises ConfigFault where it
-    cannot be used.
+def load_study(
+    path: Path, root: Path | None = None, *, figure: FigureChange | None = None
+) -> Study:
+    """The study in a config file, YAML or JSON, or in a study.json, with a figure changed where
+    this is asked for. Raises ConfigFault where it cannot be used.
     """
-    return study_in(read_mapping(path), source=str(path), root=root)
+    content = read_mapping(path)
+    return study_in(_changed(content, figure), source=str(path), root=root)
 
 
-def load_results(folder: Path) -> Study:
-    """The study whose finished results lie in ``folder``, wherever they were made. Raises
-    ConfigFault where it holds no study.json that can be used.
+@dataclass(frozen=True)
+class FigureChange:
+    """What is to be different in a figure from what the config says: ``figures.NAME`` gets these
+    ``filters``, and its style these keys.
+    """
+
+    name: str
+    style: Mapping[str, Any]
+    filters: list[str] | None = None
+
+
+def _changed(content: dict[str, Any], change: FigureChange | None) -> dict[str, Any]:
+    """The content of a config or study.json with a figure changed; one that it does not have is
+    left for the stage to refuse.
+    """
+    if change is None:
+        return content
+    resolved = "format" in content
+    config = content.get("config") if resolved else content
+    figures = config.get("figures") if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not isinstance(figures, dict):
+        return content
+    # A part of a figure, such as figure4_relative, has what stands in the config for the whole.
+    name = max(
+        (n for n in figures if change.name == n or change.name.startswith(f"{n}_")),
+        key=len,
+        default=None,
+    )
+    if name is None or not isinstance(figures[name], dict):
+        return content
+    own = figures[name]
+    changed = own | {"style": {**(own.get("style") or {}), **change.style}}
+    if change.filters is not None:
+        changed["filters"] = change.filters
+    config = config | {"figures": figures | {name: changed}}
+    return content | {"config": config} if resolved else config
+
+
+def load_results(folder: Path, *, figure: FigureChange | None = None) -> Study:
+    """The study whose finished results lie in ``folder``, wherever they were made, with a figure
+    changed where this is asked for. Raises ConfigFault where it holds no study.json that can be
+    used.
     """
     path = folder / paths.STUDY
     if not path.is_file():
@@ -45,7 +87,7 @@ def load_results(folder: Path) -> Study:
     config = content.get("config")
     if isinstance(config, dict):
         content = content | {"config": config | {"results": str(folder)}}
-    return study_in(content, source=str(path))
+    return study_in(_changed(content, figure), source=str(path))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

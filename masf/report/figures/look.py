@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -18,27 +19,80 @@ from matplotlib.typing import ColorType
 from scipy.optimize import isotonic_regression
 
 from masf.report.palette import DASHES, looks
+from masf.study.figures.style import Style
 from masf.study.study import Study
 
-PAGE_WIDTH, PAGE_HEIGHT = 7.0, 9.5
+PAGE_HEIGHT = 9.5
 """Inches."""
-LABEL_SIZE = 7
-LABEL_SPACING = 8.5
-"""Points, of labels beside a panel and from one to the next."""
+LABEL_SPACING = 1.2
+"""From one label beside a panel to the next, as a multiple of their size."""
 READABLE_CONTRAST = 4.5
 
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 5,
-    "pdf.fonttype": 42,
-    "savefig.dpi": 300,
-}
+FONT_SIZE, SMALL = 8.0, 7 / 8
+"""Points, and how much smaller the numbers of axes and labels beside panels are."""
+
+
+def rc_of(style: Style) -> dict[Any, Any]:
+    """Matplotlib's settings for a figure of this style; while they hold, :func:`page_width` and
+    :func:`label_size` follow them.
+    """
+    size = style.font_size or FONT_SIZE
+    return {
+        "figure.figsize": (style.inches, 0.6 * style.inches),
+        **({} if style.font is None else {"font.family": style.font}),
+        "font.size": size,
+        "axes.labelsize": size,
+        "axes.titlesize": size,
+        "legend.fontsize": size,
+        "figure.labelsize": size,
+        "figure.titlesize": size,
+        "xtick.labelsize": SMALL * size,
+        "ytick.labelsize": SMALL * size,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 5,
+        "pdf.fonttype": 42,
+        "savefig.dpi": 300,
+    }
+
+
+def page_width() -> float:
+    """Inches that a figure is wide."""
+    return float(plt.rcParams["figure.figsize"][0])
+
+
+def label_size() -> float:
+    """Points of labels beside a panel."""
+    return float(plt.rcParams["xtick.labelsize"])
+
+
+def styled(study: Study, style: Style) -> Study:
+    """The study, its filters called, coloured and ordered as a figure's style says."""
+    own, taken = looks(study), set(style.labels.values())
+
+    def label(name: str, usual: str) -> str:
+        # A filter that is not in the figure may have the name that one in it gets.
+        return style.labels.get(name, f"{usual} ({name})" if usual in taken else usual)
+
+    filters = {
+        name: definition.model_copy(
+            update={
+                "label": label(name, definition.label),
+                "look": own[name].model_copy(
+                    update={"colour": style.colours.get(name, own[name].colour)}
+                )
+                if name in own
+                else definition.look,
+            }
+        )
+        for name, definition in study.filters.items()
+    }
+    listed = study.config.filters
+    ordered = [
+        *(f for f in style.order if f in listed),
+        *(f for f in listed if f not in style.order),
+    ]
+    config = study.config.model_copy(update={"filters": ordered})
+    return Study(study.resolved.model_copy(update={"config": config, "filters": filters}))
 
 
 @dataclass(frozen=True)
@@ -66,16 +120,18 @@ class Look:
         )
 
 
-def legend_below(figure: Figure, handles: list[Any], labels: list[str]) -> None:
-    """A legend below the panels, in as few and as even rows as the page is wide enough for; the
-    page grows for more than two.
+def legend_outside(
+    figure: Figure, handles: list[Any], labels: list[str], *, above: bool = False
+) -> None:
+    """A legend below the panels, or above them, in as few and as even rows as the page is wide
+    enough for; the page grows for more than two.
     """
     for rows in range(1, len(labels) + 1):
         columns = -(-len(labels) // rows)
         legend = figure.legend(
             handles,
             labels,
-            loc="outside lower center",
+            loc="outside upper center" if above else "outside lower center",
             ncol=columns,
             frameon=False,
             columnspacing=1.2,
@@ -91,7 +147,7 @@ def legend_below(figure: Figure, handles: list[Any], labels: list[str]) -> None:
 
 def labels_height(count: int) -> float:
     """Inches that this many labels beside a panel take."""
-    return count * LABEL_SPACING / 72
+    return count * LABEL_SPACING * label_size() / 72
 
 
 def label_ends(ax: Axes, lines: Mapping[str, Line2D], title: str | None = None) -> None:
@@ -105,7 +161,7 @@ def label_ends(ax: Axes, lines: Mapping[str, Line2D], title: str | None = None) 
         return
     figure = ax.figure
     ends = [_end(ax, line) for line in lines.values()]
-    spacing = LABEL_SPACING / 72 / (ax.bbox.height / figure.dpi)
+    spacing = LABEL_SPACING * label_size() / 72 / (ax.bbox.height / figure.dpi)
     overhang = max(0.0, len(lines) * spacing - 1) / 2
     places = spread([y for _, y in ends], spacing, -overhang, 1 + overhang)
     # Inches from the panel's right edge, and heights as shares of the panel's.
@@ -125,7 +181,7 @@ def label_ends(ax: Axes, lines: Mapping[str, Line2D], title: str | None = None) 
             label,
             transform=beside,
             va="center",
-            fontsize=LABEL_SIZE,
+            fontsize=label_size(),
             color=readable(line.get_color()),
         )
         if x > 0.9:
@@ -147,7 +203,7 @@ def label_ends(ax: Axes, lines: Mapping[str, Line2D], title: str | None = None) 
             title,
             transform=beside,
             va="center",
-            fontsize=LABEL_SIZE,
+            fontsize=label_size(),
             color="0.3",
         )
 

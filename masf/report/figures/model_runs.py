@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from masf.report.figures.look import LABEL_SIZE, Look
+from masf.report.figures.look import Look, label_size
 from masf.report.figures.panels import (
     Drawn,
     number_log_axis,
@@ -46,7 +46,7 @@ def model_runs(
     def draw(i: int, ax: Axes) -> Drawn:
         return _panel(definition, panel_title(definition.panels[i]), shown[i], look, ax)
 
-    return score_figure(shown, definition.columns, draw)
+    return score_figure(shown, definition, draw)
 
 
 def model_runs_data(
@@ -86,10 +86,12 @@ def _panel(
     known = finished.dropna(subset=column)
     ax.set_xscale("log")
     points = points_over_seeds(rows, score, "members", column)
-    lines, notes = panel_over_seeds(ax, look, score, rows, points, "members", column)
     shown = rows[column].where(rows[score].notna() | rows[LOST_SCORE].notna())
     if shown.notna().any():
         ax.set_xlim(shown.min() / MARGIN, shown.max() * MARGIN)
+    lines, notes = panel_over_seeds(
+        ax, look, score, rows, points, by="members", x=column, style=definition.style
+    )
     ax.set(xlabel=f"{said} a cycle", ylabel=SCORES[score])
     number_log_axis(ax, "x")
     unknown = [label for label in look.colours if label in {*finished["label"]} - {*known["label"]}]
@@ -99,7 +101,7 @@ def _panel(
             0.02,
             "\n".join([f"{said} unknown:", *unknown]),
             transform=ax.transAxes,
-            fontsize=LABEL_SIZE,
+            fontsize=label_size(),
             color="0.3",
         )
     return Drawn(score, title, lines, notes=notes)

@@ -20,17 +20,20 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from masf.report.figures.look import (
-    LABEL_SIZE,
-    PAGE_WIDTH,
     Look,
     label_ends,
+    label_size,
     labels_height,
+    legend_outside,
     lettered,
+    page_width,
 )
 from masf.report.figures.points import LOST_SCORE, diverged_runs
 from masf.report.words import number_or_text
 from masf.scores.fields import FLOW_SCORES
 from masf.study.figures.base import PointOfExperiment
+from masf.study.figures.scores import ScoreFigure
+from masf.study.figures.style import MILLIMETRES_PER_INCH, Style
 
 BESIDE = 0.8
 """Points from one filter to the next, so that error bars can be told apart."""
@@ -71,17 +74,18 @@ class Drawn:
 
 
 def score_figure(
-    rows: Sequence[pd.DataFrame], columns: int, draw: Callable[[int, Axes], Drawn]
+    rows: Sequence[pd.DataFrame], definition: ScoreFigure, draw: Callable[[int, Axes], Drawn]
 ) -> Figure:
     """A figure of lettered panels of scores, whose lines are named at the right end of each row.
     Panels of one score in one row have the same vertical limits.
 
     Args:
         rows: what each panel shows, see masf.report.figures.points.
-        columns: how many panels stand in a row.
+        definition: of the figure, which says how many panels stand in a row, and its style.
         draw: draws a panel, given its number, into its axes, and scales these.
     """
-    figure, axes = panel_grid([set(of_panel["label"]) for of_panel in rows], columns)
+    style, columns = definition.style, definition.style.columns or definition.columns
+    figure, axes = panel_grid([set(of_panel["label"]) for of_panel in rows], columns, style)
     drawn = []
     for i, ax in enumerate(axes):
         drawn.append(draw(i, ax))
@@ -93,6 +97,11 @@ def score_figure(
         if ax.get_yscale() == "log":
             number_log_axis(ax, "y")
     say_below(figure, _notes_of(drawn))
+    if style.legend != "direct":
+        if style.legend == "above":
+            lines = {label: line for panel in drawn for label, line in panel.lines.items()}
+            legend_outside(figure, list(lines.values()), list(lines), above=True)
+        return figure
     figure.draw_without_rendering()  # panels have their sizes then
     for part in in_rows:
         _name_lines(axes[part], drawn[part])
@@ -133,21 +142,28 @@ def _name_lines(axes: Sequence[Axes], drawn: Sequence[Drawn]) -> None:
         label_ends(last, of_row)
 
 
-def panel_grid(labels: Sequence[Collection[str]], columns: int) -> tuple[Figure, list[Axes]]:
+def panel_grid(
+    labels: Sequence[Collection[str]], columns: int, style: Style
+) -> tuple[Figure, list[Axes]]:
     """A figure of panels in rows of ``columns`` at most, and its panels in reading order.
 
     Args:
         labels: of each panel, the filters that it shows: rows are high enough to name all of theirs
             beside them.
         columns: how many panels stand in a row.
+        style: of the figure.
     """
     columns = min(columns, len(labels))
     rows = -(-len(labels) // columns)
     most = max(len(set().union(*labels[i : i + columns])) for i in range(0, len(labels), columns))
+    named = labels_height(most) if style.legend == "direct" else 0.0
+    height = max(2.0, named + 0.6)
+    if style.row_height is not None:
+        height = style.row_height / MILLIMETRES_PER_INCH
     figure, grid = plt.subplots(
         rows,
         columns,
-        figsize=(PAGE_WIDTH, max(2.0, labels_height(most) + 0.6) * rows + 0.3),
+        figsize=(page_width(), height * rows + 0.3),
         squeeze=False,
         layout="constrained",
     )
@@ -189,14 +205,29 @@ def number_log_axis(ax: Axes, which: str) -> None:
     axis.set_label_text(f"{axis.get_label_text()} (log scale)")
 
 
-def score_scale(ax: Axes, score: str, rows: pd.DataFrame, points: pd.DataFrame) -> None:
-    """Scales the vertical axis of a panel of scores over seeds: errors by their logarithm, because
-    filters differ by factors, and the free run is far from all others. Bars are inside, but for
-    the ends of those that go far below the lowest score, which are marked.
+def scale_of(score: str, style: Style) -> str:
+    """The scale of a score: errors by their logarithm, where the style does not say, because
+    filters differ by factors, and the free run is far from all others.
     """
-    if score in FLOW_SCORES:
+    return style.scale or ("linear" if score in FLOW_SCORES else "log")
+
+
+def apply_limits(ax: Axes, style: Style) -> None:
+    """Ends the axes of a panel where the style says."""
+    for which, limits in (("x", style.limits.x), ("y", style.limits.y)):
+        if limits is not None:
+            ax.set(**{f"{which}lim": limits})
+
+
+def score_scale(
+    ax: Axes, score: str, rows: pd.DataFrame, points: pd.DataFrame, style: Style
+) -> None:
+    """Scales the vertical axis of a panel of scores over seeds. Bars are inside, but for the ends
+    of those that go far below the lowest score on a logarithmic axis, which are marked.
+    """
+    ax.set_yscale(scale_of(score, style))
+    if ax.get_yscale() == "linear":
         return
-    ax.set_yscale("log")
     positive = [values[values > 0] for values in (rows[score], rows[LOST_SCORE])]
     if not any(len(values) for values in positive):
         return
@@ -324,7 +355,15 @@ class SideBySide:
 
 
 def panel_over_seeds(
-    ax: Axes, look: Look, score: str, rows: pd.DataFrame, points: pd.DataFrame, by: str, x: str
+    ax: Axes,
+    look: Look,
+    score: str,
+    rows: pd.DataFrame,
+    points: pd.DataFrame,
+    *,
+    by: str,
+    x: str,
+    style: Style,
 ) -> tuple[dict[str, Line2D], list[str]]:
     """Draws what a panel has over seeds: lines, runs that lost track, and filters of which some
     run diverged; and scales the vertical axis.
@@ -337,6 +376,7 @@ def panel_over_seeds(
         points: of its lines.
         by: the column that tells the points of a line apart.
         x: the column of the horizontal axis.
+        style: of the figure.
 
     Returns:
         The lines by their filters' labels, and what is to be said of the marks.
@@ -344,7 +384,8 @@ def panel_over_seeds(
     places = SideBySide.of(ax, look, rows["label"])
     lines = places.lines(points)
     places.lost_runs(rows[x], rows)
-    score_scale(ax, score, rows, points)
+    score_scale(ax, score, rows, points, style)
+    apply_limits(ax, style)
     diverged = diverged_runs(rows, by, x)
     places.diverged(diverged)
     cut = places.cut_bars(points)
@@ -362,6 +403,6 @@ def panel_over_seeds(
 
 def say_below(figure: Figure, notes: Iterable[str]) -> None:
     """Says something below the panels, in as many lines as it takes."""
-    letters = LETTERS_PER_POINT * figure.get_figwidth() * 72 / LABEL_SIZE
+    letters = LETTERS_PER_POINT * figure.get_figwidth() * 72 / label_size()
     if text := textwrap.fill("; ".join(notes), int(letters)):
-        figure.supxlabel(text, fontsize=LABEL_SIZE, color="0.3", x=0.01, ha="left")
+        figure.supxlabel(text, fontsize=label_size(), color="0.3", x=0.01, ha="left")

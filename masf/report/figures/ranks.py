@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from masf.files.estimate import read_estimate
-from masf.report.figures.look import PAGE_WIDTH, Look, lettered
+from masf.report.figures.look import Look, label_size, lettered, page_width
 from masf.study.figures.ranks import RankFigure
 from masf.study.study import Study
 
@@ -29,7 +29,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
     figure, grid = plt.subplots(
         rows,
         columns,
-        figsize=(PAGE_WIDTH, 1.5 * rows + 0.4),
+        figsize=(page_width(), 1.5 * rows + 0.4),
         squeeze=False,
         layout="constrained",
         sharey=True,
@@ -65,7 +65,7 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
                 f"diverged in {missing} of {len(cells)}",
                 ha="center",
                 transform=ax.transAxes,
-                fontsize=7,
+                fontsize=label_size(),
             )
         ax.axhline(1.0, color="k", lw=0.8, ls="--")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -75,5 +75,5 @@ def rank_histograms(study: Study, definition: RankFigure) -> Figure:
     figure.supxlabel(
         f"rank of the truth among members of the {definition.ensemble} ensemble", fontsize=8
     )
-    figure.supylabel("frequency over uniform", fontsize=8)
+    figure.supylabel("frequency over uniform")
     return figure

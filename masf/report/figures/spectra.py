@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
-from masf.report.figures.look import PAGE_WIDTH, Look, legend_below, lettered
+from masf.report.figures.look import Look, legend_outside, lettered, page_width
 from masf.study.figures.spectra import SpectraFigure
 from masf.study.study import Study
 from masf.systems import flow
@@ -35,7 +35,9 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
     at = [cell.settings.steps[cell.spin_up_cycles :] for cell in cells]
     truths = [read_truth(results / cell.truth).truth for cell in cells]
     truth = np.mean([energy(states[s]) for states, s in zip(truths, at, strict=True)], axis=0)
-    figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.8), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(page_width(), 2.8), sharey=True, layout="constrained"
+    )
     # Beyond the last shell that the model resolves all lines would fall to zero.
     shells = np.flatnonzero(truth > RESOLVED * truth.max())
     shells = shells[shells > 0]
@@ -69,5 +71,5 @@ def spectra(study: Study, definition: SpectraFigure) -> Figure:
         ylabel="energy $E(k)$",
     )
     axes[1].set_xlim(1, shells.max())
-    legend_below(figure, *axes[0].get_legend_handles_labels())
+    legend_outside(figure, *axes[0].get_legend_handles_labels())
     return figure

@@ -19,8 +19,10 @@ from masf.report.figures.panels import (
     BAR_GOES_ON,
     Drawn,
     SideBySide,
+    apply_limits,
     panel_over_seeds,
     panel_title,
+    scale_of,
     score_figure,
 )
 from masf.report.figures.points import (
@@ -65,7 +67,7 @@ def sweep(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> Figure
             return _relative(study, definition, panel, shown[i], look, ax)
         return _over_seeds(definition, panel, shown[i], look, ax)
 
-    return score_figure(shown, definition.columns, draw)
+    return score_figure(shown, definition, draw)
 
 
 def sweep_data(study: Study, definition: SweepFigure, scores: pd.DataFrame) -> list[pd.DataFrame]:
@@ -111,7 +113,9 @@ def _over_seeds(
     score, column = definition.score_of(panel), axis_column(panel.axis)
     _scale_axis(ax, panel, rows[column])
     points = _points(definition, panel, rows)
-    lines, notes = panel_over_seeds(ax, look, score, rows, points, column, column)
+    lines, notes = panel_over_seeds(
+        ax, look, score, rows, points, by=column, x=column, style=definition.style
+    )
     ax.set_ylabel(SCORES[score])
     if panel.guide is not None:
         positive = rows.loc[rows[score] > 0, score]
@@ -131,11 +135,12 @@ def _relative(
     ax.axhline(1.0, color=look.colours[other], lw=0.8, zorder=1)
     places = SideBySide.of(ax, look, shown["label"])
     lines = places.lines(shown)
-    ax.set_yscale("log")
+    ax.set_yscale(scale_of(score, definition.style))
     inside = points[near]
     ends = [1.0, *inside["mean"], *inside["low"].dropna(), *inside["high"].dropna()]
     low, high = np.clip([min(ends), max(ends)], 0.9 / NEAR, 1.1 * NEAR)
     ax.set_ylim(low / 1.03, high * 1.03)
+    apply_limits(ax, definition.style)
     ax.set_ylabel(f"{SCORES[score]} / that of {other}")
     notes = [f"points and bars: mean ratio and its {CONFIDENCE:.0%} interval, paired by seed"]
     if not shown["whole"].all():
@@ -251,10 +256,10 @@ def _over_time(
         low, high = min(finished), max(finished)
         pad = 0.05 * (high - low)
         ax.set_ylim((low - pad, high + pad) if score in FLOW_SCORES else (low / 1.1, high * 1.1))
-    if score not in FLOW_SCORES:
-        ax.set_yscale("log")
+    ax.set_yscale(scale_of(score, definition.style))
     ax.set(xlabel="model time", ylabel=SCORES[score])
     if run.spin_up_ends:
         ax.axvspan(0, run.spin_up_ends, color="0.93", lw=0, zorder=0)
     ax.margins(x=0.01)
+    apply_limits(ax, definition.style)
     return Drawn(score, f"{panel_title(panel)}, seed {panel.seed}", lines, head="time average")

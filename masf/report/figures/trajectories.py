@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
-from masf.report.figures.look import PAGE_HEIGHT, PAGE_WIDTH, Look, legend_below
+from masf.report.figures.look import PAGE_HEIGHT, Look, legend_outside, page_width
 from masf.scores.run import score
 from masf.study.figures.trajectories import TrajectoryFigure
 from masf.study.study import Study
@@ -37,7 +37,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     figure, grid = plt.subplots(
         len(filters),
         4,
-        figsize=(PAGE_WIDTH, height * len(filters) + 0.5),
+        figsize=(page_width(), height * len(filters) + 0.5),
         squeeze=False,
         layout="constrained",
         width_ratios=[1, 1.3, 1.3, 1.3],
@@ -82,5 +82,5 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     ):
         ax.set_xlabel(text)
     handles, labels = grid[0][1].get_legend_handles_labels()
-    legend_below(figure, handles, labels)
+    legend_outside(figure, handles, labels)
     return figure

@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from masf.files.cell import build
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
-from masf.report.figures.look import PAGE_WIDTH
+from masf.report.figures.look import label_size, page_width
 from masf.scores.fields import structural_similarity
 from masf.study.figures.vorticity import AnimationFigure, FieldsFigure, VorticityFigure
 from masf.study.study import Study
@@ -122,8 +122,8 @@ def _draw(
     fields: dict[str, np.ndarray | None] = {"truth": shown_truth, "measurement": None, **shown}
     columns = min(most_columns, len(fields))
     bands = -(-len(fields) // columns)
-    side = (PAGE_WIDTH - 1.0) / columns
-    size = (PAGE_WIDTH, bands * (len(steps) * (side + 0.04) + 0.25))
+    side = (page_width() - 1.0) / columns
+    size = (page_width(), bands * (len(steps) * (side + 0.04) + 0.25))
     layout = ConstrainedLayoutEngine(compress=True, w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     figure, grid = plt.subplots(
         bands * len(steps), columns, figsize=size, squeeze=False, layout=layout
@@ -138,9 +138,11 @@ def _draw(
             ax.set_visible(True)
             cycle = int(np.searchsorted(run.cycle_steps, step, side="right")) - 1
             if i == 0:
-                ax.set_title(textwrap.fill(name, round(LETTERS_PER_INCH * side)), fontsize=7)
+                ax.set_title(
+                    textwrap.fill(name, round(LETTERS_PER_INCH * side)), fontsize=label_size()
+                )
             if j % columns == 0 and title is None:
-                ax.set_ylabel(f"$t = {step * run.system.dt:.3g}$", fontsize=7)
+                ax.set_ylabel(f"$t = {step * run.system.dt:.3g}$", fontsize=label_size())
             if values is None:
                 if cycle >= 0 and run.velocities:
                     _arrows(ax, run.measurements[cycle], run.places, n)
@@ -164,7 +166,7 @@ def _draw(
                     transform=ax.transAxes,
                     ha="right",
                     va="top",
-                    fontsize=6,
+                    fontsize=0.9 * label_size(),
                     bbox=box,
                 )
     bar = figure.colorbar(
@@ -172,7 +174,7 @@ def _draw(
     )
     bar.outline.set_linewidth(0.5)
     if title is not None:
-        figure.suptitle(title, fontsize=8)
+        figure.suptitle(title)
     return figure
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from masf.study.figures.style import Style
 from masf.study.messages import unknown
 from masf.study.sections import Name, Section
 from masf.systems.base import System
@@ -36,6 +37,9 @@ class FigureSection(Section):
         description="Which filters of the experiment are shown, in the study's order; all "
         "without this.",
     )
+    style: Style = Field(
+        default_factory=Style, description="How it looks, for the page of a journal."
+    )
     kind: str
 
     shows: ClassVar[str]
@@ -44,6 +48,8 @@ class FigureSection(Section):
     """Whether the truth is read besides the filters' estimates."""
     moves: ClassVar[bool] = False
     """Whether it is drawn as many pictures, one after the other."""
+    of_scores: ClassVar[bool] = False
+    """Whether its panels show scores, one line a filter."""
     of_lines: ClassVar[bool] = True
     """Whether it is made of lines, points and bars, and not of fields in colours."""
 
@@ -101,6 +107,11 @@ class FigureSection(Section):
         for name in self.filters or []:
             if name not in run:
                 yield unknown(f"{key}.filters", name, "filter of its experiments", run)
+        shown = [f for name in self.experiments for f in study.figure_filters(self, name)]
+        yield from self.style.faults(study, f"{key}.style", list(dict.fromkeys(shown)))
+        if not self.of_scores:
+            for name in self.style.of_scores:
+                yield f"{key}.style.{name}: is for figures of scores, and {self.kind!r} is none"
         found = list(self.faults_of_kind(study, key))
         yield from found
         if not found:

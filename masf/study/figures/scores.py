@@ -52,6 +52,8 @@ class ScoreFigure(FigureSection):
         "one, NAME_others; all are in it where `filters` names them.",
     )
 
+    of_scores = True
+
     _part: Part = PrivateAttr("whole")
 
     more: ClassVar[dict[Part, str]] = {
