@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from colorspacious import cspace_convert, deltaE
 from matplotlib.colors import to_rgba_array
+from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWN
 from PIL import Image
 from synthetic import error_of, flow_study, small_study, write_results
@@ -625,6 +626,29 @@ def test_trajectories_have_a_row_a_filter_with_its_error(study: Study) -> None:
     ]
 
 
+def test_trajectories_of_many_filters_are_two_figures_with_rows_that_are_tall_enough(
+    study: Study,
+) -> None:
+    paths = {"kind": "trajectories", "title": "Paths", "experiment": "one_gap", "seed": 0}
+    two = small_study(study.results, figures={"paths": {**paths, "most_filters": 2}})
+    assert list(two.figures) == ["paths", "paths_others"]
+    shown = []
+    for definition in two.figures.values():
+        figure = trajectories(two, definition)
+        shown.append([t for ax in figure.axes if (t := ax.get_title(loc="left"))])
+        heights = [ax.get_window_extent().height / figure.dpi for ax in figure.axes]
+        samples = {line.get_color() for line in figure.legends[0].findobj(Line2D)}
+        means = {ax.lines[1].get_color() for ax in figure.axes}
+        plt.close(figure)
+        assert min(heights) > 0.5
+        assert means <= samples
+    # Those with the lowest error in this run, in the study's order.
+    assert shown == [
+        ["(a) Particle: RMSE 0.50", "(b) EnKF: RMSE 1.00"],
+        ["(a) No assimilation: RMSE 10.00"],
+    ]
+
+
 def test_trajectories_say_which_filter_diverged(tmp_path: Path) -> None:
     study = small_study(tmp_path)
     write_results(study, diverged={("enkf", 2, 0): 1})
@@ -695,7 +719,7 @@ def test_vorticity_has_a_row_a_time_and_the_similarity_of_each_analysis(flows: S
         [ax.get_ylabel() for ax in panels if ax.get_ylabel()],
     )
     images = [ax.images[0] for ax in panels if ax.images]
-    numbers = [float(ax.texts[0].get_text()) for ax in panels if ax.texts]
+    numbers = [float(ax.texts[0].get_text().split("SSIM ")[1]) for ax in panels if ax.texts]
     arrows = [collection.N for ax in panels for collection in ax.collections]
     cell = flows.point_cells(definition, 0)[0]
     truth = (
@@ -728,15 +752,19 @@ def test_animation_has_a_picture_a_step_and_similarities_at_measurements(
     titles = [figure.get_suptitle() for figure in figures]
     numbers = [sum(len(ax.texts) for ax in figure.axes) for figure in figures]
     plt.close("all")
+    assert titles.pop(0) == "model time 0.00: initial ensemble"
     assert titles == [
-        f"model time {0.2 * i:.2f}: {'analysis' if i in (2, 4) else 'forecast'}" for i in range(5)
+        f"model time {0.2 * i:.2f}: {'analysis' if i in (2, 4) else 'forecast'}"
+        for i in range(1, 5)
     ]
-    assert numbers == [0, 0, 2, 0, 2]
+    assert numbers == [1, 1, 2, 0, 2]  # "none yet" at first, then similarities
     outputs = [tmp_path / f"film.{suffix}" for suffix in ("png", "gif", "pdf")]
     draw(flows, "film", flow_scores, outputs)
     for output in outputs[:2]:
         with Image.open(output) as picture:
-            assert picture.n_frames == 5
+            # A PNG has the last picture before them, for who cannot show one that moves.
+            assert picture.n_frames == (6 if output.suffix == ".png" else 5)
+            assert getattr(picture, "default_image", False) == (output.suffix == ".png")
             assert picture.info["loop"] == 0
     assert outputs[2].read_bytes().startswith(b"%PDF")
 

@@ -340,6 +340,17 @@ def test_typing_filters_and_so_does_the_list_of_a_column(opened: WebDriver) -> N
     assert errors(opened) == []
 
 
+def test_figures_fill_the_page_and_no_column_is_cut_on_a_usual_screen(opened: WebDriver) -> None:
+    resize(opened, 1280)
+    widths = opened.execute_script(
+        "const of = s => document.querySelector(s); const t = of('#scores');"
+        "return [of('figure img').clientWidth, of('main').clientWidth,"
+        " t.offsetWidth, t.parentElement.clientWidth]"
+    )
+    assert widths[0] == widths[1]
+    assert widths[2] <= widths[3]
+
+
 @pytest.mark.parametrize("width", [375, 768, 1280])
 def test_page_is_no_wider_than_the_screen(width: int, opened: WebDriver) -> None:
     resize(opened, width)

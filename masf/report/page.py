@@ -88,7 +88,10 @@ def interactive_table(table: pd.DataFrame) -> Markup:
     from itables import to_html_datatable
     from itables.javascript import generate_init_offline_itables_html
 
-    numbers = list(range(len(CATEGORIES), len(table.columns)))
+    # Columns that say nothing in this study would take the place of others.
+    table = table.loc[:, [c for c in table if not (table[c].isna() | (table[c] == "")).all()]]
+    categories = [c for c in CATEGORIES if c in table]
+    numbers = list(range(len(categories), len(table.columns)))
     with pd.option_context("display.float_format", "{:.3f}".format):
         html = to_html_datatable(
             table.fillna(dict.fromkeys(table.select_dtypes("float"), np.inf)),  # sorted last
@@ -100,9 +103,9 @@ def interactive_table(table: pd.DataFrame) -> Markup:
             maxBytes=0,
             maxColumns=0,
             lengthMenu=[25, 50, 100, 1000],
-            order=[[column, "asc"] for column in range(1, len(CATEGORIES) + 1)],
+            order=[[column, "asc"] for column in range(1, len(categories) + 1)],
             columnDefs=[
-                {"targets": list(range(len(CATEGORIES))), "columnControl": [["searchList"]]},
+                {"targets": list(range(len(categories))), "columnControl": [["searchList"]]},
                 {"targets": numbers, "className": "dt-right"},
             ],
             layout={

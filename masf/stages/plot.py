@@ -159,8 +159,11 @@ def _save_animation(frames: Iterable[Figure], outputs: Sequence[Path]) -> None:
             _save(figure, output)
             continue
         with replacing(output) as temporary:
-            first, *others = pictures
             kind = output.suffix.removeprefix(".")
+            # Who cannot show a PNG that moves shows a picture before the first: the last one, in
+            # which there is most to see.
+            before = [pictures[-1]] if kind == "png" else []
+            first, *others = [*before, *pictures]
             first.save(
                 temporary,
                 format=kind,
@@ -168,4 +171,5 @@ def _save_animation(frames: Iterable[Figure], outputs: Sequence[Path]) -> None:
                 append_images=others,
                 duration=FRAME_MILLISECONDS,
                 loop=0,
+                **({"default_image": True} if before else {}),
             )

@@ -121,7 +121,12 @@ class Look:
 
 
 def legend_outside(
-    figure: Figure, handles: list[Any], labels: list[str], *, above: bool = False
+    figure: Figure,
+    handles: list[Any],
+    labels: list[str],
+    *,
+    above: bool = False,
+    handler_map: dict[type, Any] | None = None,
 ) -> None:
     """A legend below the panels, or above them, in as few and as even rows as the page is wide
     enough for; the page grows for more than two.
@@ -135,6 +140,7 @@ def legend_outside(
             ncol=columns,
             frameon=False,
             columnspacing=1.2,
+            handler_map=handler_map,
         )
         extent = legend.get_window_extent()
         if columns == 1 or extent.width <= figure.bbox.width:

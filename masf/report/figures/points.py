@@ -137,8 +137,7 @@ def chosen_filters(definition: ScoreFigure, panels: Sequence[pd.DataFrame]) -> l
         ranks.append(means.rank(axis="columns", na_option="bottom").where(runs.notna()))
     mean_ranks = pd.concat(ranks).mean()
     order = list(mean_ranks.sort_values(kind="stable").index)
-    best, others = order[: definition.most_lines], order[definition.most_lines :]
-    return {"best": best, "relative": best, "others": others, "whole": order}[definition.part]
+    return definition.of_part(order)
 
 
 _LOSSES: dict[str, Callable[[float], float]] = {

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
@@ -17,6 +18,9 @@ from masf.study.figures.trajectories import TrajectoryFigure
 from masf.study.study import Study
 from masf.systems.registry import make_system
 
+LEAST_HEIGHT = 1.1
+"""Inches of a row, in which its three curves can still be told apart."""
+
 
 def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     """Truth and estimate: the attractor and the first three components over time, one row a filter,
@@ -24,7 +28,16 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     """
     ((_, cell),) = definition.cells(study)
     # Not the cell's filters: another experiment may run more of them there.
-    filters = study.figure_filters(definition, definition.experiment)
+    named = study.figure_filters(definition, definition.experiment)
+    of_cell = {name: read_estimate(study.results / cell.estimate(name)) for name in named}
+    errors = {
+        name: score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
+        for name, data in of_cell.items()
+    }
+    chosen = definition.of_part(
+        sorted(named, key=lambda name: np.nan_to_num(errors[name], nan=np.inf))
+    )
+    filters = [name for name in named if name in chosen]
     truth = read_truth(study.results / cell.truth)
     system = make_system(cell.settings.system, cell.settings.parameters)
     steps = cell.settings.steps
@@ -33,7 +46,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     shown = steps >= first
     measured = steps[shown]
     look = Look.of(study)
-    height = min(1.25, max(PAGE_HEIGHT / len(filters), 0.7))
+    height = min(1.4, max(PAGE_HEIGHT / len(filters), LEAST_HEIGHT))
     figure, grid = plt.subplots(
         len(filters),
         4,
@@ -47,8 +60,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     described = study.config.observations[cell.observation_name]
     observed = described.operator == "identity" and described.transform is None
     for row, name in enumerate(filters):
-        data = read_estimate(study.results / cell.estimate(name))
-        mean = data["mean"].values.reshape(len(truth.truth), -1)
+        mean = of_cell[name]["mean"].values.reshape(len(truth.truth), -1)
         label = study.filters[name].label
         colour = look.colours[label]
         attractor, *series = grid[row]
@@ -69,7 +81,7 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
                     mew=0.7,
                     label="measurement",
                 )
-        rmse = score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
+        rmse = errors[name]
         title = f"{label}: diverged" if np.isnan(rmse) else f"{label}: RMSE {rmse:.2f}"
         attractor.set_title(f"({ascii_lowercase[row % 26]}) {title}", loc="left").set_in_layout(
             False
@@ -81,6 +93,13 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
         grid[-1], (f"${system.component_name(0)}$", *["model time"] * 3), strict=True
     ):
         ax.set_xlabel(text)
-    handles, labels = grid[0][1].get_legend_handles_labels()
-    legend_outside(figure, handles, labels)
+    handles = dict(zip(*reversed(grid[0][1].get_legend_handles_labels()), strict=True))
+    # A mean has its filter's colour: the sample in the legend has all of them.
+    handles["ensemble mean"] = tuple(row[1].lines[1] for row in grid)
+    legend_outside(
+        figure,
+        list(handles.values()),
+        list(handles),
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
+    )
     return figure

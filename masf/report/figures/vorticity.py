@@ -96,7 +96,7 @@ def animation(study: Study, definition: AnimationFigure) -> Iterator[Figure]:
     steps = np.arange(run.cycle_steps[definition.cycles - 1] + 1)
     limit = _limit(run, steps)
     for step in steps:
-        kind = "analysis" if step in run.cycle_steps else "forecast"
+        kind = "analysis" if step in run.cycle_steps else "forecast" if step else "initial ensemble"
         yield _draw(
             run,
             steps[[step]],
@@ -120,8 +120,8 @@ def _draw(
     shown = run.fields(steps)
     shown_truth = shown.pop("truth")
     fields: dict[str, np.ndarray | None] = {"truth": shown_truth, "measurement": None, **shown}
-    columns = min(most_columns, len(fields))
-    bands = -(-len(fields) // columns)
+    bands = -(-len(fields) // most_columns)
+    columns = -(-len(fields) // bands)
     side = (page_width() - 1.0) / columns
     size = (page_width(), bands * (len(steps) * (side + 0.04) + 0.25))
     layout = ConstrainedLayoutEngine(compress=True, w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
@@ -146,6 +146,16 @@ def _draw(
             if values is None:
                 if cycle >= 0 and run.velocities:
                     _arrows(ax, run.measurements[cycle], run.places, n)
+                elif cycle < 0:
+                    ax.text(
+                        0.5,
+                        0.5,
+                        "none yet",
+                        transform=ax.transAxes,
+                        ha="center",
+                        color="0.3",
+                        fontsize=label_size(),
+                    )
                 continue
             image = ax.imshow(
                 values[i],
@@ -157,7 +167,7 @@ def _draw(
             )
             if name in run.means and step in run.cycle_steps:
                 similarity = structural_similarity(values[i], shown_truth[i])
-                text = "diverged" if np.isnan(similarity) else f"{similarity:.2f}"
+                text = "diverged" if np.isnan(similarity) else f"SSIM {similarity:.2f}"
                 box = {"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8}
                 ax.text(
                     0.96,

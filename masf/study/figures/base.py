@@ -11,10 +11,10 @@ A kind of figure is
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from masf.study.figures.style import Style
 from masf.study.messages import unknown
@@ -25,6 +25,10 @@ from masf.systems.registry import system_class, system_names
 if TYPE_CHECKING:
     from masf.study.cells import Cell
     from masf.study.study import Study
+
+
+Part = Literal["whole", "best", "others", "relative"]
+"""Which filters of a figure of the config are drawn, or that they are drawn over another one."""
 
 
 class FigureSection(Section):
@@ -42,12 +46,23 @@ class FigureSection(Section):
     )
     kind: str
 
+    _part: Part = PrivateAttr("whole")
+
     shows: ClassVar[str]
     """What figures of this kind show, and how to read them."""
     reads_truth: ClassVar[bool] = False
     """Whether the truth is read besides the filters' estimates."""
     moves: ClassVar[bool] = False
     """Whether it is drawn as many pictures, one after the other."""
+    best_by: ClassVar[str] = ""
+    """How the best filters are found, where not all are shown."""
+    more: ClassVar[dict[Part, str]] = {
+        "whole": "",
+        "best": " Shown are the {most} filters with the lowest {by}; the others are in the next "
+        "figure.",
+        "others": " Shown are the filters that are not in the figure before this one.",
+    }
+    """What the caption says besides, of each part."""
     of_scores: ClassVar[bool] = False
     """Whether its panels show scores, one line a filter."""
     of_lines: ClassVar[bool] = True
@@ -72,15 +87,44 @@ class FigureSection(Section):
         return list(files)
 
     def parts(self, study: Study, name: str) -> dict[str, FigureSection]:
-        """What is drawn for the figure ``name`` of a study's config: itself, or several figures, by
-        their names.
+        """What is drawn for the figure ``name`` of a study's config, by the names of these figures:
+        itself, or where it has more filters than a figure of its kind can show, the best ones, and
+        the others.
         """
-        return {name: self}
+        shown = {f for e in self.experiments for f in study.figure_filters(self, e)}
+        if self.most is None or self.filters is not None or len(shown) <= self.most:
+            return {name: self}
+        return {
+            name: self.as_part("best", self.title),
+            f"{name}_others": self.as_part("others", f"{self.title}: the other filters"),
+        }
+
+    def as_part(self, part: Part, title: str, **changes: object) -> FigureSection:
+        """The same, to be drawn as a part."""
+        copy = self.model_copy(update={"title": title, **changes})
+        copy._part = part
+        return copy
+
+    @property
+    def part(self) -> Part:
+        """What of the figure in the config this is."""
+        return self._part
+
+    @property
+    def most(self) -> int | None:
+        """Filters that it shows at most where it does not name them; all without this."""
+        return None
+
+    def of_part(self, best_first: Sequence[str]) -> list[str]:
+        """The filters that this part shows, of all, ``best_first``."""
+        best, others = best_first[: self.most], best_first[self.most :]
+        chosen = {"best": best, "relative": best, "others": others, "whole": best_first}
+        return list(chosen[self.part])
 
     @property
     def explanation(self) -> str:
         """What it shows, and how to read it: sentences of the caption."""
-        return self.shows
+        return self.shows + self.more[self.part].format(most=self.most, by=self.best_by)
 
     @property
     def scores(self) -> list[str]:

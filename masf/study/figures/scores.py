@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from masf.study.figures.base import FigureSection, PointOfExperiment, may_flow
 from masf.study.messages import unknown
@@ -28,9 +28,6 @@ flows.
 """
 
 Score = Literal[ScoreOverTime, "rmse_analysis", "spread_skill_forecast", Distance]
-
-Part = Literal["whole", "best", "others", "relative"]
-"""Which lines of a figure of the config are drawn, or that they are drawn over another filter's."""
 
 RATIOS: frozenset[str] = frozenset(
     {"rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast", *get_args(Distance)}
@@ -54,24 +51,11 @@ class ScoreFigure(FigureSection):
 
     of_scores = True
 
-    _part: Part = PrivateAttr("whole")
-
-    more: ClassVar[dict[Part, str]] = {
-        "whole": "",
-        "best": " Shown are the {most} filters with the lowest mean rank over the points of the "
-        "panels; the others are in the next figure.",
-        "others": " Shown are the filters that are not in the figure before this one.",
-    }
-    """What the caption says besides, of each part."""
+    best_by = "mean rank over the points of the panels"
 
     @property
-    def part(self) -> Part:
-        """What of the figure in the config this is."""
-        return self._part
-
-    @property
-    def explanation(self) -> str:
-        return self.shows + self.more[self.part].format(most=self.most_lines)
+    def most(self) -> int | None:
+        return self.most_lines
 
     @abstractmethod
     def score_of(self, panel: PointOfExperiment) -> str:
@@ -84,20 +68,6 @@ class ScoreFigure(FigureSection):
     @property
     def scores(self) -> list[str]:
         return list(dict.fromkeys(map(self.score_of, self.panels)))
-
-    def parts(self, study: Study, name: str) -> dict[str, FigureSection]:
-        shown = {f for e in self.experiments for f in study.figure_filters(self, e)}
-        if self.filters is not None or len(shown) <= self.most_lines:
-            return {name: self}
-        return {
-            name: self._as("best", self.title),
-            f"{name}_others": self._as("others", f"{self.title}: the other filters"),
-        }
-
-    def _as(self, part: Part, title: str, **changes: object) -> FigureSection:
-        copy = self.model_copy(update={"title": title, **changes})
-        copy._part = part
-        return copy
 
 
 def score_faults(study: Study, key: str, name: str, score: str) -> Iterator[str]:

@@ -137,7 +137,7 @@ class SweepFigure(ScoreFigure):
                 and other in study.experiment_filters(study.config.experiments[panel.experiment])
             ]
             title = f"{self.title}: over that of {study.filters[other].label}"
-            found[f"{name}_relative"] = self._as("relative", title, panels=panels)
+            found[f"{name}_relative"] = self.as_part("relative", title, panels=panels)
         return found
 
     @property

@@ -29,6 +29,15 @@ class TrajectoryFigure(FigureSection):
     seed: Seed = Field(description="The test seed that is shown.")
     cycles: int = Field(10, ge=1, description="How many of the last cycles are shown over time.")
 
+    most_filters: int = Field(
+        6,
+        ge=1,
+        le=30,
+        description="Filters in a figure: of more, the best are in it and the others in a second "
+        "one, NAME_others; all are in it where `filters` names them.",
+    )
+
+    best_by = "RMSE in this run"
     shows = (
         "The attractor and the three components over time of one test seed, one row a filter: "
         "truth (grey), ensemble mean "
@@ -36,6 +45,10 @@ class TrajectoryFigure(FigureSection):
         "whole run."
     )
     reads_truth = True
+
+    @property
+    def most(self) -> int | None:
+        return self.most_filters
 
     @property
     def experiments(self) -> list[str]:

@@ -87,7 +87,7 @@ class AnimationFigure(FieldsFigure):
         "velocities that were measured, as "
         "arrows; numbers at measurement times are structural similarities (SSIM) of the "
         "analyses to the truth, 1 at best. The "
-        "picture moves; the PDF has its last frame."
+        "picture moves; the PDF has its last frame, and so has a PNG where it cannot move."
     )
     moves = True
 
