@@ -267,7 +267,7 @@ def analysed(name: str, observation: Observation, ensemble: np.ndarray, y: np.nd
     return filter_.analyse(filter_.start(ensemble), y)
 
 
-NEED_LINEAR = {"kalman", "masf", "masf_fresh", "masf_guided", "masf_mc"}
+NEED_LINEAR = {"kalman", "masf", "masf_fresh", "masf_guided"}
 
 
 @pytest.mark.parametrize("name", sorted(NEED_LINEAR))
@@ -562,3 +562,28 @@ def test_passes_with_nonlinear_measurements_move_the_past_by_its_covariance_with
     np.testing.assert_allclose(
         filter_.analyse(present, y), system.step(x, Stream(0, "none")), rtol=1e-5, atol=1e-7
     )
+
+
+def test_masf_mc_of_one_kernel_is_masf_gaussian_on_rings_and_grids():
+    observation, x = make("stride", transform="arctan"), states(12)
+    y = observation.apply(states(13)[-1])
+    keys = {"localization_radius": 1.5, "perturbation": 0.0}
+    gaussian = analysed("masf_gaussian", observation, x, y, **keys)
+    for weights in (None, 1):
+        mixture = {"bandwidth": 1.0, "steps": 1, "weight_radius": weights}
+        found = analysed("masf_mc", observation, x, y, **keys, **mixture)
+        np.testing.assert_allclose(found, gaussian, rtol=1e-6, atol=1e-8)
+    system = make_system("kolmogorov", {"size": 8, "forcing_wavenumber": 2})
+    settings = observation_settings({"operator": "grid", "stride": 4, "noise": 0.1} | SQUARED)
+    observation = settings.build(system.dimension, system.grid)
+    setup = replace(setup_of(observation, 128), system=system)
+    x, found = np.random.default_rng(0).random((9, 128)), {}
+    for name in ("masf_gaussian", "masf_mc"):
+        cls = filter_class(name)
+        mixture = {"bandwidth": 1.0, "steps": 1} if name == "masf_mc" else {}
+        filter_ = cls(cls.Parameters(**keys, **mixture), setup)
+        found[name] = filter_.analyse(filter_.start(x), observation.apply(x[0]))
+    np.testing.assert_allclose(*found.values(), rtol=1e-6, atol=1e-8)
+
+
+SQUARED = {"transform": "square"}

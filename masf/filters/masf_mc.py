@@ -16,12 +16,16 @@ the posterior of the mixture, exact at any number of steps if weights are not lo
 On grids of two axes, and on rings too long for the matrix P, both radii are those of Gaspari-Cohn
 tapers of what a point sees (masf.diffusion.denoisers.local_mixture), and nothing larger than N x N
 is formed.
+
+Where the measurement is not linear, x_j above is a member with what it would measure, (x_j,
+h(x_j)): the kernels smear h, too, by h^2 times its variance.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from masf.arrays import Array, like
@@ -30,8 +34,7 @@ from masf.diffusion.denoisers.mixture import MixtureFit, ring_windows
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import exact
-from masf.ensembles.localization import GridTaper, radius_misfits, taper_matrix
-from masf.filters.base import linear_misfits
+from masf.ensembles.localization import GridTaper, grid_taper, place_misfits, taper_misfits
 from masf.filters.passes import TemperedFilter, TemperedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -97,9 +100,13 @@ class MixtureMASF(TemperedFilter):
         """Radii where there are no distances, or of no use on this grid; states too long for a
         covariance.
         """
-        faults = [*linear_misfits(observation), *radius_misfits(parameters.radius, system)]
+        faults = taper_misfits(parameters.radius, system, observation)
         weights, local, d = parameters.weight_radius, parameters.local_on(system), system.dimension
-        if weights is not None and system.grid is None:
+        if not observation.linear:
+            d += observation.size
+            if parameters.radius is None:
+                faults += place_misfits(weights, system, observation, "weight_radius")
+        if weights is not None and system.grid is None and observation.linear:
             faults.append(
                 f"weight_radius = {weights}: the components of this system have no distances; "
                 "set it to null"
@@ -135,11 +142,14 @@ class MixtureMASF(TemperedFilter):
                 GridTaper(grid, p.weight_radius, x) if p.weight_radius else taper,
             )
         # The mixture's covariance is a matrix, on long rings too.
-        matrix = taper_matrix(self.system, radius)
-        windows = None
+        fields, matrix, windows = self.linear_state.shape[0], None, None
+        if radius is not None and grid is not None:
+            matrix = like(np.tile(grid_taper(grid, radius), (fields, fields)), x)
         if p.weight_radius is not None and self.system.ring is not None:
-            windows = ring_windows(self.system.ring, p.weight_radius)
-        return MixtureFit(p.bandwidth, None if matrix is None else like(matrix, x), windows)
+            of_field = ring_windows(self.system.ring, p.weight_radius)
+            starts = self.system.ring * np.arange(fields)
+            windows = np.tile(np.concatenate(of_field + starts[:, None, None], axis=1), (fields, 1))
+        return MixtureFit(p.bandwidth, matrix, windows)
 
     def sample(
         self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
