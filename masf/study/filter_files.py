@@ -79,6 +79,10 @@ class FilterDefinition(Section):
     look: FilterLook | None = Field(
         None, description="How it looks in figures; without it, a look that follows from its name."
     )
+    cite: list[str] = Field(
+        default_factory=list,
+        description="Its sources, by their keys in masf/report/references.bib; see masf cite.",
+    )
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="Parameters of the filter."
     )
