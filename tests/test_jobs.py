@@ -228,7 +228,7 @@ def test_the_report_lists_each_table_under_its_experiment() -> None:
         study.config.experiments["lorenz63"].title,
     )
     categories = {table_entry(study, table).category for table in study.tables}
-    assert categories == {"Scores", "Paired comparison", "Exactness", "Cost"}
+    assert categories == {"Scores", "Paired comparison", "Exactness", "Cost", "Settings"}
     assert table_entry(study, "tuning").category == "Tuning"
     for table in [*study.tables, "tuning"]:
         assert (ROOT / "workflow" / "report" / f"{table_entry(study, table).caption}.rst").is_file()

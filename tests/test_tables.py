@@ -30,12 +30,13 @@ from masf.files.cost import mean_model_runs
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
 from masf.report.page import score_rows
-from masf.report.tables import write_tables
+from masf.report.tables import settings_in_use, write_tables
 from masf.report.words import runs_in_words
 from masf.scores.exactness import EXACTNESS
 from masf.scores.metrics import rmse_over_components
 from masf.scores.run import FLOW_SCORES, SCORES, score
 from masf.stages.aggregate import gather
+from masf.study.load import study_with
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
 
@@ -183,12 +184,18 @@ def test_markdown_is_for_people(tables: Path) -> None:
 
 def test_latex_holds_the_same_numbers_and_escapes_what_it_must(tables: Path) -> None:
     text = (tables / "gap_sweep.tex").read_text(encoding="utf-8")
-    assert r"2 & EnKF & \textbf{2.000 $\pm$ 1.414}" in text
+    # Filters by gap: both runs of the free run diverged at gap 3, and one at gap 2.
+    assert r"EnKF & \textbf{2.000 $\pm$ 1.414} & \textbf{3.000 $\pm$ 2.121} \\" in text
+    assert "No assimilation & 10.000 (1 div.) & diverged (2 div.)" in text
+    assert text.count(r"\begin{table*}") == 3  # RMSE, RMSE of analyses, CRPS
+    assert "Bold: the lowest mean" in text
+    assert text.startswith("% Packages: booktabs, graphicx")
     assert r"100\% of them" in text
     assert r"\toprule" in text
-    plain = re.sub(r"\\label\{.*?\}|\\[_%]", "", text)
+    plain = re.sub(r"\\label\{.*?\}|\\[_%]|(?m:^%.*)", "", text)
     assert not set("_%") & set(plain)
-    assert not set("±†*") & set(text)
+    assert not set("±†") & set(text)
+    assert "**" not in text
 
 
 def test_latex_compiles(tables: Path, tmp_path: Path) -> None:
@@ -200,7 +207,7 @@ def test_long_latex_table_goes_on_over_pages_and_is_no_wider_than_one(
     tables: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "long.tex").write_text(
-        lengthened((tables / "gap_sweep.tex").read_text(encoding="utf-8")), encoding="utf-8"
+        lengthened((tables / "gap_sweep_paired.tex").read_text(encoding="utf-8")), encoding="utf-8"
     )
     said = compile_latex(tmp_path, tmp_path / "long.tex")
     assert int(re.search(r"\((\d+) page", said)[1]) > 1
@@ -225,7 +232,7 @@ def compile_latex(folder: Path, *inputs: Path) -> str:
     ):
         pytest.skip("no pdflatex with booktabs here: install texlive-latex-recommended")
     body = "".join(f"\\input{{{path}}}\n" for path in inputs)
-    preamble = "\\documentclass{article}\n\\usepackage[margin=1in]{geometry}\n\\usepackage{booktabs,longtable}\n"  # noqa: E501
+    preamble = "\\documentclass{article}\n\\usepackage[margin=1in]{geometry}\n\\usepackage{booktabs,longtable,graphicx}\n"  # noqa: E501
     (folder / "all.tex").write_text(
         f"{preamble}\\begin{{document}}\n{body}\\end{{document}}\n", encoding="utf-8"
     )
@@ -244,6 +251,77 @@ def compile_latex(folder: Path, *inputs: Path) -> str:
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, text=True, capture_output=True, check=False)  # noqa: S603
+
+
+def test_latex_of_two_axes_has_blocks_and_of_one_point_has_scores(tmp_path: Path) -> None:
+    observations = {
+        name: {"operator": "identity", "noise": noise} for name, noise in (("a_b", 1), ("c", 2))
+    }
+    common = {
+        "title": "Two", "system": "lorenz63", "parameters": {"dt": 0.01}, "members": 4, "cycles": 3,
+        "spin_up_cycles": 1,
+    }  # fmt: skip
+    study = small_study(
+        tmp_path,
+        observations=observations,
+        experiments={
+            "two": {**common, "observations": ["a_b", "c"], "gaps": [2, 3]},
+            "point": {**common, "observations": ["c"], "gaps": [2]},
+        },
+        figures={},
+    )
+    write_results(study)
+    files = {"scores_path": tmp_path / "s", "costs_path": tmp_path / "c"}
+    write_tables(study, *gather(study), folder=tmp_path / "tables", **files)
+    text = (tmp_path / "tables" / "two.tex").read_text(encoding="utf-8")
+    first = text.split(r"\end{table*}")[0]
+    rows = [line for line in first.splitlines() if re.search(r"& \S.* & .*\d", line)]
+    assert " & gap & 2 & 3" in first
+    assert [row.split(" & ")[:2] for row in rows if "gap" not in row] == [
+        ["a b", "Particle"], ["", "EnKF"], ["", "No assimilation"],
+        ["c", "Particle"], ["", "EnKF"], ["", "No assimilation"],
+    ]  # fmt: skip
+    assert r"EnKF & 2.000 $\pm$ 1.414 & 3.000 $\pm$ 2.121" in rows[-2]
+    point = (tmp_path / "tables" / "point.tex").read_text(encoding="utf-8")
+    assert point.count(r"\begin{table*}") == 1
+    assert "score & RMSE & analysis RMSE & CRPS" in point
+    compile_latex(tmp_path, *(tmp_path / "tables" / f"{n}.tex" for n in ("two", "point")))
+
+
+def test_settings_say_who_found_them(tmp_path: Path) -> None:
+    study = small_study(tmp_path, pinned={"enkf": {"inflation": 1.1}})
+    write_results(study)
+    files = {"scores_path": tmp_path / "s", "costs_path": tmp_path / "c"}
+    write_tables(study, *gather(study), folder=tmp_path / "tables", **files)
+    table = pd.read_csv(tmp_path / "tables" / "settings.csv").set_index(["experiment", "filter"])
+    enkf = table.loc[("Gaps, 100% of them", "EnKF")]
+    assert enkf["where"] == "everywhere"
+    assert "inflation 1.1" in enkf["parameters"]
+    assert enkf["found"].endswith("pinned inflation")
+    particle = table.loc[("One gap", "Particle"), "parameters"]
+    assert "particles 100000" in particle
+    note = (tmp_path / "tables" / "settings.md").read_text(encoding="utf-8").splitlines()[0]
+    assert "Test seeds 0, 1; seed of training 0; tuning seeds of this study: none." in note
+
+
+def test_settings_name_the_runs_that_found_them(tmp_path: Path) -> None:
+    found = {"by": "hand", "seeds": [100, 101], "cycles": 30}
+    tuned = {
+        "enkf": {
+            "settings": [
+                {"when": {"gap": 2}, "parameters": {"inflation": 1.2}, "found": found},
+            ]
+        }
+    }
+    config = small_study(tmp_path).config.model_dump(exclude_defaults=True)
+    definitions = {k: v.model_dump() for k, v in small_study(tmp_path).filters.items()}
+    study = study_with(config, definitions, tuned)
+    write_results(study)
+    rows = settings_in_use(study, gather(study)[0]).set_index(["experiment", "filter", "where"])
+    at = ("Gaps, 100% of them", "EnKF")
+    assert rows.loc[(*at, "gap 2"), "found"] == "by hand, runs of 30 cycles, seeds 100, 101"
+    assert rows.loc[(*at, "gap 2"), "parameters"] == "inflation 1.2"
+    assert rows.loc[(*at, "gap 3"), "found"] == "default"
 
 
 def test_scores_and_costs_are_in_csv_too(tables: Path) -> None:

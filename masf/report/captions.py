@@ -56,11 +56,13 @@ _TABLES = {
 
 
 def table_entry(study: Study, table: str) -> TableEntry:
-    """How the report lists a table: as one of an experiment, or that of stage tune."""
+    """How the report lists a table: as one of an experiment, or as one of the study."""
     for name, experiment in study.config.experiments.items():
         for end, (category, caption) in _TABLES.items():
             if table == name + end:
                 return TableEntry(experiment.title, category, caption)
+    if table == "settings":
+        return TableEntry("All experiments", "Settings", "settings")
     return TableEntry("All points", "Tuning", "tuning")
 
 

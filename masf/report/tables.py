@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import pandas as pd
 
 from masf.atomic import replacing
 from masf.files.parameters import ParameterSource
+from masf.report.latex import by_axis, long_table
 from masf.report.rows import axes, experiment_rows, on_track, tuning_rows
-from masf.report.words import LOST_TRACK, runs_in_words, source_in_words
+from masf.report.words import LOST_TRACK, number_or_text, runs_in_words, source_in_words
 from masf.scores.comparison import (
     BEST,
     COMPARED,
@@ -32,6 +32,7 @@ from masf.scores.fields import FLOW_SCORES
 from masf.scores.run import SCORES, SHOWN
 from masf.study.situations import situation_in_words
 from masf.study.study import Study
+from masf.study.tuned_values import Found
 from masf.systems.registry import system_class
 
 COST_HEADS = {
@@ -47,7 +48,9 @@ MODEL_RUNS = (
     "external filters that do not count them."
 )
 
-SMALL_LATEX = r"{\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"
+
+SETTINGS_COLUMNS = "".join(rf"p{{{share}\linewidth}}" for share in (0.12, 0.12, 0.2, 0.28, 0.2))
+"""Widths of the table of settings in LaTeX: experiment, filter, where, parameters, found."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ def for_people_tuning(study: Study, rows: pd.DataFrame) -> Shown:
     """What tuning found, with labels; parameters that stayed as they were are given as well."""
 
     def words(values: str) -> str:
-        return ", ".join(f"{k} {_number(v)}" for k, v in json.loads(values).items())
+        return ", ".join(f"{k} {_number(v)}" for k, v in json.loads(str(values)).items())
 
     return Shown.of(pd.DataFrame({
         "point": rows["point"].astype(str),
@@ -251,6 +254,15 @@ def write_tables(
             rows.to_csv(temporary, index=False)
     for name in study.config.experiments:
         _write_experiment(study, name, scores, costs, folder)
+    seeds = study.config.seeds
+    settings = Shown.of(settings_in_use(study, scores))
+    said = (
+        "Settings of each filter, and where they come from: who found them, on which seeds, in how "
+        f"many trials. Test seeds {_listed(seeds.test)}; seed of training {seeds.training}; "
+        f"tuning seeds of this study: {_listed(seeds.tuning) or 'none'}."
+    )
+    latex = long_table(settings.cells, settings.verdicts, said, "tab:settings", SETTINGS_COLUMNS)
+    _write_table(folder / "settings", settings.cells, settings, said, latex)
     if (tuning := study.config.tuning) is not None:
         rows, listed = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
         note = (
@@ -261,6 +273,80 @@ def write_tables(
             "diverged on a seed are never chosen."
         )
         _write_table(folder / "tuning", rows, for_people_tuning(study, rows), note)
+
+
+def settings_in_use(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+    """The parameters that filters ran with, one row an experiment, filter and set of them: where
+    they were used, and where they come from.
+    """
+    found = []
+    for name, experiment in study.config.experiments.items():
+        rows = experiment_rows(study, name, scores)
+        heads = axes(study, name)
+        points = rows.drop_duplicates([*heads, "filter"])
+        by = ["filter", "filter_parameters", "parameter_source"]
+        for (filter_name, values, source), own in points.groupby(by, observed=True, sort=False):
+            everywhere = len(own) == (points["filter"] == filter_name).sum()
+            found.append(
+                {
+                    "experiment": experiment.title,
+                    "filter": study.filters[str(filter_name)].label,
+                    "where": "everywhere" if everywhere else "; ".join(_at(own, heads)),
+                    "parameters": _parameters_in_words(json.loads(str(values))),
+                    "found": _found_in_words(
+                        study,
+                        str(filter_name),
+                        own["cell"],
+                        ParameterSource.model_validate_json(str(source)),
+                    ),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def _at(rows: pd.DataFrame, heads: Mapping[str, str]) -> list[str]:
+    """The points of rows, in words."""
+    return [
+        ", ".join(
+            f"{heads[column]} {number_or_text(value).replace('_', ' ')}"
+            for column, value in zip(heads, values, strict=True)
+        )
+        for values in rows[list(heads)].itertuples(index=False)
+    ]
+
+
+def _parameters_in_words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_number(value)}" for key, value in values.items()) or "defaults"
+
+
+def _found_in_words(study: Study, name: str, cells: Iterable[str], source: ParameterSource) -> str:
+    """Where the parameters of a filter come from in some cells: this study's tuning, or what
+    config/tuned says of who found them.
+    """
+    if source.tuned is not None:
+        seeds = _listed(study.config.seeds.tuning)
+        return f"{source_in_words(source)}: {source.tuned.trials} trials on seeds {seeds}"
+    evidence = dict.fromkeys(
+        _evidence(setting.found)
+        for cell in cells
+        for setting in study.tuned_settings(name, study.cells[cell])[-1:]
+    )
+    words = "; ".join(evidence) or "default"
+    return f"{words}; pinned {', '.join(source.pinned)}" if source.pinned else words
+
+
+def _evidence(found: Found) -> str:
+    runs = [
+        "by hand" if found.by == "hand" else found.by,
+        *([] if found.trials is None else [f"{found.trials} trials"]),
+        *([] if found.cycles is None else [f"runs of {found.cycles} cycles"]),
+        f"seeds {_listed(found.seeds)}",
+    ]
+    return ", ".join(runs)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _write_experiment(
@@ -293,6 +379,7 @@ def _write_experiment(
         summary.assign(parameter_source=sources),
         shown,
         f"{note} {marks} {LOST_TRACK}",
+        _for_a_paper(study, name, summary, comparison, f"{note} {marks}"),
     )
     paired = (
         f"{experiment.title}. Mean difference to the best filter over seeds, whose own mean is in "
@@ -314,6 +401,42 @@ def _write_experiment(
     _write_table(folder / f"{name}_cost", cost, costs_for_people(study, name, cost), said)
 
 
+def _for_a_paper(
+    study: Study, name: str, summary: pd.DataFrame, comparison: pd.DataFrame, note: str
+) -> str:
+    """The tables of an experiment in LaTeX, one a score that is compared: filters by the axis with
+    the most values; of an experiment of one point, filters by score.
+    """
+    heads = axes(study, name)
+    points = _points(study, name, summary)
+    if "observed" in points:
+        points["observed"] = points["observed"].str.replace("_", " ")
+    left_out = [
+        "".join(f" ({n} {how})" for n, how in ((lost, "lost"), (diverged, "div.")) if n)
+        for lost, diverged in zip(summary["lost"], summary["diverged"], strict=True)
+    ]
+    if any(left_out):
+        note = f"{note} (n lost), (n div.): how many runs lost track or diverged. {LOST_TRACK}"
+    tables = {
+        key: points.assign(
+            text=[
+                text + out for text, out in zip(_mean_and_std(summary, key), left_out, strict=True)
+            ],
+            verdict=comparison.loc[comparison["score"] == key, "verdict"].tolist(),
+        )
+        for key in COMPARED
+    }
+    if not heads:
+        of_scores = [table.assign(score=SCORES[key]) for key, table in tables.items()]
+        note = f"Filters by score. {note}"
+        return by_axis(pd.concat(of_scores), "score", note, f"tab:{name}")
+    axis = max(heads.values(), key=lambda head: (points[head].nunique(), head != "observed"))
+    return "\n".join(
+        by_axis(table, axis, f"{SCORES[key]} by {axis}. {note}", f"tab:{name}_{key}")
+        for key, table in tables.items()
+    )
+
+
 def _meaning_of_marks(seeds: int) -> str:
     best = "Bold: the lowest mean of filters of which no run diverged or lost track."
     if seeds < LEAST_SEEDS:
@@ -325,11 +448,14 @@ def _meaning_of_marks(seeds: int) -> str:
     )
 
 
-def _write_table(base: Path, numbers: pd.DataFrame, shown: Shown, note: str) -> None:
+def _write_table(
+    base: Path, numbers: pd.DataFrame, shown: Shown, note: str, latex: str | None = None
+) -> None:
+    label = f"tab:{base.name}"
     contents = {
         ".csv": numbers.to_csv(index=False),
         ".md": f"{note}\n\n{_markdown(shown)}\n",
-        ".tex": _latex(shown, note, label=f"tab:{base.name}"),
+        ".tex": latex or long_table(shown.cells, shown.verdicts, note, label),
     }
     for suffix, content in contents.items():
         with replacing(base.with_name(base.name + suffix)) as temporary:
@@ -341,22 +467,3 @@ def _markdown(shown: Shown) -> str:
     return cells.where(shown.verdicts != BEST, "**" + cells + "**").to_markdown(
         index=False, disable_numparse=True
     )
-
-
-def _latex(shown: Shown, note: str, label: str) -> str:
-    """A table that goes on over pages, small enough for a page's width; it needs packages booktabs
-    and longtable.
-    """
-    style = shown.with_daggers.style.hide(axis="index")
-    style = style.format(escape="latex").format_index(escape="latex", axis="columns")
-    style = style.apply(
-        lambda _: np.where(shown.verdicts == BEST, "textbf: --rwrap", ""), axis=None
-    )
-    caption = re.sub(r"([&%$#_])", r"\\\1", note)
-    columns = "l" * len(shown.cells.columns)
-    latex = style.to_latex(
-        environment="longtable", hrules=True, caption=caption, label=label, column_format=columns
-    )
-    latex = latex.replace(rf"\caption[]{{{caption}}}", r"\caption[]{(continued)}")
-    latex = latex.replace("±", r"$\pm$").replace("†", r"$^\dagger$")
-    return f"{SMALL_LATEX}\n{latex}}}\n"

@@ -104,7 +104,7 @@ class Study:
             name + kind
             for name, experiment in self.config.experiments.items()
             for kind in ("", "_paired", "_cost", *(["_exactness"] if experiment.reference else []))
-        ] + (["tuning"] if self.points else [])
+        ] + ["settings", *(["tuning"] if self.points else [])]
 
     @property
     def scored_truths(self) -> list[str]:
@@ -193,7 +193,7 @@ class Study:
         parameters = dict(self.filters[name].parameters)
         for setting in self._settings(name, cell):
             parameters |= setting.parameters
-        for tuned in self._tuned_settings(name, cell):
+        for tuned in self.tuned_settings(name, cell):
             parameters |= tuned.parameters
         return parameters
 
@@ -212,7 +212,8 @@ class Study:
             if holds(setting.when, cell.conditions)
         ]
 
-    def _tuned_settings(self, name: str, cell: Cell) -> list[TunedSetting]:
+    def tuned_settings(self, name: str, cell: Cell) -> list[TunedSetting]:
+        """What config/tuned says of a filter in a cell; the last wins."""
         tuned = self.tuned[name].by_weight() if name in self.tuned else []
         return [setting for setting in tuned if holds(setting.when, cell.conditions)]
 
