@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
 from matplotlib.transforms import BboxTransformTo, ScaledTranslation, blended_transform_factory
@@ -62,7 +63,8 @@ def page_width() -> float:
 
 def label_size() -> float:
     """Points of labels beside a panel."""
-    return float(plt.rcParams["xtick.labelsize"])
+    # Where no style holds, the setting may be a word.
+    return FontProperties(size=plt.rcParams["xtick.labelsize"]).get_size_in_points()
 
 
 def styled(study: Study, style: Style) -> Study:
