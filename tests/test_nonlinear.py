@@ -11,11 +11,16 @@ import torch
 
 import masf
 from masf.arrays import Stream
-from masf.diffusion.linear_state import linear_state
+from masf.diffusion.denoisers.learned import Climate, feature_count
+from masf.diffusion.denoisers.networks import CircularConvNet
+from masf.diffusion.denoisers.prior import Prior, make_network
+from masf.diffusion.linear_state import linear_state, state_shape
+from masf.diffusion.prior_settings import NetworkSettings, PriorSettings
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import noised_path
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import SMALLEST_WEIGHT, GridTaper, gaspari_cohn, grid_taper
+from masf.files.prior import read_prior
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import NonlinearObservation, Observation, Transformed
@@ -267,7 +272,7 @@ def analysed(name: str, observation: Observation, ensemble: np.ndarray, y: np.nd
     return filter_.analyse(filter_.start(ensemble), y)
 
 
-NEED_LINEAR = {"kalman", "masf", "masf_fresh", "masf_guided"}
+NEED_LINEAR = {"kalman", "masf_guided"}
 
 
 @pytest.mark.parametrize("name", sorted(NEED_LINEAR))
@@ -297,6 +302,8 @@ def test_all_other_filters_take_them():
             assert name in {"ienks"}  # whose model may have no noise of its own
             continue
         ensemble, y = truth + states(30), observation.apply(truth)
+        if cls.uses_prior:
+            parameters = cls.Parameters(network=False)
         if cls.needs_torch(parameters):
             ensemble, y = torch.as_tensor(ensemble).float(), torch.as_tensor(y).float()
             setup = Setup(setup.system, observation, torch.zeros(D), 1.0, Stream(0, "test"))
@@ -587,3 +594,111 @@ def test_masf_mc_of_one_kernel_is_masf_gaussian_on_rings_and_grids():
 
 
 SQUARED = {"transform": "square"}
+
+
+# --- networks that answer for what is measured, too
+
+
+SMALL = {
+    "lorenz96": {"network": {"width": 8, "blocks": 1}, "localization_radii": [3.0, None]},
+    "lorenz63": {"network": {"width": 16, "blocks": 1}, "localization_radii": [None]},
+    "kolmogorov": {
+        "network": {"width": 4, "blocks": 1, "levels": 2, "kernel": 3},
+        "localization_radii": [3.0],
+    },
+}
+PARAMETERS = {
+    "lorenz96": {"dimension": 12},
+    "lorenz63": {},
+    "kolmogorov": {"size": 8, "forcing_wavenumber": 2},
+}
+
+
+def untrained(name: str, observed: dict) -> tuple[Setup, torch.Tensor, torch.Tensor]:
+    """A setup with an untrained network, a forecast ensemble and a measurement, as tensors."""
+    system = masf.make_system(name, **PARAMETERS[name])
+    observation = observation_settings(observed).build(system.dimension, system.grid)
+    settings = PriorSettings.model_validate({"gaps": [1], **SMALL[name]})
+    network = make_network(settings, system, state_shape(system, observation))
+    prior = Prior(network, Climate(np.zeros(2), np.ones(2)), settings, {})
+    x = torch.as_tensor(np.random.default_rng(0).standard_normal((20, system.dimension)))
+    setup = Setup(system, observation, x[0] * 0, 1.0, Stream(0, "test"), prior)
+    return setup, x, observation.apply(x[0]) + 0.1
+
+
+@pytest.mark.parametrize("observed", [LINEAR["stride"] | {"noise": 0.3}, LINEAR["identity"]])
+@pytest.mark.parametrize("name", SMALL)
+def test_an_untrained_network_leaves_the_enkf_of_what_is_measured(name, observed):
+    if name == "kolmogorov" and observed["operator"] == "stride":
+        observed = {"operator": "grid", "stride": 2, "noise": 0.3}
+    setup, x, y = untrained(name, observed | {"transform": "square"})
+    radius, found = SMALL[name]["localization_radii"][0], {}
+    for filter_name, keys in (("masf", {}), ("masf_gaussian", {"localization_radius": radius})):
+        cls = filter_class(filter_name)
+        shared = {"perturbation": 0.0, "passes_radius": None, "steps": 1}
+        filter_ = cls(cls.Parameters(**shared, **keys), replace(setup, stream=Stream(0, "test")))
+        setup.prior.network.double()
+        found[filter_name] = filter_.analyse(filter_.start(x), y)
+        assert found[filter_name].shape == x.shape
+    torch.testing.assert_close(*found.values(), rtol=1e-6, atol=1e-7)
+    assert (found["masf"] - x).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_learn_what_is_measured_and_masf_runs_with_them(tmp_path, name):
+    """Of squares, whose law with the state no Gaussian has."""
+    system = masf.make_system(name, **PARAMETERS[name])
+    kind = "grid" if name == "kolmogorov" else "stride"
+    noise, gap = (0.3, 2) if name == "kolmogorov" else (3.0, 20)
+    observation = masf.make_observation(system, kind, stride=2, noise=noise, transform="square")
+    problem = masf.simulate(system, observation, gap=gap, cycles=3, members=20)
+    settings = {"worlds": 12, "cycles": 12, "spin_up_cycles": 2, "members": 20}
+    settings |= {"extra_members": 10, "rounds": 1, "steps": 600, "climate_steps": 50}
+    settings |= {"training_dimension": 12, "inflation": 1.1}
+    path = masf.train_prior(problem, tmp_path / "p.safetensors", settings | SMALL[name])
+    losses, _ = read_prior(path, "np")
+    assert float(losses["held_out_loss"]) < 0.95 * float(losses["held_out_loss_gaussian"])
+    for filter_name in ("masf", "masf_fresh"):
+        found = masf.assimilate(problem, filter_name, {"steps": 2}, prior=path)
+        assert np.isfinite(found["mean"].values).all()
+        assert np.isfinite(found["diagnostic_loss_prior"]).all()
+    linear = masf.make_observation(system, kind, stride=2, noise=noise)
+    with pytest.raises(masf.FileFault, match="another dimension, network or kind of measurement"):
+        masf.assimilate(
+            masf.simulate(system, linear, gap=gap, cycles=1, members=20), "masf", prior=path
+        )
+
+
+def test_a_network_on_a_ring_of_several_fields_commutes_with_translations():
+    network = CircularConvNet(5, 8, 2, 3, fields=2)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(4, 5, 2, 12)
+    found, moved = (network(z.flatten(-2)).reshape(4, 2, 12) for z in (x, x.roll(3, -1)))
+    torch.testing.assert_close(moved, found.roll(3, -1), rtol=1e-4, atol=1e-5)
+    assert (found[:, 0] - found[:, 1]).abs().max() > 0.1
+
+
+def test_a_network_takes_what_there_is_where_measurements_are_missing():
+    setup, x, y = untrained("lorenz96", LINEAR["identity"] | {"transform": "square"})
+    setup.prior.network.double()
+    torch.nn.init.normal_(setup.prior.network.last.weight, std=0.1)
+    cls = filter_class("masf")
+    filter_ = cls(cls.Parameters(), setup)
+    rows = np.arange(0, 12, 3)
+    filter_.observe(setup.observation.only(rows))
+    found = filter_.analyse(filter_.start(x), y[rows])
+    assert found.shape == x.shape
+    assert torch.isfinite(found).all()
+
+
+def test_convolutions_over_measurements_without_a_place_are_refused():
+    system = masf.make_system("lorenz96", dimension=12)
+    speed = Speed(12, make_noise(0.5, 1), {})
+    settings = PriorSettings.model_validate({"gaps": [1], **SMALL["lorenz96"]})
+    with pytest.raises(ValueError, match="convolutions need measurements that have a place"):
+        make_network(settings, system, state_shape(system, speed))
+    mlp = settings.model_copy(update={"network": NetworkSettings(kind="mlp", width=8)})
+    network = make_network(mlp, system, state_shape(system, speed))
+    features = feature_count(13, settings.localization_radii)
+    assert network(torch.zeros(2, features, 13)).shape == (2, 13)

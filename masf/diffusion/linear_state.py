@@ -32,7 +32,7 @@ from masf.ensembles.localization import (
 from masf.observations.base import Observation, Part
 from masf.observations.bases import Basis
 from masf.observations.mask import Mask
-from masf.systems.base import System
+from masf.systems.base import System, grid_shape
 
 
 class LinearState(ABC):
@@ -96,9 +96,7 @@ class PlainState(LinearState):
     def __init__(self, system: System, observation: Observation) -> None:
         super().__init__(system, observation)
         self.basis = observation.basis()
-        self.shape = (system.dimension,)
-        if system.grid is not None:
-            self.shape = (system.dimension // math.prod(system.grid), *system.grid)
+        self.shape = grid_shape(system)
 
     def of(self, x: Array) -> Array:
         return x
@@ -143,10 +141,7 @@ class AugmentedState(LinearState):
             self._length, self._slots, observation.noise, {"operator": "augmented"}
         ).basis()
         self.basis = self.pair_basis()
-        d, grid = system.dimension, system.grid
-        self.shape = (d + self._length,)
-        if grid is not None and self._length % math.prod(grid) == 0:
-            self.shape = ((d + self._length) // math.prod(grid), *grid)
+        self.shape = grid_shape(system, system.dimension + self._length)
 
     def of(self, x: Array) -> Array:
         return array_namespace(x).concat([x, self.seen(x)], axis=-1)
@@ -173,6 +168,13 @@ class AugmentedState(LinearState):
 def linear_state(system: System, observation: Observation) -> LinearState:
     """The state of ``system`` in which ``observation`` is linear."""
     return (PlainState if observation.linear else AugmentedState)(system, observation)
+
+
+def state_shape(system: System, observation: Observation) -> tuple[int, ...]:
+    """The ``shape`` of that state, for those who need nothing else of it."""
+    if observation.linear:
+        return grid_shape(system)
+    return grid_shape(system, system.dimension + _layout(system, observation)[1])
 
 
 def fields_taper(

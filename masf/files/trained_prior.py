@@ -41,8 +41,14 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def load(path: Path, system: System, device: str) -> Prior:
+def load(path: Path, system: System, device: str, shape: tuple[int, ...] | None = None) -> Prior:
     """Reads a prior that was trained for this kind of system.
+
+    Args:
+        path: the file.
+        system: whose states it denoises.
+        device: where its network is to be.
+        shape: of the states with what is measured of them, as that of ``make_network``.
 
     Raises:
         FileFault: if the file is missing, is not a prior, or does not fit the system.
@@ -75,14 +81,16 @@ def load(path: Path, system: System, device: str) -> Prior:
             raise FileFault(
                 path, f"was trained for another system ({found})", "name the right prior"
             )
-    network = make_network(settings, system)
+    network = make_network(settings, system, shape)
     try:
         network.load_state_dict(
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )
     except RuntimeError as error:
         raise FileFault(
-            path, "was trained for another dimension or network", "run stage train-prior again"
+            path,
+            "was trained for another dimension, network or kind of measurement",
+            "run stage train-prior again",
         ) from error
     climate = Climate(tensors["climate.mean"].numpy(), tensors["climate.std"].numpy())
     return Prior(network.to(device).eval(), climate, settings, metadata)

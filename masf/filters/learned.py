@@ -2,7 +2,8 @@
 (masf.diffusion.denoisers.learned).
 
 D_G takes the ensemble's mean and covariance, so that without the network the filter is a stochastic
-EnKF, localised if the covariance is. The network starts each cycle from the pretrained prior and
+EnKF, localised if the covariance is. Where the measurement is not linear, both answer for the state
+and for what is measured of it. The network starts each cycle from the pretrained prior and
 can be fine-tuned on the forecast members. It is used only in cycles where it denoises members
 better than D_G does, when neither has seen those members (masf.diffusion.denoisers.validated).
 """
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
 from masf.diffusion.posterior import Fit
-from masf.filters.base import EnsembleParameters, linear_misfits
+from masf.filters.base import EnsembleParameters
 from masf.filters.process_filter import ProcessFilter
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -77,8 +78,6 @@ class LearnedFilter(ProcessFilter):
             own = gaussian_misfits(
                 parameters.covariance, parameters.localization_radius, system, observation
             )
-        elif faults := linear_misfits(observation):
-            own = faults
         return [*own, *super().misfits(parameters, system, observation)]
 
     def make_fit(self) -> Fit:
@@ -109,6 +108,7 @@ class LearnedFilter(ProcessFilter):
             prior,
             self.system,
             GaussianFamily([state.taper(r, x) for r in prior.settings.localization_radii]),
+            state.shape,
             held_out=p.held_out,
             validation_times=p.validation_times,
             finetuning=finetuning,

@@ -10,7 +10,10 @@ from masf.arrays import Array
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import guided
+from masf.filters.base import linear_misfits
 from masf.filters.learned import LearnedFilter, NetworkParameters
+from masf.observations.base import Observation
+from masf.systems.base import System
 
 
 class GuidedMASFParameters(NetworkParameters):
@@ -28,6 +31,13 @@ class GuidedMASFParameters(NetworkParameters):
 
 class GuidedMASF(LearnedFilter):
     Parameters = GuidedMASFParameters
+
+    @classmethod
+    def misfits(
+        cls, parameters: NetworkParameters, system: System, observation: Observation
+    ) -> list[str]:
+        own = linear_misfits(observation)
+        return [*own, *super().misfits(parameters, system, observation)]
 
     def sample(
         self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array

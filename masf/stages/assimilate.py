@@ -278,9 +278,10 @@ def run_filter(
         and cls.uses_prior
         and cls.needs_torch(chosen)
     ):
+        from masf.diffusion.linear_state import state_shape
         from masf.files.trained_prior import load
 
-        loaded = load(prior, system, torch_device)
+        loaded = load(prior, system, torch_device, state_shape(system, observation))
     trajectory = run_cycles(
         cls(chosen, setup_on(torch_device, loaded)),
         truth.initial_ensemble,

@@ -7,6 +7,12 @@ network trained so far, because what a filter meets depends on how good it is. E
 extra members that take no part in its mean and covariance. The network learns to denoise those and
 the truth, as it will have to denoise states that the ensemble does not contain.
 
+A world whose truth is nowhere near its members, or whose members overflow, has lost track; it
+begins anew, and its ensemble of that cycle is left out.
+
+Where the measurement is not linear, all of this is of the states with what is measured of them
+(masf.diffusion.linear_state), and the network answers for both.
+
 With ``passes`` the network learns to denoise what the last pass of filter masf meets: ensembles
 that have taken in all parts of the measurement but one, with the model run again after each. Each
 part is drawn anew, as a measurement of its own with so much more noise, because the truth is then a
@@ -32,12 +38,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from masf.arrays import Stream, on_device, resolve_device
+from masf.arrays import Stream, centred, on_device, resolve_device
 from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.denoisers.select import GaussianFit
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
-from masf.diffusion.linear_state import LinearState, linear_state
+from masf.diffusion.linear_state import LinearState, linear_state, state_shape
 from masf.diffusion.prior_settings import PriorSettings
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
@@ -56,6 +62,13 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = [0.0, 1.0]
 """The time grid of passes in the past, as in filter masf."""
+
+LARGEST = 1e15
+"""A component beyond this counts as overflow, as in filter masf."""
+LOST = 6.0
+"""A truth so many standard deviations from the members' mean, root mean square over components, is
+of a world that lost track: it begins anew, with members around it.
+"""
 
 HELD_OUT_SHARE = 1 / 6
 """Share of the training worlds kept for validation."""
@@ -124,7 +137,7 @@ def train(
         system, observation = on_tensors(system, observation, np.repeat(start, 2, 0), device)
     stream = Stream(seed, "train-prior")
     torch.manual_seed(stream.numpy.integers(2**31))
-    network = make_network(settings, system).to(device)
+    network = make_network(settings, system, state_shape(system, observation)).to(device)
     worlds = Worlds(system, observation, settings, stream, device, missing)
     gathered: list[tuple[Tensor, Tensor]] = []
     for round_ in range(settings.rounds):
@@ -195,9 +208,15 @@ class Worlds:
                 samples.append(x)
         states = torch.cat(samples).double()
         # Of fields too: the same numbers for all components, so that they are in proportion.
-        axes = (0, 1) if self.system.translation_invariant or self.system.flow else (0,)
-        mean, std = states.mean(dim=axes), states.std(dim=axes)
-        return Climate(mean.reshape(-1).cpu().numpy(), std.reshape(-1).cpu().numpy()), x
+        alike = self.system.translation_invariant or self.system.flow
+        parts = [states] if alike else [self.state.of(states)]
+        if alike and not self.observation.linear:
+            parts.append(self.observation.apply(states))
+        axes = (0, 1) if alike else (0,)
+        mean = torch.cat([part.mean(dim=axes).reshape(-1) for part in parts])
+        std = torch.cat([part.std(dim=axes).reshape(-1) for part in parts])
+        std[std == 0] = 1.0  # where nothing is measured
+        return Climate(mean.cpu().numpy(), std.cpu().numpy()), x
 
     def denoising_pairs(self, network: nn.Module | None) -> tuple[Tensor, Tensor]:
         """One round of cycles; the training pairs. The held-out worlds' pairs become
@@ -227,6 +246,12 @@ class Worlds:
                     ])  # fmt: skip
                     states = self.system.advance(past, gap, self.stream)
                 for row, world in enumerate(chosen):
+                    progress.update()
+                    if self._lost(states[row]):
+                        states[row] = self._around(states[row, :1].where(
+                            torch.isfinite(states[row, :1]), self._starts[world]
+                        ), count)  # fmt: skip
+                        continue
                     measured = self._measured()
                     joint = measured.of(states[row])
                     denoiser = self._denoiser(
@@ -235,10 +260,29 @@ class Worlds:
                     if cycle >= s.spin_up_cycles:
                         pairs[world in held_out].append(self._pairs(denoiser, joint))
                     states[row] = self._analyse(denoiser, measured, joint, passes)
-                    progress.update()
         progress.close()
         self.held_out = _joined(pairs[True])
         return _joined(pairs[False])
+
+    def _lost(self, states: Tensor) -> bool:
+        """Whether the first row, the truth, is nowhere near what the members stand for: such an
+        ensemble would teach the network to expect what no ensemble knows of.
+        """
+        members = states[1 : 1 + self.settings.members]
+        mean, anomalies = centred(members)
+        spread = anomalies.square().mean(dim=0).sqrt()
+        off = ((states[0] - mean) / spread.clamp(min=torch.finfo(spread.dtype).tiny)).square()
+        # Neither is so of NaN.
+        return not bool(off.mean() < LOST**2) or not bool((states.abs() < LARGEST).all())
+
+    def _around(self, truth: Tensor, count: int) -> Tensor:
+        """Rows (count, d) of a world that begins anew: the truth (1, d), and members around it."""
+        drawn = self.system.perturbations(count, truth[0], self.stream)
+        drawn[0] = 0
+        # As the truth is at the start, the members' centre is off by the spread that they have.
+        shift = self.system.perturbations(1, truth[0], self.stream)
+        moved = truth + self.settings.initial_spread * (drawn + shift)
+        return torch.cat([truth, moved[1:]])
 
     def _measured(self) -> LinearState:
         """What is measured in a cycle: of the observation, what is not missing."""
@@ -254,8 +298,9 @@ class Worlds:
     ) -> LearnedDenoiser:
         process = ForwardProcess.for_ensemble(basis, ensemble, temperature=passes)
         return LearnedDenoiser(
-            self.family(process, ensemble), network or _Zero(), self.climate, ensemble, self.system
-        )
+            self.family(process, ensemble), network or _Zero(), self.climate, ensemble, self.system,
+            self.state.shape,
+        )  # fmt: skip
 
     def _pairs(self, denoiser: LearnedDenoiser, states: Tensor) -> tuple[Tensor, Tensor]:
         """Noised copies of the truth and of extra members, each at times of their own."""

@@ -4,6 +4,7 @@ components.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -128,3 +129,13 @@ class System(ABC):
         not.
         """
         return self.dimension if self.grid == (self.dimension,) else None
+
+
+def grid_shape(system: System, length: int | None = None) -> tuple[int, ...]:
+    """The shape (fields, *grid) of states on the grid of a system, by default its own, of another
+    ``length`` with further fields; (length,) where it has no grid, or they do not fill it.
+    """
+    length = system.dimension if length is None else length
+    if system.grid is None or length % math.prod(system.grid):
+        return (length,)
+    return (length // math.prod(system.grid), *system.grid)

@@ -15,6 +15,7 @@ places apart where its equation does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,16 @@ from masf.systems.base import System
 
 MOST_NEIGHBOURS = 5
 """Correlations are taken with neighbours up to this many components away."""
+CURVATURE = 0.1
+"""Where what is measured is denoised, too, c is at least this share of what a component alone would
+have: where h is nearly linear over the ensemble, a Gaussian knows h(x) from x almost for certain,
+and targets in units of that certainty have no bound.
+"""
+FARTHEST = 8.0
+"""Where what is measured is denoised, too, features and targets are cut at so many standard
+deviations. h may be flat over an ensemble and steep where the truth is, which is then hundreds of
+them away: a few such states would rule the loss, and say no more than that.
+"""
 COMPONENTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
 """Components, of all states together, that pass through the network at a time: on a CPU as many as
 its caches hold.
@@ -43,16 +54,28 @@ its caches hold.
 @dataclass(frozen=True)
 class Climate:
     """Mean and standard deviation of a system's long-run distribution, each (d,), or (1,) where all
-    components are alike.
+    components are alike; of states with what is measured of them (D,), or (2,) where all components
+    are alike, and all measurements.
     """
 
     mean: np.ndarray
     std: np.ndarray
 
+    def of_components(self, plain: int, whole: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both for each of so many components (whole,), of which the first ``plain`` are those of
+        the state.
+        """
+        counts = [plain, whole - plain]
+        mean, std = (
+            np.repeat(values, counts) if len(values) == 2 < whole else values
+            for values in (self.mean, self.std)
+        )
+        return mean, std
+
 
 def feature_count(dimension: int, radii: Sequence[float | None]) -> int:
-    """Channels of the features, for this dimension and these localisation radii, on a ring or
-    without places.
+    """Channels of the features, for so many points of a field and these localisation radii, on a
+    ring or without places.
     """
     return 7 + _neighbours(dimension) + len(radii)
 
@@ -62,6 +85,11 @@ def field_feature_count(pattern: np.ndarray | None, radii: Sequence[float | None
     localisation radii.
     """
     return 6 + (0 if pattern is None else len(pattern)) + len(radii)
+
+
+def row_length(shape: tuple[int, ...]) -> int:
+    """Points of a field, for states of ``shape`` (fields, *grid) or (d,)."""
+    return math.prod(shape[1:]) if len(shape) > 1 else shape[0]
 
 
 def _neighbours(dimension: int) -> int:
@@ -92,6 +120,7 @@ class LearnedDenoiser:
         climate: Climate,
         ensemble: Tensor,
         system: System | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         """D_G and its correction.
 
@@ -102,20 +131,31 @@ class LearnedDenoiser:
             climate: of the system.
             ensemble: (N, d).
             system: asked for its geometry; None for components without places, or on a ring.
+            shape: of a state, (fields, *grid) or (d,); (d,) without it.
         """
         self.gaussian, self.others = gaussians[0], gaussians[1:]
         self.network = network
-        self.prior_std = ensemble_spread(ensemble)
+        spread = ensemble_spread(ensemble)
+        # Where nothing is measured there is no spread, and nothing to denoise.
+        self.prior_std = torch.where(spread > 0, spread, torch.ones_like(spread))
         mean = self.gaussian.mean
-        centre, scale = like(climate.mean, mean), like(climate.std, mean)
+        self._augmented = system is not None and len(mean) > system.dimension
+        d, row = len(mean), row_length(shape or (len(mean),))
+        centre, scale = (
+            like(values, mean)
+            for values in climate.of_components(system.dimension if system else d, d)
+        )
         if system is not None and system.flow:
             pattern = system.pattern()
-            others = [] if pattern is None else list(like(pattern, mean))
+            others = []
+            if pattern is not None:  # which knows nothing of the fields of what is measured
+                others = list(like(np.pad(pattern, [(0, 0), (0, d - system.dimension)]), mean))
         else:
             normal = (ensemble - mean) / self.prior_std
+            rows = normal.reshape(len(normal), -1, row)
             correlations = [
-                (normal * normal.roll(-k, -1)).mean(dim=0)
-                for k in range(1, _neighbours(len(mean)) + 1)
+                (rows * rows.roll(-k, -1)).mean(dim=0).flatten()
+                for k in range(1, _neighbours(row) + 1)
             ]
             others = [normal.pow(3).mean(dim=0), *correlations]
         self._context = torch.stack([
@@ -132,15 +172,16 @@ class LearnedDenoiser:
         """
         if t not in self._known:
             process, mean = self.gaussian.process, self.gaussian.mean
-            # The floor keeps the target finite where rounding leaves no variance.
-            c = torch.sqrt(
-                torch.clamp(self.gaussian.posterior_variance(t), min=0) + 1e-12 * self.prior_std**2
-            )
             a, sigma = (
                 like(process.basis.diagonal(process.A(t)), mean),
                 like(process.basis.diagonal(process.Sigma(t)), mean),
             )
             marginal = torch.sqrt((a * self.prior_std) ** 2 + sigma)
+            # The floor keeps the target finite where rounding leaves no variance.
+            floor = 1e-12 * self.prior_std**2
+            if self._augmented:
+                floor = floor + CURVATURE**2 * self.prior_std**2 * sigma / marginal**2
+            c = torch.sqrt(torch.clamp(self.gaussian.posterior_variance(t), min=0) + floor)
             ratios = torch.stack([c / self.prior_std, a * self.prior_std / marginal])
             self._known[t] = c, marginal, torch.cat([ratios, self._context])
         return self._known[t]
@@ -153,6 +194,8 @@ class LearnedDenoiser:
         departure = (gaussian_answer - mean) / self.prior_std
         others = [(other(x, t).mean - gaussian_answer) / c for other in self.others]
         moving = torch.stack([innovation, departure, *others], dim=-2)
+        if self._augmented:
+            moving = moving.clamp(-FARTHEST, FARTHEST)
         return torch.cat([moving, fixed.expand(len(x), *fixed.shape)], dim=-2)
 
     @torch.no_grad()
@@ -180,5 +223,6 @@ class LearnedDenoiser:
             x = self.gaussian.process.diffuse(clean, t, stream.normal(tuple(clean.shape), clean))
             answer = self.gaussian(x, t).mean
             features.append(self.features(x, t, answer))
-            targets.append((clean - answer) / self._at(t)[0])
+            target = (clean - answer) / self._at(t)[0]
+            targets.append(target.clamp(-FARTHEST, FARTHEST) if self._augmented else target)
         return torch.cat(features), torch.cat(targets)

@@ -29,28 +29,32 @@ class CircularConv(nn.Conv1d):
 
 class CircularConvNet(nn.Module):
     """Residual one-dimensional convolutions on a ring: equivariant to translations, for any number
-    of components.
+    of points, for features and answers that are (fields, points), flattened.
     """
 
-    def __init__(self, features: int, channels: int, blocks: int, kernel: int) -> None:
+    def __init__(
+        self, features: int, channels: int, blocks: int, kernel: int, fields: int = 1
+    ) -> None:
         super().__init__()
+        self.fields = fields
 
         def conv(n_in: int, n_out: int) -> CircularConv:
             return CircularConv(n_in, n_out, kernel)
 
-        self.first = conv(features, channels)
+        self.first = conv(features * fields, channels)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.SiLU(), conv(channels, channels), nn.SiLU(), conv(channels, channels))
             for _ in range(blocks)
         )
-        self.last = CircularConv(channels, 1, 1)
+        self.last = CircularConv(channels, fields, 1)
         zero(self.last)
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.first(features.unsqueeze(-2).contiguous(memory_format=torch.channels_last))
+        rows = features.reshape(len(features), -1, 1, features.shape[-1] // self.fields)
+        x = self.first(rows.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = x + block(x)
-        return self.last(nn.functional.silu(x)).flatten(-3)
+        return self.last(nn.functional.silu(x)).flatten(1)
 
 
 class UNet2d(nn.Module):

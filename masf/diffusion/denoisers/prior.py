@@ -4,14 +4,20 @@ used.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
 
-from masf.diffusion.denoisers.learned import Climate, feature_count, field_feature_count
+from masf.diffusion.denoisers.learned import (
+    Climate,
+    feature_count,
+    field_feature_count,
+    row_length,
+)
 from masf.diffusion.denoisers.networks import MLP, CircularConvNet, UNet2d
 from masf.diffusion.prior_settings import PriorSettings
-from masf.systems.base import System
+from masf.systems.base import System, grid_shape
 
 
 @dataclass
@@ -24,29 +30,43 @@ class Prior:
     metadata: dict[str, str]
 
 
-def make_network(prior: PriorSettings, system: System) -> nn.Module:
+def make_network(
+    prior: PriorSettings, system: System, shape: tuple[int, ...] | None = None
+) -> nn.Module:
     """An untrained network for this system: convolutions on a ring, a U-Net for fields, or a
     perceptron.
+
+    Args:
+        prior: its settings.
+        system: whose states it denoises.
+        shape: of the states with what is measured of them, where that is denoised, too:
+            (fields, *grid), or (length,) where measurements have no places.
 
     Raises:
         ValueError: for settings that do not serve the system.
     """
     if fault := prior.fault(system):
         raise ValueError(f"prior: {fault}")
+    shape = shape or grid_shape(system)
+    if len(shape) == 1 and prior.network.resolved_kind(system) != "mlp":
+        raise ValueError(
+            f"prior: network.kind = {prior.network.kind!r}: convolutions need measurements that "
+            "have a place; set it to mlp"
+        )
     settings = prior.network
     kind = settings.resolved_kind(system)
-    features = feature_count(system.dimension, prior.localization_radii)
+    features = feature_count(row_length(shape), prior.localization_radii)
     if system.flow:
         features = field_feature_count(system.pattern(), prior.localization_radii)
     if kind == "unet2d":
         return UNet2d(
             features,
-            system.shape,
+            shape,
             settings.width,
             settings.levels,
             settings.blocks,
             settings.kernel,
         )
     if kind == "conv1d":
-        return CircularConvNet(features, settings.width, settings.blocks, settings.kernel)
-    return MLP(features, system.dimension, settings.width, settings.blocks)
+        return CircularConvNet(features, settings.width, settings.blocks, settings.kernel, shape[0])
+    return MLP(features, math.prod(shape), settings.width, settings.blocks)

@@ -53,6 +53,7 @@ class ValidatedFit:
         prior: Prior,
         system: System,
         family: GaussianFamily,
+        shape: tuple[int, ...],
         *,
         held_out: float,
         validation_times: int,
@@ -65,12 +66,14 @@ class ValidatedFit:
             prior: the pretrained network, and the localisation radii that it was trained with.
             system: asked for its geometry.
             family: the Gaussian denoisers with those radii.
+            shape: of a state, (fields, *grid) or (d,).
             held_out: share of members that validate.
             validation_times: diffusion times at which they do, evenly spaced.
             finetuning: how the network is trained further in each cycle.
             stream: chooses members, noises them, and orders the training.
         """
         self.prior, self.system, self.family, self.stream = prior, system, family, stream
+        self.shape = shape
         self.held_out, self.times = held_out, time_grid(validation_times)[1:]
         self.finetuning = finetuning
         self._diagnostics: dict[str, float] = {}
@@ -111,8 +114,9 @@ class ValidatedFit:
         self, process: ForwardProcess, network: nn.Module, ensemble: Tensor
     ) -> LearnedDenoiser:
         return LearnedDenoiser(
-            self.family(process, ensemble), network, self.prior.climate, ensemble, self.system
-        )
+            self.family(process, ensemble), network, self.prior.climate, ensemble, self.system,
+            self.shape,
+        )  # fmt: skip
 
     def _finetuned(self, denoiser: LearnedDenoiser, members: Tensor) -> nn.Module:
         """The network of ``denoiser`` trained further on noised copies of ``members``."""
