@@ -18,7 +18,14 @@ from masf.study.messages import unknown
 if TYPE_CHECKING:
     from masf.study.study import Study
 
-Distance = Literal["mean_distance", "covariance_distance", "energy_distance"]
+Distance = Literal[
+    "mean_distance",
+    "covariance_distance",
+    "energy_distance",
+    "rmse_ratio",
+    "rmse_analysis_ratio",
+    "spread_ratio",
+]
 
 FlowScore = Literal["ssim", "csi"]
 
