@@ -29,6 +29,7 @@ from masf.report.figures.look import Look, rc_of, readable, spread, styled
 from masf.report.figures.model_runs import model_runs, model_runs_data
 from masf.report.figures.panels import log_ticks
 from masf.report.figures.ranks import rank_histograms
+from masf.report.figures.space_time import space_time
 from masf.report.figures.spectra import spectra
 from masf.report.figures.sweep import sweep, sweep_data
 from masf.report.figures.trajectories import trajectories
@@ -768,6 +769,75 @@ def test_animation_has_a_picture_a_step_and_similarities_at_measurements(
             assert getattr(picture, "default_image", False) == (output.suffix == ".png")
             assert picture.info["loop"] == 0
     assert outputs[2].read_bytes().startswith(b"%PDF")
+
+
+RING = {
+    "title": "Ring",
+    "system": "lorenz96",
+    "parameters": {"dt": 0.05, "dimension": 8, "forcing": 8},
+    "observations": ["every_one"],
+    "gaps": [2],
+    "members": 4,
+    "cycles": 4,
+    "spin_up_cycles": 1,
+}
+ON_RING = {
+    "kind": "space_time",
+    "title": "Ring",
+    "experiment": "ring",
+    "observation": "every_one",
+    "seed": 1,
+    "cycles": 2,
+}
+
+
+def test_space_and_time_show_the_truth_and_the_errors_of_filters(tmp_path: Path) -> None:
+    study = small_study(
+        tmp_path,
+        experiments={"ring": RING},
+        figures={"ring": {**ON_RING, "most_filters": 2}},
+    )
+    write_results(study, diverged={("free_run", 2, 1): 3})
+    assert list(study.figures) == ["ring", "ring_others"]
+    definition = study.figures["ring"]
+    figure = space_time(study, definition)
+    panels = [ax for ax in figure.axes if ax.images]
+    titles = [ax.get_title(loc="left") for ax in panels]
+    truth, *errors = [np.asarray(ax.images[0].get_array()) for ax in panels]
+    limits = {ax.images[0].get_clim() for ax in panels[1:]}
+    labels = {ax.get_ylabel() for ax in figure.axes} - {""}
+    extent = panels[0].images[0].get_extent()
+    marks = panels[0].xaxis.get_minor_locator().locs
+    plt.close(figure)
+    # Of seed 1 the errors are three times those of seed 0.
+    assert titles == ["(a) truth", "(b) Particle: RMSE 1.50", "(c) EnKF: RMSE 3.00"]
+    (cell,) = study.point_cells(definition, 1)
+    np.testing.assert_array_equal(truth, read_truth(study.results / cell.truth).truth[4:].T)
+    for values, expected in zip(errors, (1.5, 3.0), strict=True):
+        np.testing.assert_allclose(values, expected, rtol=1e-4)
+    np.testing.assert_allclose(sorted(*limits), [-3.0, 3.0], rtol=1e-4)
+    assert labels == {"component", "truth", "error (mean − truth)"}
+    dt = RING["parameters"]["dt"]
+    np.testing.assert_allclose(extent, [4 * dt, 8 * dt, 0.5, 8.5], rtol=1e-6)
+    np.testing.assert_allclose(marks, np.array([4, 6, 8]) * dt, rtol=1e-6)
+    figure = space_time(study, study.figures["ring_others"])
+    assert figure.axes[1].get_title(loc="left") == "(b) No assimilation: diverged"
+    plt.close(figure)
+    for folder in ("one", "two"):
+        draw(study, "ring", tmp_path / "none.parquet", [tmp_path / folder / "ring.png"])
+    one, two = ((tmp_path / folder / "ring.png").read_bytes() for folder in ("one", "two"))
+    assert one == two
+
+
+def test_space_and_time_are_for_rings(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFault, match="figure 'space_time' is for components on a ring"):
+        small_study(
+            tmp_path,
+            experiments={"ring": {**RING, "system": "lorenz63", "parameters": {"dt": 0.01}}},
+            figures={"ring": ON_RING},
+        )
+    with pytest.raises(ConfigFault, match=r"figures\.ring\.seed = 7"):
+        small_study(tmp_path, experiments={"ring": RING}, figures={"ring": {**ON_RING, "seed": 7}})
 
 
 def test_spectra_are_those_of_the_analyses_after_spin_up(flows: Study) -> None:

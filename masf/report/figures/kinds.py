@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from masf.report.figures.model_runs import model_runs, model_runs_data
 from masf.report.figures.ranks import rank_histograms
+from masf.report.figures.space_time import space_time
 from masf.report.figures.spectra import spectra
 from masf.report.figures.sweep import sweep, sweep_data
 from masf.report.figures.trajectories import trajectories
@@ -31,6 +32,7 @@ DRAWINGS: dict[str, Callable[[Study, Any, Path], Iterable[Figure]]] = {
     "model_runs": lambda study, definition, scores: [
         model_runs(study, definition, read_rows(scores, "scores"), _costs(study))
     ],
+    "space_time": lambda study, definition, _: [space_time(study, definition)],
 }
 """Of each kind the pictures of a figure, from the study, its settings, and the file scores.parquet:
 one, or of a figure that moves one after the other.

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from masf.study.figures.model_runs import ModelRunsFigure
 from masf.study.figures.ranks import RankFigure
+from masf.study.figures.space_time import SpaceTimeFigure
 from masf.study.figures.spectra import SpectraFigure
 from masf.study.figures.sweep import SweepFigure
 from masf.study.figures.trajectories import TrajectoryFigure
@@ -20,6 +21,7 @@ Figure = Annotated[
     | VorticityFigure
     | AnimationFigure
     | SpectraFigure
-    | ModelRunsFigure,
+    | ModelRunsFigure
+    | SpaceTimeFigure,
     Field(discriminator="kind"),
 ]
