@@ -284,6 +284,7 @@ def test_bars_are_inside_their_panel(study: Study, scores: Path) -> None:
         (0.15, 4.5, [0.2, 0.5, 1, 2]),
         (0.15, 11, [0.2, 0.5, 1, 2, 5, 10]),
         (0.45, 2.2, [0.5, 0.7, 1, 2]),
+        (0.22, 1.55, [0.3, 0.4, 0.6, 1, 1.5]),
         (0.9, 1.12, [0.9, 0.95, 1, 1.05, 1.1]),
         (1e-3, 1e3, [1e-3, 1e-2, 0.1, 1, 10, 100, 1e3]),
     ],
@@ -691,7 +692,7 @@ def test_panel_over_time_shows_forecasts_and_analyses_and_the_score_of_the_run(
     figure = sweep(flows, definition, pd.read_parquet(flow_scores))
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     line, names = (
-        figure.axes[1].lines[0],
+        figure.axes[1].lines[1],  # the lower one, which is in front
         [{text.get_text() for text in ax.texts} for ax in figure.axes],
     )
     x, y = (np.asarray(values) for values in line.get_data())
@@ -705,6 +706,9 @@ def test_panel_over_time_shows_forecasts_and_analyses_and_the_score_of_the_run(
     # The error of enkf is 1 after spin-up, that of its forecasts 2.
     assert names[0] == {"EnKF", "No assimilation"}
     assert names[1] == {"EnKF  1.000", "No assimilation  10.000", "time average"}
+    # A list, in the order of what it says: the higher score on top.
+    heights = {text.get_text(): text.get_position()[1] for text in figure.axes[1].texts}
+    assert heights["time average"] > heights["No assimilation  10.000"] > heights["EnKF  1.000"]
     assert "No assimilation  diverged" in names[2]
     np.testing.assert_allclose(x, 0.2 * np.array([0, 1, 2, 2, 3, 4, 4, 5, 6, 6]), rtol=1e-6)
     np.testing.assert_allclose(y[-6:], [1, 2, 1, 1, 2, 1], rtol=1e-4)

@@ -162,13 +162,17 @@ def label_ends(ax: Axes, lines: Mapping[str, Line2D], title: str | None = None) 
     """Names lines to the right of a panel, near where each ends, with a sample of each; a panel
     needs no legend then.
 
-    Lines that end before the panel does, or are of another panel, are named without a leader to
-    their end. The panel's scales, limits and height must be final.
+    With a ``title`` it is a list instead, in the order of ``lines`` from above: what is said there
+    tells more than where a line ends. Lines that end before the panel does, or are of another
+    panel, are named without a leader to their end, and so are those of a list. The panel's scales,
+    limits and height must be final.
     """
     if not lines:
         return
     figure = ax.figure
     ends = [_end(ax, line) for line in lines.values()]
+    if title is not None:
+        ends = [(0.0, 0.5 - 1e-6 * place) for place in range(len(ends))]
     spacing = LABEL_SPACING * label_size() / 72 / (ax.bbox.height / figure.dpi)
     overhang = max(0.0, len(lines) * spacing - 1) / 2
     places = spread([y for _, y in ends], spacing, -overhang, 1 + overhang)

@@ -52,6 +52,7 @@ LOG_SUBS: tuple[tuple[float, ...], ...] = (
     (1, 3),
     (1, 2, 5),
     (1, 2, 3, 5, 7),
+    (1, 1.5, 2, 3, 4, 6),
     (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9),
 )
 """Ticks in a decade, the coarsest first."""

@@ -235,7 +235,10 @@ def _over_time(
     )
     lost = set(rows.loc[rows[LOST_SCORE].notna(), "filter"])
     finished, lines = [], {}
-    for name, values in run.values.items():
+    # As the axis goes: the highest score is on top, and above it those that have none.
+    by_score = sorted(run.values, key=lambda name: -np.nan_to_num(of_run[name], nan=np.inf))
+    for name in by_score:
+        values = run.values[name]
         label, average = study.filters[name].label, of_run[name]
         if np.isfinite(average):
             finished += [values.min(), values.max()]
