@@ -30,6 +30,7 @@ from masf.observations.matrix import Matrix
 from masf.observations.noise import make_noise
 from masf.observations.settings import observation_settings
 from masf.observations.transforms import STEEP, TransformName, own_transform
+from masf.systems.base import System
 from masf.systems.registry import make_system
 
 NAMES: tuple[TransformName, ...] = TransformName.__args__
@@ -79,7 +80,7 @@ def test_a_transform_is_its_formula_of_what_the_operator_measures(kind, name):
         np.testing.assert_array_equal(observation.places((D,)), linear.places((D,)))
 
 
-@pytest.mark.parametrize("name", STEEP)
+@pytest.mark.parametrize("name", sorted({*STEEP} & {*NAMES}))
 def test_steepness_multiplies_what_is_measured(name):
     x = states(5)
     steep = make("stride", transform=name, steepness=2.5)
@@ -163,9 +164,14 @@ def test_what_a_measurement_that_is_not_linear_lacks_is_refused_by_name():
     ("keys", "fault"),
     [
         ({"transform": "arctangent"}, "(?s)transform.*'arctan', 'cube'"),
-        ({"transform": "arctan", "steepness": 2.0}, "for transform sigmoid or tanh, and the"),
+        (
+            {"transform": "arctan", "steepness": 2.0},
+            "for transform sigmoid or tanh or speed_sigmoid, and the",
+        ),
         ({"steepness": 2.0}, "'steepness' is 2.0: it is for transform sigmoid or tanh"),
         ({"transform": "tanh", "steepness": 0.0}, "(?s)steepness.*greater than 0"),
+        ({"transform": "speed", "threshold": 2.0}, "'threshold' is 2.0: it is for transform speed"),
+        ({"transform": "speed"}, "'transform' is speed: it is of all fields at each point"),
     ],
     ids=str,
 )
@@ -182,6 +188,61 @@ def test_settings_say_the_transform_and_build_it_again():
         "Transformed(operator='stride', noise=0.5, transform='tanh', steepness=2.0, stride=2, "
         "dimension=6)"
     )
+
+
+FLOW = {"size": 8, "forcing_wavenumber": 2}
+
+
+def flow_speed(**keys: object) -> tuple[System, Observation]:
+    system = masf.make_system("kolmogorov", **FLOW)
+    settings = observation_settings({"operator": "grid", "stride": 4, "noise": 0.1} | keys)
+    return system, settings.build(system.dimension, system.grid)
+
+
+@pytest.mark.parametrize(
+    ("keys", "formula"),
+    [
+        ({"transform": "speed"}, np.sqrt),
+        (
+            {"transform": "speed_sigmoid", "steepness": 2.0, "threshold": 0.5},
+            lambda q: 1 / (1 + np.exp(-2.0 * (q - 0.5))),
+        ),
+    ],
+    ids=["speed", "sigmoid"],
+)
+def test_speeds_are_of_all_fields_at_a_point_and_have_their_gradient(keys, formula):
+    system, observation = flow_speed(**keys)
+    x = np.random.default_rng(0).standard_normal((3, system.dimension))
+    points = x.reshape(3, 2, 8, 8)[..., ::4, ::4].reshape(3, 2, 4)
+    np.testing.assert_allclose(observation.apply(x), formula((points**2).sum(axis=1)), rtol=1e-12)
+    assert observation.size == 4
+    np.testing.assert_array_equal(observation.places((8, 8)), [[0, 0], [0, 4], [4, 0], [4, 4]])
+    assert not consistency_faults(observation)
+    y = observation.apply(x[0]) + 0.05
+    found = observation.likelihood_score(x, y)
+    i, step = 4 * 8 + 4, 1e-6  # a point that is measured
+    for component in (i, 64 + i):
+        e = step * np.eye(system.dimension)[component]
+        differences = observation.log_likelihood(x + e, y) - observation.log_likelihood(x - e, y)
+        np.testing.assert_allclose(found[:, component], differences / (2 * step), rtol=1e-5)
+    in_torch = observation.likelihood_score(torch.as_tensor(x), torch.as_tensor(y))
+    np.testing.assert_allclose(in_torch, found, rtol=1e-10, atol=1e-12)
+    at_rest = observation.likelihood_score(0 * x, y)
+    assert np.all(at_rest == 0)
+    part = observation.only(np.array([1, 3]))
+    np.testing.assert_array_equal(part.apply(x), observation.apply(x)[:, [1, 3]])
+    # One further field of the augmented state.
+    assert linear_state(system, observation).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["enkf_localized", "letkf", "masf_gaussian", "masf_mc", "ensf"])
+def test_filters_take_speeds(name):
+    system, observation = flow_speed(transform="speed")
+    truth = masf.simulate(system, observation, gap=2, cycles=3, members=10)
+    keys = {} if name == "ensf" else {"localization_radius": 3.0}
+    found = masf.assimilate(truth, name, keys)
+    assert np.isfinite(found["mean"].values).all()
+    assert json.loads(found.attrs["model_observation"])["transform"] == "speed"
 
 
 # --- files and Python

@@ -12,6 +12,7 @@ A system whose components sit on a periodic grid has the state (fields, *grid), 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -25,8 +26,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from masf.arrays import Array, scattered
 from masf.observations import transforms
 from masf.observations.bases import Basis, SVDBasis
-from masf.observations.noise import Noise
-from masf.observations.transforms import STEEP, Transform, TransformName, named_transform
+from masf.observations.noise import Noise, make_noise
+from masf.observations.transforms import (
+    STEEP,
+    SpeedName,
+    Transform,
+    TransformName,
+    named_transform,
+    speed_transform,
+)
 
 LEAST_CONCENTRATION = 2 / np.pi
 """Mean resultant length of equal weights on half of a ring: what is spread wider has no place."""
@@ -251,6 +259,40 @@ class Transformed(NonlinearObservation):
         return self.of.places(grid)
 
 
+class Speed(NonlinearObservation):
+    """Measurements f(|u|^2) of the vector u of all fields at a point: one where the linear
+    operator has one a field.
+
+    Attributes:
+        of: the linear measurements, one of each field at each point, field by field.
+        transform: f, a function of |u|^2.
+    """
+
+    def __init__(
+        self, of: Observation, fields: int, transform: Transform, noise: Noise,
+        settings: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """``noise`` is that of the measurements of the points."""
+        self.of, self.fields, self.transform = of, fields, transform
+        super().__init__(of.dimension, noise, settings)
+
+    def _vectors(self, x: Array) -> Array:
+        """u at the points (..., fields, m), for states (..., d)."""
+        measured = self.of.apply(x)
+        return measured.reshape(*measured.shape[:-1], self.fields, -1)
+
+    def apply(self, x: Array) -> Array:
+        return self.transform.value((self._vectors(x) ** 2).sum(-2))
+
+    def pullback(self, x: Array, v: Array) -> Array:
+        u = self._vectors(x)
+        along = 2 * u * (v * self.transform.slope((u**2).sum(-2)))[..., None, :]
+        return self.of.adjoint(along.reshape(*along.shape[:-2], -1))
+
+    def places(self, grid: tuple[int, ...]) -> np.ndarray:
+        return self.of.places(grid)[: self.size]
+
+
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -273,22 +315,29 @@ class ObservationSettings(BaseModel, ABC):
         description="Share of the measurements that are missing: drawn at random, each for itself "
         "in every cycle.",
     )
-    transform: TransformName | None = Field(
+    transform: TransformName | SpeedName | None = Field(
         None,
         description="A function that each measurement passes through before its noise: arctan, "
-        "cube, square, abs, exp, sigmoid or tanh.",
+        "cube, square, abs, exp, sigmoid or tanh; or, in place of the fields u at a point, speed: "
+        "|u|, or speed_sigmoid: 1 / (1 + e^(-k (|u|^2 - c))).",
     )
     steepness: Positive | None = Field(
-        None, description="For sigmoid and tanh: k of 1 / (1 + e^(-k z)) and tanh(k z); else 1."
+        None,
+        description="For sigmoid, tanh and speed_sigmoid: k of 1 / (1 + e^(-k z)) and tanh(k z); "
+        "else 1.",
+    )
+    threshold: float | None = Field(
+        None, ge=0, description="For speed_sigmoid: c, a squared speed; else 1."
     )
 
     @model_validator(mode="after")
-    def _steepness_of_a_slope(self) -> Self:
-        if self.steepness is not None and self.transform not in STEEP:
-            raise ValueError(
-                f"observation key 'steepness' is {self.steepness}: it is for transform "
-                f"{' or '.join(STEEP)}, and the transform is {self.transform}"
-            )
+    def _keys_of_a_transform(self) -> Self:
+        for key, names in (("steepness", STEEP), ("threshold", ("speed_sigmoid",))):
+            if getattr(self, key) is not None and self.transform not in names:
+                raise ValueError(
+                    f"observation key {key!r} is {getattr(self, key)}: it is for transform "
+                    f"{' or '.join(names)}, and the transform is {self.transform}"
+                )
         return self
 
     def build(self, dimension: int, grid: tuple[int, ...] | None) -> Observation:
@@ -301,11 +350,32 @@ class ObservationSettings(BaseModel, ABC):
         Raises:
             ValueError: if the settings do not fit together, or not the dimension or the grid.
         """
+        if self.transform == "speed" or self.transform == "speed_sigmoid":
+            return self._speed(dimension, self.needed(grid))
         linear = self.build_linear(dimension, grid)
         if self.transform is None:
             return linear
         chosen = named_transform(self.transform, self.steepness or 1.0)
         return Transformed(linear, chosen, self.written())
+
+    def _speed(self, dimension: int, grid: tuple[int, ...]) -> Speed:
+        fields = dimension // math.prod(grid)
+        # The noise is that of the speeds, not of the fields.
+        linear = self.model_copy(update={"noise": 1.0, "transform": None}).build_linear(
+            dimension, grid
+        )
+        if fields < 2 or not self.whole_points:
+            raise key_fault(
+                "transform", self.transform, "it is of all fields at each point: choose an "
+                "operator that measures them all, such as grid, on a grid of two fields or more",
+            )  # fmt: skip
+        chosen = speed_transform(
+            self.transform == "speed_sigmoid",
+            self.steepness or 1.0,
+            1.0 if self.threshold is None else self.threshold,
+        )
+        noise = make_noise(self.noise, linear.size // fields)
+        return Speed(linear, fields, chosen, noise, self.written())
 
     @abstractmethod
     def build_linear(self, dimension: int, grid: tuple[int, ...] | None) -> Observation:

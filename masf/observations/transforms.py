@@ -5,7 +5,10 @@ A config names them by the key ``transform``. They serve numpy and torch.
     arctan   atan z                        cube   z^3     square  z^2     abs  |z|     exp  e^z
     sigmoid  1 / (1 + e^(-k z))            tanh   tanh(k z)
 
-with the steepness k, 1 where nothing is said. Where |z| has no derivative, 0 is taken.
+with the steepness k, 1 where nothing is said. Where |z| has no derivative, 0 is taken. Two more are
+of all fields u at a point, not of single measurements:
+
+    speed  |u|                             speed_sigmoid  1 / (1 + e^(-k (|u|^2 - c)))
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ Elementwise = Callable[[Array], Array]
 """A function of arrays of any shape, component by component."""
 
 TransformName = Literal["arctan", "cube", "square", "abs", "exp", "sigmoid", "tanh"]
-STEEP = ("sigmoid", "tanh")
+SpeedName = Literal["speed", "speed_sigmoid"]
+"""Functions of |u|^2, with u all fields at a point."""
+STEEP = ("sigmoid", "tanh", "speed_sigmoid")
 """Those that have a steepness."""
 
 
@@ -68,6 +73,22 @@ def named_transform(name: TransformName, steepness: float = 1.0) -> Transform:
         ),
     }
     return Transform(name, *functions[name])
+
+
+def speed_transform(sigmoid: bool, steepness: float, threshold: float) -> Transform:
+    """Of q = |u|^2: the speed sqrt(q), or 1 / (1 + e^(-k (q - c))) with k and c; at rest the speed
+    has no derivative, and 0 is taken.
+    """
+    if sigmoid:
+        slope = named_transform("sigmoid", steepness)
+        assert slope.derivative is not None
+        derivative = slope.derivative
+        return Transform(
+            "speed_sigmoid",
+            lambda q: slope.value(q - threshold),
+            lambda q: derivative(q - threshold),
+        )
+    return Transform("speed", lambda q: q**0.5, lambda q: 0.5 * (q > 0) / (q + (q == 0)) ** 0.5)
 
 
 def pullback(function: Elementwise, x: Array, v: Array, what: str) -> Array:
