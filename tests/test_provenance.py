@@ -20,6 +20,7 @@ from masf.filters.registry import filter_names
 ROOT = Path(__file__).parent.parent
 MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided", "masf_mc"}
 OTHERS = {
+    "enff",
     "enkf",
     "enkf_localized",
     "enkf_n",
