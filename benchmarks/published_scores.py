@@ -72,50 +72,85 @@ SAKOV2012 = Setting(
     {"operator": "identity", "noise": math.sqrt(2)},
 )
 
-# Setting, filter, members, inflation, rotation, loc_rad, published score.
-CASES: list[tuple[Setting, str, int, float, bool, float | None, float]] = [
-    (SAKOV2008, "enkf", 40, 1.06, False, None, 0.22),
-    (SAKOV2008, "enkf", 28, 1.08, False, None, 0.24),
-    (SAKOV2008, "etkf", 24, 1.013, True, None, 0.18),
-    (SAKOV2008, "etkf", 20, 1.04, True, None, 0.20),
-    (SAKOV2008, "letkf", 7, 1.04, True, 4, 0.22),
-    (HOTEIT2015, "etkf", 28, 1.02, True, None, 0.18),
-    (HOTEIT2015, "letkf", 10, 1.02, True, 4, 0.21),
-    (HOTEIT2015, "letkf", 10, 1.04, True, 6, 0.20),
-    (HOTEIT2015, "letkf", 10, 1.10, True, 10, 0.22),
-    (SPANTINI2019, "etkf", 100, 1.10, False, None, 0.97),
-    (SPANTINI2019, "letkf", 40, 1.10, False, 4, 1.0),
-    (SPANTINI2019, "letkf", 100, 1.02, False, 4, 0.84),
-    (SAKOV2012, "enkf", 10, 1.04, False, None, 0.65),
-    (SAKOV2012, "enkf", 100, 1.01, False, None, 0.56),
-    (SAKOV2012, "etkf", 3, 1.30, False, None, 0.80),
-    (SAKOV2012, "etkf", 10, 1.02, True, None, 0.60),
+TODTER2015 = Setting(
+    "Lorenz96/todter2015_G",
+    "lorenz96",
+    {"dimension": 80, "forcing": 8.0, "dt": 0.05},
+    2,
+    SMALL,
+    2000,
+    {"operator": "stride", "stride": 2, "noise": 1.0},
+)
+ANDERSON2010 = Setting(
+    "Lorenz63/anderson2010rhf",
+    "lorenz63",
+    {"dt": 0.01},
+    12,
+    math.sqrt(2),
+    4000,
+    {"operator": "identity", "noise": math.sqrt(8)},
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A filter in a setting, with DAPPER's parameters; ``others`` are ours alone."""
+
+    setting: Setting
+    filter: str
+    members: int
+    inflation: float
+    rotation: bool
+    loc_rad: float | None
+    published: float
+    others: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of our filter."""
+        parameters: dict[str, Any] = {"inflation": self.inflation}
+        if self.filter != "enkf":
+            parameters["rotation"] = self.rotation
+        if self.loc_rad is not None:
+            parameters |= {"localization_radius": 1.82 * self.loc_rad, "block": 2}
+        return parameters | self.others
+
+
+CASES = [
+    Case(SAKOV2008, "enkf", 40, 1.06, False, None, 0.22),
+    Case(SAKOV2008, "enkf", 28, 1.08, False, None, 0.24),
+    Case(SAKOV2008, "etkf", 24, 1.013, True, None, 0.18),
+    Case(SAKOV2008, "etkf", 20, 1.04, True, None, 0.20),
+    Case(SAKOV2008, "letkf", 7, 1.04, True, 4, 0.22),
+    Case(HOTEIT2015, "etkf", 28, 1.02, True, None, 0.18),
+    Case(HOTEIT2015, "letkf", 10, 1.02, True, 4, 0.21),
+    Case(HOTEIT2015, "letkf", 10, 1.04, True, 6, 0.20),
+    Case(HOTEIT2015, "letkf", 10, 1.10, True, 10, 0.22),
+    Case(SPANTINI2019, "etkf", 100, 1.10, False, None, 0.97),
+    Case(SPANTINI2019, "letkf", 40, 1.10, False, 4, 1.0),
+    Case(SPANTINI2019, "letkf", 100, 1.02, False, 4, 0.84),
+    Case(SAKOV2012, "enkf", 10, 1.04, False, None, 0.65),
+    Case(SAKOV2012, "enkf", 100, 1.01, False, None, 0.56),
+    Case(SAKOV2012, "etkf", 3, 1.30, False, None, 0.80),
+    Case(SAKOV2012, "etkf", 10, 1.02, True, None, 0.60),
+    Case(TODTER2015, "letkf", 40, 1.04, True, 5, 0.42, {"block": 1}),
+    Case(TODTER2015, "lnetf", 40, 1.10, True, 5, 0.54, {"block": 1, "noise_factor": 1.9}),
+    Case(TODTER2015, "lnetf", 80, 1.06, True, 5, 0.47, {"block": 1, "noise_factor": 1.4}),
+    Case(ANDERSON2010, "rhf", 50, 1.10, False, None, 1.28, {"localization_radius": None}),
 ]
 
 
-def filter_parameters(
-    name: str, inflation: float, rotation: bool, loc_rad: float | None
-) -> dict[str, Any]:
-    """The parameters of our filter for DAPPER's."""
-    parameters: dict[str, Any] = {"inflation": inflation}
-    if name in {"etkf", "letkf"}:
-        parameters["rotation"] = rotation
-    if loc_rad is not None:
-        parameters |= {"localization_radius": 1.82 * loc_rad, "block": 2}
-    return parameters
-
-
-def analysis_errors(
-    setting: Setting, name: str, members: int, parameters: dict[str, Any], seed: int, spin_up: int
-) -> tuple[np.ndarray, bool]:
+def analysis_errors(case: Case, seed: int, spin_up: int) -> tuple[np.ndarray, bool]:
     """The RMSE of each analysis of one run after the spin-up (cycles,), and whether it diverged."""
-    s, cycles = setting, spin_up + setting.cycles
+    s, cycles = case.setting, spin_up + case.setting.cycles
     cell = CellSettings(
-        s.system, s.parameters, s.observation, s.gap, cycles, members, s.initial_spread, seed
+        s.system, s.parameters, s.observation, s.gap, cycles, case.members, s.initial_spread, seed
     )
     truth = simulate(cell)
-    trajectory, _, _ = run_filter(name, parameters, truth, device="cpu", saved_members=0)
-    at_analyses = slice((spin_up + 1) * setting.gap, None, setting.gap)
+    trajectory, _, _ = run_filter(
+        case.filter, case.parameters, truth, device="cpu", saved_members=0
+    )
+    at_analyses = slice((spin_up + 1) * s.gap, None, s.gap)
     return rmse_over_components(
         trajectory.mean[at_analyses], truth.truth[at_analyses]
     ), trajectory.diverged_at is not None
@@ -140,12 +175,8 @@ def main(spin_up: int, seeds: int, only: tuple[int, ...], output: Path | None) -
     """Runs the cases; see the module's docstring."""
     rows = []
     for i in only or range(len(CASES)):
-        setting, name, members, inflation, rotation, loc_rad, published = CASES[i]
-        parameters = filter_parameters(name, inflation, rotation, loc_rad)
-        runs = [
-            analysis_errors(setting, name, members, parameters, seed, spin_up)
-            for seed in range(300, 300 + seeds)
-        ]
+        case = CASES[i]
+        runs = [analysis_errors(case, seed, spin_up) for seed in range(300, 300 + seeds)]
         blocks = np.concatenate(
             [np.array_split(errors, BLOCKS) for errors, _ in runs], axis=0
         ).mean(axis=1)
@@ -153,24 +184,24 @@ def main(spin_up: int, seeds: int, only: tuple[int, ...], output: Path | None) -
         rows.append(
             {
                 "case": i,
-                "source": setting.file,
-                "filter": name,
-                "members": members,
-                "inflation": inflation,
-                "rotation": rotation,
-                "loc_rad": loc_rad,
-                "published": published,
+                "source": case.setting.file,
+                "filter": case.filter,
+                "members": case.members,
+                "inflation": case.inflation,
+                "rotation": case.rotation,
+                "loc_rad": case.loc_rad,
+                "published": case.published,
                 "ours": ours,
                 "standard_error": error,
-                "ratio": ours / published,
+                "ratio": ours / case.published,
                 "diverged": sum(diverged for _, diverged in runs),
                 "runs": seeds,
-                "cycles": setting.cycles,
+                "cycles": case.setting.cycles,
             }
         )
         click.echo(
-            f"{i}: {setting.file} {name} N {members}: {published} published, {ours:.4f} +- "
-            f"{error:.4f} here",
+            f"{i}: {case.setting.file} {case.filter} N {case.members}: {case.published} published, "
+            f"{ours:.4f} +- {error:.4f} here",
             err=True,
         )
     table = pd.DataFrame(rows)
