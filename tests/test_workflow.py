@@ -225,7 +225,7 @@ def test_run_makes_estimates_tables_and_figures(results: Path) -> None:
         for name in ("lorenz63", "same_cells")
         for kind in ("", "_paired", "_cost")
         for end in ("csv", "md", "tex")
-    }
+    } | {f"settings.{end}" for end in ("csv", "md", "tex")}
     assert {path.name for path in (results / "tables").iterdir()} == tables
     assert {path.name for path in results.glob("*.*")} == {
         "index.html",
