@@ -333,7 +333,7 @@ def analysed(name: str, observation: Observation, ensemble: np.ndarray, y: np.nd
     return filter_.analyse(filter_.start(ensemble), y)
 
 
-NEED_LINEAR = {"kalman", "masf_guided"}
+NEED_LINEAR = {"kalman"}
 
 
 @pytest.mark.parametrize("name", sorted(NEED_LINEAR))
@@ -357,14 +357,13 @@ def test_all_other_filters_take_them():
     observation, truth = make("stride", transform="arctan"), states(1)[0]
     for name in sorted({*filter_names()} - NEED_LINEAR):
         cls = filter_class(name)
-        parameters = cls.Parameters(**QUICK.get(name, {}))
+        without = {"network": False} if cls.uses_prior else {}
+        parameters = cls.Parameters(**QUICK.get(name, {}), **without)
         setup = setup_of(observation)
         if cls.misfits(parameters, setup.system, observation):
             assert name in {"ienks"}  # whose model may have no noise of its own
             continue
         ensemble, y = truth + states(30), observation.apply(truth)
-        if cls.uses_prior:
-            parameters = cls.Parameters(network=False)
         if cls.needs_torch(parameters):
             ensemble, y = torch.as_tensor(ensemble).float(), torch.as_tensor(y).float()
             setup = Setup(setup.system, observation, torch.zeros(D), 1.0, Stream(0, "test"))

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from masf.arrays import Stream
+from masf.diffusion.endpoint import Answers, GaussianEndpoint, guided_endpoint
 from masf.diffusion.linear_state import linear_state
 from masf.diffusion.posterior import Posterior
-from masf.diffusion.process import ForwardProcess, time_grid
+from masf.diffusion.process import ForwardProcess, a, time_grid
 from masf.diffusion.samplers import coupled, exact
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation, Transformed
 from masf.observations.mask import Mask
+from masf.observations.matrix import Matrix
 from masf.observations.transforms import named_transform
 from masf.systems.registry import make_system
 
@@ -153,3 +155,105 @@ def test_what_is_not_measured_follows_by_its_correlation(sampler):
         distance = np.abs(counts.cumsum() / n - expected.cumsum()).max()
         assert distance < 1.95 / np.sqrt(n)
     assert abs(np.mean(found[:, 0] * found[:, 1]) - posterior @ nodes.prod(axis=1)) < 0.08
+
+
+# --- the endpoint Gaussian approximation
+
+
+class QuadratureEndpoint:
+    """The two answers for one component, by nodes (K, 1), what is measured of them, and weights."""
+
+    def __init__(self, process, nodes, measured, weights) -> None:
+        self.process, self.x, self.h, self.weights = process, nodes, measured, weights
+
+    def __call__(self, x: np.ndarray, t: float) -> Answers:
+        at, sigma = a(t), self.process.Sigma(t)[0]
+        z = at * self.x + (1 - at) * self.h
+        logits = (x @ z.T - 0.5 * z[:, 0] ** 2) / sigma + np.log(self.weights)
+        w = np.exp(logits - logits.max(axis=1, keepdims=True))
+        w /= w.sum(axis=1, keepdims=True)
+        d_x, d_h, d_z = w @ self.x, w @ self.h, w @ z
+        # The derivative of a posterior mean is a posterior covariance over Sigma.
+        slope = (w @ ((self.x - self.h) * z) - (d_x - d_h) * d_z) / sigma
+        return Answers(d_x, d_h, lambda v: v * slope)
+
+
+@pytest.mark.parametrize(
+    ("name", "noise", "y", "reported"),
+    [
+        ("square", 0.2, 1.0, 0.50),
+        ("sigmoid", 0.1, 0.9, 0.27),
+        ("arctan", 0.05, 1.2, 0.48),
+        (None, 1.0, 1.0, 0.175),
+    ],
+)
+def test_the_endpoint_approximation_is_far_from_the_posterior(name, noise, y, reported):
+    """With exact answers and scales of 1, at 150 steps: what docs/mathematics.md reports."""
+    n, mask = 1000, Mask(1, [0], noise)
+    observation = mask if name is None else transformed(mask, name)
+    nodes = np.linspace(-5, 5, 501)[:, None]
+    prior = np.exp(-(nodes[:, 0] ** 2) / 2)
+    prior /= prior.sum()
+    posterior = prior * np.exp(observation.log_likelihood(nodes, np.array([y])))
+    posterior /= posterior.sum()
+    members = np.random.default_rng(3).standard_normal((n, 1))
+    process = ForwardProcess(mask.basis())
+    denoiser = QuadratureEndpoint(process, nodes, observation.apply(nodes), prior)
+    found = guided_endpoint(
+        process, denoiser, np.array([y]), members, observation.apply(members), time_grid(150),
+        Stream(1, "test"),
+    )  # fmt: skip
+    distance = kolmogorov_smirnov(found[:, 0], nodes[:, 0], posterior)
+    assert abs(distance - reported) < 1.95 / np.sqrt(n)
+    if name is not None:
+        assert distance > 10 * Scalar(name, noise, y).sampled(coupled, 16)
+
+
+def test_gaussian_answers_are_conditional_means_with_their_derivatives():
+    process = ForwardProcess(Mask(3, [0, 2], [0.3, 0.6]).basis(), np.full(3, 0.7))
+    x = np.random.default_rng(0).standard_normal((40, 3))
+    h = np.stack([x[:, 0] ** 2, 0 * x[:, 1], np.abs(x[:, 2])], axis=1)
+    denoiser, t = GaussianEndpoint(process, x, h, None), 0.4
+    states = np.random.default_rng(1).standard_normal((2, 3))
+    z = a(t) * x + (1 - a(t)) * h
+    joint = np.cov(np.concatenate([z, x, h], axis=1).T)
+    gain = joint[3:, :3] @ np.linalg.inv(joint[:3, :3] + np.diag(process.Sigma(t)))
+    expected = np.concatenate([x, h], axis=1).mean(axis=0) + (states - z.mean(axis=0)) @ gain.T
+    answers = denoiser(states, t)
+    np.testing.assert_allclose(np.concatenate([answers.state, answers.measured], 1), expected)
+    v = np.random.default_rng(2).standard_normal((2, 3))
+    differences = [
+        (
+            (moved := denoiser(states + e, t)).state - moved.measured
+            - answers.state + answers.measured
+        ) / 1e-6 @ v.T
+        for e in 1e-6 * np.eye(3)
+    ]  # fmt: skip
+    found = np.stack([np.diag(d) for d in differences], axis=1)
+    np.testing.assert_allclose(answers.pullback(v), found, rtol=1e-6)
+
+
+def test_masf_guided_takes_transforms_of_single_components():
+    system = make_system("lorenz96", {"dt": 0.01, "dimension": 6, "forcing": 8.0})
+    cls = filter_class("masf_guided")
+    observation = transformed(Mask(6, [0, 2, 4], 0.5), "arctan")
+    x = np.random.default_rng(0).standard_normal((30, 6))
+    setup = Setup(system, observation, np.zeros(6), 1.0, Stream(0, "test"))
+    filter_ = cls(cls.Parameters(network=False, localization_radius=2.0), setup)
+    y = observation.apply(x[0] + 1)
+    before, after = (
+        np.abs(observation.apply(e).mean(axis=0) - y).mean() for e in (x, filter_.analyse(x, y))
+    )
+    assert after < before
+    filter_.observe(observation.only(np.array([1])))
+    assert np.isfinite(filter_.analyse(x, y[1:2])).all()
+    pooled = Transformed(Matrix(np.ones((1, 6)), 0.5), named_transform("cube"))
+    for parameters, observed, fault in (
+        (cls.Parameters(), observation, "need two answers"),
+        (cls.Parameters(network=False), pooled, "of single components only"),
+    ):
+        assert fault in " ".join(cls.misfits(parameters, system, observed))
+    flow = make_system("kolmogorov", {"size": 8, "forcing_wavenumber": 2})
+    squares = transformed(Mask(128, [0], 0.5), "square")
+    faults = cls.misfits(cls.Parameters(network=False), flow, squares)
+    assert "forms covariance matrices" in " ".join(faults)

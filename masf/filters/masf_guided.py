@@ -1,19 +1,25 @@
 """MASF with the guided SDE of the authors' public code: sampler ``guided`` of
 masf.diffusion.samplers; it is not exact.
+
+Where the measurement is not linear it is that with their later code's endpoint Gaussian
+approximation (masf.diffusion.endpoint), with the two answers of a Gaussian in place of a network's.
 """
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from masf.arrays import Array
+from masf.arrays import Array, scattered
+from masf.diffusion.endpoint import GaussianEndpoint, guided_endpoint
+from masf.diffusion.linear_state import fields_taper
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import guided
-from masf.filters.base import linear_misfits
+from masf.ensembles.localization import MAX_DENSE_DIMENSION, tapers_by_convolution
 from masf.filters.learned import LearnedFilter, NetworkParameters
-from masf.observations.base import Observation
-from masf.systems.base import System
+from masf.observations.base import Observation, Part, Transformed
+from masf.observations.mask import Mask
+from masf.systems.base import System, grid_shape
 
 
 class GuidedMASFParameters(NetworkParameters):
@@ -36,8 +42,43 @@ class GuidedMASF(LearnedFilter):
     def misfits(
         cls, parameters: NetworkParameters, system: System, observation: Observation
     ) -> list[str]:
-        own = linear_misfits(observation)
-        return [*own, *super().misfits(parameters, system, observation)]
+        """Measurements that are not linear where they are not of single components, each with a
+        noise of its own, or where there is a network or no matrix.
+        """
+        faults = super().misfits(parameters, system, observation)
+        if observation.linear:
+            return faults
+        if parameters.network:
+            faults.append(
+                "network = True: measurements that are not linear need two answers, which the "
+                "network of a prior does not give; set it to false"
+            )
+        if _mask_of(observation) is None:
+            faults.append(
+                "takes measurements that are not linear of single components only, none of them "
+                "twice, each with a noise of its own: leave the filter out of this experiment"
+            )
+        if tapers_by_convolution(system) or system.dimension > MAX_DENSE_DIMENSION:
+            faults.append(
+                "forms covariance matrices where measurements are not linear, on rings of up to "
+                f"{MAX_DENSE_DIMENSION} components: leave the filter out of this experiment"
+            )
+        return faults
+
+    def posterior(self, ensemble: Array, y: Array, temperature: float = 1.0) -> Array:
+        if self.observation.linear:
+            return super().posterior(ensemble, y, temperature)
+        p, mask = self.parameters, _mask_of(self.observation)
+        assert mask is not None
+        process = ForwardProcess.for_ensemble(mask.basis(), ensemble, temperature)
+        measured = scattered(self.observation.apply(ensemble), mask.indices, mask.dimension)
+        radius = p.localization_radius if p.covariance == "localized" else None
+        taper = fields_taper(self.system, grid_shape(self.system), radius, ensemble)
+        return guided_endpoint(
+            process, GaussianEndpoint(process, ensemble, measured, taper), y, ensemble, measured,
+            self.times, self.stream,
+            prior_scale=p.prior_scale, likelihood_scale=p.likelihood_scale,
+        )  # fmt: skip
 
     def sample(
         self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
@@ -47,6 +88,17 @@ class GuidedMASF(LearnedFilter):
             process, denoiser, y, ensemble, self.times, self.stream,
             prior_scale=p.prior_scale, likelihood_scale=p.likelihood_scale,
         )  # fmt: skip
+
+
+def _mask_of(observation: Observation) -> Mask | None:
+    """The components whose transforms are measured, elementwise; None where that is not so."""
+    whole = observation.whole if isinstance(observation, Part) else observation
+    if not (isinstance(whole, Transformed) and isinstance(whole.of, Mask) and whole.of.elementwise):
+        return None
+    mask = whole.of
+    if isinstance(observation, Part):
+        return Mask(mask.dimension, mask.indices[observation.rows], observation.noise)
+    return mask
 
 
 filter = GuidedMASF
