@@ -31,6 +31,7 @@ OTHERS = {
     "kalman",
     "letkf",
     "lnetf",
+    "local_pf",
     "particle",
     "rhf",
     "sf",
