@@ -24,6 +24,10 @@ from masf.plugins import brought, source_of
 _PACKAGE = Path(__file__).parent.parent
 
 
+_OF_PRIORS = ("files.trained_prior", "diffusion.linear_state")
+"""Modules below ``masf`` that stage assimilate imports to load a prior."""
+
+
 @cache
 def code_version(*modules: str, without: tuple[str, ...] = ()) -> str:
     """Fingerprint of the code of ``modules`` (names below ``masf``) and of all that they import
@@ -77,14 +81,16 @@ def _unused(filter_module: str) -> tuple[str, ...]:
     """
     if filter_module in brought("filters"):
         return ("stages.external",)
-    has_network = "masf.diffusion.denoisers.learned" in _reached((f"filters.{filter_module}",))
-    return ("stages.external",) if has_network else ("stages.external", "files.trained_prior")
+    reached = _reached((f"filters.{filter_module}",))
+    if "masf.diffusion.denoisers.learned" in reached:
+        return ("stages.external",)
+    return ("stages.external", *(m for m in _OF_PRIORS if f"masf.{m}" not in reached))
 
 
 def _of_command(stage: str, system: str) -> str:
     """The code version of a stage that runs a command in place of a filter: it loads no prior."""
     own, others = _parts(system=system)
-    return code_version(stage, *own, without=("files.trained_prior",)) + others
+    return code_version(stage, *own, without=_OF_PRIORS) + others
 
 
 def simulate_version(system: str) -> str:
