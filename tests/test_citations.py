@@ -37,7 +37,9 @@ def test_every_entry_is_whole_and_what_files_cite_is_there() -> None:
     assert used | others == references().keys()
 
 
-@pytest.mark.parametrize("name", ["masf", "ensf", "sf", "ssls", "letkf", "ienks", "particle"])
+@pytest.mark.parametrize(
+    "name", ["masf", "ensf", "sf", "ssls", "letkf", "ienks", "particle", "local_pf"]
+)
 def test_filters_of_the_papers_cite_them(name: str) -> None:
     assert name in filter_names()
     definition = read_mapping(ROOT / "config" / "filters" / f"{name}.yaml")
