@@ -19,7 +19,9 @@ from masf.cli.options import EXISTING
     "--config", default="config/config.yaml", show_default=True, type=EXISTING, help="The study."
 )
 def cite(results: Path | None, config: Path) -> None:
-    """Print the BibTeX of what a study uses: filters, systems, scores, tuning and the suite.
+    """Print the BibTeX of what a study uses.
+
+    Of its filters, systems, scores, tuning, and of the suite.
 
     Each entry says in a comment what it is for.
     """
