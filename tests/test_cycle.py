@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
+import masf
 from masf.arrays import Stream
 from masf.files.trajectory import Trajectory
 from masf.filters.base import Filter, Setup
@@ -198,6 +199,24 @@ def test_an_ensemble_that_starts_without_a_number_diverges_at_once():
 
 def test_a_narrow_ensemble_has_not_collapsed():
     assert run(Scripted(lambda state: 1e-3 * state)).diverged_at is None
+
+
+def test_twenty_identical_members_have_no_spread():
+    """Nor have members that differ by the rounding of their numbers."""
+    ensemble = np.full((20, D), 3.7, dtype=np.float32)
+    ensemble[::2] = np.nextafter(ensemble[::2], np.float32(4))
+    for members in (ensemble[1::2], ensemble):
+        result = run(Scripted(lambda state, x=members: 0 * state[:1] + x[: len(state)]))
+        assert result.diverged_at is not None
+
+
+def test_the_kalman_filter_may_be_as_sure_as_it_finds_right():
+    system = masf.make_system("linear_gaussian", dimension=4)
+    observation = masf.make_observation(system, "identity", noise=1e-6)
+    truth = masf.simulate(system, observation, gap=2, cycles=5, members=10)
+    found = masf.assimilate(truth, "kalman")
+    assert found.attrs["diverged"] == 0
+    assert float(found["spread"][-1].mean()) == pytest.approx(1e-6, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,16 @@ from masf.systems.counting import counted_steps
 
 log = logging.getLogger(__name__)
 
-COLLAPSED_SPREAD = 1e-6
-"""Below this fraction of the initial spread an ensemble has lost its spread, and the run counts as
-diverged.
-"""
-
 AS_MANY = "; an analysis has as many members as its forecast"
 
 
 class Diverged(Exception):
-    """The ensemble is not finite any more, or has lost its spread."""
+    """The estimate is not finite any more, or without spread.
+
+    An ensemble has lost its spread where it is, on average over components, below the distance of
+    neighbouring numbers of the members' precision: then they are one. A filter that keeps moments
+    may be as sure as it finds right, but for a spread of 0.
+    """
 
 
 class _Clock:
@@ -126,7 +126,6 @@ class _Run:
         truth_at_cycles: (cycles, d)
         saved_members: how many analysis members to keep, at most.
         torch_device: where to compute; None for numpy.
-        least_spread: below this mean standard deviation the run counts as diverged.
         name: of the filter's class, for messages.
         is_ensemble: whether the filter's state is an ensemble (N, d).
         x: (N, d) the initial ensemble, of whose kind all arrays must be.
@@ -148,7 +147,6 @@ class _Run:
         self.truth_at_cycles = truth_at_cycles
         self.saved_members = saved_members
         self.torch_device = torch_device
-        self.least_spread = 0.0
         self._whole: Observation | None = None
         self._measured = np.arange(0)
         self._analysed = False
@@ -166,7 +164,6 @@ class _Run:
             shape = (len(state) if hasattr(state, "__len__") else len(ensemble), ensemble.shape[1])
             require_states(f"{self.name}.start", state, ensemble, shape)
         self._record_moments(state, 0)
-        self.least_spread = COLLAPSED_SPREAD * float(np.mean(self.result.spread[0]))
         return state
 
     def forecast(self, state: Any, k: int, clock: _Clock) -> Any:
@@ -284,7 +281,8 @@ class _Run:
                 f"the ensemble is not finite after the {after}, in {int(np.sum(lost))} of "
                 f"{len(lost)} components, first in {int(np.argmax(lost)) + 1}"
             )
-        if float(np.mean(spread)) < self.least_spread:
+        told_apart = float(np.mean(np.spacing(np.abs(mean)))) if self.is_ensemble else 0.0
+        if float(np.mean(spread)) <= told_apart:
             raise Diverged("the ensemble has lost its spread")
 
 
