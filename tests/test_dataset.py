@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from masf.arrays import Stream
 from masf.atomic import FileFault, replacing
 from masf.files.cell import CellSettings
 from masf.files.cost import read_cost, write_cost
 from masf.files.estimate import estimate, read_estimate, write_estimate
+from masf.files.netcdf import write
 from masf.files.truth import Truth, read_truth, write_truth
 from masf.scores.fields import critical_success_index, structural_similarity
 from masf.scores.run import score
@@ -272,3 +274,17 @@ def test_replaced_file_is_readable_as_the_umask_says(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_compression_loses_nothing_and_makes_files_of_flows_smaller(tmp_path: Path) -> None:
+    system, stream = make_system("kolmogorov", {"size": 32}), Stream(0, "compression")
+    x = system.typical_state(stream).astype(np.float32)
+    states = []
+    for _ in range(30):
+        x = np.asarray(system.step(x[None], stream)[0], dtype=np.float32)
+        states.append(x)
+    values = np.stack(states)
+    write(tmp_path / "truth.nc", xr.Dataset({"truth": (("model_time", "component"), values)}))
+    with xr.open_dataset(tmp_path / "truth.nc", engine="netcdf4") as read:
+        np.testing.assert_array_equal(read["truth"].values, values)
+    assert (tmp_path / "truth.nc").stat().st_size < 0.95 * values.nbytes

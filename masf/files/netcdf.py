@@ -73,8 +73,10 @@ def with_conventions(variables: dict[str, xr.Variable], attributes: dict[str, An
 def write(path: Path, dataset: xr.Dataset) -> None:
     """Writes the content of truth.nc or {filter}.nc, by way of a temporary name."""
     # CF has no fill values in coordinates, and ours has none elsewhere: NaN is written as it is.
-    # The checksums tell a reader of bytes that changed on disk.
-    encoding = {name: {"_FillValue": None, "fletcher32": True} for name in dataset.variables}
+    # The checksums tell a reader of bytes that changed on disk. Compression loses nothing; the
+    # lowest level, since the mantissas of turbulence hardly compress further.
+    kept = {"_FillValue": None, "fletcher32": True, "zlib": True, "complevel": 1, "shuffle": True}
+    encoding = dict.fromkeys(dataset.variables, kept)
     with replacing(path) as temporary:
         try:
             dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
