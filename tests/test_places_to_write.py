@@ -33,6 +33,7 @@ CALLS = {
     "aggregate --study s --scores c --costs BLOCKED --tables t": "costs",
     "aggregate --study s --scores c --costs c --tables BLOCKED": "tables",
     "plot a --study s --scores c -o BLOCKED": "output",
+    "plot a --study s --scores c --format pdf --folder BLOCKED": "folder",
     "page --study s --scores c --costs c --figures f --tables t -o BLOCKED": "output",
     "tuned-settings r -o BLOCKED": "output",
     "schema -o BLOCKED": "output",
