@@ -55,13 +55,15 @@ def recorded(scores: pd.DataFrame) -> pd.DataFrame:
     rows = scores.rename(columns=lambda name: name.removeprefix("parameter_"))
     axes = [name.removeprefix("parameter_") for name in parameter_columns(scores)]
     varied = [
-        name for name in ["observation", *axes, "gap", "members"] if len(rows[name].unique()) > 1
+        name
+        for name in ["system", "observation", *axes, "gap", "members", "model"]
+        if name in rows and len(rows[name].unique()) > 1
     ]
     kept = [name for name in SCORES if name in rows and rows[name].notna().any()]
     whole = {
         name: rows[name].astype(int)
         for name in varied
-        if name != "observation" and (rows[name] % 1 == 0).all()
+        if name not in {"system", "observation", "model"} and (rows[name] % 1 == 0).all()
     }
     return rows.assign(**whole)[[*varied, "filter", "seed", *kept, "diverged", "lost"]]
 

@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = ["docs/**/*.md", "README.md", "benchmarks/README.md"]
 TABLE = re.compile(r"(<!-- table: (\{.*?\}) -->\n).*?(<!-- end of table -->)", flags=re.DOTALL)
+FAULTS = ("diverged", "lost")
+"""Columns that say why a run is counted apart from the mean of the others."""
 HIGHER_IS_BETTER = {"ssim", "csi"}
 RIVAL = "not filter.str.startswith('masf') and filter not in ['free_run', 'particle']"
 """The filters that are neither ours, nor no filter, nor a reference."""
@@ -52,23 +54,21 @@ def in_order(rows: pd.DataFrame) -> list[str]:
 
 
 def summary(runs: pd.DataFrame, score: str) -> str:
-    """Mean and standard deviation over seeds of the runs that did not diverge, and how many did;
-    empty without this score.
+    """Mean and standard deviation over seeds of the runs that did not diverge or lose track, and
+    how many did; empty without this score.
     """
-    finished = runs.loc[~runs["diverged"], score].dropna()
+    finished = runs.loc[~runs["diverged"] & ~runs["lost"], score].dropna()
+    counts = [f"{runs[kind].sum()} of {len(runs)} {kind}" for kind in FAULTS if runs[kind].any()]
     if finished.empty:
-        return "diverged" if runs["diverged"].any() else ""
-    lost = f" ({runs['diverged'].sum()} of {len(runs)} diverged)" if runs["diverged"].any() else ""
-    return (
-        f"{finished.mean():.3f} ± {finished.std():.3f}{lost}"
-        if len(finished) > 1
-        else f"{finished.iloc[0]:.3f}{lost}"
-    )
+        return ", ".join(counts)
+    mean = f"{finished.mean():.3f}"
+    spread = f" ± {finished.std():.3f}" if len(finished) > 1 else ""
+    return mean + spread + (f" ({', '.join(counts)})" if counts else "")
 
 
 def sweep(rows: pd.DataFrame, columns: str, score: str = "rmse") -> pd.DataFrame:
-    """One row a filter and one column a value of an axis; the best mean of filters without a
-    diverged run is bold.
+    """One row a filter and one column a value of an axis; the best mean of filters of which no run
+    diverged or lost track is bold.
     """
     groups, axes = rows.groupby(["filter", columns]), sorted(rows[columns].unique())
     table = pd.DataFrame(
@@ -77,7 +77,8 @@ def sweep(rows: pd.DataFrame, columns: str, score: str = "rmse") -> pd.DataFrame
             for axis in axes
         }
     )
-    means = rows.pivot_table(
+    kept = rows.assign(**{score: rows[score].where(~rows["diverged"] & ~rows["lost"])})
+    means = kept.pivot_table(
         index="filter",
         columns=columns,
         values=score,
@@ -92,7 +93,7 @@ def scores(rows: pd.DataFrame, shown: list[str]) -> pd.DataFrame:
     """One row a filter and one column a score."""
     groups = rows.groupby("filter")
     table = pd.DataFrame(
-        {SCORES[score]: groups[[score, "diverged"]].apply(summary, score) for score in shown}
+        {SCORES[score]: groups[[score, *FAULTS]].apply(summary, score) for score in shown}
     )
     return table.loc[in_order(rows)].rename(index=label).reset_index()
 
@@ -219,6 +220,8 @@ KINDS: dict[str, Callable[..., pd.DataFrame]] = {
 def table(csv: str, kind: str = "sweep", where: str | None = None, **options: Any) -> str:
     """A table in Markdown."""
     rows = pd.read_csv(RESULTS / csv)
+    if "diverged" in rows and "lost" not in rows:  # kept before lost tracks were counted
+        rows["lost"] = False
     shown = KINDS[kind](rows if where is None else rows.query(where), **options)
     return shown.astype(str).to_markdown(index=False, disable_numparse=True)
 

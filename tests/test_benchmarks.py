@@ -75,11 +75,18 @@ def test_tables_of_scores_count_diverged_runs_and_mark_the_best_of_the_others(sc
     rows = pd.DataFrame({
         "filter": ["masf", "masf", "letkf", "letkf", "ensf", "ensf"], "gap": 5, "seed": [0, 1] * 3,
         "rmse": [1.0, 2.0, 3.0, 4.5, 0.5, np.nan], "diverged": [False] * 5 + [True],
+        "lost": False,
     })  # fmt: skip
     assert tables.sweep(rows, "gap").to_dict("list") == {
         "filter": ["MASF", "EnSF", "LETKF"],
         5: ["**1.500 ± 0.707**", "0.500 (1 of 2 diverged)", "3.750 ± 1.061"],
     }
+    rows.loc[4, ["rmse", "lost"]] = [3.9, True]
+    assert tables.sweep(rows, "gap")[5].tolist()[1:] == [
+        "1 of 2 diverged, 1 of 2 lost",
+        "3.750 ± 1.061",
+    ]
+    rows.loc[4, ["rmse", "lost"]] = [0.5, False]
     (point,) = tables.points_of(rows, ["gap"])
     assert (point["rival"], point["difference"], point["lowest"]) == ("letkf", 2.25, "masf")
 

@@ -9,8 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -582,10 +583,19 @@ def damage_by_emptying(path: Path) -> None:
 
 
 def damage_by_a_changed_byte(path: Path) -> None:
-    values = read_truth(path).truth.tobytes()
-    content = path.read_bytes()
-    assert content.count(values) == 1
-    path.write_bytes(content.replace(values, bytes([values[0] ^ 1]) + values[1:]))
+    """In the middle of a chunk of the truth, whose bytes are shuffled and compressed."""
+    first = read_truth(path).truth[0].tobytes()
+    content = bytearray(path.read_bytes())
+    found = []
+    for start in (i for i, byte in enumerate(content) if byte == 0x78):  # of zlib's first byte
+        stream = zlib.decompressobj()
+        with suppress(zlib.error):
+            chunk = np.frombuffer(stream.decompress(content[start:]), np.uint8)
+            if len(chunk) % 4 == 0 and chunk.reshape(4, -1).T.tobytes().startswith(first):
+                found.append((start, len(content) - len(stream.unused_data)))
+    start, end = found[0]
+    content[(start + end) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def damage_by_text(path: Path) -> None:

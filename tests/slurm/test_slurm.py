@@ -71,7 +71,7 @@ def calls_of(calls: list[list[str]], rule: str) -> list[list[str]]:
 
 
 def test_tiny_study_runs_to_its_tables(cluster: Cluster, undisturbed: Path) -> None:
-    kinds = ("lorenz63", "lorenz63_paired")
+    kinds = ("lorenz63", "lorenz63_paired", "settings")
     assert set(tables(undisturbed)) == {
         f"{name}.{end}" for name in kinds for end in ("csv", "md", "tex")
     }
