@@ -229,3 +229,13 @@ def centred_normal(shape: tuple[int, int], x: Array, stream: Stream) -> Array:
     """
     noise = stream.normal(shape, x)
     return noise if shape[0] == 1 else centred(noise)[1]
+
+
+LARGEST = 1e15
+"""A component beyond this counts as overflow: products of such components soon do."""
+
+
+def overflows(x: Array) -> bool:
+    """Whether a number of ``x`` is beyond LARGEST, or is none."""
+    xp = array_namespace(x)
+    return not bool(xp.all(xp.abs(x) < LARGEST))  # which is not so of NaN either

@@ -4,6 +4,8 @@ measure.
 
 from __future__ import annotations
 
+from array_api_compat import array_namespace
+
 from masf.arrays import Array, Stream, centred, ensemble_mean
 from masf.observations.base import Observation
 
@@ -25,3 +27,9 @@ def whitened_innovation(ensemble: Array, y: Array, observation: Observation) -> 
     # The mean of differences, which have more digits left than the difference from a mean.
     innovation = ensemble_mean(y - measured)
     return observation.noise.whiten(centred(measured)[1]), observation.noise.whiten(innovation)
+
+
+def mean_squared_innovation(ensemble: Array, y: Array, observation: Observation) -> float:
+    """The mean square of the whitened innovation of the mean of an ensemble (N, d)."""
+    _, innovation = whitened_innovation(ensemble, y, observation)
+    return float(array_namespace(ensemble).mean(innovation**2))

@@ -51,17 +51,14 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from pydantic import Field
 
-from masf.arrays import Array, centred
+from masf.arrays import Array, centred, overflows
 from masf.ensembles.domains import domain_misfits, domains_of
-from masf.ensembles.innovations import whitened_innovation
+from masf.ensembles.innovations import mean_squared_innovation, whitened_innovation
 from masf.ensembles.rotation import random_rotation
 from masf.ensembles.transform import Transform, ensemble_transform, weighted
 from masf.filters.base import Filter, LocalizedParameters, RotatedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
-
-LARGEST = 1e15
-"""A component beyond this counts as overflow: products of such components soon do."""
 
 
 class IEnKSParameters(RotatedParameters, LocalizedParameters):
@@ -186,7 +183,9 @@ class IEnKS(Filter):
         rotation = random_rotation(n, state, self.stream) if p.rotation else None
         steps = GaussNewton(self, y, rotation)
         kept = steps.search(self._past, state)
-        misfit = math.inf if kept is None else steps.mean_misfit(kept.end)
+        misfit = (
+            math.inf if kept is None else mean_squared_innovation(kept.end, y, self.observation)
+        )
         limit = math.inf if p.greatest_misfit is None else p.greatest_misfit
         if lost := kept is None or misfit > limit:
             end = self.system.project(steps.analysis(state))
@@ -248,7 +247,7 @@ class GaussNewton:
             self.taken += 1
             origin = step.origin + step.change
             run = self.smoother.run(self._ensemble(past, origin, step.transform, p.form))
-            if not xp.all(xp.abs(run.end) < LARGEST):  # which is not so of NaN either
+            if overflows(run.end):
                 step = replace(step, share=step.share / 2)
                 continue
             step_found = self._linearised(origin, run.end, step.transform)
@@ -268,11 +267,6 @@ class GaussNewton:
         """
         transform = self.first.transform
         return self._ensemble(forecast, transform.weights, transform, "transform")
-
-    def mean_misfit(self, state: Array) -> float:
-        """The mean squared whitened innovation of an ensemble (N, d)."""
-        _, innovation = self._measured(state)
-        return float(array_namespace(state).mean(innovation**2))
 
     def _measured(self, state: Array) -> tuple[Array, Array]:
         """The whitened anomalies (N, m) of the measurements, and the innovation (m,) of their

@@ -32,23 +32,17 @@ from typing import Any, Literal
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array
+from masf.arrays import Array, overflows
 from masf.diffusion.denoisers.select import GaussianFit
-from masf.diffusion.process import ForwardProcess
+from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
-from masf.ensembles.innovations import whitened_innovation
+from masf.ensembles.innovations import mean_squared_innovation, whitened_innovation
 from masf.ensembles.localization import taper_misfits
 from masf.ensembles.transform import ensemble_transform
 from masf.filters.process_filter import CoupledFilter, CoupledParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
-
-AT_ONCE = [0.0, 1.0]
-"""The time grid of passes in the past: one step, which the Gaussian denoiser takes exactly."""
-
-LARGEST = 1e15
-"""A component beyond this counts as overflow: products of such components soon do."""
 
 ROUNDING = 1e-6
 """What is left of the measurement after shares that should add up to 1."""
@@ -158,7 +152,9 @@ class TemperedFilter(CoupledFilter):
         past = inflate(self._past, factor)
         kept, analysis = self._passes(past, present, y)
         if p.greatest_misfit is not None:
-            lost = not self._mean_misfit(analysis, y) <= p.greatest_misfit  # NaN is lost, too
+            lost = overflows(analysis) or not (  # NaN is lost, too
+                mean_squared_innovation(analysis, y, self.observation) <= p.greatest_misfit
+            )
             self._said["new_window"] = float(lost)
             if lost:
                 return super().analyse(present, y)
@@ -201,7 +197,7 @@ class TemperedFilter(CoupledFilter):
             else:
                 past = self.system.project(self._moved(past, present, y, share))
                 kept, present = self._run(past)
-                if p.greatest_misfit is not None and self._overflows(present):
+                if p.greatest_misfit is not None and overflows(present):
                     break
         self._said["passes"] = float(taken)
         return kept, present
@@ -232,21 +228,11 @@ class TemperedFilter(CoupledFilter):
         basis = self.linear_state.pair_basis()
         process = ForwardProcess.for_ensemble(basis, joint, temperature=1 / share)
         denoiser, perturbation = self.joint_fit(process, joint), self.parameters.perturbation
+        at_once = time_grid(1)  # which the Gaussian denoiser takes exactly
         moved = coupled(
-            process, denoiser, y, joint, AT_ONCE, self.stream, perturbation=perturbation
+            process, denoiser, y, joint, at_once, self.stream, perturbation=perturbation
         )
         return moved[..., : past.shape[-1]]
-
-    def _overflows(self, state: Array) -> bool:
-        xp = array_namespace(state)
-        return not bool(xp.all(xp.abs(state) < LARGEST))  # which is not so of NaN either
-
-    def _mean_misfit(self, state: Array, y: Array) -> float:
-        """The mean squared whitened innovation of an ensemble (N, d); NaN where it overflows."""
-        if self._overflows(state):
-            return float("nan")
-        _, innovation = whitened_innovation(state, y, self.observation)
-        return float(array_namespace(state).mean(innovation**2))
 
 
 def adaptive_share(ensemble: Array, y: Array, observation: Observation) -> float:

@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from masf.arrays import Stream, centred, on_device, resolve_device
+from masf.arrays import Stream, centred, on_device, overflows, resolve_device
 from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.denoisers.select import GaussianFit
@@ -60,11 +60,6 @@ from masf.systems.requirements import typical_state
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = [0.0, 1.0]
-"""The time grid of passes in the past, as in filter masf."""
-
-LARGEST = 1e15
-"""A component beyond this counts as overflow, as in filter masf."""
 LOST = 6.0
 """A truth so many standard deviations from the members' mean, root mean square over components, is
 of a world that lost track: it begins anew, with members around it.
@@ -273,7 +268,7 @@ class Worlds:
         spread = anomalies.square().mean(dim=0).sqrt()
         off = ((states[0] - mean) / spread.clamp(min=torch.finfo(spread.dtype).tiny)).square()
         # Neither is so of NaN.
-        return not bool(off.mean() < LOST**2) or not bool((states.abs() < LARGEST).all())
+        return not bool(off.mean() < LOST**2) or overflows(states)
 
     def _around(self, truth: Tensor, count: int) -> Tensor:
         """Rows (count, d) of a world that begins anew: the truth (1, d), and members around it."""
@@ -332,7 +327,7 @@ class Worlds:
         process = ForwardProcess.for_ensemble(measured.pair_basis(), known, temperature=passes)
         y = self._part(measured.observation, states[0], passes)
         moved = coupled(
-            process, self.joint_fit(process, known), y, joint[1:], AT_ONCE, self.stream
+            process, self.joint_fit(process, known), y, joint[1:], time_grid(1), self.stream
         )[:, : past.shape[-1]]
         return torch.cat([past[:1], self.system.project(moved)])
 
