@@ -10,9 +10,7 @@ rule plot:
             result(paths.figure("{figure}", "png")),
             caption="../report/figure.rst",
             category=lambda wildcards: figure_category(STUDY, wildcards.figure),
-            labels=lambda wildcards: {
-                "figure": STUDY.figures[wildcards.figure].title
-            },
+            labels=lambda wildcards: {"figure": STUDY.figures[wildcards.figure].title},
         ),
     log:
         log_path("plot"),
