@@ -21,6 +21,7 @@ from masf.study.costs import (
     assimilate_request,
     assimilate_seconds,
     interpolated,
+    share_of_group,
     simulate_request,
     train_prior_request,
     tune_request,
@@ -140,6 +141,18 @@ def test_each_attempt_asks_for_twice_as_much() -> None:
         Request(1400, 20),
         Request(2800, 40),
     ]
+
+
+def test_no_attempt_asks_for_more_than_the_limit() -> None:
+    assert [Request(700, 10).attempt(n, longest=25).runtime for n in (1, 2, 3)] == [10, 20, 25]
+    assert Request(700, 10).attempt(2, longest=5) == Request(1400, 5)
+
+
+@pytest.mark.parametrize(("longest", "share"), [(1440, 53), (120, 4), (15, 1)])
+def test_jobs_of_a_group_share_its_limit(longest: int, share: int) -> None:
+    # 8 truths and 96 estimates, four at a time: 2 and 24 of them follow one another.
+    assert share_of_group(longest, jobs=8 * 13, side_by_side=4, stages=2) == share
+    assert share == 1 or share * (2 + 24) <= longest
 
 
 def test_interpolation_is_a_power_law_between_and_beyond_points() -> None:

@@ -83,11 +83,30 @@ class Request:
     goes_on: bool = False
     """Whether the next attempt goes on where this one was cut off, and so needs no more time."""
 
-    def attempt(self, attempt: int) -> Request:
-        """What the given attempt asks for, the first being 1: twice as much each time."""
+    def attempt(self, attempt: int, longest: int | None = None) -> Request:
+        """What the given attempt asks for, the first being 1: twice as much each time, and never
+        more than ``longest`` minutes, if there is such a limit.
+        """
         factor = 2 ** (attempt - 1)
         runtime = self.runtime if self.goes_on else self.runtime * factor
+        if longest is not None:
+            runtime = min(runtime, longest)
         return replace(self, mem_mb=self.mem_mb * factor, runtime=runtime)
+
+
+def share_of_group(longest: int, jobs: int, side_by_side: int, stages: int) -> int:
+    """Minutes that each job of a group may ask for, if all of them shall ask for ``longest``.
+
+    A group asks for the sum over those of its jobs that follow one another.
+
+    Args:
+        longest: what one entry of the queue may ask for.
+        jobs: how many a group has at most.
+        side_by_side: how many of them run at once.
+        stages: of how many stages they are; a stage waits for the one before it.
+    """
+    in_turn = math.ceil(jobs / side_by_side) + stages - 1
+    return max(1, longest // in_turn)
 
 
 @dataclass(frozen=True)

@@ -161,13 +161,22 @@ exit 1
 """
 
 
-@pytest.fixture(scope="module")
-def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+SITE = {
+    "  # slurm_partition: cpu\n": "  slurm_partition: cpu\n",
+    "  # slurm_account: my_account\n": "  slurm_account: my_account\n",
+    "train_prior: &gpu {nodes: 1}": "train_prior: &gpu {nodes: 1, slurm_partition: gpu, "
+    "gpu_model: a100, constraint: gpu80gb}",
+}
+"""The lines of the profile that a site sets, and how, as their comments say."""
+
+LIMITS = "# resources: {runtime: 1d, mem_mb: 190000}\n"
+
+
+def submissions(folder: Path, lines: dict[str, str]) -> list[list[str]]:
     """What the tiny study on twelve seeds, with a prior, submits at first, to a SLURM that takes
-    nothing.
+    nothing, with these lines of the profile replaced.
     """
-    tmp_path = tmp_path_factory.mktemp("submitted")
-    project = Obstructed(tmp_path / "project")
+    project = Obstructed(folder / "project")
 
     def larger(config: dict[str, Any]) -> None:
         config["seeds"]["test"] = list(range(12))
@@ -175,30 +184,22 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
         config["priors"] = {"lorenz63": {"gaps": [5], "localization_radii": [None]}}
 
     config = project.changed_config(larger, "many.yaml")
-    # The lines that a site sets, as their comments say.
     profile = project.root / "workflow" / "profiles" / "slurm" / "config.yaml"
     text = profile.read_text(encoding="utf-8")
-    for line, set_line in (
-        ("  # slurm_partition: cpu\n", "  slurm_partition: cpu\n"),
-        ("  # slurm_account: my_account\n", "  slurm_account: my_account\n"),
-        (
-            "train_prior: &gpu {nodes: 1}",
-            "train_prior: &gpu {nodes: 1, slurm_partition: gpu, gpu_model: a100}",
-        ),
-    ):
+    for line, set_line in lines.items():
         assert line in text
         text = text.replace(line, set_line)
     profile.write_text(text, encoding="utf-8")
-    folder = tmp_path / "bin"
-    folder.mkdir()
+    programs = folder / "bin"
+    programs.mkdir()
     for name in ("sbatch", "squeue", "sinfo", "scontrol", "scancel"):
-        (folder / name).write_text(
-            FAKE.format(record=recording(tmp_path / f"{name}.calls")), encoding="utf-8"
+        (programs / name).write_text(
+            FAKE.format(record=recording(folder / f"{name}.calls")), encoding="utf-8"
         )
-        (folder / name).chmod(0o755)
-    (folder / "sacctmgr").write_text("#!/bin/sh\necho my_account\n", encoding="utf-8")
-    (folder / "sacctmgr").chmod(0o755)
-    path = f"{folder}:{project.environment['PATH']}"
+        (programs / name).chmod(0o755)
+    (programs / "sacctmgr").write_text("#!/bin/sh\necho my_account\n", encoding="utf-8")
+    (programs / "sacctmgr").chmod(0o755)
+    path = f"{programs}:{project.environment['PATH']}"
     done = subprocess.run(  # noqa: S603
         ["snakemake", *PROFILE, "--retries", "0", "--configfile", config],  # noqa: S607
         cwd=project.root,
@@ -210,9 +211,15 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
         check=False,
     )
     assert done.returncode != 0
-    calls = recorded(tmp_path / "sbatch.calls")
+    calls = recorded(folder / "sbatch.calls")
     assert calls, done.stdout
     return calls
+
+
+@pytest.fixture(scope="module")
+def submitted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """What is submitted with the site's lines."""
+    return submissions(tmp_path_factory.mktemp("submitted"), SITE)
 
 
 def test_cells_share_an_entry_of_the_queue_as_wide_as_cores(submitted: list[list[str]]) -> None:
@@ -235,3 +242,18 @@ def test_partition_account_and_type_of_gpu_are_those_of_the_profile(
     assert {option(call, "-p") for call in groups} == {"cpu"}
     assert option(prior, "-p") == "gpu"
     assert option(prior, "--gpus") == "a100:1"
+    assert option(prior, "-C") == "gpu80gb"
+    assert not any(option(call, "-C") for call in groups)
+
+
+def test_no_request_is_above_the_limits_of_the_profile(
+    submitted: list[list[str]], tmp_path: Path
+) -> None:
+    limited = submissions(tmp_path, SITE | {LIMITS: "resources: {runtime: 15, mem_mb: 4500}\n"})
+    for name, limit in (("-t", 15), ("--mem", 4500)):
+        free, bound = (
+            [int(option(call, name)) for call in calls] for calls in (submitted, limited)
+        )
+        assert max(free) > limit
+        assert max(bound) <= limit
+    assert len(calls_of(limited, "cells")) == len(calls_of(submitted, "cells"))

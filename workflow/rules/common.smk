@@ -1,6 +1,6 @@
 # Joins masf.study, which says what the rules run and ask for, to Snakemake.
-import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 # The package sits beside the workflow; an installed one is used where the workflow is imported as a module.
@@ -18,6 +18,7 @@ from masf.report.captions import (
 )
 from masf.study import paths
 from masf.study.checks import doubts
+from masf.study.costs import share_of_group
 from masf.study.jobs import (
     Jobs,
     file_options,
@@ -79,15 +80,41 @@ def inputs(rule):
     return lambda wildcards: job(rule, wildcards).inputs
 
 
-def asked(rule):
-    """Memory and time of a rule's jobs; both grow with each retry."""
+@cache
+def longest(rule_name):
+    """Minutes that a job of the rule of this name may ask for: the limit in the profile, shared
+    by the jobs of its group, if it has one; None without a limit.
+    """
+    limit = workflow.global_resources.get("runtime").value
+    groups, components = (
+        workflow.group_settings.overwrite_groups,
+        workflow.group_settings.group_components,
+    )
+    group = groups.get(rule_name)
+    if limit is None or group is None:
+        return limit
+    rules_of_group = sum(groups.get(rule.name) == group for rule in workflow.rules)
+    return share_of_group(
+        limit,
+        jobs=rules_of_group * components.get(group, 1),
+        side_by_side=workflow.global_resources.get("_cores").value or 1,
+        stages=2,  # truths, and what filters make of them
+    )
 
-    def request(wildcards, attempt):
-        return job(rule, wildcards).request.attempt(attempt)
+
+def asked(rule):
+    """Memory and time of a rule's jobs; both grow with each retry, up to the profile's limits."""
+
+    def request(wildcards, attempt, rulename):
+        return job(rule, wildcards).request.attempt(attempt, longest(rulename))
 
     return {
-        "mem_mb": lambda wildcards, attempt: request(wildcards, attempt).mem_mb,
-        "runtime": lambda wildcards, attempt: request(wildcards, attempt).runtime,
+        "mem_mb": lambda wildcards, attempt, rulename: request(
+            wildcards, attempt, rulename
+        ).mem_mb,
+        "runtime": lambda wildcards, attempt, rulename: request(
+            wildcards, attempt, rulename
+        ).runtime,
     }
 
 
