@@ -72,6 +72,7 @@ def keys() -> str:
     parts = ["## A study's config", *_schema_tables("config", told)]
     parts += ["## A filter's file", *_schema_tables("filter", told)]
     parts += ["## A file of tuned values", *_schema_tables("tuned", told)]
+    parts += ["## A setting of the literature", *_schema_tables("setting", told)]
     for kind, title in (("filters", "Parameters of filters"), ("systems", "Parameters of systems")):
         parts.append(f"## {title}")
         for name, *_ in _listed(kind):

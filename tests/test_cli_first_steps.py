@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import shutil
@@ -24,6 +25,7 @@ from masf.filters.registry import filter_names
 from masf.observations.settings import OPERATORS
 from masf.progress import SILENT
 from masf.stages.aggregate import gather
+from masf.study.defaults import published_setting, setting_names
 from masf.study.load import load_study
 from masf.study.study import Study
 from masf.systems.registry import system_names
@@ -239,6 +241,54 @@ def test_show_counts_lost_tracks_and_leaves_them_out_of_means(tmp_path: Path) ->
     assert (shown["runs"], shown["lost"], shown["rmse"]) == ("3", "1", "1.5")
 
 
+def test_run_of_a_setting_has_its_filters_beside_their_published_scores(tmp_path: Path) -> None:
+    done = call("run --setting hoteit2015 --cycles 6 --output", str(tmp_path))
+    heads, *rows = (line.split("\t") for line in done.stdout.splitlines())
+    found = [dict(zip(heads, row, strict=True)) for row in rows]
+    runs = published_setting("hoteit2015").runs
+    assert [(row["N"], row["published analysis RMSE"]) for row in found] == [
+        (str(run.members), f"{run.published:g}") for run in runs
+    ]
+    # Three have as many members, and differ in what is named.
+    assert found[2]["FILTER"] == "letkf:inflation=1.04,localization_radius=10.92"
+    kept = pd.read_parquet(tmp_path / "scores.parquet")
+    assert kept["members"].tolist() == [28, 10, 10, 10]
+    ran = xr.load_dataset(tmp_path / "letkf+inflation~1.04,localization_radius~10.92+members~10.nc")
+    assert json.loads(ran.attrs["filter_parameters"]) == runs[2].parameters
+    assert xr.load_dataset(tmp_path / "truth+members~28.nc").sizes["member"] == 28
+
+
+def test_run_of_a_setting_takes_other_filters_sizes_and_parameters() -> None:
+    words = "run --setting hoteit2015 --cycles 4"
+    done = call(words, "--filter letkf --filter enkf_n --filter etkf:inflation=1.1 --members 10")
+    rows = [line.split("\t") for line in done.stdout.splitlines()[1:]]
+    assert [(row[0], row[1], row[-1]) for row in rows] == [
+        *(
+            (f"letkf:inflation={inflation},localization_radius={radius}", "10", published)
+            for inflation, radius, published in (
+                ("1.02", "7.28", "0.21"), ("1.04", "10.92", "0.2"), ("1.1", "18.2", "0.22"),
+            )
+        ),
+        ("enkf_n", "10", ""),
+        ("etkf:inflation=1.1", "10", ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--setting hoteit2015 --gap 3", "--gap is said by --setting hoteit2015"),
+        ("--setting hoteit2015 --system lorenz63", "--system is said by --setting"),
+        ("--setting hoteit2015 --members 11", "has no filter with so many"),
+        ("--setting hoteit", "unknown setting 'hoteit' (did you mean 'hoteit2015'"),
+    ],
+)
+def test_run_refuses_what_a_setting_says_otherwise(words: str, said: str) -> None:
+    done = call("run --cycles 4", words)
+    assert done.exit_code != 0
+    assert said in f"{done.output}{done.exception}"
+
+
 def test_run_refuses_a_filter_that_is_named_twice() -> None:
     done = call("run", CELL, "--filter enkf --filter etkf --filter enkf")
     assert done.exit_code == 2
@@ -290,6 +340,8 @@ def test_lists_have_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seeds in (("kolmogorov", "0"), ("lorenz63", "0, 1")):
         listed = call("list", "experiments", name, "--config config/quick.yaml").stdout
         assert f"\nseeds\t{seeds}\n" in listed
+    assert first("settings") == setting_names()
+    assert {"source", "chosen by us", "letkf, N 7"} <= set(first("settings sakov2008"))
     assert first("observations") == list(OPERATORS)
     assert {"noise", "transform", "stride"} <= set(first("observations stride"))
 

@@ -241,6 +241,16 @@ def test_linear_gaussian_step_has_the_mean_and_covariance_it_states(assert_momen
     assert_moments(draws, system.matrix @ x, 0.4**2 * np.eye(6))
 
 
+def test_noise_of_lorenz63_is_added_to_each_step(assert_moments):
+    quiet, noisy = (
+        make_system("lorenz63", {"dt": 0.01, "model_noise": noise}) for noise in (0.0, 0.05)
+    )
+    assert (quiet.stochastic, noisy.stochastic) == (False, True)
+    x = typical(quiet)
+    draws = noisy.step(np.tile(x, (20_000, 1)), stream())
+    assert_moments(draws, quiet.step(x, stream()), 0.05**2 * np.eye(3))
+
+
 def test_only_components_of_a_grid_have_a_place_in_space():
     assert make_system("linear_gaussian", {"dimension": 6}).grid == (6,)
     assert make_system("lorenz63", CHAOTIC["lorenz63"]).grid is None

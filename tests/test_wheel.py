@@ -60,7 +60,7 @@ def files(folder: Path) -> set[str]:
 
 def test_wheel_holds_the_package_and_the_configs_that_it_reads(installed: Path) -> None:
     expected = files(ROOT / "masf") | {"config/run.yaml"}
-    for folder in ("config/filters", "config/tuned"):
+    for folder in ("config/filters", "config/settings", "config/tuned"):
         expected |= {f"{folder}/{name}" for name in files(ROOT / folder)}
     assert files(installed / "masf") == expected
     (information,) = (path for path in installed.iterdir() if path.name != "masf")

@@ -1,4 +1,4 @@
-"""``masf list``: the systems, filters, observations and experiments that there are."""
+"""``masf list``: the systems, filters, observations, settings and experiments that there are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["systems", "filters", "observations", "experiments"]))
+@click.argument(
+    "kind", type=click.Choice(["systems", "filters", "observations", "settings", "experiments"])
+)
 @click.argument("name", required=False)
 @click.option(
     "--config",
@@ -27,13 +29,16 @@ if TYPE_CHECKING:
     help="The study, for experiments.",
 )
 def list_(kind: str, name: str | None, config: Path) -> None:
-    """List systems, filters, observations or experiments.
+    """List systems, filters, observations, settings, experiments.
 
-    With NAME, the parameters of that one, or its keys. Piped into another program, the list has one
-    line each, fields separated by tabs, and no heading.
+    Settings are those of the literature. With NAME, the parameters of that one, its keys, or its
+    published scores. Piped into another program, the list has one line each, fields separated by
+    tabs, and no heading.
     """
     if kind == "experiments":
         _experiments(config, name)
+    elif kind == "settings":
+        _settings(name)
     elif kind == "observations":
         _observations(name)
     elif name is None:
@@ -80,6 +85,48 @@ def _observations(name: str | None) -> None:
     else:
         fields = OPERATORS[name].model_fields
         print_table(["KEY", "DEFAULT", "MEANING"], _rows(fields))
+
+
+def _settings(name: str | None) -> None:
+    """All by their titles; of one, what it is, and every filter with its published score."""
+    from masf.study.defaults import published_setting, setting_names
+
+    if name is None:
+        print_table(
+            ["NAME", "SETTING"], [(key, published_setting(key).title) for key in setting_names()]
+        )
+        return
+    found = published_setting(name)
+    observation = found.observation.written()
+    rows = [
+        ("title", found.title),
+        ("source", found.source),
+        ("chosen by us", found.chosen),
+        ("system", f"{found.system} ({_pairs(found.parameters)})"),
+        ("observation", _pairs(observation)),
+        ("gap", str(found.gap)),
+        ("initial spread", f"{found.initial_spread:g}"),
+        ("cycles", f"{found.cycles}, the first {found.spin_up_cycles} not scored"),
+    ]
+    rows += [
+        (
+            f"{run.name}, N {run.members}",
+            "; ".join(
+                [
+                    "not published" if run.published is None else f"RMSE {run.published:g}",
+                    *([_pairs(run.parameters)] if run.parameters else []),
+                    *([] if run.filter else ["not in masf"]),
+                    *([run.note] if run.note else []),
+                ]
+            ),
+        )
+        for run in found.runs
+    ]
+    print_table(["KEY", "VALUE"], rows)
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {_yaml(value)}" for key, value in values.items())
 
 
 def _experiments(config: Path, name: str | None) -> None:

@@ -1,10 +1,11 @@
-"""``masf run``: filters on one cell, in memory; a thin shell over :mod:`masf.api`."""
+"""``masf run``: filters on one system, in memory; a thin shell over :mod:`masf.api`."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
     from masf.files.cell import CellSettings
     from masf.study.config import Experiment
+    from masf.study.published import PublishedRun
+
+Spec = tuple[str, str, dict[str, Any]]
+"""A filter as it was written, its name, and parameters of it."""
+
+SAID_BY_SETTING = ("system", "parameters", "observation", "gap")
+"""Options that a setting stands for."""
 
 
 def pairs(text: str) -> dict[str, Any]:
@@ -59,7 +67,7 @@ class FilterSpec(click.ParamType):
 
     name = "NAME[:KEY=VALUE,...]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Spec:
         name, _, parameters = value.partition(":")
         return value, name, Pairs().convert(parameters, param, ctx)
 
@@ -77,6 +85,11 @@ class ObservationSpec(click.ParamType):
 
 @click.command()
 @click.option("-s", "--system", help="A system, see `masf list systems`.  [default: lorenz96]")
+@click.option(
+    "--setting",
+    help="Instead, a setting of the literature, see `masf list settings`: its filters, beside "
+    "their published scores.",
+)
 @click.option(
     "-f",
     "--filter",
@@ -127,7 +140,8 @@ class ObservationSpec(click.ParamType):
 )
 def run(
     system: str | None,
-    filters: tuple[tuple[str, str, dict[str, Any]], ...],
+    setting: str | None,
+    filters: tuple[Spec, ...],
     prior: Path | None,
     device: str,
     threads: int,
@@ -140,23 +154,122 @@ def run(
     from config/run.yaml, and a filter's parameters from config/filters, as in a study. A prior that
     a filter needs is trained in about half a minute and kept in the user's cache folder.
 
+    With --setting, the filters are those whose scores are published there, with their parameters
+    and ensemble sizes; --filter and --members choose among them, or name others.
+
     \b
     Examples:
       masf run --system lorenz96 --filter masf --gap 20
       masf run -f letkf -f letkf:inflation=1.1,localization_radius=8 --observation every_second
       masf run -s lorenz63 -p rho=30 -f particle -f enkf --gap 25 -o results/first
+      masf run --setting sakov2008 -f letkf -f masf_gaussian
     """
     use_threads(threads)
     use_device(device)
     from masf import api
-    from masf.files.cell import CellSettings, build
     from masf.files.cost import mean_model_runs
     from masf.files.estimate import SPIN_UP
     from masf.report.words import runs_in_words
     from masf.scores.fields import FLOW_SCORES
     from masf.scores.run import SCORES, SHOWN
+    from masf.stages.simulate import simulate_in_memory
     from masf.study import defaults
     from masf.systems.registry import system_class
+
+    plan = (
+        _usual(system, filters, options)
+        if setting is None
+        else _of_setting(setting, filters, {"system": system, **options})
+    )
+    settings, spin_up_cycles = plan.settings, plan.spin_up_cycles
+    if spin_up_cycles >= settings.cycles:
+        raise click.UsageError(
+            f"--spin-up-cycles {spin_up_cycles} leaves none of {settings.cycles} cycles to score"
+        )
+    # All is checked before anything runs.
+    wanted = [
+        defaults.filter_in_cell(
+            run.name,
+            replace(settings, members=run.members),
+            run.parameters,
+            has_prior=prior is not None,
+        )
+        for run in plan.runs
+    ]
+    logging.info("%s", _cell_in_words(plan))
+    truths: dict[int, xr.Dataset] = {}
+    estimates: dict[str, xr.Dataset] = {}
+    costs: list[list[str]] = []
+    for run, found in zip(plan.runs, wanted, strict=True):
+        if run.members not in truths:
+            truths[run.members] = simulate_in_memory(replace(settings, members=run.members))
+        truth = truths[run.members]
+        if found.needs_prior and prior is None:
+            prior = api.train_prior(truth, device=device)
+        logging.info("%s: %s", run.label, json.dumps(found.parameters))
+        estimate, trajectory = api.run(
+            truth, run.name, run.parameters, prior=prior if found.needs_prior else None,
+            device=device,
+        )  # fmt: skip
+        estimates[run.key] = estimate.assign_attrs({SPIN_UP: spin_up_cycles})
+        seconds = trajectory.wall_seconds[: trajectory.diverged_at]
+        costs.append([
+            f"{float(seconds.mean()) if len(seconds) else 0.0:.2g}",
+            runs_in_words(mean_model_runs(trajectory.model_runs)),
+        ])  # fmt: skip
+    is_flow = system_class(settings.system).flow
+    first = next(iter(truths.values()))
+    scores = api.score(estimates, spin_up_cycles=spin_up_cycles, truth=first if is_flow else None)
+    shown = [*SHOWN, *(FLOW_SCORES if is_flow else ())]
+    rows = [
+        [
+            run.label,
+            *([] if setting is None else [str(run.members)]),
+            *("diverged" if row["diverged"] else f"{row[key]:.4g}" for key in shown),
+            *cost,
+            *([] if setting is None else ["" if run.published is None else f"{run.published:g}"]),
+        ]
+        for run, cost, (_, row) in zip(plan.runs, costs, scores.iterrows(), strict=True)
+    ]
+    heads = ["FILTER", *(SCORES[key] for key in shown), "s / cycle", "model runs"]
+    if setting is not None:
+        heads = [heads[0], "N", *heads[1:], "published analysis RMSE"]
+    print_table(heads, rows, always_headed=True)
+    if output is not None:
+        _save(output, plan, truths, estimates, scores)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A filter that is run: what tables call it, its name, parameters and ensemble size, and the
+    score that is published of it.
+    """
+
+    label: str
+    name: str
+    parameters: dict[str, Any]
+    members: int
+    published: float | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others."""
+        return f"{self.label}+members~{self.members}"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is run: filters on one truth, each with an ensemble size of its own."""
+
+    settings: CellSettings
+    spin_up_cycles: int
+    runs: list[_Run]
+
+
+def _usual(system: str | None, filters: tuple[Spec, ...], options: dict[str, Any]) -> _Plan:
+    """What the options say, and config/run.yaml where they say nothing."""
+    from masf.files.cell import CellSettings
+    from masf.study import defaults
 
     usual = defaults.experiment(system)
     chosen = _chosen(usual, options)
@@ -170,56 +283,62 @@ def run(
         **{key: chosen[key] for key in ("gap", "cycles", "members")},
     )
     specs = filters or tuple((name, name, {}) for name in defaults.usual_filters(usual))
+    _require_different(specs)
+    runs = [_Run(label, name, parameters, settings.members) for label, name, parameters in specs]
+    return _Plan(settings, chosen["spin_up_cycles"], runs)
+
+
+def _of_setting(name: str, filters: tuple[Spec, ...], options: dict[str, Any]) -> _Plan:
+    """The runs of a setting, those of the filters that are named, or these filters where it has
+    no runs of them or parameters were given.
+    """
+    from masf.study import defaults
+
+    if said := [key for key in SAID_BY_SETTING if options[key]]:
+        raise click.UsageError(
+            f"--{said[0]} is said by --setting {name}: leave it out, or leave the setting out"
+        )
+    _require_different(filters)
+    setting = defaults.published_setting(name)
+    members, cycles = options["members"] or setting.members, options["cycles"] or setting.cycles
+    listed = [
+        _Run(_label(run, setting.runs), run.filter, run.parameters, run.members, run.published)
+        for run in setting.runs
+        if run.filter is not None and options["members"] in (None, run.members)
+    ]
+    runs = [] if filters else listed
+    for label, filter_name, parameters in filters:
+        own = [run for run in listed if run.name == filter_name and not parameters]
+        runs += own or [_Run(label, filter_name, parameters, members)]
+    if not runs:
+        raise click.UsageError(
+            f"--members {members}: setting {name} has no filter with so many; name one by --filter"
+        )
+    spin_up_cycles = options["spin_up_cycles"]
+    if spin_up_cycles is None:
+        spin_up_cycles = min(setting.spin_up_cycles, cycles // 2)  # as in _chosen
+    settings = setting.cell(members=members, seed=options["seed"], cycles=cycles)
+    return _Plan(settings, spin_up_cycles, runs)
+
+
+def _label(run: PublishedRun, runs: list[PublishedRun]) -> str:
+    """A run's filter, and what tells its parameters from those of the filter's other runs with as
+    many members.
+    """
+    others = [r.parameters for r in runs if (r.filter, r.members) == (run.filter, run.members)]
+    telling = [
+        f"{key}={value}"
+        for key, value in run.parameters.items()
+        if any(other.get(key) != value for other in others)
+    ]
+    return f"{run.filter}:{','.join(telling)}" if telling else str(run.filter)
+
+
+def _require_different(specs: tuple[Spec, ...]) -> None:
+    """Raises UsageError where a filter is given twice."""
     labels = [label for label, *_ in specs]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise click.UsageError(f"--filter {repeated[0]} is given twice: name it once")
-    if chosen["spin_up_cycles"] >= settings.cycles:
-        raise click.UsageError(
-            f"--spin-up-cycles {chosen['spin_up_cycles']} leaves none of {settings.cycles} "
-            "cycles to score"
-        )
-    # All is checked before anything runs.
-    wanted = [
-        defaults.filter_in_cell(name, settings, parameters, has_prior=prior is not None)
-        for _, name, parameters in specs
-    ]
-    logging.info("%s", _cell_in_words(settings, chosen["spin_up_cycles"]))
-    truth = api.simulate(
-        *build(settings), gap=settings.gap, cycles=settings.cycles, members=settings.members,
-        initial_spread=usual.initial_spread, seed=settings.seed,
-    )  # fmt: skip
-    estimates: dict[str, xr.Dataset] = {}
-    costs: dict[str, list[str]] = {}
-    for (label, name, parameters), found in zip(specs, wanted, strict=True):
-        if found.needs_prior and prior is None:
-            prior = api.train_prior(truth, device=device)
-        logging.info("%s: %s", label, json.dumps(found.parameters))
-        estimate, trajectory = api.run(
-            truth, name, parameters, prior=prior if found.needs_prior else None, device=device
-        )
-        estimates[label] = estimate.assign_attrs({SPIN_UP: chosen["spin_up_cycles"]})
-        seconds = trajectory.wall_seconds[: trajectory.diverged_at]
-        costs[label] = [
-            f"{float(seconds.mean()) if len(seconds) else 0.0:.2g}",
-            runs_in_words(mean_model_runs(trajectory.model_runs)),
-        ]
-    is_flow = system_class(settings.system).flow
-    scores = api.score(
-        estimates, spin_up_cycles=chosen["spin_up_cycles"], truth=truth if is_flow else None
-    )
-    shown = [*SHOWN, *(FLOW_SCORES if is_flow else ())]
-    rows = [
-        [
-            str(label),
-            *("diverged" if row["diverged"] else f"{row[key]:.4g}" for key in shown),
-            *costs[str(label)],
-        ]
-        for label, row in scores.iterrows()
-    ]
-    heads = ["FILTER", *(SCORES[key] for key in shown), "s / cycle", "model runs"]
-    print_table(heads, rows, always_headed=True)
-    if output is not None:
-        _save(output, truth, estimates, scores)
 
 
 def _chosen(usual: Experiment, options: dict[str, Any]) -> dict[str, Any]:
@@ -246,33 +365,47 @@ def _observation(said: str | dict[str, Any]) -> dict[str, Any]:
     return found.written()
 
 
-def _cell_in_words(settings: CellSettings, spin_up_cycles: int) -> str:
+def _cell_in_words(plan: _Plan) -> str:
+    settings = plan.settings
     parameters, observation = (
         ", ".join(f"{k} {v}" for k, v in d.items())
         for d in (settings.parameters, settings.observation)
     )
+    sizes = ", ".join(str(n) for n in sorted({run.members for run in plan.runs}))
     return (
         f"{settings.system} ({parameters}); measured: {observation}; gap {settings.gap}, "
-        f"{settings.members} members, "
-        f"{settings.cycles} cycles, the first {spin_up_cycles} not scored, seed {settings.seed}"
+        f"{sizes} members, {settings.cycles} cycles, the first {plan.spin_up_cycles} not scored, "
+        f"seed {settings.seed}"
     )
 
 
-def _save(folder: Path, truth: xr.Dataset, estimates: dict[str, xr.Dataset], scores: Any) -> None:
-    """Writes truth.nc, one file a filter, and scores.parquet."""
+def _save(
+    folder: Path,
+    plan: _Plan,
+    truths: dict[int, xr.Dataset],
+    estimates: dict[str, xr.Dataset],
+    scores: Any,
+) -> None:
+    """Writes truth.nc, one file a filter, and scores.parquet; where there are several ensemble
+    sizes, names of files say which.
+    """
     from masf.atomic import replacing
     from masf.files.netcdf import write
 
-    write(folder / "truth.nc", truth)
-    for label, estimate in estimates.items():
-        write(
-            folder / f"{label.replace(':', '+').replace('=', '~').replace('/', '_')}.nc", estimate
-        )
-    settings = json.loads(truth.attrs["settings"])
-    situation = {"system": settings["system"]} | {
-        f"parameter_{k}": v for k, v in settings["parameters"].items()
-    }
-    situation |= {key: settings[key] for key in ("gap", "members", "seed")}
+    alone = len(truths) == 1
+    for members, truth in truths.items():
+        write(folder / ("truth.nc" if alone else f"truth+members~{members}.nc"), truth)
+    for run in plan.runs:
+        name = run.label if alone else run.key
+        name = name.replace(":", "+").replace("=", "~").replace("/", "_")
+        write(folder / f"{name}.nc", estimates[run.key])
+    s = plan.settings
+    parameters = {f"parameter_{k}": v for k, v in sorted(s.parameters.items())}
+    sizes = [run.members for run in plan.runs]
+    rows = scores.reset_index().assign(
+        filter=[run.label for run in plan.runs], system=s.system, **parameters, gap=s.gap,
+        members=sizes, seed=s.seed,
+    )  # fmt: skip
     with replacing(folder / "scores.parquet") as temporary:
-        scores.reset_index().assign(**situation).to_parquet(temporary, index=False)
-    logging.info("wrote truth.nc, scores.parquet and a file for each filter to %s", folder)
+        rows.to_parquet(temporary, index=False)
+    logging.info("wrote truth, estimates and scores.parquet to %s", folder)

@@ -1,5 +1,5 @@
 """What ``masf run`` and ``import masf`` take where nothing is said: config/run.yaml for systems,
-config/filters for filters.
+config/filters for filters, config/settings for settings of the literature.
 
 So a cell has the same filter parameters here as in a study, and is checked by the same code, with
 the same messages.
@@ -25,8 +25,9 @@ from masf.plugins import suggestion
 from masf.programs import missing_program
 from masf.study.cells import Cell
 from masf.study.config import Experiment, StudyConfig
-from masf.study.load import read_mapping, study_with
+from masf.study.load import read_mapping, read_published_setting, study_with
 from masf.study.messages import ConfigFault, faults_of, unknown
+from masf.study.published import PublishedSetting
 from masf.study.study import Study
 from masf.systems.registry import system_names
 
@@ -134,6 +135,24 @@ def with_prior() -> list[str]:
 def prior(system: str) -> PriorSettings | None:
     """How config/run.yaml trains the prior of a system, if it does."""
     return _entry("priors", system) if system in with_prior() else None
+
+
+def setting_names() -> list[str]:
+    """The settings of the literature that there are."""
+    return sorted(path.stem for path in (config_folder() / "settings").glob("*.yaml"))
+
+
+def published_setting(name: str) -> PublishedSetting:
+    """A setting of the literature by its name.
+
+    Raises:
+        ValueError: for an unknown name.
+        ConfigFault: where its file cannot be used.
+    """
+    known = setting_names()
+    if name not in known:
+        raise ValueError(f"unknown setting {name!r}{suggestion(name, known)}")
+    return read_published_setting(config_folder() / "settings" / f"{name}.yaml")
 
 
 def _name_of(described: ObservationSettings) -> str:

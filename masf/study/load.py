@@ -18,6 +18,7 @@ from masf.study.checks import faults_of_study, file_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
 from masf.study.messages import ConfigFault, faults_of, unknown
+from masf.study.published import PublishedSetting
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
 from masf.study.salvage import salvaged, without
 from masf.study.study import Study
@@ -301,6 +302,11 @@ def _read_files(config: StudyConfig, folder: Path, tuned: Path, source: str) -> 
     return found
 
 
+def read_published_setting(path: Path) -> PublishedSetting:
+    """A file config/settings/NAME.yaml. Raises ConfigFault where it cannot be used."""
+    return _checked(PublishedSetting, read_mapping(path), str(path))
+
+
 def _checked(model: type[Any], content: dict[str, Any], source: str) -> Any:
     try:
         return model.model_validate(content)
@@ -317,4 +323,5 @@ def json_schemas() -> dict[str, dict[str, Any]]:
         "config.schema.json": dialect | StudyConfig.model_json_schema(),
         "filter.schema.json": dialect | FilterDefinition.model_json_schema(),
         "tuned.schema.json": dialect | TunedValues.model_json_schema(),
+        "setting.schema.json": dialect | PublishedSetting.model_json_schema(),
     }

@@ -1,5 +1,7 @@
 """Lorenz (1963), Deterministic nonperiodic flow: three components, chaotic at the classical
 parameters.
+
+After each step N(0, q^2 I) is added, q = ``model_noise``, where that is positive.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ class Lorenz63Parameters(SystemParameters):
     sigma: float = Field(10.0, gt=0, description="Prandtl number.")
     rho: float = Field(28.0, description="Rayleigh number over its critical value.")
     beta: float = Field(8 / 3, gt=0, description="Aspect ratio of the convection cell.")
+    model_noise: float = Field(
+        0.0, ge=0, description="Standard deviation q of the noise that is added in each step."
+    )
 
 
 class Lorenz63(System):
@@ -41,8 +46,15 @@ class Lorenz63(System):
             [p.sigma * (y - x), x * (p.rho - z) - y, x * y - p.beta * z], axis=-1
         )
 
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]
+        return self.parameters.model_noise > 0
+
     def step(self, x: Array, stream: Stream) -> Array:
-        return rk4(self.tendency, x, self.dt)
+        x = rk4(self.tendency, x, self.dt)
+        if self.stochastic:
+            x = x + self.parameters.model_noise * stream.normal(tuple(x.shape), x)
+        return x
 
     def typical_state(self, stream: Stream) -> np.ndarray:
         x = np.array([1.0, 1.0, 25.0]) + stream.normal((3,), np.empty(0))
