@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ from masf.contract import check_filter, check_observation, check_system
 from masf.diffusion.prior_settings import PriorSettings
 from masf.faults import ContractFault, Refused, positive_number, require_instance, whole_number
 from masf.files.cell import CellSettings
-from masf.files.estimate import SCORED
+from masf.files.estimate import NEED_TRUTH
 from masf.files.parameters import in_force
 from masf.files.provenance import train_prior_version
 from masf.files.trajectory import Trajectory
@@ -51,6 +51,7 @@ from masf.observations.consistency import consistency_faults, rebuilds
 from masf.observations.settings import OPERATORS, observation_settings
 from masf.observations.transforms import own_transform
 from masf.scores.exactness import NEEDED, Reference
+from masf.scores.innovations import INNOVATIONS, Innovations
 from masf.scores.run import SCORES
 from masf.scores.run import score as score_of
 from masf.stages.assimilate import assimilate_in_memory
@@ -61,6 +62,9 @@ from masf.systems import registry
 from masf.systems.base import System, SystemParameters
 from masf.systems.registry import has_name, is_ours, name_of, system_class, system_names
 from masf.systems.requirements import require_system
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "ConfigFault",
@@ -79,6 +83,8 @@ __all__ = [
     "check_filter",
     "check_observation",
     "check_system",
+    "innovation_figure",
+    "innovation_statistics",
     "make_observation",
     "make_problem",
     "make_system",
@@ -104,9 +110,8 @@ _AN_OBSERVATION = (
     "pass masf.make_observation(...), or an object of your own subclass of masf.Observation"
 )
 
-_KNOWN_WITHOUT = {"mean", "spread", "spread_forecast", "model_runs"}
-_NEED_TRUTH = set(SCORED) - _KNOWN_WITHOUT | {"spread_skill"}
-"""Variables of an estimate that say how far it is from the truth."""
+Estimates = xr.Dataset | Iterable[xr.Dataset] | Mapping[str, xr.Dataset]
+"""One or more, by name or called as their filters."""
 
 
 def make_system(name: str, /, **parameters: float) -> System:
@@ -356,11 +361,11 @@ def run(
         saved_members=saved_members,
         covariance=covariance,
     )
-    return (result if known else result.drop_vars(sorted(_NEED_TRUTH))), trajectory
+    return (result if known else result.drop_vars(sorted(NEED_TRUTH))), trajectory
 
 
 def score(
-    estimates: xr.Dataset | Iterable[xr.Dataset] | Mapping[str, xr.Dataset],
+    estimates: Estimates,
     *,
     spin_up_cycles: int = 0,
     reference: xr.Dataset | None = None,
@@ -381,21 +386,12 @@ def score(
     Raises:
         ValueError: for an estimate without what a score needs, or if no cycle is left to score.
     """
-    if isinstance(estimates, xr.Dataset):
-        estimates = [estimates]
-    named = (
-        list(estimates.items())
-        if isinstance(estimates, Mapping)
-        else [(e.attrs["filter"], e) for e in estimates]
-    )
+    named = _named(estimates)
     needed = {"rmse", "spread", "rmse_forecast", "crps", *(NEEDED if reference is not None else ())}
     for name, data in [*named, *([("reference", reference)] if reference is not None else [])]:
         if missing := sorted(needed - set(data.variables)):
             raise ValueError(f"estimate {name!r} lacks {', '.join(missing)}")
-        if spin_up_cycles >= (cycles := json.loads(data.attrs["settings"])["cycles"]):
-            raise ValueError(
-                f"spin_up_cycles {spin_up_cycles} leaves none of {cycles} cycles to score"
-            )
+        _require_left(data, spin_up_cycles)
 
     def gap(data: xr.Dataset) -> Gap:
         return json.loads(data.attrs["settings"])["gap"]
@@ -418,6 +414,66 @@ def score(
     columns = [key for key in SCORES if reference is not None or not key.endswith("_distance")]
     names = pd.Index([name for name, _ in named], name="filter")
     return pd.DataFrame(rows, index=names, columns=[*columns, "diverged"])
+
+
+def innovation_statistics(
+    estimates: Estimates, *, spin_up_cycles: int = 0, by_component: bool = False
+) -> pd.DataFrame:
+    """Whether measurements are where forecasts say that they should be: a check of calibration that
+    needs no truth.
+
+    The innovation is a measurement less the mean that the forecast just before it makes of it; the
+    *normalised* one is over the standard deviation that it should have, the root of H P H^T + R,
+    and so has mean 0 and variance 1 (masf.scores.innovations has the details, correlated noise and
+    measurements that are not linear included). A variance above 1 says that spread and noise
+    together are too small, one below 1 that they are too large.
+
+    Args:
+        estimates: as for ``score``.
+        spin_up_cycles: how many of the first cycles to leave out.
+        by_component: whether to make a row for each of the m measurements of a cycle, counted from
+            1, in place of one for all of them.
+
+    Returns:
+        Columns ``count``; ``bias``, the mean innovation in units of the measurement; ``mean`` and
+        ``variance`` of the normalised innovations, with standard errors ``mean_error`` and
+        ``variance_error``, which take cycles for independent; ``outside``, the share of the
+        measurements below or above all of the first members, each with noise, that they are ranked
+        among, and ``outside_expected``. NaN of an estimate that diverged, and of what was never
+        measured.
+
+    Raises:
+        ValueError: for an estimate without innovations, or if no cycle is left.
+    """
+    found = _innovations(estimates, spin_up_cycles)
+    if not by_component:
+        names = pd.Index([name for name, _ in found], name="filter")
+        return pd.DataFrame([of_all.statistics() for _, of_all in found], index=names)
+    rows = {
+        (name, j + 1): of_all.only(j).statistics()
+        for name, of_all in found
+        for j in range(of_all.size)
+    }
+    index = pd.MultiIndex.from_tuples(rows, names=["filter", "obs"])
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
+def innovation_figure(estimates: Estimates, *, spin_up_cycles: int = 0) -> Figure:
+    """The statistics of ``innovation_statistics`` drawn, a row of two panels for each estimate:
+    mean and variance of the normalised innovations by measurement, and the rank histogram of the
+    measurements.
+
+    Args:
+        estimates: as for ``score``.
+        spin_up_cycles: how many of the first cycles to leave out.
+
+    Raises:
+        ValueError: as ``innovation_statistics``.
+    """
+    found = _innovations(estimates, spin_up_cycles)
+    from masf.report.figures.innovations import innovations  # late: Matplotlib takes its time
+
+    return innovations(found)
 
 
 def train_prior(
@@ -509,6 +565,36 @@ def train_prior(
     if keeps:
         log.info("keeps it for the next time: %s", path)
     return path
+
+
+def _named(estimates: Estimates) -> list[tuple[Any, xr.Dataset]]:
+    """Estimates and what they are called. Raises ValueError for what is no estimate."""
+    if isinstance(estimates, xr.Dataset):
+        estimates = [estimates]
+    if isinstance(estimates, Mapping):
+        return list(estimates.items())
+    return [(e.attrs["filter"], e) for e in estimates]
+
+
+def _require_left(data: xr.Dataset, spin_up_cycles: int) -> None:
+    """Raises ValueError where no cycle of an estimate is left."""
+    if spin_up_cycles >= (cycles := json.loads(data.attrs["settings"])["cycles"]):
+        raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {cycles} cycles to score")
+
+
+def _innovations(estimates: Estimates, spin_up_cycles: int) -> list[tuple[Any, Innovations]]:
+    """Those of each estimate, by what it is called. Raises ValueError where one has none, or no
+    cycle is left.
+    """
+    named = _named(estimates)
+    for name, data in named:
+        if missing := sorted(set(INNOVATIONS) - set(data.variables)):
+            raise ValueError(
+                f"estimate {name!r} lacks {', '.join(missing)}: it was made by an older masf; run "
+                "assimilate again"
+            )
+        _require_left(data, spin_up_cycles)
+    return [(name, Innovations.of(data, spin_up_cycles)) for name, data in named]
 
 
 def _velocities(truth: xr.Dataset) -> np.ndarray:

@@ -64,8 +64,10 @@ def _netcdf(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
         )
     yield "title", attributes["title"]
     yield from _settings(json.loads(attributes["settings"]))
-    if kind == TRUTH_FORMAT:
+    if kind == TRUTH_FORMAT and "truth" in sizes:
         read_truth(path)
+    elif kind == TRUTH_FORMAT:
+        yield "truth", "not known: a problem of masf.make_problem"
     else:
         yield from _estimate(path, spin_up_cycles)
     yield (
@@ -101,10 +103,11 @@ def _estimate(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     from masf.files.cost import mean_model_runs
     from masf.files.estimate import read_estimate
     from masf.files.parameters import ParameterSource
-    from masf.report.words import runs_in_words, source_in_words
+    from masf.report.words import innovations_in_words, runs_in_words, source_in_words
+    from masf.scores.innovations import INNOVATIONS, Innovations
     from masf.scores.run import SCORES, score
 
-    data = read_estimate(path)
+    data = read_estimate(path, truth_known=False)
     settings = json.loads(data.attrs["settings"])
     if spin_up_cycles is None:
         spin_up_cycles = _left_out(path, data.attrs)
@@ -123,14 +126,20 @@ def _estimate(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     if data.attrs["diverged"]:
         yield "diverged", f"at cycle {data.attrs['diverged_at_cycle']}: no scores"
         return
+    first = "first cycle" if spin_up_cycles == 1 else f"first {spin_up_cycles} cycles"
+    left_out = f", the {first} left out" if spin_up_cycles else ", all cycles"
+    if INNOVATIONS.keys() <= set(data.variables):
+        of_measurements = Innovations.of(data, spin_up_cycles).statistics()
+        yield "normalised innovations", f"{innovations_in_words(of_measurements)}{left_out}"
+    if "rmse" not in data:
+        yield "scores", "none: its truth is not known"
+        return
     found = score(
         data,
         gap=settings["gap"],
         spin_up_cycles=spin_up_cycles,
         velocities=_velocities(path, settings),
     )
-    first = "first cycle" if spin_up_cycles == 1 else f"first {spin_up_cycles} cycles"
-    left_out = f", the {first} left out" if spin_up_cycles else ", all cycles"
     for key, value in found.items():
         if value == value:
             yield SCORES[key], f"{value:.4g}{left_out}"

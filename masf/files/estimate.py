@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from masf.atomic import FileFault
@@ -17,6 +18,7 @@ from masf.files.netcdf import (
     write,
 )
 from masf.files.truth import Truth
+from masf.scores.innovations import INNOVATIONS
 from masf.scores.over_time import over_time
 from masf.systems.base import System
 
@@ -37,6 +39,9 @@ SCORED = (
     "model_runs",
 )
 """Variables of {filter}.nc that readers count on."""
+
+NEED_TRUTH = {*SCORED, "spread_skill"} - {"mean", "spread", "spread_forecast", "model_runs"}
+"""Variables that an estimate lacks whose truth is not known."""
 
 ATTRIBUTES = (
     "settings",
@@ -118,6 +123,14 @@ def estimate(
             ("cycle",), trajectory.model_runs, "member forecasts of a gap that the cycle took"
         ),
     }
+    variables |= {
+        name: variable(("cycle", "obs"), values, INNOVATIONS[name])
+        for name, values in trajectory.innovations.items()
+    }
+    if "innovation_rank" in variables:
+        # CF's word, in the variable's type: the members that were ranked among.
+        ranked = np.float32(trajectory.ranks.shape[1] - 1)
+        variables["innovation_rank"].attrs["valid_max"] = ranked
     if trajectory.covariance is not None:
         variables["covariance"] = variable(
             ("cycle", "row", "column"), trajectory.covariance, "covariance of the analysis"
@@ -135,16 +148,18 @@ def estimate(
     })  # fmt: skip
 
 
-def read_estimate(path: Path, *needed: str) -> xr.Dataset:
+def read_estimate(path: Path, *needed: str, truth_known: bool = True) -> xr.Dataset:
     """Reads {filter}.nc, which must hold the variables SCORED and those that are ``needed``
-    besides.
+    besides; of SCORED only what a run has of which the truth need not be known, if ``truth_known``
+    is false.
 
     Raises:
         FileFault: if it is missing, damaged, foreign, of another format, or without a variable that
             it must hold.
     """
     data = read_whole(path, ESTIMATE_FORMAT)
-    missing = [name for name in (*SCORED, *needed) if name not in data]
+    expected = [name for name in SCORED if truth_known or name not in NEED_TRUTH]
+    missing = [name for name in (*expected, *needed) if name not in data]
     missing += [name for name in ATTRIBUTES if name not in data.attrs]
     if missing:
         raise FileFault(

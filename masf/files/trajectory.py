@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from masf.scores.innovations import INNOVATIONS
 from masf.scores.metrics import RANKED
 
 
@@ -32,6 +33,8 @@ class Trajectory:
             masf.scores.metrics.
         ranks_forecast: (cycles, K + 1) the same of the forecast.
         covariance: (cycles, d, d) of the analysis, if it was asked for.
+        innovations: each (cycles, m), see masf.scores.innovations; NaN where a measurement is
+            missing.
         diagnostics: each (cycles,), as the filter names them.
         wall_seconds: (cycles,) of the filter's forecast and analysis; scoring and bookkeeping are
             left out.
@@ -55,14 +58,15 @@ class Trajectory:
     cpu_seconds: np.ndarray
     model_runs: np.ndarray
     covariance: np.ndarray | None = None
+    innovations: dict[str, np.ndarray] = field(default_factory=dict)
     diagnostics: dict[str, np.ndarray] = field(default_factory=dict)
     diverged_at: int | None = None
     peak_memory_mib: float | None = None
 
     @classmethod
-    def missing(cls, cycles: int, steps: int, d: int, *, covariance: bool) -> Trajectory:
-        """A run of so many model ``steps`` of which nothing is known yet, of states (d,), and no
-        room yet for what depends on the number of members.
+    def missing(cls, cycles: int, steps: int, d: int, m: int, *, covariance: bool) -> Trajectory:
+        """A run of so many model ``steps`` of which nothing is known yet, of states (d,) and
+        measurements (m,), and no room yet for what depends on the number of members.
         """
         return cls(
             mean=missing(steps + 1, d), spread=missing(steps + 1, d),
@@ -72,6 +76,7 @@ class Trajectory:
             wall_seconds=missing(cycles), cpu_seconds=missing(cycles),
             model_runs=missing(cycles),
             covariance=missing(cycles, d, d) if covariance else None,
+            innovations={name: missing(cycles, m) for name in INNOVATIONS},
         )  # fmt: skip
 
     def make_room(self, n: int, saved_members: int) -> None:
@@ -99,5 +104,6 @@ class Trajectory:
             self.wall_seconds,
             self.cpu_seconds,
             self.model_runs,
+            *self.innovations.values(),
         ):
             series[k:] = np.nan

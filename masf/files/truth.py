@@ -73,9 +73,16 @@ def read_truth(path: Path) -> Truth:
     """Reads truth.nc.
 
     Raises:
-        FileFault: if it is missing, damaged, foreign, of another format, or not finite.
+        FileFault: if it is missing, damaged, foreign, of another format, not finite, or without a
+            truth.
     """
     data = read_whole(path, TRUTH_FORMAT)
+    if "truth" not in data:
+        raise FileFault(
+            path,
+            "holds measurements whose truth is not known, as masf.make_problem makes them",
+            "run filters on it in Python, by masf.assimilate of the dataset",
+        )
     try:
         return truth_of(data)
     except ValueError as error:

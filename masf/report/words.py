@@ -22,6 +22,17 @@ def runs_in_words(runs: float) -> str:
     return "unknown" if runs != runs else f"{runs:.1f}".removesuffix(".0")
 
 
+def innovations_in_words(found: Mapping[str, float]) -> str:
+    """Statistics of innovations (masf.scores.innovations), with two standard errors."""
+    if not found["count"]:
+        return "none"
+    mean, variance = (
+        f"{key} {found[key]:.3g} ± {2 * found[f'{key}_error']:.2g}" for key in ("mean", "variance")
+    )
+    outside = f"{found['outside']:.1%} outside of all members (right: 0, 1 and "
+    return f"{mean}, {variance}, {outside}{found['outside_expected']:.1%})"
+
+
 def source_in_words(
     source: ParameterSource, point_in_words: Callable[[Mapping[str, Any]], str] = situation_in_words
 ) -> str:

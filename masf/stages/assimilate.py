@@ -291,5 +291,6 @@ def run_filter(
         torch_device=torch_device,
         saved_members=saved_members,
         covariance=covariance,
+        seed=truth.settings.seed,
     )
     return trajectory, model, torch_device or "numpy"

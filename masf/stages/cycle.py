@@ -12,13 +12,14 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
-from masf.arrays import Array, on_device, require_states, to_numpy
+from masf.arrays import Array, Stream, on_device, require_states, to_numpy
 from masf.faults import ContractFault
 from masf.files.trajectory import Trajectory, missing
 from masf.filters.base import Filter
 from masf.gaps import Gap, measurement_steps
 from masf.observations.base import Observation
 from masf.progress import progress_bar
+from masf.scores.innovations import Predicted, innovation_series
 from masf.scores.metrics import fair_crps, rank_counts
 from masf.systems.counting import counted_steps
 
@@ -63,6 +64,7 @@ def run_cycles(
     torch_device: str | None = None,
     saved_members: int = 3,
     covariance: bool = False,
+    seed: int = 0,
 ) -> Trajectory:
     """Runs ``filter_`` through all measurements; a filter that diverges is a result, not an error.
 
@@ -76,6 +78,7 @@ def run_cycles(
         torch_device: where to compute; None for numpy.
         saved_members: how many analysis members to keep, at most.
         covariance: whether to keep the covariance of each analysis.
+        seed: fixes the noise of the members among which measurements are ranked.
 
     Raises:
         ValueError: where measurements are missing, for a filter that cannot do without.
@@ -88,17 +91,18 @@ def run_cycles(
             f"(NaN) in cycle {1 + int(np.argmax(np.isnan(observations).any(axis=1)))}; where it "
             "can, its class says so: override observe, or set missing, see masf.Filter"
         )
-    cycles, d = len(observations), ensemble.shape[1]
+    (cycles, m), d = observations.shape, ensemble.shape[1]
     steps_at = [0, *map(int, measurement_steps(gap, cycles))]
-    result = Trajectory.missing(cycles, steps_at[-1], d, covariance=covariance)
-    run = _Run(filter_, result, steps_at, truth_at_cycles, saved_members, torch_device)
+    result = Trajectory.missing(cycles, steps_at[-1], d, m, covariance=covariance)
+    noise = Stream(seed, "noise of the members that measurements are ranked among")
+    run = _Run(filter_, result, steps_at, truth_at_cycles, saved_members, torch_device, noise)
     state = run.start(on_device(ensemble, torch_device))
     for k in progress_bar(range(cycles), desc="assimilate", unit="cycle"):
         clock = _Clock()
         try:
             with _failures_diverge(), counted_steps(filter_.system) as steps:
                 state = run.forecast(state, k, clock)
-                run.record_forecast(state, k)
+                run.record_forecast(state, k, observations[k])
                 state = run.analyse(state, k, observations[k], clock)
                 members = run.members(state)
         except Diverged as error:
@@ -126,8 +130,10 @@ class _Run:
         truth_at_cycles: (cycles, d)
         saved_members: how many analysis members to keep, at most.
         torch_device: where to compute; None for numpy.
+        noise: random numbers for the members that measurements are ranked among.
         name: of the filter's class, for messages.
         is_ensemble: whether the filter's state is an ensemble (N, d).
+        keeps_moments: whether it is a mean and a covariance, of which members are drawn.
         x: (N, d) the initial ensemble, of whose kind all arrays must be.
         count: number of members that the filter has, from the first forecast on.
     """
@@ -140,6 +146,7 @@ class _Run:
         truth_at_cycles: np.ndarray,
         saved_members: int,
         torch_device: str | None,
+        noise: Stream,
     ) -> None:
         self.filter = filter_
         self.result = result
@@ -147,11 +154,16 @@ class _Run:
         self.truth_at_cycles = truth_at_cycles
         self.saved_members = saved_members
         self.torch_device = torch_device
-        self._whole: Observation | None = None
-        self._measured = np.arange(0)
+        self.noise = noise
+        self._whole = self._part = filter_.observation
+        self._measured = np.arange(self._whole.size)
+        self._observed = self._whole
         self._analysed = False
         self.name = type(filter_).__name__
         self.is_ensemble = type(filter_).members is Filter.members
+        self.keeps_moments = (
+            not self.is_ensemble and type(filter_).covariance is not Filter.covariance
+        )
         self.x: Array = None
         self.count: int | None = None
 
@@ -178,9 +190,9 @@ class _Run:
         self._check(after, analysed=False)
         return state
 
-    def record_forecast(self, state: Any, k: int) -> None:
-        """What is scored of the forecast just before measurement k, which the analysis takes the
-        place of.
+    def record_forecast(self, state: Any, k: int, y: np.ndarray) -> None:
+        """What is scored of the forecast just before measurement k, y (m,), which the analysis
+        takes the place of.
         """
         result, after, truth = self.result, self.steps[k + 1], self.truth_at_cycles[k]
         result.forecast_mean[k], result.forecast_spread[k] = (
@@ -193,6 +205,32 @@ class _Run:
             result.make_room(len(members), self.saved_members)
         result.crps_forecast[k] = fair_crps(members, truth)
         result.ranks_forecast[k] = rank_counts(members, truth)
+        self._record_innovations(state, k, members, y)
+
+    def _record_innovations(self, state: Any, k: int, members: np.ndarray, y: np.ndarray) -> None:
+        measured = np.flatnonzero(~np.isnan(y))
+        if len(measured) == 0:
+            return
+        part, there = self._measuring(measured), y[measured]
+        # What a forecast overflows to, when it is measured, is a result.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.keeps_moments and part.linear:
+                covariance = to_numpy(self.filter.covariance(state))
+                mean = self.result.forecast_mean[k]
+                predicted = Predicted.of_moments(mean, covariance, there, part)
+            else:
+                predicted = Predicted.of_ensemble(members, there, part)
+            found = innovation_series(predicted, members, there, part, self.noise)
+        for name, values in found.items():
+            self.result.innovations[name][k, measured] = values
+
+    def _measuring(self, measured: np.ndarray) -> Observation:
+        """What is left of the observation where only the measurements ``measured`` (k,) are
+        there.
+        """
+        if not np.array_equal(measured, self._measured):
+            self._part, self._measured = self._whole.only(measured), measured
+        return self._part
 
     def analyse(self, state: Any, k: int, y: np.ndarray, clock: _Clock) -> Any:
         """The state given measurement k, y (m,), NaN where one is missing. Raises Diverged.
@@ -218,14 +256,11 @@ class _Run:
         self._analysed = len(measured) > 0 or self.filter.missing == "own"
         if self.filter.missing == "own" or not self._analysed:
             return y
-        if self._whole is None:
-            if len(measured) == len(y):
-                return y
-            self._whole, self._measured = self.filter.observation, np.arange(len(y))
-        if not np.array_equal(measured, self._measured):
+        part = self._measuring(measured)
+        if part is not self._observed:
             with clock:
-                self.filter.observe(self._whole.only(measured))
-            self._measured = measured
+                self.filter.observe(part)
+            self._observed = part
         return y[measured]
 
     def record_analysis(self, state: Any, k: int, members: np.ndarray, clock: _Clock) -> None:

@@ -160,6 +160,7 @@ def run_command(
         truth_at_cycles=truth.truth[settings.steps],
         saved_members=saved_members,
         covariance=covariance,
+        seed=settings.seed,
     )
     for key in ("wall_seconds", "cpu_seconds"):
         replayed, own = getattr(trajectory, key), getattr(estimate, key)
