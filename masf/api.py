@@ -27,7 +27,7 @@ from platformdirs import user_cache_path
 from pydantic import ValidationError
 
 from masf import __version__
-from masf.arrays import Stream, ensemble_mean, without_mask
+from masf.arrays import LARGEST, Stream, ensemble_mean, without_mask
 from masf.atomic import FileFault, require_writable
 from masf.contract import check_filter, check_observation, check_system
 from masf.diffusion.prior_settings import PriorSettings
@@ -47,7 +47,7 @@ from masf.observations.base import (
     ObservationSettings,
     Transformed,
 )
-from masf.observations.consistency import consistency_faults, rebuilds
+from masf.observations.consistency import consistency_faults, rebuilds, recorded
 from masf.observations.settings import OPERATORS, observation_settings
 from masf.observations.transforms import own_transform
 from masf.scores.exactness import NEEDED, Reference
@@ -110,6 +110,8 @@ _AN_OBSERVATION = (
     "pass masf.make_observation(...), or an object of your own subclass of masf.Observation"
 )
 
+_ESTIMATES = "pass what masf.assimilate made, one or more of it, or a mapping of such by name"
+
 Estimates = xr.Dataset | Iterable[xr.Dataset] | Mapping[str, xr.Dataset]
 """One or more, by name or called as their filters."""
 
@@ -151,7 +153,7 @@ def make_observation(system: System, operator: str, /, **keys: Any) -> Observati
         linear = make_observation(system, operator, **rest)
         return Transformed(linear, own_transform(keys["transform"], keys.get("derivative")))
     # As a config would say them.
-    said = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in keys.items()}
+    said = {k: _said(v) for k, v in keys.items()}
     require_instance("system", system, System, _A_SYSTEM)
     cls = OPERATORS.get(operator, ObservationSettings)
     try:
@@ -228,7 +230,7 @@ def make_problem(
     Raises:
         ValueError: where shapes do not fit together or values are not finite.
     """
-    y, x = (without_mask(values).astype(np.float32) for values in (measurements, ensemble))
+    y, x = _numbers("measurements", measurements), _numbers("ensemble", ensemble)
     require_instance("system", system, System, _A_SYSTEM)
     require_instance("observation", observation, Observation, _AN_OBSERVATION)
     if not is_ours(system):
@@ -241,6 +243,7 @@ def make_problem(
             raise ValueError(f"{name} have shape {values.shape}: expected (any, {length})")
     _require_finite("ensemble", x, "member")
     _require_finite("measurements", y, "cycle", may_be_missing=True)
+    y, x = y.astype(np.float32), x.astype(np.float32)
     if np.all(np.isnan(y)):
         raise Refused("measurements are all missing (NaN): nothing is measured")
     settings = _settings(system, observation, _gap(gap, steps, len(y)), len(y), len(x), None, seed)
@@ -320,6 +323,11 @@ def run(
 ) -> tuple[xr.Dataset, Trajectory]:
     """As ``assimilate``; with it the trajectory, which has the seconds of each cycle."""
     cell, known = _cell(problem)
+    whole_number("saved_members", saved_members, 0)
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise Refused(
+            f"parameters is {parameters!r:.80}: pass a mapping, such as {{'inflation': 1.1}}"
+        )
     built = _built(problem, cell.settings, system, observation)
     model, measured = built
     rebuilt = rebuilds(measured, model.grid)
@@ -327,6 +335,8 @@ def run(
         _require_consistent(measured)
     known_to_masf = has_name(model) and rebuilt
     prior = None if prior is None else Path(prior)
+    if prior is not None and not prior.is_file():
+        raise FileFault(prior, "does not exist", "name a file that masf.train_prior made")
     _require_filter(filter)
     chosen = dict(parameters or {})
     name = filter if isinstance(filter, str) else filter.__name__
@@ -387,10 +397,17 @@ def score(
         ValueError: for an estimate without what a score needs, or if no cycle is left to score.
     """
     named = _named(estimates)
+    if reference is not None:
+        _require_estimate("reference", reference)
     needed = {"rmse", "spread", "rmse_forecast", "crps", *(NEEDED if reference is not None else ())}
     for name, data in [*named, *([("reference", reference)] if reference is not None else [])]:
         if missing := sorted(needed - set(data.variables)):
-            raise ValueError(f"estimate {name!r} lacks {', '.join(missing)}")
+            why = (
+                ": its truth is not known; masf.innovation_statistics judges it by its measurements"
+            )
+            raise Refused(
+                f"estimate {name!r} lacks {', '.join(missing)}{'' if 'rmse' in data else why}"
+            )
         _require_left(data, spin_up_cycles)
 
     def gap(data: xr.Dataset) -> Gap:
@@ -511,6 +528,7 @@ def train_prior(
         FileFault: for a path that cannot be written, before anything is trained.
     """
     cell, _ = _cell(problem)
+    whole_number("seed", seed, 0)
     built = model, measured = _built(problem, cell.settings, system, observation)
     ours = has_name(model) and rebuilds(measured, model.grid)
     name = name_of(model)
@@ -526,7 +544,7 @@ def train_prior(
             f"components of {name} have no distances; set it to [None]"
         )
     parameters = model.parameters.model_dump()
-    keys: ObservationSettings | dict[str, Any] = _recorded(model, measured)
+    keys: ObservationSettings | dict[str, Any] = recorded(measured, model.grid)
     if ours:
         # What the problem was made from: it also says what share is missing.
         said = cell.settings.observation if observation is None else measured.settings
@@ -568,18 +586,32 @@ def train_prior(
 
 
 def _named(estimates: Estimates) -> list[tuple[Any, xr.Dataset]]:
-    """Estimates and what they are called. Raises ValueError for what is no estimate."""
+    """Estimates and what they are called. Raises Refused for what is none, or for none at all."""
     if isinstance(estimates, xr.Dataset):
         estimates = [estimates]
+    if isinstance(estimates, str) or not isinstance(estimates, Iterable):
+        raise Refused(f"estimates is {estimates!r:.80}: {_ESTIMATES}")
+    named = list(estimates.items() if isinstance(estimates, Mapping) else enumerate(estimates))
+    if not named:
+        raise Refused(f"estimates is empty: {_ESTIMATES}")
+    for name, data in named:
+        _require_estimate(f"estimates[{name!r}]", data)
     if isinstance(estimates, Mapping):
-        return list(estimates.items())
-    return [(e.attrs["filter"], e) for e in estimates]
+        return named
+    return [(data.attrs["filter"], data) for _, data in named]
+
+
+def _require_estimate(name: str, data: Any) -> None:
+    require_instance(name, data, xr.Dataset, _ESTIMATES)
+    if "filter" not in data.attrs:
+        raise Refused(f"{name} is a dataset without the attribute 'filter': {_ESTIMATES}")
 
 
 def _require_left(data: xr.Dataset, spin_up_cycles: int) -> None:
-    """Raises ValueError where no cycle of an estimate is left."""
+    """Raises Refused where no cycle of an estimate is left."""
+    whole_number("spin_up_cycles", spin_up_cycles, 0)
     if spin_up_cycles >= (cycles := json.loads(data.attrs["settings"])["cycles"]):
-        raise ValueError(f"spin_up_cycles {spin_up_cycles} leaves none of {cycles} cycles to score")
+        raise Refused(f"spin_up_cycles {spin_up_cycles} leaves none of {cycles} cycles to score")
 
 
 def _innovations(estimates: Estimates, spin_up_cycles: int) -> list[tuple[Any, Innovations]]:
@@ -599,6 +631,8 @@ def _innovations(estimates: Estimates, spin_up_cycles: int) -> list[tuple[Any, I
 
 def _velocities(truth: xr.Dataset) -> np.ndarray:
     """The truth (times, 2, n, n) of a problem. Raises ValueError where it is none of a flow."""
+    if "truth" not in truth:
+        raise ValueError("truth has no variable 'truth': pass what masf.simulate made")
     states = truth["truth"].values
     if states.ndim != 4 or states.shape[1] != 2:
         raise ValueError(
@@ -626,6 +660,10 @@ def _built(
         if usual.system in system_names()
         else None
     )
+    if system is not None:
+        require_instance("system", system, System, _A_SYSTEM)
+    if observation is not None:
+        require_instance("observation", observation, Observation, _AN_OBSERVATION)
     model = system or truths
     if model is None:
         raise ValueError(
@@ -655,12 +693,13 @@ def _built(
             )
         # Of the truth's grid, where that is known: the places that were measured are on it.
         grid = (truths or model).grid
-        return model, observation_settings(settings.observation).build(model.dimension, grid)
+        observation = observation_settings(settings.observation).build(model.dimension, grid)
     columns = problem["observation"].shape[1]
     if (observation.size, observation.dimension) != (columns, model.dimension):
         raise ValueError(
             f"the observation makes {observation.size} measurements of {observation.dimension} "
-            f"components, and the problem has {columns} of {model.dimension}"
+            f"components, and the problem has {columns} of {model.dimension}: make measurements "
+            "that are not to be used NaN"
         )
     return model, observation
 
@@ -702,17 +741,6 @@ def _require_consistent(observation: Observation) -> None:
     """Raises ValueError for a user's own observation whose parts do not fit together."""
     if faults := consistency_faults(observation):
         raise ValueError(f"observation {type(observation).__name__}: {'; '.join(faults)}")
-
-
-def _recorded(system: System, observation: Observation) -> dict[str, Any]:
-    """What files keep of an observation: its settings; of one that these do not build again, the
-    name of its class as the operator, so that it is never taken for another.
-    """
-    settings = dict(observation.settings)
-    if rebuilds(observation, system.grid):
-        return settings
-    cls = type(observation)
-    return {**settings, "operator": f"{cls.__module__}.{cls.__qualname__}"}
 
 
 def _cached_prior(
@@ -777,7 +805,7 @@ def _settings(
     return CellSettings(
         system=name_of(system),
         parameters=system.parameters.model_dump(),
-        observation=_recorded(system, observation),
+        observation=recorded(observation, system.grid),
         gap=as_gap(gap),
         cycles=whole_number("cycles", cycles, 1),
         members=whole_number("members", members, 2),
@@ -786,20 +814,47 @@ def _settings(
     )
 
 
+def _said(value: Any) -> Any:
+    """A value as a config would say it: arrays and tables as lists, where a masked number is
+    None.
+    """
+    if isinstance(value, (pd.DataFrame, xr.DataArray)):
+        value = value.to_numpy()
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """Values that were passed as float64, NaN where they are masked or, in pandas, missing. Raises
+    Refused for what is no array of real numbers.
+    """
+    if isinstance(values, (pd.DataFrame, pd.Series)):
+        values = values.convert_dtypes().to_numpy(dtype=object, na_value=np.nan)
+    try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex numbers")
+        return without_mask(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Refused(
+            f"{name}: {type(values).__name__} cannot be read as an array of numbers ({error})"
+        ) from None
+
+
 def _require_finite(
     name: str, values: np.ndarray, row: str, *, may_be_missing: bool = False
 ) -> None:
-    """Raises Refused for values (rows, columns) that are not all finite, with the first of them;
-    some ``may_be_missing``, which is NaN.
+    """Raises Refused for values (rows, columns) that are not all numbers below LARGEST, with the
+    first of them; some ``may_be_missing``, which is NaN. What is larger, such as the fill values of
+    NetCDF, overflows where a model takes its square.
     """
-    bad = np.argwhere(np.isinf(values) if may_be_missing else ~np.isfinite(values))
+    known = np.abs(values) < LARGEST
+    bad = np.argwhere(~(known | np.isnan(values)) if may_be_missing else ~known)
     if len(bad):
         i, j = map(int, bad[0])
         more = f" ({len(bad)} such values)" if len(bad) > 1 else ""
-        expected = "finite numbers, or NaN where one is missing"
+        expected = f"finite numbers below {LARGEST:g}"
         raise Refused(
-            f"{name}: {row} {i + 1}, component {j + 1} is {values[i, j]}{more}: expected "
-            f"{expected if may_be_missing else 'finite numbers'}"
+            f"{name}: {row} {i + 1}, component {j + 1} is {values[i, j]:g}{more}: expected "
+            f"{expected}{', or NaN where one is missing' if may_be_missing else ''}"
         )
 
 
@@ -812,7 +867,7 @@ def _cell(problem: xr.Dataset) -> tuple[Truth, bool]:
     known = "truth" in problem
     if not known:
         settings = json.loads(problem.attrs.get("settings", "{}"))
-        if not settings:
+        if not settings or "initial_mean" not in problem:
             raise ValueError(
                 "the dataset is no problem of masf: make one by simulate or make_problem, or "
                 "open truth.nc"

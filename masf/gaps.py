@@ -45,8 +45,12 @@ def gap_of_steps(steps: Iterable[int]) -> Gap:
     import numpy as np
 
     given = np.asarray(list(steps))
-    if given.ndim != 1 or given.size == 0 or np.any(given != np.round(given)):
-        raise ValueError("steps: expected a list of whole numbers, one for each measurement")
+    numbers = given.dtype.kind in "iuf" and given.ndim == 1 and given.size > 0
+    if not numbers or not np.all(np.isfinite(given)) or np.any(given != np.round(given)):
+        raise ValueError(
+            "steps: expected a list of whole numbers, one for each measurement: the model step at "
+            "which it came, such as round((time - start) / dt)"
+        )
     gaps = np.diff(given, prepend=0)
     if np.any(gaps < 1):
         k = int(np.argmax(gaps < 1))

@@ -168,7 +168,10 @@ def test_own_system_observation_and_filter() -> None:
     assert not {"rmse", "crps", "ranks", "spread_skill", "rmse_forecast", "crps_forecast"} & set(
         blind.data_vars
     )
-    with pytest.raises(ValueError, match="'enkf' lacks crps, rmse, rmse_forecast"):
+    with pytest.raises(
+        ValueError,
+        match=r"'enkf' lacks crps, rmse, rmse_forecast: its truth is not known; masf\.innovation",
+    ):
         masf.score(blind)
 
 
@@ -307,7 +310,7 @@ def test_what_a_mask_hides_is_no_number(truth: xr.Dataset) -> None:
     h = np.ma.masked_equal(np.eye(12)[:2] + 1.0, 2.0)
     with pytest.raises(ValueError, match="matrix"):
         masf.make_observation(system, "matrix", matrix=h, noise=1.0)
-    with pytest.raises(ValueError, match=r"observation matrix: row 0, column 0 .* masked"):
+    with pytest.raises(ValueError, match=r"observation matrix: row 1, column 1 .* masked"):
         Matrix(h, 1.0)
     with pytest.raises(ValueError, match="noise"):
         Matrix(np.eye(12)[:2], np.ma.masked_equal([1.0, 2.0], 2.0))
@@ -343,11 +346,11 @@ def test_noise_that_float32_cannot_tell_is_said(caplog: pytest.LogCaptureFixture
         observation = masf.make_observation(system, "stride", stride=2, noise=[1.0, noise])
         caplog.clear()
         masf.make_problem(system, observation, x[:, ::2], x, gap=1)
-        assert said is ("noise 0.005 of measurement 1" in caplog.text), caplog.text
+        assert said is ("noise 0.005 of measurement 2 is" in caplog.text), caplog.text
     linear = masf.make_system("linear_gaussian", dimension=4)
     observation = masf.make_observation(linear, "identity", noise=1e-8)
     masf.simulate(linear, observation, gap=1, cycles=2)
-    assert "noise 1e-08 of measurement 0" in caplog.text
+    assert "noise 1e-08 of measurement 1 is" in caplog.text
 
 
 # Systems and observations that are passed
@@ -456,6 +459,12 @@ def test_an_own_observation_goes_through_or_is_refused() -> None:
         )
         np.testing.assert_allclose(found["mean"], expected["mean"], atol=1e-3)
     assert "DoubledThroughout" in mine.attrs["settings"]
+
+    # One that was changed afterwards is recorded as no other, either.
+    changed = masf.make_observation(system, "stride", stride=2, noise=0.5)
+    changed.noise = make_noise(2.0, 6)
+    found = masf.assimilate(masf.simulate(system, changed, **run), "etkf", observation=changed)
+    assert json.loads(found.attrs["model_observation"])["operator"] == "masf.observations.mask.Mask"
 
     torn = Doubled(12, np.arange(0, 12, 2), 0.5)
     kept = masf.simulate(system, torn, **run)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -152,6 +153,122 @@ def test_wrong_problems_and_priors_are_refused(truth: xr.Dataset) -> None:
         masf.train_prior(truth, settings={"stpes": 3})
     with pytest.raises(masf.FileFault, match=r"none\.safetensors"):
         masf.assimilate(truth, "masf", prior="none.safetensors")
+
+
+class Table:
+    """Something that is no array."""
+
+    def __repr__(self) -> str:
+        return "Table"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("assimilate", {"saved_members": -1}, "saved_members is -1: expected at least 0"),
+        ("assimilate", {"parameters": [1.0]}, r"parameters is \[1.0\]: pass a mapping"),
+        ("assimilate", {"prior": "none"}, "none: does not exist; name a file"),
+        ("assimilate", {"system": "lorenz63"}, r"system is 'lorenz63' \(str\): pass masf.make_sys"),
+        ("assimilate", {"system": Own}, "system is the class Own, not an object"),
+        (
+            "assimilate",
+            {"observation": {"noise": 1}},
+            r"observation is .* \(dict\): pass masf.make",
+        ),
+        ("train_prior", {"seed": -1}, "seed is -1: expected at least 0"),
+        (
+            "train_prior",
+            {"system": "lorenz63"},
+            r"system is 'lorenz63' \(str\): pass masf.make_sys",
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(
+    name: str, arguments: dict[str, Any], said: str, truth: xr.Dataset
+) -> None:
+    filters = () if name == "train_prior" else ("etkf",)
+    with pytest.raises(masf.Refused, match=said):
+        getattr(masf, name)(truth, *filters, **arguments)
+
+
+def test_what_is_no_name_of_a_system_is_refused() -> None:
+    for name in (None, 3, masf.make_system("lorenz63")):
+        with pytest.raises(ValueError, match=r"expected a name, one of .*lorenz63"):
+            masf.make_system(name)
+
+
+@pytest.mark.parametrize("call", ["score", "innovation_statistics", "innovation_figure"])
+def test_wrong_estimates_and_cycles_are_refused(call: str, truth: xr.Dataset) -> None:
+    function, estimate = getattr(masf, call), masf.assimilate(truth, "etkf")
+    for wrong, said in (
+        ("etkf", "estimates is 'etkf': pass what masf.assimilate made"),
+        (None, "estimates is None"),
+        ([], "estimates is empty"),
+        (["etkf"], r"estimates\[0\] is 'etkf' \(str\): pass what"),
+        ({"mine": truth}, r"estimates\['mine'\] is a dataset without the attribute 'filter'"),
+    ):
+        with pytest.raises(masf.Refused, match=said):
+            function(wrong)
+    # A slice that begins at -1 would be the last cycle.
+    for cycles, said in ((-1, "is -1: expected at least 0"), (1.5, "is 1.5: expected one whole")):
+        with pytest.raises(masf.Refused, match=f"spin_up_cycles {said}"):
+            function(estimate, spin_up_cycles=cycles)
+    with pytest.raises(masf.Refused, match="spin_up_cycles 3 leaves none of 3 cycles"):
+        function(estimate, spin_up_cycles=3)
+
+
+def test_what_is_no_reference_or_truth_is_refused(truth: xr.Dataset) -> None:
+    estimate = masf.assimilate(truth, "etkf")
+    with pytest.raises(masf.Refused, match=r"reference is 'kalman' \(str\): pass what"):
+        masf.score(estimate, reference="kalman")
+    with pytest.raises(ValueError, match="truth has no variable 'truth'"):
+        masf.score(estimate, truth=estimate)
+    with pytest.raises(ValueError, match="the dataset is no problem of masf"):
+        masf.assimilate(estimate, "etkf")
+
+
+def test_tables_of_pandas_are_arrays_and_what_is_none_is_refused(
+    lorenz96: System, truth: xr.Dataset
+) -> None:
+    observation = masf.make_observation(lorenz96, "identity", noise=1.0)
+    y, x = truth["observation"].values, truth["initial_ensemble"]
+    table = pd.DataFrame(y).astype("Float32")
+    table.iloc[1, 2] = pd.NA
+    table[6 - 1] = table[5].astype(object)
+    found = masf.make_problem(lorenz96, observation, table, x, gap=2)["observation"].values
+    np.testing.assert_array_equal(np.argwhere(np.isnan(found)), [[1, 2]])
+    np.testing.assert_array_equal(found[~np.isnan(found)], y[~np.isnan(found)])
+    for wrong, said in (
+        ([["a"] * 6], "could not convert"),
+        (y + 1j, "complex"),
+        ([[1.0, 2.0], [3.0]], "inhomogeneous"),
+        (pd.DataFrame(np.full((3, 6), "dry")), "could not convert"),
+        (Table(), "Table"),
+    ):
+        with pytest.raises(masf.Refused, match=f"measurements: .* cannot be read .*{said}"):
+            masf.make_problem(lorenz96, observation, wrong, x, gap=2)
+    covariance = np.diag([1.0, 2, 3, 4, 5, 6])
+    noise = masf.make_observation(lorenz96, "identity", noise=pd.DataFrame(covariance)).noise
+    np.testing.assert_array_equal(noise.covariance, covariance)
+
+
+def test_fill_values_that_lost_their_mask_are_refused(lorenz96: System, truth: xr.Dataset) -> None:
+    observation = masf.make_observation(lorenz96, "identity", noise=1.0)
+    y, x = truth["observation"].values.copy(), truth["initial_ensemble"].values.copy()
+    for fill in (9.97e36, -1e20, np.inf):
+        y[1, 2] = fill
+        with pytest.raises(masf.Refused, match=r"measurements: cycle 2, component 3 is .*or NaN"):
+            masf.make_problem(lorenz96, observation, y, x, gap=2)
+        with pytest.raises(ValueError, match="holds values of observation that are not finite, or"):
+            masf.assimilate(truth.assign(observation=(("cycle", "obs"), y)), "etkf")
+    x[3, 4] = 9.97e36
+    with pytest.raises(masf.Refused, match=r"ensemble: member 4, component 5 is 9\.97e"):
+        masf.make_problem(lorenz96, observation, truth["observation"].values, x, gap=2)
+
+
+def test_a_part_of_the_measurements_is_not_taken_for_the_first(truth: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=r"makes 6 measurements of 6 .* has 4 of 6: make .* NaN"):
+        masf.assimilate(truth.isel(obs=slice(2, 6)), "etkf")
 
 
 def test_all_faults_are_value_errors() -> None:

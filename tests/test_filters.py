@@ -12,6 +12,7 @@ import scipy.stats
 import torch
 from problems import KINDS, make_problem
 
+import masf
 from masf.arrays import Stream, on_device, to_numpy
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
@@ -563,6 +564,22 @@ def test_extreme_noise_leaves_float32_analyses_exact(name, components, noise):
     # What float32 cannot hold is no error of a filter's.
     assert np.all(np.abs(mean - exact.mean) < rtol * deviation + 2 * np.spacing(np.float32(1)))
     np.testing.assert_allclose(spread, deviation, rtol=0.3, atol=2 * np.spacing(np.float32(1)))
+
+
+@pytest.mark.parametrize(("noise", "said"), [(1.0, False), (1e4, True)])
+def test_the_guided_filter_says_what_noise_its_scheme_does_not_come_back_from(noise, said, caplog):
+    """Its error is a share of the noise, which is no matter where that is as large as the
+    spread.
+    """
+    system = masf.make_system("linear_gaussian", dimension=6, model_noise=0.5)
+    observation = masf.make_observation(system, "identity", noise=[noise, *[1.0] * 5])
+    problem = masf.simulate(system, observation, gap=2, cycles=3, members=100)
+    found = masf.assimilate(problem, "masf_guided", {"network": False})
+    exact = masf.assimilate(problem, "kalman")
+    off = np.abs(found["mean"] - exact["mean"]).values.max()
+    assert (off > 3 * float(exact["spread"].max())) == said
+    lines = [line for line in caplog.messages if "masf_guided: of measurements with so" in line]
+    assert len(lines) == said
 
 
 @pytest.mark.parametrize("noise", [1e-20, 1e20, [1.0, 1e25], [[1.0, 0.0], [0.0, 1e40]], np.inf])

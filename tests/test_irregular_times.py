@@ -76,7 +76,21 @@ def test_what_is_no_gap_is_refused(given, said):
         as_gap(given)
 
 
-@pytest.mark.parametrize("steps", [[0, 3], [3, 3], [4, 2], [1.5, 2], [], [[1, 2]]])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [0, 3],
+        [3, 3],
+        [4, 2],
+        [1.5, 2],
+        [],
+        [[1, 2]],
+        [1, np.nan],
+        [1, np.inf],
+        ["1"],
+        np.array(["2020-01-01"], "M8[D]"),
+    ],
+)
 def test_steps_that_do_not_rise_are_refused(steps):
     with pytest.raises(ValueError, match="steps: "):
         gap_of_steps(steps)

@@ -594,6 +594,12 @@ def test_a_prior_for_what_is_missing_is_trained_with_holes(tmp_path, monkeypatch
     assert shares[0.0] == 0
     assert shares[0.5] == pytest.approx(0.5, abs=0.1)
     assert problems[0.0][1].read_bytes() != problems[0.5][1].read_bytes()
+    # A system of one's own, too.
+    masks.clear()
+    own = type("Mine", (type(system),), {})(system.parameters)
+    of_own = masf.simulate(own, observation, gap=3, cycles=6, members=12)
+    masf.train_prior(of_own, tmp_path / "own.safetensors", settings, system=own)
+    assert 1 - np.mean(masks) == pytest.approx(0.5, abs=0.1)
     holes = problems[0.5][0]
     for _, prior in problems.values():
         masks.clear()

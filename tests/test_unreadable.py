@@ -154,19 +154,31 @@ def test_a_file_that_is_cut_off_is_to_be_made_again(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("free", "said", "not_said"),
-    [(2**30, "quota", "make room"), (2**12, "0.0 MiB free; make room", "quota")],
+    ("numbers", "free", "said", "not_said"),
+    [
+        (0, 2**30, "quota", "make room"),
+        (0, 2**12, "0.0 MiB free; make room", "quota"),
+        # 64 MiB, of which compression leaves less than the disk has, or more.
+        (2**24, 2**25, "quota", "make room"),
+        (2**24, 2**23, "8.0 MiB free; make room", "quota"),
+    ],
 )
 def test_writing_speaks_of_room_only_where_there_is_little(
-    free: int, said: str, not_said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    numbers: int,
+    free: int,
+    said: str,
+    not_said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("NetCDF: HDF error")
 
     monkeypatch.setattr(xr.Dataset, "to_netcdf", fails)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    content = {"mean": ("model_time", np.zeros(numbers, dtype=np.float32))}
     with pytest.raises(FileFault, match=said) as fault:
-        write(tmp_path / "etkf.nc", xr.Dataset(attrs={"format": ESTIMATE_FORMAT}))
+        write(tmp_path / "etkf.nc", xr.Dataset(content, attrs={"format": ESTIMATE_FORMAT}))
     assert not_said not in str(fault.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -30,6 +30,10 @@ ESTIMATE_FORMAT = "masf-estimate-5"
 MAKER = {TRUTH_FORMAT: "simulate", ESTIMATE_FORMAT: "assimilate"}
 
 
+MOST_AT_ONCE = 2**24
+"""Bytes that NetCDF writes at a time, at most: a chunk."""
+
+
 def variable(
     dims: tuple[str, ...], values: np.ndarray, long_name: str, units: str = "1"
 ) -> xr.Variable:
@@ -91,10 +95,11 @@ def unwritable(path: Path, error: Exception, temporary: Path, size: int) -> File
         path: the file.
         error: what NetCDF raised.
         temporary: what was written in its place.
-        size: of the content, in bytes.
+        size: of the content before it is compressed, in bytes.
     """
     free, left = shutil.disk_usage(path.parent).free, size - temporary.stat().st_size
-    if free < max(left, 2**20):
+    # Much less than what is left may be asked for, as it is compressed; what fails is one chunk.
+    if free < max(min(left, MOST_AT_ONCE), 2**20):
         return FileFault(
             path,
             f"cannot be written ({error}): its disk has {free / 2**20:.1f} MiB free",

@@ -21,6 +21,7 @@ from masf.files.provenance import (
     train_prior_version,
     tune_version,
 )
+from masf.observations.consistency import recorded
 from masf.systems.base import System
 from masf.systems.registry import has_name, name_of
 
@@ -152,7 +153,9 @@ def estimate_record(
         "code_version": assimilate_version(module, model, command) if of_masf else "",
         "model": model,
         "model_parameters": system.parameters.model_dump_json(),
-        "model_observation": json.dumps(dict(observation.settings), sort_keys=True, default=str),
+        "model_observation": json.dumps(
+            recorded(observation, system.grid), sort_keys=True, default=str
+        ),
         "prior_sha256": _digest(prior),
         "device": device,
     }

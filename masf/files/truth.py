@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from masf.arrays import LARGEST
 from masf.atomic import FileFault
 from masf.files.cell import CellSettings
 from masf.files.netcdf import (
@@ -125,8 +126,10 @@ def truth_of(data: xr.Dataset) -> Truth:
         raise ValueError(f"lacks {error}") from error
     for name, values in arrays.items():
         missing = np.isnan(values) if name == "observation" else False
-        if not np.all(np.isfinite(values) | missing):
-            raise ValueError(f"holds non-finite values of {name}")
+        if not np.all((np.abs(values) < LARGEST) | missing):
+            raise ValueError(
+                f"holds values of {name} that are not finite, or not below {LARGEST:g}"
+            )
     steps, last = settings.steps, settings.steps[-1]
     if len(arrays["truth"]) != last + 1 or len(arrays["observation"]) != len(steps):
         raise ValueError(

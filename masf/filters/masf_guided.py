@@ -7,6 +7,9 @@ approximation (masf.diffusion.endpoint), with the two answers of a Gaussian in p
 
 from __future__ import annotations
 
+import logging
+
+import numpy as np
 from pydantic import Field
 
 from masf.arrays import Array, scattered
@@ -20,6 +23,11 @@ from masf.filters.learned import LearnedFilter, NetworkParameters
 from masf.observations.base import Observation, Part, Transformed
 from masf.observations.mask import Mask
 from masf.systems.base import System, grid_shape
+
+log = logging.getLogger(__name__)
+
+MOST_LEFT = 0.5
+"""Noise that the last step may leave, in standard deviations of the forecast, before it is said."""
 
 
 class GuidedMASFParameters(NetworkParameters):
@@ -37,6 +45,8 @@ class GuidedMASFParameters(NetworkParameters):
 
 class GuidedMASF(LearnedFilter):
     Parameters = GuidedMASFParameters
+
+    _said = False
 
     @classmethod
     def misfits(
@@ -84,10 +94,27 @@ class GuidedMASF(LearnedFilter):
         self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array
     ) -> Array:
         p = self.parameters
+        self._say_noise_that_is_left(process, ensemble)
         return guided(
             process, denoiser, y, ensemble, self.times, self.stream,
             prior_scale=p.prior_scale, likelihood_scale=p.likelihood_scale,
         )  # fmt: skip
+
+    def _say_noise_that_is_left(self, process: ForwardProcess, ensemble: Array) -> None:
+        """Says once where noise is so large that the scheme, whose last step begins at the noise
+        Sigma(t_1), does not come back from it.
+        """
+        left = np.sqrt(process.Sigma(self.times[1])[process.observed])
+        own = np.sqrt(process.basis.variance(ensemble)[process.observed])
+        if not self._said and np.any(left > MOST_LEFT * own):
+            self._said = True
+            log.warning(
+                "masf_guided: of measurements with so large a noise, its %d steps leave noise of "
+                "%.2g times the forecast's spread in the analysis: take more steps, leave them "
+                "out, or take masf, which is exact there",
+                self.parameters.steps,
+                float(np.max(left / np.maximum(own, np.finfo(float).tiny))),
+            )
 
 
 def _mask_of(observation: Observation) -> Mask | None:

@@ -12,6 +12,8 @@ Of a measurement h(x) that is not linear, it is the derivative that has to agree
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from masf.observations.base import Observation
@@ -103,6 +105,17 @@ def rebuilds(observation: Observation, grid: tuple[int, ...] | None) -> bool:
         and np.shape(again.apply(x)) == np.shape(observation.apply(x))
         and np.allclose(again.apply(x), observation.apply(x))
     )
+
+
+def recorded(observation: Observation, grid: tuple[int, ...] | None) -> dict[str, Any]:
+    """What files keep of an observation: its settings; of one that these do not build again, the
+    name of its class as the operator, so that it is never taken for another.
+    """
+    settings = dict(observation.settings)
+    if rebuilds(observation, grid):
+        return settings
+    cls = type(observation)
+    return {**settings, "operator": f"{cls.__module__}.{cls.__qualname__}"}
 
 
 def _size(x: np.ndarray, v: np.ndarray) -> float:

@@ -34,7 +34,7 @@ class Matrix(Observation):
         if not np.all(np.isfinite(given)):
             row, column = np.argwhere(~np.isfinite(given))[0]
             raise ValueError(
-                f"observation matrix: row {row}, column {column} (from 0) is masked or not finite"
+                f"observation matrix: row {row + 1}, column {column + 1} is masked or not finite"
             )
         if not np.any(given):
             raise ValueError("observation matrix is all zero: it must measure something")

@@ -81,7 +81,8 @@ def run_cycles(
         seed: fixes the noise of the members among which measurements are ranked.
 
     Raises:
-        ValueError: where measurements are missing, for a filter that cannot do without.
+        ValueError: where measurements are missing, for a filter that cannot do without; where
+            there are more or fewer than the observation makes.
         ContractFault: where the filter or its system returns something of another shape or type
             than its class says.
     """
@@ -92,6 +93,11 @@ def run_cycles(
             "can, its class says so: override observe, or set missing, see masf.Filter"
         )
     (cycles, m), d = observations.shape, ensemble.shape[1]
+    if m != filter_.observation.size:
+        raise ValueError(
+            f"there are {m} measurements a cycle, and the observation makes "
+            f"{filter_.observation.size}: make those that are not to be used NaN"
+        )
     steps_at = [0, *map(int, measurement_steps(gap, cycles))]
     result = Trajectory.missing(cycles, steps_at[-1], d, m, covariance=covariance)
     noise = Stream(seed, "noise of the members that measurements are ranked among")

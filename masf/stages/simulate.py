@@ -43,11 +43,11 @@ def warn_of_lost_noise(measurements: np.ndarray, observation: Observation) -> No
     if np.any(lost := noise < spacing):
         j = int(np.argmax(lost))
         log.warning(
-            "noise %g of measurement %d (from 0) is less than %g, the distance between two "
+            "noise %g of measurement %d is less than %g, the distance between two "
             "float32 numbers of its size: analyses have the error of that rounding; measure and "
             "model departures from a reference state",
             noise[j],
-            j,
+            j + 1,
             spacing[j],
         )
 

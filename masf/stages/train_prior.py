@@ -126,8 +126,8 @@ def train(
         missing = observation_settings.missing
     else:
         assert built is not None
-        missing = 0.0
         system, observation = built
+        missing = float(observation.settings.get("missing", 0.0))
         start = typical_state(system, Stream(seed, "border"))[None]
         system, observation = on_tensors(system, observation, np.repeat(start, 2, 0), device)
     stream = Stream(seed, "train-prior")

@@ -12,7 +12,9 @@ def system_names() -> list[str]:
 
 
 def system_class(name: str) -> type[System]:
-    """The class of a system. Raises ValueError for an unknown name."""
+    """The class of a system. Raises ValueError for an unknown name, or what is none."""
+    if not isinstance(name, str):
+        raise ValueError(f"system {name!r}: expected a name, one of {', '.join(system_names())}")
     return plugins.load("systems", name, System)
 
 
