@@ -279,7 +279,7 @@ def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
             truth["initial_ensemble"].values,
             gap=5,
         )
-    with pytest.raises(ValueError, match="non-finite values of observation"):
+    with pytest.raises(ValueError, match="observation that are not finite"):
         masf.assimilate(truth.assign(observation=truth["observation"] * np.inf), "enkf")
     with pytest.raises(ValueError, match="no measurement: all of observation is NaN"):
         masf.assimilate(truth.assign(observation=truth["observation"] * np.nan), "enkf")
