@@ -27,7 +27,7 @@ SECTIONS = {
         "plot",
         "page",
     ),
-    "Around a study": ("plan", "cite", "tuned-settings", "schema"),
+    "Around a study": ("plan", "preview", "cite", "tuned-settings", "schema"),
 }
 """Subcommands in the order of the help."""
 

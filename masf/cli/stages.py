@@ -317,13 +317,21 @@ def assimilate(
     type=OUTPUT_FOLDER,
     help="Folder of the tables.",
 )
-def aggregate(study: Path, scores: Path, costs: Path, tables: Path) -> None:
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Go on where results are missing, and count them as such in the tables.",
+)
+def aggregate(study: Path, scores: Path, costs: Path, tables: Path, allow_missing: bool) -> None:
     """Gather all results into scores and tables."""
     use_threads(1)
     from masf.stages.aggregate import aggregate as run
     from masf.study.load import load_study
 
-    run(load_study(study), scores=scores, costs=costs, tables=tables)
+    checked = load_study(study)
+    missing = run(checked, scores=scores, costs=costs, tables=tables, allow_missing=allow_missing)
+    if missing:
+        logging.warning("%d runs are missing", missing)
 
 
 def _listed(text: str) -> list[str]:
@@ -434,6 +442,30 @@ def page(study: Path, scores: Path, costs: Path, figures: Path, tables: Path, ou
     from masf.study.load import load_study
 
     write_page(load_study(study), scores, costs, figures, tables, output)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    type=OUTPUT_FOLDER,
+    help="Folder of the tables, figures and page; RESULTS/preview without it.",
+)
+def preview(results: Path, output: Path | None) -> None:
+    """Write tables, figures and page of what is there.
+
+    RESULTS is the folder of a study that is running, or was stopped. Runs that are missing are
+    counted as such. Nothing else in RESULTS changes.
+    """
+    use_threads(1)
+    from masf.stages.preview import write_preview
+    from masf.study import paths
+    from masf.study.load import load_results
+
+    folder = results / "preview" if output is None else output
+    missing = write_preview(load_results(results), folder)
+    logging.info("%s: %d runs are missing", folder / paths.PAGE, missing)
 
 
 @click.command("tuned-settings")

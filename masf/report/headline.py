@@ -17,7 +17,13 @@ import pandas as pd
 
 from masf.report.rows import axes, experiment_rows
 from masf.report.words import number_or_text
-from masf.scores.comparison import CONFIDENCE, INDISTINGUISHABLE, LEAST_SEEDS, compare
+from masf.scores.comparison import (
+    CONFIDENCE,
+    INDISTINGUISHABLE,
+    LEAST_SEEDS,
+    compare,
+    lacking,
+)
 from masf.study.cells import Cell
 from masf.study.study import Study
 
@@ -48,8 +54,11 @@ class Verdict:
     alike: tuple[str, ...]
     """Filters that are not distinguishable from the best."""
     diverged: tuple[str, ...]
-    """Filters that diverged on some seed; so ``lost``, of those that lost track."""
+    """Filters that diverged on some seed; so ``lost``, of those that lost track, and ``missing``,
+    of those that have no result yet.
+    """
     lost: tuple[str, ...]
+    missing: tuple[str, ...]
 
     @property
     def margin(self) -> float:
@@ -136,7 +145,8 @@ def _verdict(study: Study, name: str, situation: str, point: pd.DataFrame) -> Ve
     table = table[table["score"] == SCORE].assign(
         label=[study.filters[f].label for f in table.loc[table["score"] == SCORE, "filter"]]
     )
-    whole = (table["diverged"] == 0) & (table["lost"] == 0)
+    absent = table["missing"] > 0 if "missing" in table else pd.Series(False, index=table.index)
+    whole = (table["diverged"] == 0) & (table["lost"] == 0) & ~absent
     finished = table[whole].sort_values("mean", kind="stable")
     name_of_best = "" if table.empty else table["best"].iloc[0]
     best = finished[finished["filter"] == name_of_best].iloc[0] if name_of_best else None
@@ -158,6 +168,7 @@ def _verdict(study: Study, name: str, situation: str, point: pd.DataFrame) -> Ve
         alike=tuple(finished.loc[finished["verdict"] == INDISTINGUISHABLE, "label"]),
         diverged=tuple(table.loc[table["diverged"] > 0, "label"]),
         lost=tuple(table.loc[table["lost"] > 0, "label"]),
+        missing=tuple(table.loc[absent, "label"]),
     )
 
 
@@ -170,7 +181,10 @@ def sentences(study: Study, scores: pd.DataFrame) -> list[str]:
     """
     once = contests(study, scores)
     judged = [v for v in once if v.judged]
-    said = [_clear_wins(judged)] if judged else []
+    missing = int(lacking(scores).sum())
+    said = [f"Not all is there: {missing} of {len(scores)} runs are missing."] if missing else []
+    if judged:
+        said.append(_clear_wins(judged))
     for system in dict.fromkeys(v.system for v in once):
         said.append(_lowest(system, [v for v in once if v.system == system]))
     if len(judged) < len(once):
@@ -190,6 +204,7 @@ def sentences(study: Study, scores: pd.DataFrame) -> list[str]:
     for how, counted in (
         ("Diverged", Counter(label for v in once for label in v.diverged)),
         ("Lost track", Counter(label for v in once for label in v.lost)),
+        ("Missing", Counter(label for v in once for label in v.missing)),
     ):
         if counted:
             listed = ", ".join(f"{label} in {n}" for label, n in counted.most_common())
@@ -201,6 +216,12 @@ def sentences(study: Study, scores: pd.DataFrame) -> list[str]:
         labels = " and ".join(study.filters[name].label for name in references)
         said.append(f"Not counted where they are the reference, exact or nearly so: {labels}.")
     return said
+
+
+def reason(found: Iterable[Verdict]) -> str:
+    """Why no filter is the best in some situations, as what each of them did there."""
+    absent = any(v.missing for v in found)
+    return "diverged, lost track or is missing" if absent else "diverged or lost track"
 
 
 def _span(seeds: Iterable[int]) -> str:
@@ -232,7 +253,7 @@ def _clear_wins(once: list[Verdict]) -> str:
 def _lowest(system: str, found: list[Verdict]) -> str:
     wins = Counter(v.best for v in found if v.best).most_common()
     if not wins:
-        return f"On {system}, every filter diverged or lost track on some seed."
+        return f"On {system}, every filter {reason(found)} on some seed."
     if len(found) == 1:
         return f"On {system}, lowest RMSE: {wins[0][0]}{_margins(found)}."
     listed = ", ".join(f"{label} in {n}" for label, n in wins)

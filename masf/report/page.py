@@ -79,6 +79,9 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
     table["lost track"] = grouped["lost"].sum().to_numpy()
     table["RMSE of the lost"] = grouped["rmse_lost"].mean().to_numpy()
     table["runs"] = grouped.size().to_numpy()
+    if "missing" in joined:
+        table["missing"] = grouped["missing"].sum().to_numpy()
+        table["runs"] -= table["missing"]
     return table
 
 

@@ -21,6 +21,21 @@ AXES = {"gap": "gap", "members": "N"}
 """Axes of an experiment that are no parameters of its system, and what tables call them."""
 
 
+TUNING_COLUMNS = [
+    "point",
+    "situation",
+    "filter",
+    "chosen",
+    "default",
+    "score",
+    "default_score",
+    "tuned_score",
+    "trials",
+    "diverged",
+]
+"""Of what tuning found."""
+
+
 def read_rows(path: Path, what: str) -> pd.DataFrame:
     """The rows of scores.parquet or costs.parquet. Raises FileFault where they cannot be read.
 
@@ -46,13 +61,15 @@ def tuned_in(
     return None if path is None else read(name, cell.settings.system, study.results / path)
 
 
-def tuning_rows(study: Study) -> pd.DataFrame:
+def tuning_rows(study: Study, *, allow_missing: bool = False) -> pd.DataFrame:
     """What tuning found, one row a point and filter; points are numbered from 1 on, in the study's
-    order.
+    order. With ``allow_missing``, what is not tuned yet is left out.
     """
     rows = []
     for number, (point, (cell, *_)) in enumerate(study.points.items(), 1):
         for name in study.tuned_filters(point):
+            if allow_missing and not (study.results / cell.tuned(name)).is_file():
+                continue
             found = tuned_in(study, name, cell)
             assert found is not None
             rows.append(
@@ -73,7 +90,7 @@ def tuning_rows(study: Study) -> pd.DataFrame:
                     "diverged": found.diverged,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=TUNING_COLUMNS)
 
 
 def experiment_rows(study: Study, name: str, rows: pd.DataFrame) -> pd.DataFrame:

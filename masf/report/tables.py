@@ -24,8 +24,10 @@ from masf.scores.comparison import (
     INDISTINGUISHABLE,
     LEAST_SEEDS,
     LOST,
+    MISSING,
     NO_BEST,
     compare,
+    lacking,
 )
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES
@@ -90,6 +92,9 @@ def summarise(study: Study, name: str, scores: pd.DataFrame) -> pd.DataFrame:
     table = grouped[list(SCORES)].agg(["mean", "std"])
     table.columns = pd.Index(["_".join(column) for column in table.columns])
     table["runs"] = grouped.size()
+    if "missing" in rows:
+        table["missing"] = grouped["missing"].sum()
+        table["runs"] -= table["missing"]
     table["diverged"] = grouped["diverged"].sum()
     table["lost"] = grouped["lost"].sum()
     table["rmse_lost"] = grouped["rmse_lost"].mean()
@@ -120,10 +125,25 @@ def for_people(study: Study, name: str, table: pd.DataFrame, comparison: pd.Data
         f"{n} of {runs}" + (f": RMSE {rmse:.3f}" if n else "")
         for n, runs, rmse in zip(table["lost"], table["runs"], table["rmse_lost"], strict=True)
     ]
+    if "missing" in table:
+        out["missing"] = [
+            f"{n} of {n + runs}" for n, runs in zip(table["missing"], table["runs"], strict=True)
+        ]
     if study.points:
-        sources = map(ParameterSource.model_validate_json, table["parameter_source"])
-        out["parameters"] = [source_in_words(source, point_number(study)) for source in sources]
+        out["parameters"] = _sources_in_words(table, point_number(study))
     return Shown.of(out, verdicts)
+
+
+def _sources_in_words(
+    table: pd.DataFrame, situation: Callable[[Mapping[str, Any]], str] = situation_in_words
+) -> list[str]:
+    """Where the parameters of each row of a summary come from; "" where every run is missing."""
+    return [
+        source_in_words(ParameterSource.model_validate_json(text), situation)
+        if isinstance(text, str)
+        else ""
+        for text in table["parameter_source"]
+    ]
 
 
 def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> Shown:
@@ -140,6 +160,8 @@ def paired_for_people(study: Study, name: str, comparison: pd.DataFrame) -> Show
 
 
 def _difference(row: Any) -> str:
+    if row.verdict == MISSING:
+        return f"missing: {row.missing} of {row.runs}"
     if row.verdict == DIVERGED:
         return f"diverged in {row.diverged} of {row.runs}"
     if row.verdict == LOST:
@@ -226,12 +248,14 @@ def _score_or_diverged(value: float) -> str:
 
 def _mean_and_std(table: pd.DataFrame, key: str) -> list[str]:
     return [
-        ("lost track" if lost else "diverged")
+        ("lost track" if lost else "diverged" if runs else "missing")
         if np.isnan(m)
         else f"{m:.3f}"
         if np.isnan(s)
         else f"{m:.3f} ± {s:.3f}"
-        for m, s, lost in zip(table[f"{key}_mean"], table[f"{key}_std"], table["lost"], strict=True)
+        for m, s, lost, runs in zip(
+            table[f"{key}_mean"], table[f"{key}_std"], table["lost"], table["runs"], strict=True
+        )
     ]
 
 
@@ -264,7 +288,8 @@ def write_tables(
     latex = long_table(settings.cells, settings.verdicts, said, "tab:settings", SETTINGS_COLUMNS)
     _write_table(folder / "settings", settings.cells, settings, said, latex)
     if (tuning := study.config.tuning) is not None:
-        rows, listed = tuning_rows(study), ", ".join(map(str, study.config.seeds.tuning))
+        rows = tuning_rows(study, allow_missing="missing" in scores)
+        listed = ", ".join(map(str, study.config.seeds.tuning))
         note = (
             f"Parameters tuned on seeds {listed}, which no other table reports on. Scores are "
             f"the mean {SCORES[tuning.score]} "
@@ -282,6 +307,7 @@ def settings_in_use(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     found = []
     for name, experiment in study.config.experiments.items():
         rows = experiment_rows(study, name, scores)
+        rows = rows[~lacking(rows)]
         heads = axes(study, name)
         points = rows.drop_duplicates([*heads, "filter"])
         by = ["filter", "filter_parameters", "parameter_source"]
@@ -369,10 +395,7 @@ def _write_experiment(
         f"{experiment.cycles} cycles, the first {experiment.spin_up_cycles} left out; N = {sizes}."
     )
     marks = _meaning_of_marks(seeds)
-    sources = [
-        source_in_words(ParameterSource.model_validate_json(text))
-        for text in summary["parameter_source"]
-    ]
+    sources = _sources_in_words(summary)
     shown = for_people(study, name, summary, comparison)
     _write_table(
         folder / name,
@@ -412,11 +435,15 @@ def _for_a_paper(
     if "observed" in points:
         points["observed"] = points["observed"].str.replace("_", " ")
     left_out = [
-        "".join(f" ({n} {how})" for n, how in ((lost, "lost"), (diverged, "div.")) if n)
-        for lost, diverged in zip(summary["lost"], summary["diverged"], strict=True)
+        "".join(f" ({row[key]} {how})" for key, how in _LEFT_OUT.items() if row.get(key))
+        for _, row in summary.iterrows()
     ]
     if any(left_out):
-        note = f"{note} (n lost), (n div.): how many runs lost track or diverged. {LOST_TRACK}"
+        marks = ", ".join(f"(n {_LEFT_OUT[key]})" for key in _LEFT_OUT if key in summary)
+        meaning = " or ".join(
+            ["lost track", "diverged", *(["are missing"] if "missing" in summary else [])]
+        )
+        note = f"{note} {marks}: how many runs {meaning}. {LOST_TRACK}"
     tables = {
         key: points.assign(
             text=[
@@ -435,6 +462,10 @@ def _for_a_paper(
         by_axis(table, axis, f"{SCORES[key]} by {axis}. {note}", f"tab:{name}_{key}")
         for key, table in tables.items()
     )
+
+
+_LEFT_OUT = {"lost": "lost", "diverged": "div.", "missing": "missing"}
+"""Columns of a summary that count runs which have no score, and their marks in LaTeX."""
 
 
 def _meaning_of_marks(seeds: int) -> str:

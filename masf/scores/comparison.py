@@ -3,7 +3,7 @@
 All filters of a cell share truth, measurements and initial ensemble, so that much of the variation
 from seed to seed is common to them. What counts is the difference to the best filter, seed by seed:
 its mean, with a confidence interval by Student's t over seeds. The best filter is that with the
-lowest mean; one that diverged, or lost track (masf.scores.tracking), on some seed is not
+lowest mean; one that diverged, lost track (masf.scores.tracking) or is missing on some seed is not
 comparable there and never the best. Nothing is corrected for multiple comparisons, nor for choosing
 the best by the same runs. Below LEAST_SEEDS nothing is judged: so few differences say little about
 the tails of their distribution, which is where lost tracks are.
@@ -24,10 +24,11 @@ CONFIDENCE = 0.95
 LEAST_SEEDS = 4
 """Filters are called better or indistinguishable from this many seeds on."""
 
-BEST, WORSE, INDISTINGUISHABLE, DIVERGED, LOST, TOO_FEW, NO_BEST = (
+BEST, WORSE, INDISTINGUISHABLE, MISSING, DIVERGED, LOST, TOO_FEW, NO_BEST = (
     "best",
     "worse",
     "indistinguishable",
+    "missing",
     "diverged",
     "lost track",
     "too few seeds",
@@ -50,6 +51,17 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
     return float(mean - half), float(mean + half)
 
 
+def lacking(rows: pd.DataFrame) -> pd.Series:
+    """Which rows stand for runs that are missing: some, where results are gathered before all are
+    there, and none elsewhere.
+    """
+    return (
+        rows["missing"].astype(bool)
+        if "missing" in rows
+        else pd.Series(False, index=rows.index, dtype=bool)
+    )
+
+
 def compare(rows: pd.DataFrame, axes: list[str], never_best: Collection[str] = ()) -> pd.DataFrame:
     """Each filter against the best one in each of COMPARED, at each point of an experiment.
 
@@ -61,7 +73,8 @@ def compare(rows: pd.DataFrame, axes: list[str], never_best: Collection[str] = (
 
     Returns:
         One row a score, point and filter: ``best``, the filter that it is compared with ("" if none
-        went through all seeds); ``runs``, ``diverged`` and ``lost``; ``mean`` of the others;
+        went through all seeds); ``runs``, ``diverged``, ``lost`` and, of results that are not all
+        there, ``missing``; ``mean`` of the others;
         ``difference`` to the best, paired, with its interval ``low`` to ``high``; ``verdict``.
     """
     points = [((), rows)] if not axes else rows.groupby(axes, observed=True, sort=True)
@@ -84,7 +97,8 @@ def _compare_point(
     diverged, lost = (
         {name: int(rows[how].sum()) for name, rows in runs.items()} for how in ("diverged", "lost")
     )
-    whole = [name for name in runs if not diverged[name] and not lost[name]]
+    missing = {name: int(lacking(rows).sum()) for name, rows in runs.items()}
+    whole = [name for name in runs if not diverged[name] and not lost[name] and not missing[name]]
     best = min(
         (name for name in whole if name not in never_best),
         key=lambda name: float(np.mean(values[name])),
@@ -105,11 +119,14 @@ def _compare_point(
                 "runs": len(own),
                 "diverged": diverged[name],
                 "lost": lost[name],
+                **({"missing": missing[name]} if "missing" in point else {}),
                 "mean": float(np.mean(finished)) if len(finished) else float("nan"),
                 "difference": difference,
                 "low": interval[0],
                 "high": interval[1],
-                "verdict": DIVERGED
+                "verdict": MISSING
+                if missing[name]
+                else DIVERGED
                 if diverged[name]
                 else LOST
                 if lost[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from masf.report.rows import tuned_in
 from masf.report.tables import write_tables
 from masf.report.words import source_in_words
 from masf.scores.averages import averages
+from masf.scores.comparison import lacking
 from masf.scores.exactness import NEEDED, Reference
 from masf.scores.run import score
 from masf.scores.tracking import climatological_spread, lost_track
@@ -47,8 +48,11 @@ def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
     return {k: float(values.mean()) if len(values) else np.nan for k, values in told.items()}
 
 
-def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+def gather(study: Study, *, allow_missing: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores and costs, one row a cell and filter.
+
+    With ``allow_missing``, runs that are not there, or were made with other settings than the
+    study's, have rows without scores; a column ``missing`` tells which.
 
     Raises:
         FileFault: for a result that is missing, damaged, or of another cell than its place says.
@@ -59,22 +63,29 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     read = cache(tuned_for)  # many cells take what was tuned at one point
     for cell in study.cells.values():
         needed = NEEDED if cell.reference else ()
+        load = partial(_load_if_there if allow_missing else _load, study, cell, needed, read)
         free_run = next((name for name in cell.filters if name in study.free_runs), None)
         first = {
-            name: read_estimate(study.results / cell.estimate(name), *needed)
+            name: data
             for name in (cell.reference, free_run)
-            if name is not None
+            if name is not None and (data := load(name)) is not None
         }  # what the others are measured against
         reference = _reference(cell, first.get(cell.reference or ""))
         is_flow = system_class(cell.settings.system).flow
-        velocities = read_velocities(study.results / cell.truth, cell.settings) if is_flow else None
+        truth = study.results / cell.truth
+        known = is_flow and (truth.is_file() or not allow_missing)
+        velocities = read_velocities(truth, cell.settings) if known else None
         without_measurements = cache(
             partial(_error_without_measurements, study, cell, first.get(free_run or ""))
         )
         for name in cell.filters:
+            data = first[name] if name in first else load(name)
+            keys = _keys(cell, name) | ({"missing": data is None} if allow_missing else {})
+            if data is None:
+                scores.append({**keys, "diverged": False, "lost": False})
+                costs.append(keys)
+                continue
             path = study.results / cell.estimate(name)
-            data = first[name] if name in first else read_estimate(path, *needed)
-            _check_made_for(study, cell, name, tuned_in(study, name, cell, read), data, path)
             versions[name, cell.settings.system].setdefault(data.attrs["code_version"], path)
             # The reference is not measured against itself.
             own = score(
@@ -94,13 +105,57 @@ def gather(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
                 key: data.attrs[key]
                 for key in ("filter_parameters", "parameter_source", "code_version")
             }
-            keys, diverged = _keys(cell, name), bool(data.attrs["diverged"])
+            diverged = bool(data.attrs["diverged"])
             said = {"diverged": diverged, "lost": lost, **diagnostics(cell, data)}
             scores.append({**keys, **own, **said, **made_by})
             costs.append({**keys, **_cost(study.results / cell.cost(name))})
     if not study.config.accept_mixed_versions:
         _check_one_version(versions)
     return _table(scores), _table(costs)
+
+
+class OtherSettings(FileFault):
+    """A result that was made with other settings than the study's."""
+
+
+def _load(
+    study: Study,
+    cell: Cell,
+    needed: Collection[str],
+    read: Callable[[str, str, Path], Tuned],
+    name: str,
+) -> Any:
+    """The content of a filter's file in a cell. Raises FileFault as :func:`gather`.
+
+    Args:
+        study: the study.
+        cell: the cell.
+        needed: variables that the file must have.
+        read: reads what was tuned.
+        name: the filter.
+    """
+    path = study.results / cell.estimate(name)
+    data = read_estimate(path, *needed)
+    _check_made_for(study, cell, name, tuned_in(study, name, cell, read), data, path)
+    return data
+
+
+def _load_if_there(
+    study: Study,
+    cell: Cell,
+    needed: Collection[str],
+    read: Callable[[str, str, Path], Tuned],
+    name: str,
+) -> Any | None:
+    """As :func:`_load`; None where a file of the run is missing, or is of other settings."""
+    tuned = study.tuning_path(name, cell)
+    files = [cell.truth, cell.estimate(name), cell.cost(name), *([] if tuned is None else [tuned])]
+    if not all((study.results / path).is_file() for path in files):
+        return None
+    try:
+        return _load(study, cell, needed, read, name)
+    except OtherSettings:
+        return None
 
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -114,8 +169,8 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _check_made_for(
     study: Study, cell: Cell, name: str, tuned: Tuned | None, data: Any, path: Path
 ) -> None:
-    """Raises FileFault unless an estimate was made of this cell, by this filter, with the study's
-    parameters.
+    """Raises OtherSettings unless an estimate was made of this cell, by this filter, with the
+    study's parameters.
 
     Args:
         study: the study.
@@ -126,7 +181,7 @@ def _check_made_for(
         path: that file.
     """
     if data.attrs["settings"] != cell.settings.to_json() or data.attrs["filter"] != name:
-        raise FileFault(
+        raise OtherSettings(
             path,
             "was made with other settings than the study's",
             "remove it and run the workflow again",
@@ -135,7 +190,7 @@ def _check_made_for(
         study.default_parameters(name, cell), tuned, study.config.pinned.get(name)
     )
     if json.loads(data.attrs["filter_parameters"]) != json.loads(json.dumps(expected)):
-        raise FileFault(
+        raise OtherSettings(
             path, "was made with other filter parameters than the study's", "run the workflow again"
         )
     read = json.loads(data.attrs.get("parameter_files", "{}"))
@@ -143,12 +198,12 @@ def _check_made_for(
         # Results are aggregated where the file is not, too.
         if file.is_file() and read.get(key) != content(file):
             fault = f"was made with another content of {key} = {str(file)!r} than is there now"
-            raise FileFault(path, fault, "run the workflow again")
+            raise OtherSettings(path, fault, "run the workflow again")
     source = ParameterSource.model_validate_json(data.attrs["parameter_source"])
     if source != expected_source:
         said, wanted = source_in_words(source), source_in_words(expected_source)
         fault = f"says that its parameters are {said!r}, and the study's are {wanted!r}"
-        raise FileFault(path, fault, "run the workflow again")
+        raise OtherSettings(path, fault, "run the workflow again")
 
 
 def _check_one_version(versions: Mapping[tuple[str, str], Mapping[str, Path]]) -> None:
@@ -221,13 +276,30 @@ def _cost(path: Path) -> dict[str, Any]:
     }
 
 
-def aggregate(study: Study, *, scores: Path, costs: Path, tables: Path) -> None:
+def aggregate(
+    study: Study, *, scores: Path, costs: Path, tables: Path, allow_missing: bool = False
+) -> int:
     """Gathers the results of a study into scores.parquet, costs.parquet, both also as CSV, and the
     folder of tables.
 
+    Args:
+        study: the study.
+        scores: scores.parquet.
+        costs: costs.parquet.
+        tables: the folder of tables.
+        allow_missing: whether tables are made though some runs are not there, which they count.
+
+    Returns:
+        How many runs are missing.
+
     Raises:
         FileFault: for a result that is missing, damaged, or of another cell than its place says.
-        ConfigFault: where different versions of a filter's code made the results.
+        ConfigFault: where different versions of a filter's code made the results, or nothing is
+            there yet.
     """
-    score_rows, cost_rows = gather(study)
+    score_rows, cost_rows = gather(study, allow_missing=allow_missing)
+    missing = int(lacking(score_rows).sum())
+    if missing == len(score_rows):
+        raise ConfigFault(f"{study.results}: no run of the study is done yet: nothing to be shown")
     write_tables(study, score_rows, cost_rows, scores_path=scores, costs_path=costs, folder=tables)
+    return missing

@@ -8,6 +8,7 @@ date: the same results give the same page.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from masf.atomic import replacing
 from masf.files.provenance import software
 from masf.report.captions import experiment_settings, figure_alt, figure_caption
-from masf.report.headline import sentences, verdicts
+from masf.report.headline import reason, sentences, verdicts
 from masf.report.page import difference_in_words, interactive_table, parameters_in_use, score_rows
 from masf.report.rows import read_rows
 from masf.report.tables import MODEL_RUNS
@@ -26,7 +27,14 @@ from masf.study.study import Study
 
 
 def write_page(
-    study: Study, scores: Path, costs: Path, figures: Path, tables: Path, output: Path
+    study: Study,
+    scores: Path,
+    costs: Path,
+    figures: Path,
+    tables: Path,
+    output: Path,
+    *,
+    not_drawn: Collection[str] = (),
 ) -> None:
     """Writes index.html.
 
@@ -37,6 +45,7 @@ def write_page(
         figures: the folder of the figures; the page refers to them.
         tables: the folder of the tables; the page links to them.
         output: the page.
+        not_drawn: the names of figures that are not there, because their results are missing.
 
     Raises:
         FileFault: for scores or costs that cannot be read.
@@ -73,7 +82,10 @@ def write_page(
                 "caption": figure_caption(study, name),
             }
             for name, definition in study.figures.items()
+            if name not in not_drawn
         ],
+        not_drawn=[study.figures[name].title for name in not_drawn],
+        reason=reason,
         scores=interactive_table(score_rows(study, rows, cost_rows)),
         model_runs=MODEL_RUNS,
         lost_track=LOST_TRACK,

@@ -30,7 +30,7 @@ DRAWINGS: dict[str, Callable[[Study, Any, Path], Iterable[Figure]]] = {
     "animation": lambda study, definition, _: animation(study, definition),
     "spectra": lambda study, definition, _: [spectra(study, definition)],
     "model_runs": lambda study, definition, scores: [
-        model_runs(study, definition, read_rows(scores, "scores"), _costs(study))
+        model_runs(study, definition, read_rows(scores, "scores"), _costs(scores))
     ],
     "space_time": lambda study, definition, _: [space_time(study, definition)],
 }
@@ -43,11 +43,12 @@ DATA: dict[str, Callable[[Study, Any, Path], list[pd.DataFrame]]] = {
         study, definition, read_rows(scores, "scores")
     ),
     "model_runs": lambda study, definition, scores: model_runs_data(
-        study, definition, read_rows(scores, "scores"), _costs(study)
+        study, definition, read_rows(scores, "scores"), _costs(scores)
     ),
 }
 """Of each kind that plots scores what it plots, one table a panel."""
 
 
-def _costs(study: Study) -> pd.DataFrame:
-    return read_rows(study.results / paths.COSTS, "costs")
+def _costs(scores: Path) -> pd.DataFrame:
+    """The costs of the runs whose scores are in a file, which lie beside it."""
+    return read_rows(scores.with_name(paths.COSTS), "costs")

@@ -30,6 +30,7 @@ from masf.report.figures.look import (
 )
 from masf.report.figures.points import LOST_SCORE, diverged_runs
 from masf.report.words import number_or_text
+from masf.scores.comparison import lacking
 from masf.scores.fields import FLOW_SCORES
 from masf.study.figures.base import PointOfExperiment
 from masf.study.figures.scores import ScoreFigure
@@ -397,6 +398,8 @@ def panel_over_seeds(
         notes.append("hollow: runs that lost track, left out of means")
     if len(diverged):
         notes.append("×: some runs diverged")
+    if lacking(rows).any():
+        notes.append("some runs are missing")
     if cut:
         notes.append(BAR_GOES_ON)
     return lines, notes
