@@ -642,8 +642,8 @@ def damage_by_infinity(path: Path) -> None:
         (damage_by_another_netcdf, "has format None, expected 'masf-truth-2'"),
         (damage_by_an_older_format, "has format 'masf-truth-0', expected 'masf-truth-2'"),
         (damage_by_a_missing_variable, "lacks"),
-        (damage_by_nan, "holds non-finite values of truth"),
-        (damage_by_infinity, "holds non-finite values of observation"),
+        (damage_by_nan, "holds values of truth that are not finite"),
+        (damage_by_infinity, "holds values of observation that are not finite"),
         (Path.unlink, "does not exist"),
     ],
 )

@@ -35,6 +35,7 @@ CALLS = {
     "plot a --study s --scores c -o BLOCKED": "output",
     "plot a --study s --scores c --format pdf --folder BLOCKED": "folder",
     "page --study s --scores c --costs c --figures f --tables t -o BLOCKED": "output",
+    "preview r -o BLOCKED": "output",
     "tuned-settings r -o BLOCKED": "output",
     "schema -o BLOCKED": "output",
 }  # fmt: skip
