@@ -16,7 +16,11 @@ from masf.systems.integrators import rk4
 from masf.systems.registry import make_system
 
 CHAOTIC = {"lorenz63": {"dt": 0.01}, "lorenz96": {"dt": 0.01, "dimension": 12, "forcing": 8.0}}
-SYSTEMS = CHAOTIC | {"linear_gaussian": {"dimension": 7, "model_noise": 0.0}}
+KS = {"dt": 0.25, "dimension": 64, "spacing": 0.8}
+SYSTEMS = CHAOTIC | {
+    "linear_gaussian": {"dimension": 7, "model_noise": 0.0},
+    "kuramoto_sivashinsky": KS,
+}
 
 
 def stream() -> Stream:
@@ -113,7 +117,7 @@ def test_lorenz96_advection_conserves_energy():
     np.testing.assert_allclose(np.sum(x * advection, axis=-1) / scale, 0, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["lorenz96", "linear_gaussian"])
+@pytest.mark.parametrize("name", ["lorenz96", "linear_gaussian", "kuramoto_sivashinsky"])
 def test_step_commutes_with_translations_of_the_ring(name):
     system = make_system(name, SYSTEMS[name])
     assert system.translation_invariant
@@ -199,7 +203,7 @@ def test_a_typical_state_is_reproducible_and_on_the_attractor(name):
     assert x.dtype == np.float64
     np.testing.assert_array_equal(x, typical(system))
     assert np.any(x != system.typical_state(Stream(4, "test systems")))
-    bound = {"lorenz63": 50.0, "lorenz96": 20.0, "linear_gaussian": 20.0}[name]
+    bound = {"lorenz63": 50, "lorenz96": 20, "linear_gaussian": 20, "kuramoto_sivashinsky": 5}[name]
     assert np.max(np.abs(x)) < bound
 
 
@@ -251,6 +255,70 @@ def test_noise_of_lorenz63_is_added_to_each_step(assert_moments):
     assert_moments(draws, quiet.step(x, stream()), 0.05**2 * np.eye(3))
 
 
+def spectral_tendency(system: System, x: np.ndarray) -> np.ndarray:
+    """The Kuramoto-Sivashinsky equation, term by term, its advection as -(u^2)_x / 2."""
+    k = system.wavenumbers
+    square = -0.5j * k * np.fft.rfft(x**2)
+    square[-1] = 0
+    return np.fft.irfft(square + (k**2 - k**4) * np.fft.rfft(x))
+
+
+def test_kuramoto_sivashinsky_agrees_with_an_implicit_integrator():
+    system = make_system("kuramoto_sivashinsky", KS | {"dt": 0.01})
+    x = typical(system)
+    expected = solve_ivp(
+        lambda _, s: spectral_tendency(system, s), (0, 1), x, method="Radau", rtol=1e-9, atol=1e-10
+    ).y[:, -1]
+    np.testing.assert_allclose(system.advance(x, 100, stream()), expected, atol=1e-7)
+
+
+def test_kuramoto_sivashinsky_converges_at_fourth_order():
+    # Few waves that are strongly damped: such ones come to their order at tiny steps alone.
+    coarsest = KS | {"spacing": 1.5}
+    x = typical(make_system("kuramoto_sivashinsky", coarsest))
+    coarse, middle, fine = (
+        make_system("kuramoto_sivashinsky", coarsest | {"dt": dt}).advance(
+            x, round(1 / dt), stream()
+        )
+        for dt in (0.05, 0.025, 0.0125)
+    )
+    order = np.log2(np.linalg.norm(coarse - middle) / np.linalg.norm(middle - fine))
+    assert order == pytest.approx(4, abs=0.2)
+
+
+@pytest.mark.parametrize("wave", [1, 4, 7, 12])
+def test_small_waves_of_kuramoto_sivashinsky_grow_as_linear_theory_says(wave):
+    system = make_system("kuramoto_sivashinsky", KS)
+    k = system.wavenumbers[wave]
+    x = 1e-8 * np.cos(2 * np.pi * wave * np.arange(64) / 64)
+    grown = system.advance(x, 8, stream())
+    np.testing.assert_allclose(grown, np.exp(2 * (k**2 - k**4)) * x, rtol=1e-6, atol=1e-15)
+
+
+def test_kuramoto_sivashinsky_keeps_the_mean_and_moves_with_it():
+    system = make_system("kuramoto_sivashinsky", KS | {"dt": 0.02})
+    x = typical(system)
+    assert abs(x.mean()) < 1e-12
+    # In a frame that moves by one point in 40 steps the equation is the same: u + c solves it.
+    c = 0.8 / (40 * 0.02)
+    np.testing.assert_allclose(
+        system.advance(x + c, 40, stream()),
+        np.roll(system.advance(x, 40, stream()), 1) + c,
+        atol=5e-5,  # waves that the grid cannot hold fold back otherwise when it moves
+    )
+
+
+def test_perturbations_of_kuramoto_sivashinsky_are_smooth_and_of_variance_one(assert_moments):
+    system = make_system("kuramoto_sivashinsky", KS)
+    draws = system.perturbations(20_000, np.empty(0), stream())
+    np.testing.assert_allclose(draws.mean(-1), 0, atol=1e-12)
+    power = np.exp(-(np.fft.fftfreq(64, 0.8 / (2 * np.pi)) ** 2))
+    power[0] = 0
+    covariance = np.fft.ifft(power / power.mean()).real
+    lags = np.arange(64)
+    assert_moments(draws, np.zeros(64), covariance[np.abs(lags[:, None] - lags)])
+
+
 def test_only_components_of_a_grid_have_a_place_in_space():
     assert make_system("linear_gaussian", {"dimension": 6}).grid == (6,)
     assert make_system("lorenz63", CHAOTIC["lorenz63"]).grid is None
@@ -264,6 +332,8 @@ def test_only_components_of_a_grid_have_a_place_in_space():
         ("lorenz96", {"dt": 0.01, "dimension": 8}),
         ("lorenz63", {"dt": 0.01, "dimension": 3}),
         ("linear_gaussian", {"dimension": 4, "persistence": 1.1}),
+        ("kuramoto_sivashinsky", {"dimension": 65}),
+        ("kuramoto_sivashinsky", {"dimension": 64, "spacing": 2.0}),
     ],
 )
 def test_parameters_out_of_range_are_refused(name, parameters):

@@ -21,6 +21,7 @@ SYSTEMS = {
     "lorenz96": ("lorenz1996",),
     "lorenz96_two_scale": ("lorenz1996",),
     "lorenz96_closure": ("lorenz1996", "wilks2005"),
+    "kuramoto_sivashinsky": ("kassam2005",),
 }
 """Keys of the sources of systems; those of the others have none."""
 
