@@ -16,6 +16,7 @@ from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import Model
 from masf.observations.settings import AnyObservation
 from masf.study.figures.kinds import Figure
+from masf.study.literature import SettingRuns
 from masf.study.search import TunableScore
 from masf.study.sections import Axis, Folder, Gap, Name, Saved, Section, Seed, Size
 
@@ -192,6 +193,18 @@ class Tuning(Section):
     )
 
 
+class PriorOfStudy(PriorSettings):
+    """How the priors of a system are trained in a study."""
+
+    # A default is not checked: an empty list that is written is refused.
+    gaps: list[int] = Field(
+        [],
+        min_length=1,
+        description="Measurement gaps, in steps, that the training cycles take in turn; without "
+        "this, those of the cells that a prior serves.",
+    )
+
+
 class StudyConfig(Section):
     """The whole config."""
 
@@ -225,13 +238,30 @@ class StudyConfig(Section):
     observations: dict[Name, AnyObservation] = Field(
         min_length=1, description="What is measured, by name."
     )
-    priors: dict[Name, PriorSettings] = Field(
+    priors: dict[Name, PriorOfStudy] = Field(
         default_factory=dict, description="How priors are trained, by system."
     )
     experiments: dict[Name, Experiment] = Field(
-        min_length=1, description="The experiments, by name."
+        default_factory=dict,
+        description="The experiments, by name; at least one, or section settings.",
+    )
+    settings: dict[Name, SettingRuns] = Field(
+        default_factory=dict,
+        description="Settings of the literature that are run as well, by the names that `masf "
+        "list settings` lists.",
+    )
+    settings_directory: Folder | None = Field(
+        None,
+        description="Folder of the files NAME.yaml of these settings; without it, `settings` "
+        "beside the filters' folder.",
     )
     tuning: Tuning | None = Field(
         None, description="How filters are tuned; without it, the values in their files stand."
     )
     figures: dict[Name, Figure] = Field(default_factory=dict, description="The figures, by name.")
+
+    @model_validator(mode="after")
+    def _something_runs(self) -> StudyConfig:
+        if not self.experiments:
+            raise ValueError("experiments: none is there; add one, or a section settings")
+        return self

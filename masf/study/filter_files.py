@@ -75,7 +75,7 @@ class FilterDefinition(Section):
         description="For a command: whether it knows that NaN is a missing measurement; else it is "
         "not run where some are missing.",
     )
-    label: str = Field(min_length=1, max_length=24, description="Name in tables and figures.")
+    label: str = Field(min_length=1, max_length=32, description="Name in tables and figures.")
     look: FilterLook | None = Field(
         None, description="How it looks in figures; without it, a look that follows from its name."
     )

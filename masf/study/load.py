@@ -12,11 +12,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import ValidationError
 
+from masf import places
 from masf.atomic import replacing
 from masf.study import paths
 from masf.study.checks import faults_of_study, file_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
+from masf.study.literature import Variant, expanded, labels
 from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.published import PublishedSetting
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
@@ -148,6 +150,8 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
         ConfigFault: naming every key at fault, its value, and what is allowed.
     """
 
+    literature = _with_settings(config, source, root) if config.get("settings") else None
+
     def read(checked: StudyConfig) -> Files:
         folder = _folder(checked.filters_directory, root)
         if not folder.is_dir():
@@ -157,11 +161,54 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
             ])  # fmt: skip
         beside = folder.parent / "tuned"
         directory = checked.tuned_directory
-        return _read_files(
-            checked, folder, beside if directory is None else _folder(directory, root), source
+        files = _read_files(
+            checked,
+            folder,
+            beside if directory is None else _folder(directory, root),
+            source,
+            {} if literature is None else literature.variants,
         )
+        if literature is not None:
+            files.settings = literature.settings
+        return files
 
-    return _study_of(config, read, source)
+    return _study_of(config if literature is None else literature.content, read, source)
+
+
+@dataclass(frozen=True)
+class _Literature:
+    """A config with its section ``settings`` written out, and what the settings' files say."""
+
+    content: dict[str, Any]
+    variants: dict[str, Variant]
+    settings: dict[str, PublishedSetting]
+
+
+def _with_settings(config: dict[str, Any], source: str, root: Path | None) -> _Literature:
+    """A config with its section ``settings`` written out. Raises ConfigFault where that is
+    impossible.
+    """
+    said = config.get("settings_directory")
+    beside = Path(str(config.get("filters_directory", "config/filters"))).parent / "settings"
+    folder = _folder(places.folder(str(beside if said is None else said)), root)
+    if not folder.is_dir():
+        raise ConfigFault(
+            f"{source}: settings: there is no folder {folder} of their files; name it by "
+            "settings_directory"
+        )
+    section = config["settings"]
+    paths_of = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    # Only those that are named are read: a fault in another one is of no matter here.
+    read = {
+        name: read_published_setting(path)
+        for name, path in paths_of.items()
+        if isinstance(section, dict) and name in section
+    }
+    if isinstance(section, dict) and (unknown_names := [n for n in section if n not in paths_of]):
+        faults = [unknown("settings", str(n), "setting", paths_of) for n in unknown_names]
+        raise ConfigFault("\n".join(f"{source}: {fault} (a file in {folder})" for fault in faults))
+    found = expanded(config, read, source)
+    return _Literature(found.content, found.variants, read)
 
 
 def study_with(
@@ -195,6 +242,7 @@ class Files:
 
     filters: dict[str, FilterDefinition] = field(default_factory=dict)
     tuned: dict[str, TunedValues] = field(default_factory=dict)
+    settings: dict[str, PublishedSetting] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     bad: set[str] = field(default_factory=set)
     """Filters without a file that can be read."""
@@ -228,7 +276,11 @@ def _study_of(content: dict[str, Any], read: Callable[[StudyConfig], Files], sou
         if config is not None and files.filters:
             study = Study(
                 ResolvedStudy(
-                    format=STUDY_FORMAT, config=config, filters=files.filters, tuned=files.tuned
+                    format=STUDY_FORMAT,
+                    config=config,
+                    filters=files.filters,
+                    tuned=files.tuned,
+                    settings=files.settings,
                 )
             )
             # Of a study.json it is not asked whether the filters' files are there: results are
@@ -279,8 +331,12 @@ def update_tuned_values(folder: Path, name: str, found: TunedValues) -> Path:
     return path
 
 
-def _read_files(config: StudyConfig, folder: Path, tuned: Path, source: str) -> Files:
-    """The files of all filters that the config names, and of their tuned values."""
+def _read_files(
+    config: StudyConfig, folder: Path, tuned: Path, source: str, variants: Mapping[str, Variant]
+) -> Files:
+    """The files of all filters that the config names, and of their tuned values; ``variants`` are
+    what the files of other filters say, under names of their own.
+    """
     known = [path.stem for path in folder.glob("*.yaml")]
     named = [("filters", name) for name in config.filters]
     named += [
@@ -290,16 +346,34 @@ def _read_files(config: StudyConfig, folder: Path, tuned: Path, source: str) -> 
     ]
     found = Files()
     for key, name in named:
+        if name in variants and variants[name].filter in known:
+            continue
         if name not in known:
             fault = f"{unknown(key, name, 'filter', known)} (a file in {folder})"
             found.faults.append(f"{source}: {fault}")
             found.bad.add(name)
-    for name in dict.fromkeys(name for _, name in named if name in known):
-        path, values = folder / f"{name}.yaml", tuned / f"{name}.yaml"
+    own = {name: name for _, name in named if name in known}
+    own |= {name: variant.filter for name, variant in variants.items() if variant.filter in known}
+    for name, of in own.items():
+        path, values = folder / f"{of}.yaml", tuned / f"{of}.yaml"
         found.add(name, "filters", partial(_read_definition, path))
         if values.is_file():
             found.add(name, "tuned", partial(read_tuned_values, values))
+    _name_variants(found, variants)
     return found
+
+
+def _name_variants(found: Files, variants: Mapping[str, Variant]) -> None:
+    """Gives what was read of variants labels of their own, and the module of the filter that they
+    are.
+    """
+    read = {name: variant for name, variant in variants.items() if name in found.filters}
+    of_filters = {variant.filter: found.filters[name].label for name, variant in read.items()}
+    for name, label in labels(read, of_filters).items():
+        definition = found.filters[name]
+        module = None if definition.command else definition.filter or read[name].filter
+        update = {"label": label, "look": None, "search": {}, "filter": module}
+        found.filters[name] = definition.model_copy(update=update)
 
 
 def read_published_setting(path: Path) -> PublishedSetting:

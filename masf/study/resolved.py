@@ -10,6 +10,7 @@ from pydantic import Field
 
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
+from masf.study.published import PublishedSetting
 from masf.study.sections import Name, Section
 from masf.study.tuned_values import TunedValues
 
@@ -24,4 +25,8 @@ class ResolvedStudy(Section):
     filters: dict[Name, FilterDefinition] = Field(description="What config/filters says of each.")
     tuned: dict[Name, TunedValues] = Field(
         description="What config/tuned says of those that have a file there."
+    )
+    settings: dict[Name, PublishedSetting] = Field(
+        default_factory=dict,
+        description="What config/settings says of those that the study runs.",
     )

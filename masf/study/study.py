@@ -7,23 +7,27 @@ share cells.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
 from masf.files.parameters import in_force
 from masf.files.tuned import Tuned
 from masf.filters.input_files import input_files
 from masf.filters.registry import filter_class
+from masf.gaps import pattern_of
 from masf.programs import files_among
 from masf.study.cells import Cell, PriorTraining, selects
 from masf.study.conditions import holds
 from masf.study.config import Experiment
 from masf.study.figures.base import FigureSection, PointOfExperiment
 from masf.study.filter_files import Setting
+from masf.study.literature import PUBLISHED
 from masf.study.messages import ConfigFault
 from masf.study.resolved import ResolvedStudy
 from masf.study.search import Choice, extremes, is_number
@@ -104,7 +108,11 @@ class Study:
             name + kind
             for name, experiment in self.config.experiments.items()
             for kind in ("", "_paired", "_cost", *(["_exactness"] if experiment.reference else []))
-        ] + ["settings", *(["tuning"] if self.points else [])]
+        ] + [
+            "settings",
+            *(["tuning"] if self.points else []),
+            *([PUBLISHED] if self.resolved.settings else []),
+        ]
 
     @property
     def scored_truths(self) -> list[str]:
@@ -354,13 +362,36 @@ class Study:
         short one.
         """
         s, model = cell.settings, cell.settings.forecast
-        settings = self.config.priors[model.system]
+        settings: PriorSettings = self.config.priors[model.system]
         observation = self.config.observations[cell.observation_name]
         ring = system_class(model.system).translation_invariant
         parameters = settings.training_parameters(model.parameters, observation, ring)
+        if not settings.gaps:
+            gaps = self._gaps_of_priors[model.system, str(parameters), cell.observation_name]
+            settings = settings.model_copy(update={"gaps": sorted(gaps)})
         return PriorTraining(
             model.system, parameters, s.observation, cell.observation_name, settings
         )
+
+    @cached_property
+    def _gaps_of_priors(self) -> dict[tuple[str, str, str], set[int]]:
+        """The steps between measurements in the cells that each prior serves whose gaps the config
+        does not say: by system, parameters in training, and observation.
+        """
+        found: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+        for cell in self.all_cells.values():
+            model = cell.settings.forecast
+            settings = self.config.priors.get(model.system)
+            if settings is None or settings.gaps:
+                continue
+            parameters = settings.training_parameters(
+                model.parameters,
+                self.config.observations[cell.observation_name],
+                system_class(model.system).translation_invariant,
+            )
+            key = model.system, str(parameters), cell.observation_name
+            found[key].update(pattern_of(cell.settings.gap))
+        return found
 
     @cached_property
     def priors(self) -> dict[str, PriorTraining]:
