@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from masf.scores.exactness import EXACTNESS
+from masf.study.literature import PUBLISHED
 from masf.study.study import Study
 
 PAPER, EXACT, MORE = "Figures of the paper", "Exactness", "More figures"
@@ -63,6 +64,8 @@ def table_entry(study: Study, table: str) -> TableEntry:
                 return TableEntry(experiment.title, category, caption)
     if table == "settings":
         return TableEntry("All experiments", "Settings", "settings")
+    if table == PUBLISHED:
+        return TableEntry("Settings of the literature", "Published scores", "published")
     return TableEntry("All points", "Tuning", "tuning")
 
 

@@ -14,6 +14,8 @@ import pandas as pd
 from masf.atomic import replacing
 from masf.files.parameters import ParameterSource
 from masf.report.latex import by_axis, long_table
+from masf.report.published import note as published_note
+from masf.report.published import published_for_people, published_rows
 from masf.report.rows import axes, experiment_rows, on_track, tuning_rows
 from masf.report.words import LOST_TRACK, number_or_text, runs_in_words, source_in_words
 from masf.scores.comparison import (
@@ -32,6 +34,7 @@ from masf.scores.comparison import (
 from masf.scores.exactness import EXACTNESS
 from masf.scores.fields import FLOW_SCORES
 from masf.scores.run import SCORES, SHOWN
+from masf.study.literature import PUBLISHED
 from masf.study.situations import situation_in_words
 from masf.study.study import Study
 from masf.study.tuned_values import Found
@@ -298,6 +301,10 @@ def write_tables(
             "diverged on a seed are never chosen."
         )
         _write_table(folder / "tuning", rows, for_people_tuning(study, rows), note)
+    if study.resolved.settings:
+        rows = published_rows(study, scores)
+        shown = Shown.of(published_for_people(rows))
+        _write_table(folder / PUBLISHED, rows, shown, published_note(study))
 
 
 def settings_in_use(study: Study, scores: pd.DataFrame) -> pd.DataFrame:

@@ -21,6 +21,31 @@ AVERAGES = {
 """Columns of scores.parquet that are such averages, and what people call them."""
 
 
+ERROR_OF_ANALYSIS = "rmse_analysis_error"
+"""Column of scores.parquet: the standard error of ``rmse_analysis``, over time."""
+
+BLOCKS = 10
+"""Blocks of cycles in a run: long ones, so that their means are nearly independent."""
+
+
+def error_of_analysis(data: Any, *, gap: Gap, spin_up_cycles: int) -> float:
+    """The standard error of a run's ``rmse_analysis``, from the means of BLOCKS blocks of cycles:
+    errors of neighbouring cycles are alike, and these means nearly independent if blocks are long.
+    NaN for a run that diverged, or with fewer than two cycles a block.
+
+    Args:
+        data: the content of {filter}.nc, see masf.files.netcdf.
+        gap: model steps between two measurements, or a pattern (masf.gaps).
+        spin_up_cycles: how many of the first cycles to leave out.
+    """
+    analyses = measurement_steps(gap, len(data["crps"]))[spin_up_cycles:]
+    if data.attrs["diverged"] or len(analyses) < 2 * BLOCKS:
+        return float("nan")
+    errors = data["rmse"].values[analyses].astype(np.float64)
+    means = [block.mean() for block in np.array_split(errors, BLOCKS)]
+    return float(np.std(means, ddof=1) / np.sqrt(BLOCKS))
+
+
 def averages(data: Any, *, gap: Gap, spin_up_cycles: int) -> dict[str, float]:
     """The AVERAGES of one run; NaN if it diverged.
 

@@ -22,7 +22,7 @@ from masf.files.tuned import Tuned, tuned_for
 from masf.report.rows import tuned_in
 from masf.report.tables import write_tables
 from masf.report.words import source_in_words
-from masf.scores.averages import averages
+from masf.scores.averages import ERROR_OF_ANALYSIS, averages, error_of_analysis
 from masf.scores.comparison import lacking
 from masf.scores.exactness import NEEDED, Reference
 from masf.scores.run import score
@@ -106,7 +106,15 @@ def gather(study: Study, *, allow_missing: bool = False) -> tuple[pd.DataFrame, 
                 for key in ("filter_parameters", "parameter_source", "code_version")
             }
             diverged = bool(data.attrs["diverged"])
-            said = {"diverged": diverged, "lost": lost, **diagnostics(cell, data)}
+            error = error_of_analysis(
+                data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles
+            )
+            said = {
+                ERROR_OF_ANALYSIS: error,
+                "diverged": diverged,
+                "lost": lost,
+                **diagnostics(cell, data),
+            }
             scores.append({**keys, **own, **said, **made_by})
             costs.append({**keys, **_cost(study.results / cell.cost(name))})
     if not study.config.accept_mixed_versions:

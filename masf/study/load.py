@@ -149,7 +149,6 @@ def make_study(config: dict[str, Any], source: str = "config", root: Path | None
     Raises:
         ConfigFault: naming every key at fault, its value, and what is allowed.
     """
-
     literature = _with_settings(config, source, root) if config.get("settings") else None
 
     def read(checked: StudyConfig) -> Files:
@@ -372,8 +371,9 @@ def _name_variants(found: Files, variants: Mapping[str, Variant]) -> None:
     for name, label in labels(read, of_filters).items():
         definition = found.filters[name]
         module = None if definition.command else definition.filter or read[name].filter
-        update = {"label": label, "look": None, "search": {}, "filter": module}
-        found.filters[name] = definition.model_copy(update=update)
+        found.filters[name] = definition.model_copy(
+            update={"label": label, "look": None, "search": {}, "filter": module}
+        )
 
 
 def read_published_setting(path: Path) -> PublishedSetting:
