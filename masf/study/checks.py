@@ -444,7 +444,7 @@ def file_faults(study: Study) -> Iterator[str]:
 
 
 def _prior_faults(
-    priors: dict[str, PriorSettings], filter_: str, name: str, system: System
+    priors: Mapping[str, PriorSettings], filter_: str, name: str, system: System
 ) -> Iterator[str]:
     """A prior that is missing, or that does not fit its system."""
     if name not in priors:
