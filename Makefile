@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"masf needs Python 3.11 or newer, and this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[slurm,test,lint,docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[slurm,lsf,test,lint,docs]'
 	touch $@
 
 install: $(INSTALLED) ## Create the virtual environment with pinned versions
@@ -67,6 +67,7 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/snakemake --lint --configfile config/quick.yaml
+	[ ! -x $(BIN)/hadolint ] || $(BIN)/hadolint workflow/Containerfile  # which has no wheel for every machine
 
 clean: ## Remove the virtual environments; results stay
 	rm -rf $(VENV) .venv-dapper

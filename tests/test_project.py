@@ -114,7 +114,7 @@ def test_conda_environment_asks_for_what_pyproject_asks_for() -> None:
 
 def test_constraints_pin_every_dependency_within_its_bounds() -> None:
     pinned = pins()
-    for name, requirement in requirements("slurm", "test", "lint", "docs").items():
+    for name, requirement in requirements("slurm", "lsf", "test", "lint", "docs").items():
         assert name in pinned, f"constraints.txt lacks {name}"
         assert requirement.specifier.contains(pinned[name]), (
             f"constraints.txt: {name}=={pinned[name]} is not {requirement}"

@@ -282,6 +282,60 @@ def test_jobs_that_ask_for_a_gpu_compute_on_it_and_no_others(project: Project) -
     )
 
 
+def test_another_executor_takes_the_place_of_slurm(project: Project) -> None:
+    """A dry run of the profile for LSF: its GPU jobs ask for one in LSF's words."""
+
+    def with_network(config: dict[str, Any]) -> None:
+        config["results"] = "results/lsf"
+        config["pinned"]["masf"]["network"] = True
+        config["priors"] = {"lorenz63": {"gaps": [5], "localization_radii": [None]}}
+
+    out = project.dry_run(
+        project.changed_config(with_network), "--profile", "workflow/profiles/lsf"
+    )
+    _, *parts = re.split(r"^(?:local)?rule (\w+):$", out, flags=re.MULTILINE)
+    jobs = list(zip(parts[::2], parts[1::2], strict=True))
+    on_gpu = {rule for rule, lines in jobs if "lsf_extra=-gpu num=1" in lines}
+    assert on_gpu == {"train_prior", "assimilate_masf"}
+    assert "assimilate_enkf" in out  # in a group, whose jobs are listed otherwise
+
+
+# What stands for Apptainer: it runs the command that is to run in the image, and says so.
+APPTAINER = """#!/bin/sh
+[ "$1" = --version ] && { echo apptainer version 1.4.0; exit; }
+echo "$@" >> apptainer.log
+while [ "$1" != bash ] && [ "$1" != sh ]; do shift; done
+exec "$@"
+"""
+
+
+def test_jobs_run_in_the_container_that_the_config_names(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apptainer = tmp_path / "apptainer"
+    apptainer.write_text(APPTAINER, encoding="utf-8")
+    apptainer.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    image = project.root / "masf.sif"
+    image.touch()
+
+    def in_container(config: dict[str, Any]) -> None:
+        config.update(results="results/container", container="masf.sif")
+
+    config = project.changed_config(in_container)
+    call = ["snakemake", "--cores", "1", "--configfile", config, "--until", "simulate"]
+    refused = project.run(*call)
+    assert refused.returncode
+    assert "container = 'masf.sif': no job would run in it" in refused.stdout
+    done = project.run(*call, "--software-deployment-method", "apptainer")
+    assert done.returncode == 0, done.stdout
+    ran = (project.root / "apptainer.log").read_text(encoding="utf-8").splitlines()
+    simulated = [line for line in ran if "masf simulate" in line]
+    assert len(simulated) == 2
+    assert all("masf.sif" in line for line in ran)
+    assert len(list(project.root.glob("results/container/**/truth.nc"))) == 2
+
+
 @pytest.mark.usefixtures("results")
 def test_second_run_does_nothing(project: Project) -> None:
     done = project.make()
@@ -786,7 +840,7 @@ def test_profiles_do_not_set_the_same_keys() -> None:
         path.parent.name: set(yaml.safe_load(path.read_text(encoding="utf-8")))
         for path in ROOT.glob("workflow/profiles/*/*.yaml")
     }
-    assert set(profiles) == {"default", "local", "slurm", "workstation"}
+    assert set(profiles) == {"default", "local", "lsf", "slurm", "workstation"}
     for name in set(profiles) - {"default"}:
         assert not profiles["default"] & profiles[name]
 
@@ -812,8 +866,16 @@ def test_every_job_that_writes_has_a_log_and_a_benchmark() -> None:
             assert re.search(rf"^ +{key}:\n", block, re.MULTILINE), f"a rule in {name} has no {key}"
 
 
-def test_slurm_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_queue() -> None:
-    profile = yaml.safe_load((ROOT / "slurm" / "config.yaml").read_text(encoding="utf-8"))
+def profile_of(name: str) -> dict[str, Any]:
+    path = ROOT / "workflow" / "profiles" / name / "config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("cluster", ["slurm", "lsf"])
+def test_a_cluster_s_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_queue(
+    cluster: str,
+) -> None:
+    profile = profile_of(cluster)
     files = {
         path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
         for path in (ROOT / "config" / "filters").glob("*.yaml")
@@ -821,14 +883,20 @@ def test_slurm_profile_says_of_every_filter_whether_it_shares_an_entry_of_the_qu
     asked = {f"assimilate_{name}": content.get("resources", {}) for name, content in files.items()}
     on_gpu = {rule for rule, resources in asked.items() if resources.get("gpu")}
     assert set(profile["set-resources"]) == on_gpu | {"train_prior", "tune_gpu"}, (
-        "workflow/profiles/slurm: set-resources"
+        f"workflow/profiles/{cluster}: set-resources"
     )
     small = {
         rule
         for rule, resources in asked.items()
         if rule not in on_gpu and resources.get("runtime", 30) <= 10
     }
-    assert set(profile["groups"]) == small | {"simulate"}, "workflow/profiles/slurm: groups"
+    assert set(profile["groups"]) == small | {"simulate"}, f"workflow/profiles/{cluster}: groups"
+
+
+def test_profiles_of_clusters_differ_in_how_a_site_is_named_alone() -> None:
+    slurm, lsf = profile_of("slurm"), profile_of("lsf")
+    assert slurm.keys() == lsf.keys()
+    assert {key for key in slurm if slurm[key] != lsf[key]} == {"executor", "set-resources"}
 
 
 @pytest.mark.parametrize("name", ["local", "slurm", "workstation"])

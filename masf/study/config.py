@@ -222,6 +222,11 @@ class StudyConfig(Section):
         "the filters' folder.",
     )
     gpu: bool = Field(False, description="Whether jobs that can use a GPU ask for one.")
+    container: str | None = Field(
+        None,
+        min_length=1,
+        description="Image that jobs run in, with `--software-deployment-method apptainer`.",
+    )
     accept_mixed_versions: bool = Field(
         False, description="Aggregate results that different versions of a filter's code made."
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.current_basedir) / ".." / ".."))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 from masf.atomic import FileFault, full_disk, require_writable
 from masf.files.provenance import software
@@ -49,6 +50,15 @@ if workflow.is_main_process:
 
 for missing in missing_programs(STUDY):
     raise WorkflowError(missing)
+
+if (
+    STUDY.config.container is not None
+    and DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method
+):
+    raise WorkflowError(
+        f"config: container = {STUDY.config.container!r}: no job would run in it; say "
+        "--software-deployment-method apptainer, or take the key out"
+    )
 
 JOBS = Jobs(STUDY)
 
