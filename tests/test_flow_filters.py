@@ -30,18 +30,18 @@ GRID = {"operator": "grid", "stride": 4, "noise": 0.1}
 FILTERS = {
     "enkf": {},
     "etkf": {},
-    "letkf": {"localization_radius": 3},
-    "enkf_localized": {"localization_radius": 3},
+    "letkf": {"localization_radius": 1.2},
+    "enkf_localized": {"localization_radius": 1.2},
     "ensf": {"steps": 50},
     "sf": {"steps": 50, "training_steps": 5, "training_batch": 4, "network_width": 4},
     "ssls": {"langevin_steps": 30, "training_steps": 5, "training_batch": 4, "network_width": 4},
-    "masf": {"network": False, "localization_radius": 3},
-    "masf_gaussian": {"localization_radius": 3},
-    "masf_fresh": {"network": False, "localization_radius": 3, "steps": 4},
-    "masf_guided": {"network": False, "localization_radius": 3, "steps": 10},
-    "masf_mc": {"localization_radius": 3, "weight_radius": 1, "steps": 2},
+    "masf": {"network": False, "localization_radius": 1.2},
+    "masf_gaussian": {"localization_radius": 1.2},
+    "masf_fresh": {"network": False, "localization_radius": 1.2, "steps": 4},
+    "masf_guided": {"network": False, "localization_radius": 1.2, "steps": 10},
+    "masf_mc": {"localization_radius": 1.2, "weight_radius": 1, "steps": 2},
     "masf_mc, exact": {
-        "localization_radius": 3,
+        "localization_radius": 1.2,
         "weight_radius": None,
         "sampler": "exact",
         "steps": 4,
@@ -104,9 +104,9 @@ def test_localised_enkf_by_measurements_is_the_tapered_covariance_for_masks(chun
     system, observation = build(cell())
     members = system.perturbations(10, np.empty(0), Stream(1, "test"))
     setup = Setup(system, observation, members[0], 1.0, Stream(0, "test"))
-    near = LocalizedEnKF(LocalizedEnKF.Parameters(localization_radius=4), setup).near
+    near = LocalizedEnKF(LocalizedEnKF.Parameters(localization_radius=1.5), setup).near
     innovations = np.random.default_rng(0).standard_normal((10, observation.size))
-    expected = localized_increments(members, innovations, observation, taper_matrix(system, 4))
+    expected = localized_increments(members, innovations, observation, taper_matrix(system, 1.5))
     np.testing.assert_allclose(
         near.increments(members, innovations, observation), expected, rtol=1e-8, atol=1e-10
     )
@@ -117,7 +117,7 @@ def test_localised_enkf_refuses_more_measurements_than_it_can_solve_for():
     system, observation = build(CellSettings(**settings.__dict__ | {"parameters": {"size": 56}}))
     setup = Setup(system, observation, np.zeros(system.dimension), 1.0, Stream(0, "test"))
     with pytest.raises(ValueError, match="6272 measurements: the most is 6000; use 'letkf'"):
-        LocalizedEnKF(LocalizedEnKF.Parameters(localization_radius=4), setup)
+        LocalizedEnKF(LocalizedEnKF.Parameters(localization_radius=1.5), setup)
 
 
 # --- the U-Net and its prior
@@ -160,7 +160,7 @@ def prior(tmp_path_factory):
         members=8,
         extra_members=2,
         initial_spread=0.5,
-        localization_radii=[3.0, 2.0],
+        localization_radii=[1.2, 0.8],
         sampler_steps=2,
         rounds=2,
         times_per_ensemble=2,
@@ -210,7 +210,7 @@ def test_filters_that_form_a_covariance_refuse_what_is_too_long_for_one(name, pa
 def test_a_mixture_with_local_weights_follows_the_flow():
     truth = simulate(cell({"operator": "grid", "stride": 2, "noise": 0.1}, cycles=8, members=20))
     parameters = {
-        "localization_radius": 3,
+        "localization_radius": 1.2,
         "weight_radius": 1,
         "steps": 1,
         "bandwidth": 0.7,

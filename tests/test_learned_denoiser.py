@@ -475,7 +475,7 @@ def test_a_prior_serves_the_ring_it_was_trained_for_even_if_trained_on_a_shorter
 def test_metadata_say_where_a_prior_comes_from(priors):
     with safe_open(priors["lorenz96"][1], "pt") as f:
         text = json.dumps(f.metadata())
-    for fact in ("lorenz96", "identity", "forcing", "masf-prior-2", "held_out_loss"):
+    for fact in ("lorenz96", "identity", "forcing", "masf-prior-3", "held_out_loss"):
         assert fact in text
 
 

@@ -86,9 +86,8 @@ def test_at_the_end_the_answer_to_the_measurement_is_the_mean_of_the_letkf(monke
     answer = denoiser(denoiser.process.end_state(members[:1], y), 1.0).mean[0]
     letkf = filter_class("letkf")
     setup = Setup(system, observation, members[0], 1.0, Stream(0, "test"))
-    mean = (
-        letkf(letkf.Parameters(localization_radius=RADIUS), setup).analyse(members, y).mean(axis=0)
-    )
+    parameters = letkf.Parameters(localization_radius=RADIUS * system.spacing)
+    mean = letkf(parameters, setup).analyse(members, y).mean(axis=0)
     np.testing.assert_allclose(answer, mean, rtol=1e-8, atol=1e-10)
 
 

@@ -7,17 +7,23 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from masf.diffusion.prior_settings import PriorSettings
+from masf.ensembles.domains import domains_of
 from masf.ensembles.localization import (
     MOST_DOMAINS,
     gaspari_cohn,
     grid_taper,
     local_observations,
+    make_taper,
+    radius_misfits,
     taper_matrix,
     taper_row,
 )
 from masf.observations.mask import Mask
 from masf.observations.matrix import Matrix
+from masf.systems.lorenz96 import Lorenz96
 from masf.systems.registry import make_system
+from masf.systems.requirements import geometry_faults
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_memory_of_a_taper_does_not_grow_with_its_radius(grid, radius):
 class TwoFields:
     """Stands for a system with two fields on a grid of 6 x 8 points."""
 
-    grid, dimension = (6, 8), 96
+    grid, dimension, spacing = (6, 8), 96, 1.0
 
 
 def test_fields_at_a_point_have_no_distance():
@@ -106,6 +112,60 @@ def test_fields_at_a_point_have_no_distance():
     np.testing.assert_array_equal(
         taper_matrix(TwoFields(), 2.0), np.block([[plain, plain], [plain, plain]])
     )
+
+
+def local_share(size: int, radius: float) -> float:
+    """The share of the box that a measurement at its corner reaches, by the LETKF's domains."""
+    system = make_system("kolmogorov", {"size": size})
+    observation = Mask(system.dimension, [0], 0.1)
+    x = np.zeros((1, system.dimension))
+    domains = domains_of(observation, system, radius, 1, x)
+    return float(np.mean(domains.roots > 0))
+
+
+def test_a_radius_of_the_flow_is_a_length_the_same_on_any_grid():
+    shares = [local_share(size, 0.6) for size in (64, 128, 256)]
+    # The taper is 1e-3, where it is cut off, at 1.76 radii.
+    expected = np.pi * (1.76 * 0.6) ** 2 / (2 * np.pi) ** 2
+    np.testing.assert_allclose(shares, expected, rtol=0.03)
+    tapers = [
+        make_taper(make_system("kolmogorov", {"size": n}), 0.6, np.zeros(1)) for n in (64, 128)
+    ]
+    coarse, fine = (taper_row(taper.grid, taper.radius) for taper in tapers)
+    np.testing.assert_allclose(fine[::2, ::2], coarse, atol=1e-12)
+    # The analyses of a ring, whose radii are in grid points, are as before.
+    ring = make_system("lorenz96", {"dimension": 40, "dt": 0.01, "forcing": 8})
+    assert ring.spacing == 1.0
+    np.testing.assert_array_equal(taper_matrix(ring, 4.0), grid_taper((40,), 4.0))
+
+
+def test_a_radius_of_the_flow_in_grid_points_is_refused():
+    system = make_system("kolmogorov", {"size": 64})
+    (fault,) = radius_misfits(6.0, system)
+    assert "localization_radius = 6: is a length" in fault
+    assert "6.28 across" in fault
+    assert "for 6 grid points set it to 0.59" in fault
+    assert radius_misfits(0.6, system) == []
+    assert (
+        radius_misfits(100.0, make_system("lorenz96", {"dimension": 40, "dt": 0.01, "forcing": 8}))
+        == []
+    )
+    settings = PriorSettings(gaps=[1], localization_radii=[5, 3])
+    assert settings.fault(system).startswith("localization_radii = 5: is a length")
+    faults = geometry_faults(
+        WithoutSpacing(
+            make_system("lorenz96", {"dimension": 40, "dt": 0.01, "forcing": 8}).parameters
+        )
+    )
+    assert list(faults) == [
+        "WithoutSpacing.spacing is 0.0: expected a positive number, such as 1.0"
+    ]
+
+
+class WithoutSpacing(Lorenz96):
+    """A system whose grid points are no distance apart."""
+
+    spacing = 0.0
 
 
 def test_no_radius_tapers_nothing_and_no_geometry_cannot_be_tapered():

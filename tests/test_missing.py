@@ -352,7 +352,8 @@ def test_large_grids_and_long_rings_take_holes():
         problem = masf.simulate(system, observation, gap=1, cycles=2, members=8, seed=1)
         assert 0.3 < np.isnan(problem["observation"].values).mean() < 0.5
         for name in names:
-            found = masf.assimilate(problem, name, {"localization_radius": 4})
+            radius = 4 * system.spacing
+            found = masf.assimilate(problem, name, {"localization_radius": radius})
             assert found.attrs["diverged"] == 0
             assert float(found["rmse"][-1]) < float(found["rmse_forecast"][-1]), name
 

@@ -593,7 +593,7 @@ def test_on_a_grid_what_is_measured_stands_next_to_its_place():
     setup = replace(setup_of(linear, 512), system=system)
     identity = Transformed(linear, own_transform(lambda z: z))
     cls = filter_class("masf_gaussian")
-    parameters = cls.Parameters(localization_radius=3.0, perturbation=0.0)
+    parameters = cls.Parameters(localization_radius=1.2, perturbation=0.0)
     plain, joint = (
         cls(parameters, replace(setup, observation=o)).analyse(x, np.full(32, 0.5))
         for o in (linear, identity)
@@ -664,7 +664,7 @@ SMALL = {
     "lorenz63": {"network": {"width": 16, "blocks": 1}, "localization_radii": [None]},
     "kolmogorov": {
         "network": {"width": 4, "blocks": 1, "levels": 2, "kernel": 3},
-        "localization_radii": [3.0],
+        "localization_radii": [2.4],
     },
 }
 PARAMETERS = {

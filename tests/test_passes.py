@@ -384,7 +384,7 @@ def test_passes_run_on_a_grid_without_a_matrix():
     settings = observation_settings({"operator": "grid", "stride": 4, "noise": 0.1})
     observation = settings.build(system.dimension, system.grid)
     filter_ = make_filter(
-        "masf_gaussian", system, observation, passes=2, localization_radius=3.0, passes_radius=4.0
+        "masf_gaussian", system, observation, passes=2, localization_radius=1.2, passes_radius=1.6
     )
     assert isinstance(filter_.joint_fit.taper, GridTaper)
     ensemble = system.perturbations(8, np.zeros(1), Stream(0, "ensemble"))

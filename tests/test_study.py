@@ -825,7 +825,7 @@ RINGS = {"dt": 0.01, "dimension": 6, "forcing": 8.0}
         ),
         pytest.param(
             "enkf_localized",
-            {"localization_radius": 4.0},
+            {"localization_radius": 0.4},
             "kolmogorov",
             {"dt": 0.01, "size": 96},
             {"operator": "identity", "noise": 0.1},

@@ -27,6 +27,7 @@ from masf.ensembles.localization import (
     MAX_DENSE_DIMENSION,
     GridTaper,
     grid_taper,
+    in_grid_points,
     radius_misfits,
 )
 from masf.observations.base import Observation, Part
@@ -72,7 +73,7 @@ class LinearState(ABC):
         """The taper of a Gaussian denoiser of z; None tapers nothing.
 
         Args:
-            radius: half of the taper's support, in grid points, or None.
+            radius: half of the taper's support, in the system's unit of length, or None.
             x: gives namespace, dtype and device.
 
         Raises:
@@ -186,7 +187,7 @@ def fields_taper(
     Args:
         system: has the grid.
         shape: of the states.
-        radius: half of the taper's support, in grid points, or None.
+        radius: half of the taper's support, in the system's unit of length, or None.
         x: gives namespace, dtype and device.
 
     Raises:
@@ -197,8 +198,9 @@ def fields_taper(
     if system.grid is None:
         raise ValueError(*radius_misfits(radius, system))
     if len(system.grid) > 1 or math.prod(shape) > MAX_DENSE_DIMENSION:
-        return GridTaper(system.grid, radius, x)
-    return like(np.tile(grid_taper(system.grid, radius), (shape[0], shape[0])), x)
+        return GridTaper(system.grid, in_grid_points(radius, system), x)
+    taper = grid_taper(system.grid, in_grid_points(radius, system))
+    return like(np.tile(taper, (shape[0], shape[0])), x)
 
 
 def _layout(system: System, observation: Observation) -> tuple[np.ndarray, int]:

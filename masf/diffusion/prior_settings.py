@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from masf.ensembles.localization import radius_misfits
 from masf.observations.base import ObservationSettings
 from masf.systems.base import System
 
@@ -101,7 +102,7 @@ class PriorSettings(BaseModel):
         [6.0, 3.0, 16.0],
         min_length=1,
         description="Radii of the Gaussian denoisers: the network corrects the first and sees "
-        "all; null tapers nothing.",
+        "all; in the system's unit of length, as for filters; null tapers nothing.",
     )
     inflation: float = Field(1.02, ge=1.0, le=3.0, description="As for filter masf.")
     sampler_steps: int = Field(
@@ -157,6 +158,9 @@ class PriorSettings(BaseModel):
                 f"localization_radii = {self.localization_radii}: the system has no distances; "
                 "set it to [null]"
             )
+        for radius in self.localization_radii:
+            for fault in radius_misfits(radius, system, "localization_radii"):
+                return fault
         if max(self.passes) == 1:
             return None
         if system.stochastic:
@@ -168,6 +172,8 @@ class PriorSettings(BaseModel):
             return (
                 f"passes_radius = {self.passes_radius}: the system has no distances; set it to null"
             )
+        for fault in radius_misfits(self.passes_radius, system, "passes_radius"):
+            return fault
         return None
 
     def training_parameters(

@@ -14,7 +14,7 @@ from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, like
 from masf.blocks import Blocks
-from masf.ensembles.localization import local_observations, place_misfits
+from masf.ensembles.localization import in_grid_points, local_observations, place_misfits
 from masf.observations.base import Observation
 from masf.systems.base import System
 
@@ -75,7 +75,9 @@ class LocalDomains:
     def __init__(
         self, observation: Observation, grid: tuple[int, ...], radius: float, block: int, x: Array
     ) -> None:
-        """``x`` gives namespace, dtype and device; ``radius`` is half of the taper's support."""
+        """``x`` gives namespace, dtype and device; ``radius`` is half of the taper's support, in
+        grid points.
+        """
         places = observation.places(grid)
         indices, weights = local_observations(places, grid, radius, block)
         self.indices = array_namespace(x).asarray(indices, device=device(x))
@@ -113,7 +115,7 @@ def domains_of(
     if radius is None:
         return OneDomain()
     assert system.grid is not None  # else it is a misfit
-    return LocalDomains(observation, system.grid, radius, block, x)
+    return LocalDomains(observation, system.grid, in_grid_points(radius, system), block, x)
 
 
 def domain_misfits(

@@ -1,8 +1,10 @@
 """Localisation: tapering sample covariances, or the weights of observations, with distance on a
 periodic grid.
 
-A radius is half of the support of the Gaspari-Cohn taper, in grid points. DAPPER's ``loc_rad`` is
-radius / 1.82, the Gaussian length scale.
+A radius is half of the support of the Gaspari-Cohn taper. What is given a system takes it in the
+system's unit of length (``System.spacing``: grid points, unless the system has another), so that it
+is the same length on any grid; what is given a bare grid takes it in grid points. DAPPER's
+``loc_rad`` is radius / 1.82, the Gaussian length scale.
 """
 
 from __future__ import annotations
@@ -82,6 +84,11 @@ def grid_taper(grid: tuple[int, ...], radius: float) -> np.ndarray:
     return row[np.ravel_multi_index(tuple(offsets), grid, mode="wrap")]
 
 
+def in_grid_points(radius: float, system: System) -> float:
+    """A radius in the unit of length of ``system``, in points of its grid."""
+    return radius / system.spacing
+
+
 def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
     """The taper (d, d) for a system's components; None where there is nothing to localise.
 
@@ -92,7 +99,7 @@ def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
         return None
     if system.grid is None:
         raise ValueError(*radius_misfits(radius, system))
-    taper = grid_taper(system.grid, radius)
+    taper = grid_taper(system.grid, in_grid_points(radius, system))
     fields = system.dimension // len(taper)
     return np.tile(taper, (fields, fields))
 
@@ -142,7 +149,7 @@ def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTa
         ValueError: if a radius is asked for where components have no place in space.
     """
     if radius is not None and system.grid is not None and tapers_by_convolution(system):
-        return GridTaper(system.grid, radius, x)
+        return GridTaper(system.grid, in_grid_points(radius, system), x)
     taper = taper_matrix(system, radius)
     return None if taper is None else like(taper, x)
 
@@ -151,10 +158,20 @@ def radius_misfits(
     radius: float | None, system: System, key: str = "localization_radius"
 ) -> list[str]:
     """Why a filter's ``radius``, its parameter ``key``, does not suit a system: where components
-    have no place in space.
+    have no place in space, or where the system has a unit of length, and twice the radius is longer
+    than the box, as that of one in grid points would be.
     """
-    if radius is None or system.grid is not None:
+    if radius is None:
         return []
+    if system.grid is not None:
+        side = max(system.grid) * system.spacing
+        if system.spacing == 1.0 or 2 * radius <= side:
+            return []
+        return [
+            f"{key} = {radius:g}: is a length, and the box of this system is {side:.3g} across: it "
+            f"must be at most half of that; for {radius:g} grid points set it to "
+            f"{radius * system.spacing:.2g}, for no localisation to null"
+        ]
     return [f"{key} = {radius}: the components of this system have no distances; set it to null"]
 
 
@@ -167,8 +184,9 @@ def place_misfits(
     """As ``radius_misfits``, for filters that localise by where the measurements sit: those need a
     place, too.
     """
-    if radius is None or system.grid is None:
-        return radius_misfits(radius, system, key)
+    faults = radius_misfits(radius, system, key)
+    if radius is None or system.grid is None or faults:
+        return faults
     try:
         observation.places(system.grid)
     except ValueError as error:

@@ -19,6 +19,7 @@ from masf.arrays import Array, like
 from masf.ensembles.localization import (
     SMALLEST_WEIGHT,
     gaspari_cohn,
+    in_grid_points,
     local_observations,
     place_misfits,
     torus_distances,
@@ -74,7 +75,8 @@ def groups_of(
     Args:
         observation: m measurements of states (d,).
         system: with a grid, where there is a radius (``serial_misfits``).
-        radius: half of the Gaspari-Cohn taper's support, in grid points; None tapers nothing.
+        radius: half of the Gaspari-Cohn taper's support, in the system's unit of length; None
+            tapers nothing.
         x: gives namespace and device.
     """
     d, m = observation.dimension, observation.size
@@ -89,6 +91,7 @@ def groups_of(
         everything = np.arange(d + m)[None]
         return [group(np.array([i]), everything, np.ones(everything.shape)) for i in range(m)]
     assert system.grid is not None  # else it is a misfit
+    radius = in_grid_points(radius, system)
     places = observation.places(system.grid)
     distances = torus_distances(places, places, system.grid)
     rows, tapers = _neighbours(observation, system.grid, radius, places, distances)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from masf.atomic import FileFault, unreadable
 
-FORMAT = "masf-prior-2"
+FORMAT = "masf-prior-3"
 
 
 def read_prior(path: Path, framework: Literal["np", "pt"]) -> tuple[dict[str, str], dict[str, Any]]:

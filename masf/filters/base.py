@@ -47,8 +47,8 @@ class LocalizedParameters(EnsembleParameters):
     localization_radius: float | None = Field(
         12.0,
         gt=0,
-        description="Half of the Gaspari-Cohn taper's support, in grid points; null tapers "
-        "nothing.",
+        description="Half of the Gaspari-Cohn taper's support, in the system's unit of length; "
+        "null tapers nothing.",
     )
 
 

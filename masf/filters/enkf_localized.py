@@ -26,6 +26,7 @@ from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import (
     gaspari_cohn,
+    in_grid_points,
     local_observations,
     make_taper,
     place_misfits,
@@ -79,8 +80,8 @@ class MeasurementTaper:
     def __init__(
         self, observation: Observation, grid: tuple[int, ...], radius: float, x: Array
     ) -> None:
-        """``x`` gives namespace, dtype and device. Raises ValueError for a measurement without a
-        place.
+        """``x`` gives namespace, dtype and device; ``radius`` is half of the taper's support, in
+        grid points. Raises ValueError for a measurement without a place.
         """
         places = observation.places(grid)
         near, weights = local_observations(places, grid, radius)
@@ -134,7 +135,10 @@ class LocalizedEnKF(Filter):
         if radius is not None and localizes_measurements(self.system, observation):
             assert self.system.grid is not None  # else it is a misfit
             self.near = MeasurementTaper(
-                observation, self.system.grid, radius, self.setup.initial_mean
+                observation,
+                self.system.grid,
+                in_grid_points(radius, self.system),
+                self.setup.initial_mean,
             )
 
     @classmethod

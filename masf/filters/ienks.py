@@ -65,8 +65,8 @@ class IEnKSParameters(RotatedParameters, LocalizedParameters):
     localization_radius: float | None = Field(
         None,
         gt=0,
-        description="Half of the Gaspari-Cohn taper's support, in grid points; null tapers "
-        "nothing.",
+        description="Half of the Gaspari-Cohn taper's support, in the system's unit of length; "
+        "null tapers nothing.",
     )
     block: int = Field(
         1,

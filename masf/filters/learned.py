@@ -39,7 +39,7 @@ class NetworkParameters(EnsembleParameters):
         12.0,
         gt=0,
         description="Without network, for covariance localized: half of the taper's support, in "
-        "grid points; null tapers "
+        "the system's unit of length; null tapers "
         "nothing. With a network, the radii are those that its prior was trained with.",
     )
     finetune_steps: int = Field(

@@ -51,8 +51,8 @@ class LocalPFParameters(LocalizedParameters):
     localization_radius: float | None = Field(
         6.0,
         gt=0,
-        description="Half of the Gaspari-Cohn taper's support, in grid points; null tapers "
-        "nothing.",
+        description="Half of the Gaspari-Cohn taper's support, in the system's unit of length; "
+        "null tapers nothing.",
     )
     mixing: float = Field(
         0.3, gt=0, le=1, description="Share of the copies that is taken; the rest is what is there."

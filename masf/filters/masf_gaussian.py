@@ -40,8 +40,8 @@ class GaussianMASFParameters(TemperedParameters):
     localization_radius: float | None = Field(
         12.0,
         gt=0,
-        description="For covariance localized: half of the taper's support, in grid points; "
-        "null tapers nothing.",
+        description="For covariance localized: half of the taper's support, in the "
+        "system's unit of length; null tapers nothing.",
     )
 
 

@@ -34,7 +34,13 @@ from masf.diffusion.denoisers.mixture import MixtureFit, ring_windows
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import exact
-from masf.ensembles.localization import GridTaper, grid_taper, place_misfits, taper_misfits
+from masf.ensembles.localization import (
+    GridTaper,
+    grid_taper,
+    in_grid_points,
+    place_misfits,
+    taper_misfits,
+)
 from masf.filters.passes import TemperedFilter, TemperedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -51,8 +57,8 @@ class MixtureMASFParameters(TemperedParameters):
     localization_radius: float | None = Field(
         12.0,
         gt=0,
-        description="For covariance localized: half of the taper's support, in grid points; "
-        "null tapers nothing.",
+        description="For covariance localized: half of the taper's support, in the "
+        "system's unit of length; null tapers nothing.",
     )
     sampler: Literal["coupled", "exact"] = Field(
         "coupled",
@@ -135,7 +141,7 @@ class MixtureMASF(TemperedFilter):
         p, grid, x = self.parameters, self.system.grid, self.setup.initial_mean
         radius = p.radius
         if radius is not None and grid is not None and p.local_on(self.system):
-            taper = GridTaper(grid, radius, x)
+            taper = GridTaper(grid, in_grid_points(radius, self.system), x)
             return LocalMixtureFit(
                 p.bandwidth,
                 taper,
@@ -144,7 +150,8 @@ class MixtureMASF(TemperedFilter):
         # The mixture's covariance is a matrix, on long rings too.
         fields, matrix, windows = self.linear_state.shape[0], None, None
         if radius is not None and grid is not None:
-            matrix = like(np.tile(grid_taper(grid, radius), (fields, fields)), x)
+            of_grid = grid_taper(grid, in_grid_points(radius, self.system))
+            matrix = like(np.tile(of_grid, (fields, fields)), x)
         if p.weight_radius is not None and self.system.ring is not None:
             of_field = ring_windows(self.system.ring, p.weight_radius)
             starts = self.system.ring * np.arange(fields)

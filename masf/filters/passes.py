@@ -67,8 +67,8 @@ class TemperedParameters(CoupledParameters):
         16.0,
         gt=0,
         description="For passes above 1: half of the support of the taper between states at the "
-        "beginning of the window and now, in grid "
-        "points; null tapers nothing.",
+        "beginning of the window and now, in "
+        "the system's unit of length; null tapers nothing.",
     )
     lag: int = Field(
         1,

@@ -117,6 +117,13 @@ class System(ABC):
         return None
 
     @property
+    def spacing(self) -> float:
+        """Distance of neighbouring points of the grid, in the unit of length that localisation
+        radii of this system have: grid points themselves, unless the system has a better one.
+        """
+        return 1.0
+
+    @property
     def positions(self) -> dict[str, np.ndarray]:
         """Where the points of an axis of ``space`` are, in the system's units of length; of the
         axes that are so measured.

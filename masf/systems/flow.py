@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+import scipy.fft
+from array_api_compat import array_namespace, device, is_numpy_array
 
 from masf.arrays import Array, to_numpy
 
@@ -27,14 +28,21 @@ def wavenumbers(n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.fft.rfftfreq(n, 1 / n)[None, :], np.fft.fftfreq(n, 1 / n)[:, None]
 
 
+def fft_of(x: Array) -> Any:
+    """The Fourier transforms of the namespace of ``x``; of numpy's arrays scipy's, which take less
+    than half the time because they transform several rows at once (measured: 128 x 128, float32).
+    """
+    return scipy.fft if is_numpy_array(x) else array_namespace(x).fft
+
+
 def fft2(x: Array) -> Array:
     """Half spectrum (..., n, n/2 + 1) of real fields (..., n, n)."""
-    return array_namespace(x).fft.rfftn(x, axes=(-2, -1))
+    return fft_of(x).rfftn(x, axes=(-2, -1))
 
 
 def ifft2(x: Array) -> Array:
     """Real fields (..., n, n) of half spectra (..., n, n/2 + 1), n even."""
-    return array_namespace(x).fft.irfftn(x, axes=(-2, -1))
+    return fft_of(x).irfftn(x, axes=(-2, -1))
 
 
 def spectral(values: np.ndarray, x: Array) -> Array:

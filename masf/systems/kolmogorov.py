@@ -97,8 +97,13 @@ class Kolmogorov(System):
         return (self.parameters.size, self.parameters.size)
 
     @property
+    def spacing(self) -> float:
+        """The box has a side of 2 pi, whatever the grid: a radius is the same length on each."""
+        return 2 * math.pi / self.parameters.size
+
+    @property
     def positions(self) -> dict[str, np.ndarray]:
-        points = 2 * np.pi / self.parameters.size * np.arange(self.parameters.size)
+        points = self.spacing * np.arange(self.parameters.size)
         return {"y": points, "x": points}
 
     def step(self, x: Array, stream: Stream) -> Array:
@@ -185,14 +190,14 @@ class Kolmogorov(System):
 
 def _spectrum(fields: Array) -> Array:
     """Coefficients (..., kx, ky) with 0 <= kx < n/3 of real fields (..., x, y)."""
-    xp, n = array_namespace(fields), fields.shape[-1]
-    return xp.fft.fft(xp.fft.rfft(fields, axis=-2)[..., : (n - 1) // 3 + 1, :], axis=-1)
+    fft, n = flow.fft_of(fields), fields.shape[-1]
+    return fft.fft(fft.rfft(fields, axis=-2)[..., : (n - 1) // 3 + 1, :], axis=-1)
 
 
 def _fields(spectrum: Array) -> Array:
     """Real fields (..., x, y) of coefficients (..., kx, ky)."""
-    xp, n = array_namespace(spectrum), spectrum.shape[-1]
-    return xp.fft.irfft(xp.fft.ifft(spectrum, axis=-1), n=n, axis=-2)
+    fft, n = flow.fft_of(spectrum), spectrum.shape[-1]
+    return fft.irfft(fft.ifft(spectrum, axis=-1), n=n, axis=-2)
 
 
 def _coefficients(

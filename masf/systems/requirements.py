@@ -97,6 +97,9 @@ def geometry_faults(system: System) -> Iterator[str]:
             f"{name}.grid is {grid!r}: expected None, or a tuple of lengths whose product divides "
             f"the dimension {system.dimension}"
         )
+    spacing = system.spacing
+    if not isinstance(spacing, (int, float)) or not 0 < spacing < math.inf:
+        yield f"{name}.spacing is {spacing!r}: expected a positive number, such as 1.0"
 
 
 def batch_faults(system: System, state: np.ndarray) -> Iterator[str]:

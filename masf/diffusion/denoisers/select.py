@@ -14,7 +14,13 @@ from masf.diffusion.denoisers.gaussian import (
 from masf.diffusion.denoisers.local import LocalDenoiser
 from masf.diffusion.denoisers.ring import RingDenoiser, RingTaper, ring_taper
 from masf.diffusion.process import ForwardProcess
-from masf.ensembles.localization import MAX_DENSE_DIMENSION, GridTaper, make_taper, taper_misfits
+from masf.ensembles.localization import (
+    MAX_DENSE_DIMENSION,
+    GridTaper,
+    in_grid_points,
+    make_taper,
+    taper_misfits,
+)
 from masf.observations.base import Observation
 from masf.observations.bases import Basis
 from masf.systems.base import System
@@ -28,7 +34,7 @@ def denoiser_taper(
 
     Args:
         system: whose components are tapered.
-        radius: half of the taper's support, in grid points, or None.
+        radius: half of the taper's support, in the system's unit of length, or None.
         basis: of the forward process.
         x: gives namespace, dtype and device.
 
@@ -36,7 +42,7 @@ def denoiser_taper(
         ValueError: if a radius is asked for where components have no place in space.
     """
     if radius is not None and system.grid == (system.dimension,) and basis.standard:
-        blocks = ring_taper(system.dimension, radius, x)
+        blocks = ring_taper(system.dimension, in_grid_points(radius, system), x)
         if blocks is not None:
             return blocks
     return make_taper(system, radius, x)
