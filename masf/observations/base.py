@@ -13,20 +13,29 @@ A system whose components sit on a periodic grid has the state (fields, *grid), 
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from reprlib import repr as short
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, NoReturn, Self
+from typing import Annotated, Any, ClassVar, NoReturn, Self, cast, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from masf.arrays import Array, scattered
 from masf.observations import transforms
 from masf.observations.bases import Basis, SVDBasis
 from masf.observations.noise import Noise, make_noise
+from masf.observations.own_functions import FUNCTION_IN_FILE, content_of, file_transform
 from masf.observations.transforms import (
     STEEP,
     SpeedName,
@@ -35,6 +44,7 @@ from masf.observations.transforms import (
     named_transform,
     speed_transform,
 )
+from masf.plugins import did_you_mean
 
 LEAST_CONCENTRATION = 2 / np.pi
 """Mean resultant length of equal weights on half of a ring: what is spread wider has no place."""
@@ -294,6 +304,28 @@ class Speed(NonlinearObservation):
 
 
 Positive = Annotated[float, Field(gt=0)]
+NAMED = (*get_args(TransformName), *get_args(SpeedName))
+"""The transforms that have a name."""
+
+
+def _known_transform(said: str) -> str:
+    if said in NAMED or re.match(FUNCTION_IN_FILE, said):
+        return said
+    known = ", ".join(map(repr, NAMED))
+    raise ValueError(
+        f"choose one of {known}{did_you_mean(said, NAMED)}; or name a function of your own in a "
+        "file, as path/to/file.py:function"
+    )
+
+
+AnyTransform = Annotated[
+    str,
+    AfterValidator(_known_transform),
+    WithJsonSchema(
+        {"anyOf": [{"enum": list(NAMED)}, {"type": "string", "pattern": FUNCTION_IN_FILE}]}
+    ),
+]
+"""A transform by its name, or a function of one's own as path/to/file.py:function."""
 
 
 class ObservationSettings(BaseModel, ABC):
@@ -315,11 +347,23 @@ class ObservationSettings(BaseModel, ABC):
         description="Share of the measurements that are missing: drawn at random, each for itself "
         "in every cycle.",
     )
-    transform: TransformName | SpeedName | None = Field(
+    transform: AnyTransform | None = Field(
         None,
         description="A function that each measurement passes through before its noise: arctan, "
         "cube, square, abs, exp, sigmoid or tanh; or, in place of the fields u at a point, speed: "
-        "|u|, or speed_sigmoid: 1 / (1 + e^(-k (|u|^2 - c))).",
+        "|u|, or speed_sigmoid: 1 / (1 + e^(-k (|u|^2 - c))); or one of your own in a file, as "
+        "path/to/file.py:function.",
+    )
+    derivative: str | None = Field(
+        None,
+        description="For a function in a file: the name of its derivative there; else torch finds "
+        "it.",
+    )
+    transform_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="For a function in a file: the SHA-256 of the file, which masf fills in; a "
+        "file of another content is refused.",
     )
     steepness: Positive | None = Field(
         None,
@@ -330,8 +374,33 @@ class ObservationSettings(BaseModel, ABC):
         None, ge=0, description="For speed_sigmoid: c, a squared speed; else 1."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _content_of_a_file(cls, content: Any) -> Any:
+        """Fills in what the file of a transform holds now, where nothing says what it held."""
+        if not isinstance(content, Mapping) or content.get("transform_sha256") is not None:
+            return content
+        transform = content.get("transform")
+        if not isinstance(transform, str) or not re.match(FUNCTION_IN_FILE, transform):
+            return content
+        found = content_of(transform)
+        return content if found is None else {**content, "transform_sha256": found}
+
+    @property
+    def function_in_file(self) -> str | None:
+        """The transform, where it is a function in a file."""
+        transform = self.transform
+        return transform if transform and re.match(FUNCTION_IN_FILE, transform) else None
+
     @model_validator(mode="after")
     def _keys_of_a_transform(self) -> Self:
+        for key in ("derivative", "transform_sha256"):
+            if getattr(self, key) is not None and self.function_in_file is None:
+                raise ValueError(
+                    f"observation key {key!r} is {getattr(self, key)}: it is for a transform that "
+                    f"is a function in a file, as path/to/file.py:name, and the transform is "
+                    f"{self.transform}"
+                )
         for key, names in (("steepness", STEEP), ("threshold", ("speed_sigmoid",))):
             if getattr(self, key) is not None and self.transform not in names:
                 raise ValueError(
@@ -340,12 +409,16 @@ class ObservationSettings(BaseModel, ABC):
                 )
         return self
 
-    def build(self, dimension: int, grid: tuple[int, ...] | None) -> Observation:
+    def build(
+        self, dimension: int, grid: tuple[int, ...] | None, *, run_files: bool = True
+    ) -> Observation:
         """The observation of a system.
 
         Args:
             dimension: length d of its state.
             grid: the lengths of the periodic grid that its components sit on, or None.
+            run_files: whether the file of a function is run, which has to be there; without it
+                nothing can be measured, for checks of all else.
 
         Raises:
             ValueError: if the settings do not fit together, or not the dimension or the grid.
@@ -355,7 +428,12 @@ class ObservationSettings(BaseModel, ABC):
         linear = self.build_linear(dimension, grid)
         if self.transform is None:
             return linear
-        chosen = named_transform(self.transform, self.steepness or 1.0)
+        if (said := self.function_in_file) is not None:
+            chosen = Transform(said, _not_run)
+            if run_files:
+                chosen = file_transform(said, self.derivative, self.transform_sha256)
+        else:
+            chosen = named_transform(cast(TransformName, self.transform), self.steepness or 1.0)
         return Transformed(linear, chosen, self.written())
 
     def _speed(self, dimension: int, grid: tuple[int, ...]) -> Speed:
@@ -404,6 +482,10 @@ class ObservationSettings(BaseModel, ABC):
             needs = "needs a system whose components sit on a grid; use another operator"
             raise ValueError(f"observation operator {self.operator!r} {needs}")
         return grid
+
+
+def _not_run(_: Array) -> NoReturn:
+    raise RuntimeError("an observation that was built with run_files=False cannot measure")
 
 
 def key_fault(key: str, value: object, expected: str) -> ValueError:

@@ -12,12 +12,15 @@ Of a measurement h(x) that is not linear, it is the derivative that has to agree
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from masf.observations.base import Observation
 from masf.observations.settings import observation_settings
+
+Measure = Callable[[np.ndarray], np.ndarray]
 
 RTOL = 1e-6
 STEP, LOOSE = 1e-5, 1e-4
@@ -102,9 +105,15 @@ def rebuilds(observation: Observation, grid: tuple[int, ...] | None) -> bool:
         and type(again.noise) is type(observation.noise)
         and mine.keys() == other.keys()
         and all(np.allclose(mine[key], other[key]) for key in mine)
-        and np.shape(again.apply(x)) == np.shape(observation.apply(x))
-        and np.allclose(again.apply(x), observation.apply(x))
+        and _same(again.apply, observation.apply, x)
     )
+
+
+def _same(first: Measure, second: Measure, x: np.ndarray) -> bool:
+    """Whether two observations measure the same of states x, be it NaN."""
+    with np.errstate(all="ignore"):
+        a, b = first(x), second(x)
+    return np.shape(a) == np.shape(b) and np.allclose(a, b, equal_nan=True)
 
 
 def recorded(observation: Observation, grid: tuple[int, ...] | None) -> dict[str, Any]:

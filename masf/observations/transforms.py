@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 
 from masf.arrays import Array, to_numpy
+from masf.faults import Refused
 
 Elementwise = Callable[[Array], Array]
 """A function of arrays of any shape, component by component."""
@@ -30,6 +32,10 @@ SpeedName = Literal["speed", "speed_sigmoid"]
 """Functions of |u|^2, with u all fields at a point."""
 STEEP = ("sigmoid", "tanh", "speed_sigmoid")
 """Those that have a steepness."""
+
+
+class TransformFault(Refused):
+    """A function of a user's own that does not do what a transform must."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +115,44 @@ def pullback(function: Elementwise, x: Array, v: Array, what: str) -> Array:
     try:
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(function(leaf), leaf, torch.as_tensor(v))
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, TransformFault) as error:
         raise ValueError(
             f"{what}: torch cannot differentiate it ({error}); give its derivative, or write it "
             "with operators of the array itself, such as x**2"
         ) from error
     return gradient if is_torch_array(x) else to_numpy(gradient).astype(np.asarray(x).dtype)
+
+
+def guarded(function: Elementwise, what: str) -> Elementwise:
+    """A function of a user's own, whose answers are checked, and have the precision of what it is
+    given.
+
+    It raises TransformFault, which says ``what`` failed, where the function does, and where its
+    answer is of another kind or shape.
+    """
+
+    @wraps(function)
+    def answer(z: Array) -> Array:
+        try:
+            found = function(z)
+        except ArithmeticError:
+            raise
+        except Exception as error:
+            raise TransformFault(f"{what}: {type(error).__name__}: {error}") from error
+        if is_torch_array(found) != is_torch_array(z) or not hasattr(found, "shape"):
+            raise TransformFault(
+                f"{what}: returned {type(found).__name__} where it was given "
+                f"{type(z).__name__}: write it with operators of the array itself, such as z**2, "
+                "or with array_api_compat.array_namespace(z)"
+            )
+        if found.shape != z.shape:
+            raise TransformFault(
+                f"{what}: returned shape {tuple(found.shape)} where it was given "
+                f"{tuple(z.shape)}: a transform answers for each component"
+            )
+        return array_namespace(z).astype(found, z.dtype, copy=False)
+
+    return answer
 
 
 def own_transform(value: Any, derivative: Any = None) -> Transform:
@@ -125,4 +163,9 @@ def own_transform(value: Any, derivative: Any = None) -> Transform:
     """
     if derivative is not None and not callable(derivative):
         raise ValueError(f"derivative is {derivative!r}: expected a function, as transform is")
-    return Transform(getattr(value, "__qualname__", repr(value)), value, derivative)
+    name = getattr(value, "__qualname__", repr(value))
+    return Transform(
+        name,
+        guarded(value, f"transform {name!r}"),
+        None if derivative is None else guarded(derivative, f"derivative of {name!r}"),
+    )

@@ -122,15 +122,31 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
             "its step is at fault"
         )
     observed = truth[settings.steps]
-    measurements = observation.apply(observed) + observation.noise.draw(
-        (settings.cycles,), observed, stream
-    )
+    measured = _measured(observation, observed)
+    measurements = measured + observation.noise.draw((settings.cycles,), observed, stream)
     measurements = measurements.astype(np.float32)
     warn_of_lost_noise(measurements, observation)
     if share := settings.observation.get("missing", 0.0):
         drawn = Stream(settings.seed, "missing measurements").numpy.random(measurements.shape)
         measurements[drawn < share] = np.nan
     return Truth(settings, truth, measurements, known, ensemble)
+
+
+def _measured(observation: Observation, observed: np.ndarray) -> np.ndarray:
+    """What is measured (cycles, m) of states (cycles, d). Raises ValueError where it is not finite:
+    NaN would be taken for a measurement that is missing.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        measured = observation.apply(observed)
+    if not np.all(np.isfinite(measured)):
+        cycle, row = map(int, np.argwhere(~np.isfinite(measured))[0])
+        raise ValueError(
+            f"{observation!r}: what is measured of the truth is {measured[cycle, row]} in "
+            f"measurement {row + 1} of cycle {cycle + 1}, of states between "
+            f"{observed[cycle].min():.4g} and {observed[cycle].max():.4g}: choose a transform that "
+            "is finite there"
+        )
+    return measured
 
 
 def _resolved(system: System, model: System) -> Callable[[np.ndarray], np.ndarray]:

@@ -17,6 +17,7 @@ from masf.filters.base import Filter, linear_misfits
 from masf.filters.input_files import missing
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import Observation
+from masf.observations.own_functions import file_transform
 from masf.programs import files_among
 from masf.study.cells import Cell, selects
 from masf.study.conditions import condition_doubts, condition_faults
@@ -285,7 +286,10 @@ def cell_faults(study: Study) -> Iterator[str]:
                 system = _model(s.model)
                 if fault := model_fault(truth, system):
                     raise ModelFault(fault)
-            observation = study.config.observations[observed].build(system.dimension, system.grid)
+            # Whether the files of functions are there: file_faults.
+            observation = study.config.observations[observed].build(
+                system.dimension, system.grid, run_files=False
+            )
         except ModelFault as error:
             yield f"experiments.{experiment}.model: {error}"
             continue
@@ -432,7 +436,16 @@ def point_faults(study: Study, *, complete: bool = True) -> Iterator[str]:
 
 
 def file_faults(study: Study) -> Iterator[str]:
-    """Files among the filters' parameters that are not there."""
+    """Functions in files that observations name and cannot be used, and files among the filters'
+    parameters that are not there.
+    """
+    for name in dict.fromkeys(cell.observation_name for cell in study.cells.values()):
+        settings = study.config.observations[name]
+        if (said := settings.function_in_file) is not None:
+            try:
+                file_transform(said, settings.derivative, settings.transform_sha256)
+            except ValueError as error:
+                yield f"observations.{name}: {error}"
     for cell in {(cell.point, cell.filters): cell for cell in study.cells.values()}.values():
         for name in cell.filters:
             for parameters in study.tried(name, cell):

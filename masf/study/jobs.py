@@ -24,6 +24,7 @@ from masf.files.provenance import (
     tune_version,
     with_content,
 )
+from masf.observations.own_functions import file_of
 from masf.programs import missing_program
 from masf.study import paths
 from masf.study.cells import Cell, PriorTraining
@@ -129,6 +130,12 @@ def _observation_option(study: Study, name: str) -> str:
     return observation_text(study, name)
 
 
+def _functions(study: Study, name: str) -> list[Path]:
+    """The files of functions that an observation names."""
+    said = study.config.observations[name].function_in_file
+    return [] if said is None else [file_of(said)]
+
+
 # The jobs of each rule
 
 
@@ -137,11 +144,13 @@ def simulate_job(study: Study, cell: Cell) -> Job:
     options = asdict(cell.settings) | {
         "observation": _observation_option(study, cell.observation_name)
     }
+    functions = _functions(study, cell.observation_name)
     return Job(
         command=masf_command("simulate", options),
         request=simulate_request(cell),
-        version=simulate_version(cell.settings.system),
-        inputs=_observation_files(study, cell.observation_name),
+        version=with_content(simulate_version(cell.settings.system), functions),
+        inputs=_observation_files(study, cell.observation_name)
+        | _read_besides("functions", functions),
     )
 
 
@@ -154,11 +163,13 @@ def train_prior_job(study: Study, prior: PriorTraining) -> Job:
         "settings": prior.settings.model_dump(exclude_defaults=True),
         "seed": study.config.seeds.training,
     }
+    functions = _functions(study, prior.observation_name)
     return Job(
         command=masf_command("train-prior", options),
         request=train_prior_request(prior),
-        version=train_prior_version(prior.system),
-        inputs=_observation_files(study, prior.observation_name),
+        version=with_content(train_prior_version(prior.system), functions),
+        inputs=_observation_files(study, prior.observation_name)
+        | _read_besides("functions", functions),
         gpu=_gpus(study, 1),
     )
 
@@ -166,6 +177,7 @@ def train_prior_job(study: Study, prior: PriorTraining) -> Job:
 def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
     """A filter's run in a cell."""
     tuned, files = study.tuning_path(name, cell), study.input_files(name, cell)
+    functions = _functions(study, cell.observation_name)
     options = {
         **_runner(study, name),
         "parameters": study.default_parameters(name, cell),
@@ -176,14 +188,15 @@ def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
     inputs = {
         "truth": [_below(study, cell.truth)],
         **_prior_file(study, name, cell),
-        **_parameter_files(files),
+        **_read_besides("parameter_files", files),
+        **_read_besides("functions", functions),
         **({} if tuned is None else {"tuned": [_below(study, tuned)]}),
     }
     resources = study.filters[name].resources
     return Job(
         command=masf_command("assimilate", options),
         request=assimilate_request(study, name, cell),
-        version=with_content(assimilate_version(*_code(study, name, cell)), files),
+        version=with_content(assimilate_version(*_code(study, name, cell)), [*files, *functions]),
         inputs=inputs,
         threads=resources.threads,
         gpu=_gpus(study, resources.gpu),
@@ -195,6 +208,7 @@ def tune_job(study: Study, name: str, cells: list[Cell]) -> Job:
     tuning, cell = study.config.tuning, cells[0]
     assert tuning is not None
     files = study.input_files(name, cell)
+    functions = _functions(study, cell.observation_name)
     options = {
         **_runner(study, name),
         "parameters": study.filter_parameters(name, cell),
@@ -207,13 +221,14 @@ def tune_job(study: Study, name: str, cells: list[Cell]) -> Job:
     inputs = {
         "truths": [_below(study, c.truth) for c in cells],
         **_prior_file(study, name, cell),
-        **_parameter_files(files),
+        **_read_besides("parameter_files", files),
+        **_read_besides("functions", functions),
     }
     resources = study.filters[name].resources
     return Job(
         command=masf_command("tune", options),
         request=tune_request(study, name, cells),
-        version=with_content(tune_version(*_code(study, name, cell)), files),
+        version=with_content(tune_version(*_code(study, name, cell)), [*files, *functions]),
         inputs=inputs,
         threads=resources.threads,
         gpu=_gpus(study, resources.gpu),
@@ -347,15 +362,16 @@ def _prior_file(study: Study, name: str, cell: Cell) -> dict[str, list[str]]:
     return {"prior": [_below(study, study.prior(cell).path)]}
 
 
-def _parameter_files(files: Iterable[Path]) -> dict[str, list[str]]:
-    """The files that a filter reads, below the working directory by a relative path, so that a
-    project that is moved as a whole has nothing to run again.
+def _read_besides(name: str, files: Iterable[Path]) -> dict[str, list[str]]:
+    """The inputs called ``name``: files that a job reads besides results, below the working
+    directory by a relative path, so that a project that is moved as a whole has nothing to run
+    again.
     """
     here = Path.cwd().resolve()
     found = {
         str(path.relative_to(here)) if path.is_relative_to(here) else str(path) for path in files
     }
-    return {"parameter_files": sorted(found)} if found else {}
+    return {name: sorted(found)} if found else {}
 
 
 def _below(study: Study, path: str) -> str:
