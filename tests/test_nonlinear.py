@@ -11,10 +11,11 @@ import torch
 
 import masf
 from masf.arrays import Stream
+from masf.diffusion.denoisers.gaussian import DenseDenoiser
 from masf.diffusion.denoisers.learned import Climate, feature_count
 from masf.diffusion.denoisers.networks import CircularConvNet
 from masf.diffusion.denoisers.prior import Prior, make_network
-from masf.diffusion.linear_state import linear_state, state_shape
+from masf.diffusion.linear_state import AugmentedState, linear_state, state_shape
 from masf.diffusion.prior_settings import NetworkSettings, PriorSettings
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import noised_path
@@ -575,6 +576,27 @@ def test_missing_measurements_are_those_of_an_observation_without_them(kind):
         np.testing.assert_allclose(found.mean(axis=0), expected, rtol=1e-7, atol=1e-9)
         filter_.observe(whole)
         filter_.analyse(x, whole.apply(x[0]))
+
+
+@pytest.mark.parametrize("basis", ["joint", "plain"])
+def test_places_at_which_nothing_is_measured_change_no_gain_but_their_own(basis):
+    """They are left out where equations are solved: to rounding, the gain is that of the whole."""
+    observation, x = make("stride", transform="arctan"), states(30)
+    state = AugmentedState(masf.make_system("lorenz96", dimension=D), observation)
+    joint, plain = state.of(x), make("stride")
+    if basis == "plain":  # as a component of the state itself that all members have alike
+        x[:, 3] = 0.7
+        joint = x
+    process = ForwardProcess.for_ensemble(state.basis if basis == "joint" else plain.basis(), joint)
+    p = np.cov(joint.T)
+    denoiser, t = DenseDenoiser(process, joint.mean(axis=0), p), 0.4
+    a, sigma = process.A(t), process.Sigma(t)
+    pa = p * a
+    expected = np.linalg.solve((pa.T * a).T + np.diag(sigma), pa.T).T
+    np.testing.assert_allclose(denoiser.gain_matrix(t), expected, rtol=1e-10, atol=1e-13)
+    assert np.any(np.all(expected == 0, axis=1))
+    in_torch = DenseDenoiser(process, torch.as_tensor(joint.mean(axis=0)), torch.as_tensor(p))
+    np.testing.assert_allclose(in_torch.gain_matrix(t), expected, rtol=1e-10, atol=1e-13)
 
 
 def test_on_a_grid_what_is_measured_stands_next_to_its_place():

@@ -597,7 +597,8 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             lambda c: c["observations"].update(all={"operator": "stride", "noise": 1, "strid": 2}),
             [
                 "observations.all.strid: unknown key (did you mean 'stride'?); allowed are "
-                "missing, noise, offset, operator, steepness, stride, threshold, transform"
+                "derivative, missing, noise, offset, operator, steepness, stride, threshold, "
+                "transform, transform_sha256"
             ],
             id="misspelt key of an operator",
         ),

@@ -10,8 +10,6 @@ and what a sampler returns of the first half is distributed as x given y.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from array_api_compat import array_namespace, device
 
@@ -25,13 +23,11 @@ class JointBasis:
     Coefficients have the values of the first part first.
     """
 
-    standard: ClassVar[bool] = False
-
     def __init__(self, second: Basis, first: int | None = None) -> None:
         """``second`` is the basis of the second part, ``first`` the length of the first; by default
         that of the second.
         """
-        self.second = second
+        self.second, self.standard = second, second.standard
         self.first = second.dimension if first is None else first
         self.dimension = self.first + second.dimension
         self.s = np.concatenate([np.zeros(self.first), second.s])
@@ -41,6 +37,8 @@ class JointBasis:
         return x[..., : self.first], x[..., self.first :]
 
     def apply(self, coefficient: Coefficient, x: Array) -> Array:
+        if self.standard:  # one product serves both parts
+            return like(coefficient, x) * x
         (x1, x2), (c1, c2) = self._parts(x), self._parts(coefficient)
         return array_namespace(x).concat([like(c1, x1) * x1, self.second.apply(c2, x2)], axis=-1)
 

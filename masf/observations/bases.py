@@ -24,8 +24,10 @@ Coefficient = np.ndarray
 class Basis(Protocol):
     """Where the forward process is diagonal."""
 
-    standard: ClassVar[bool]
-    """Whether its components are those of the state, so that operators are elementwise."""
+    @property
+    def standard(self) -> bool:
+        """Whether its components are those of the state, so that operators are elementwise."""
+
     dimension: int
     """Length d of the state."""
     s: Coefficient

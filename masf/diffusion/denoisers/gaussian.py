@@ -133,6 +133,7 @@ class DenseDenoiser(GaussianDenoiser):
     def __init__(self, process: ForwardProcess, mean: Array, covariance: Array) -> None:
         super().__init__(process, mean)
         self.covariance = covariance
+        self._known = _with_variance(process, covariance)
         self._gains: dict[float, Array] = {}
         self._variances: dict[float, Array] = {}
         self._factor: Array | None = None
@@ -145,7 +146,7 @@ class DenseDenoiser(GaussianDenoiser):
             # In float64: few members, or accurate measurements, leave the matrix near singular.
             pa = apply(a, xp.astype(self.covariance, xp.float64))
             innovation_covariance = apply(a, pa.mT) + apply(sigma, eye(len(self.mean), pa))
-            gain = xp.linalg.solve(innovation_covariance, pa.mT).mT
+            gain = _solved(innovation_covariance, pa.mT, self._known).mT
             prior = xp.astype(xp.linalg.diagonal(self.covariance), xp.float64)
             # The small difference of large numbers; what rounding leaves below 0 is 0.
             variance = xp.clip(prior - xp.sum(gain * pa, axis=-1), min=0.0)
@@ -171,3 +172,27 @@ class DenseDenoiser(GaussianDenoiser):
             values, vectors = xp.linalg.eigh(self.covariance)
             self._factor = vectors * xp.sqrt(xp.clip(values, min=0.0))
         return stream.normal((n, len(self.mean)), x) @ self._factor.mT
+
+
+def _with_variance(process: ForwardProcess, covariance: Array) -> np.ndarray | None:
+    """The components of which a covariance (d, d) knows any variance, where others are there, and
+    the process mixes none; as the places of an augmented state at which nothing is measured.
+    """
+    if not process.basis.standard:
+        return None
+    variance = to_numpy(array_namespace(covariance).linalg.diagonal(covariance))
+    known = np.flatnonzero(variance > 0)
+    return None if len(known) == len(variance) else known
+
+
+def _solved(matrix: Array, columns: Array, known: np.ndarray | None) -> Array:
+    """matrix^(-1) columns, both (d, d), of which rows and columns that are not ``known`` are 0, but
+    for the matrix's diagonal.
+    """
+    xp = array_namespace(matrix)
+    if known is None:
+        return xp.linalg.solve(matrix, columns)
+    rows = known[:, None]
+    solved = xp.zeros_like(columns)
+    solved[rows, known] = xp.linalg.solve(matrix[rows, known], columns[rows, known])
+    return solved
