@@ -585,7 +585,7 @@ def test_places_at_which_nothing_is_measured_change_no_gain_but_their_own(basis)
     state = AugmentedState(masf.make_system("lorenz96", dimension=D), observation)
     joint, plain = state.of(x), make("stride")
     if basis == "plain":  # as a component of the state itself that all members have alike
-        x[:, 3] = 0.7
+        x[:, 3] = 0.0
         joint = x
     process = ForwardProcess.for_ensemble(state.basis if basis == "joint" else plain.basis(), joint)
     p = np.cov(joint.T)
