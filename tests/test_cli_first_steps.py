@@ -212,6 +212,30 @@ def test_run_and_show_print_one_rmse_and_another_spin_up_on_request(tmp_path: Pa
         assert f"RMSE\t{rmse}," not in shown
 
 
+def test_show_of_a_folder_has_the_scores_of_what_is_in_it(study: Study, tmp_path: Path) -> None:
+    ran = call("run", CELL, "--filter enkf", f"--output {tmp_path / 'run'}")
+    rmse = ran.stdout.splitlines()[1].split("\t")[1]
+    assert rmse in call("show", str(tmp_path / "run")).stdout.splitlines()[1].split("\t")
+    # Scores that leave out other cycles are made of the estimates.
+    head, row = call("show", str(tmp_path / "run"), "--spin-up-cycles 0").stdout.splitlines()
+    assert head.split("\t")[:2] == ["estimate", "RMSE"]
+    assert row.split("\t")[0] == "enkf.nc"
+    assert rmse not in row.split("\t")
+    # A study whose scores were not gathered yet.
+    (study.results / "study.json").write_text(study.to_json(), encoding="utf-8")
+    shown = dict(
+        line.split("\t")[:2] for line in call("show", str(study.results)).stdout.splitlines()
+    )
+    rows = gather(study)[0].set_index(["cell", "filter"])
+    for (cell, name), found in rows.iterrows():
+        expected = "diverged" if found["diverged"] else f"{found['rmse']:.4g}"
+        assert shown[f"{cell}/{name}.nc"] == expected
+    assert len(shown) == len(rows) + 1
+    (tmp_path / "empty").mkdir()
+    refused = call("show", str(tmp_path / "empty"))
+    assert "holds no scores.parquet and no estimate" in str(refused.exception)
+
+
 def test_show_scores_an_estimate_of_a_study_as_its_tables_do(study: Study, tmp_path: Path) -> None:
     (study.results / "study.json").write_text(study.to_json(), encoding="utf-8")
     cell = next(iter(study.cells.values()))

@@ -10,24 +10,24 @@ from typing import Any
 
 import click
 
-from masf.cli.options import EXISTING
 from masf.cli.output import print_table
 
 Row = tuple[str, str]
 
 
 @click.command()
-@click.argument("file", type=EXISTING)
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--spin-up-cycles",
     type=click.IntRange(0),
     help="First cycles not scored; without it those that the run, or the study, left out.",
 )
 def show(file: Path, spin_up_cycles: int | None) -> None:
-    """Say what is in a file that masf wrote.
+    """Say what is in a file, or a folder, that masf wrote.
 
     FILE is a truth.nc, {filter}.nc, prior.safetensors, scores.parquet or costs.parquet: what it is,
-    the cell and the settings that it was made with, its scores, and what made it.
+    the cell and the settings that it was made with, its scores, and what made it. Of a folder, such
+    as one of `masf run --output` or of a study's results, the scores of what was estimated in it.
     """
     from masf.atomic import FileFault
 
@@ -37,7 +37,9 @@ def show(file: Path, spin_up_cycles: int | None) -> None:
     }
     if not file.exists():
         raise FileFault(file, "does not exist", "name a file that masf wrote")
-    if file.suffix == ".parquet":
+    if file.is_dir():
+        print_table(*_folder(file, spin_up_cycles), always_headed=True)
+    elif file.suffix == ".parquet":
         print_table(*_scores(file), always_headed=True)
     elif file.suffix in kinds:
         print_table(["", str(file)], list(kinds[file.suffix](file)))
@@ -99,22 +101,80 @@ def _settings(settings: dict[str, Any]) -> Iterator[Row]:
     )
 
 
+def _folder(folder: Path, spin_up_cycles: int | None) -> tuple[list[str], list[list[str]]]:
+    """The scores that a folder has: those that were gathered, or else one row an estimate."""
+    import pandas as pd
+
+    from masf.atomic import FileFault
+    from masf.files.estimate import read_estimate
+    from masf.files.netcdf import ESTIMATE_FORMAT, open_netcdf
+    from masf.scores.run import SCORES, shown_scores
+    from masf.study import paths
+
+    if (folder / paths.SCORES).is_file() and spin_up_cycles is None:
+        return _scores(folder / paths.SCORES)
+    rows = {}
+    for path in sorted(folder.rglob("*.nc")):
+        with open_netcdf(path, remedy="make it again", missing="name a folder of masf's") as data:
+            if data.attrs.get("format") != ESTIMATE_FORMAT:
+                continue
+        data = read_estimate(path, truth_known=False)
+        cycles = _cycles_left_out(path, data, spin_up_cycles)
+        rows[path.relative_to(folder)] = data.attrs["diverged"], _scored(path, data, cycles)
+    if not rows:
+        raise FileFault(
+            folder,
+            "holds no scores.parquet and no estimate",
+            "name a folder of masf run --output, a study's results, or a cell of them",
+        )
+    shown = shown_scores(pd.DataFrame([found or {} for _, found in rows.values()]))
+    table = []
+    for path, (diverged, found) in rows.items():
+        none = ["diverged" if diverged else "truth not known", *[""] * (len(shown) - 1)]
+        scores = none if found is None else [f"{found[key]:.4g}" for key in shown]
+        table.append([str(path), *scores])
+    return ["estimate", *(SCORES[key] for key in shown)], table
+
+
+def _cycles_left_out(path: Path, data: Any, spin_up_cycles: int | None) -> int:
+    """The cycles that the scores of an estimate leave out: those asked for, or those that were
+    left out where it was made. Raises UsageError where none would be left.
+    """
+    if spin_up_cycles is None:
+        return _left_out(path, data.attrs)
+    cycles = json.loads(data.attrs["settings"])["cycles"]
+    if spin_up_cycles >= cycles:
+        raise click.UsageError(
+            f"--spin-up-cycles {spin_up_cycles} leaves none of {cycles} cycles to score"
+        )
+    return spin_up_cycles
+
+
+def _scored(path: Path, data: Any, spin_up_cycles: int) -> dict[str, float] | None:
+    """The scores of an estimate; None where it diverged, or its truth is not known."""
+    from masf.scores.run import score
+
+    if data.attrs["diverged"] or "rmse" not in data:
+        return None
+    settings = json.loads(data.attrs["settings"])
+    return score(
+        data,
+        gap=settings["gap"],
+        spin_up_cycles=spin_up_cycles,
+        velocities=_velocities(path, settings),
+    )
+
+
 def _estimate(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     from masf.files.cost import mean_model_runs
     from masf.files.estimate import read_estimate
     from masf.files.parameters import ParameterSource
     from masf.report.words import innovations_in_words, runs_in_words, source_in_words
     from masf.scores.innovations import INNOVATIONS, Innovations
-    from masf.scores.run import SCORES, score
+    from masf.scores.run import SCORES
 
     data = read_estimate(path, truth_known=False)
-    settings = json.loads(data.attrs["settings"])
-    if spin_up_cycles is None:
-        spin_up_cycles = _left_out(path, data.attrs)
-    if spin_up_cycles >= settings["cycles"]:
-        raise click.UsageError(
-            f"--spin-up-cycles {spin_up_cycles} leaves none of {settings['cycles']} cycles to score"
-        )
+    spin_up_cycles = _cycles_left_out(path, data, spin_up_cycles)
     yield (
         "filter",
         data.attrs.get("filter_command") or data.attrs.get("filter_module", data.attrs["filter"]),
@@ -131,15 +191,10 @@ def _estimate(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     if INNOVATIONS.keys() <= set(data.variables):
         of_measurements = Innovations.of(data, spin_up_cycles).statistics()
         yield "normalised innovations", f"{innovations_in_words(of_measurements)}{left_out}"
-    if "rmse" not in data:
+    found = _scored(path, data, spin_up_cycles)
+    if found is None:
         yield "scores", "none: its truth is not known"
         return
-    found = score(
-        data,
-        gap=settings["gap"],
-        spin_up_cycles=spin_up_cycles,
-        velocities=_velocities(path, settings),
-    )
     for key, value in found.items():
         if value == value:
             yield SCORES[key], f"{value:.4g}{left_out}"
