@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 LOCK := .make.lock
 HELD := another make is running a study in this directory: wait for it to end
 # A killed run leaves its lock; what hinders the unlocking hinders the run too, and is said there.
-RUN = @flock --wait 5 --conflict-exit-code 75 $(LOCK) sh -c '\
+RUN = @$(BIN)/python workflow/scripts/locked.py $(LOCK) sh -c '\
 	[ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || $(BIN)/snakemake --profile local --configfile $(1) --unlock --quiet all; \
 	$(BIN)/snakemake --profile local --configfile $(1) $(2)' \
 	|| { code=$$?; [ $$code -eq 75 ] && echo "make: $(HELD)" >&2; exit $$code; }
@@ -54,7 +54,7 @@ bench: $(INSTALLED) ## Run the benchmarks, each beside its rival: benchmarks/res
 	$(BIN)/python benchmarks/bench.py
 
 test: $(INSTALLED) ## Run the tests, file beside file; one worker more than cores, because those of the cluster mostly wait
-	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(INSTALLED) ## Run a study, the quick one without CONFIG=, on a SLURM of one node, started for it (as root; installs SLURM with apt)
 	MASF_TEST_INSTALL=1 PYTHONPATH=tests $(BIN)/python tests/slurm/cluster.py snakemake --profile slurm --configfile $(or $(CONFIG),config/quick.yaml) \
