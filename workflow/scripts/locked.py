@@ -15,6 +15,7 @@ HELD = 75  # EX_TEMPFAIL of sysexits.h
 
 
 def main(path: str, *command: str) -> None:
+    """Becomes the command, with the lock in hand."""
     lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     os.set_inheritable(lock, True)
     end = time.monotonic() + PATIENCE
