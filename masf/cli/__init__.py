@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from masf import __version__
-from masf.cli import check, cite, list_, run, show, stages
+from masf.cli import check, cite, compare, list_, run, show, stages
 
 SECTIONS = {
     "First steps": ("run", "list", "show", "check"),
@@ -27,7 +27,7 @@ SECTIONS = {
         "plot",
         "page",
     ),
-    "Around a study": ("plan", "preview", "cite", "tuned-settings", "schema"),
+    "Around a study": ("plan", "preview", "compare", "cite", "tuned-settings", "schema"),
 }
 """Subcommands in the order of the help."""
 
@@ -114,7 +114,7 @@ def commands() -> None:
 
 
 commands.params += verbosity()
-for _module in (run, list_, show, check, cite, stages):
+for _module in (run, list_, show, check, cite, compare, stages):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             _command.params += verbosity()

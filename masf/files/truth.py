@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,16 @@ class Truth:
     """(d,)"""
     initial_ensemble: np.ndarray
     """(N, d)"""
+
+
+def digest(truth: Truth) -> str:
+    """What tells a truth, its measurements and its initial ensemble from others, to the last bit:
+    the first 16 digits of a SHA-256. It says nothing of who made them.
+    """
+    found = hashlib.sha256()
+    for values in (truth.truth, truth.observation, truth.initial_ensemble):
+        found.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
+    return found.hexdigest()[:16]
 
 
 def write_truth(path: Path, truth: Truth, system: System, code_version: str) -> None:

@@ -33,7 +33,7 @@ def figure_caption(study: Study, name: str) -> str:
 def figure_alt(study: Study, name: str) -> str:
     """A figure in words, for those who do not see it."""
     definition = study.figures[name]
-    filters = {f for e in definition.experiments for f in study.figure_filters(definition, e)}
+    filters = {f for e in definition.experiments for f in study.figure_lines(definition, e)}
     return f"{definition.title}. {definition.in_words} for {len(filters)} filters."
 
 

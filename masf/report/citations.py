@@ -53,7 +53,7 @@ def sources(study: Study) -> dict[str, tuple[str, ...]]:
     flows = any(system_class(name).flow for name in systems)
     tuned = study.config.tuning is not None or any(
         setting.found.by == "masf tune"
-        for name in study.all_filters
+        for name in study.with_scores
         if name in study.tuned
         for setting in study.tuned[name].settings
     )
@@ -62,7 +62,7 @@ def sources(study: Study) -> dict[str, tuple[str, ...]]:
         "the workflow": (WORKFLOW,),
         **{
             f"filter {study.filters[name].label}": tuple(study.filters[name].cite)
-            for name in study.all_filters
+            for name in study.with_scores
             if name not in study.free_runs
         },
         **{f"system {name}": SYSTEMS[name] for name in systems if name in SYSTEMS},

@@ -118,8 +118,9 @@ def contests(study: Study, scores: pd.DataFrame) -> list[Verdict]:
     for cells in situations.values():
         rows = scores[scores["cell"].isin([cell.path for cell in cells])]
         meet = {name for cell in cells for name in cell.filters}
+        meet |= {name for cell in cells for name in study.shipped.get(cell.path, {})}
         rows = rows[rows["filter"].isin(meet - {cell.reference for cell in cells})]
-        rows = rows.assign(filter=pd.Categorical(rows["filter"], study.all_filters, ordered=True))
+        rows = rows.assign(filter=pd.Categorical(rows["filter"], study.with_scores, ordered=True))
         names = dict.fromkeys(name for cell in cells for name in cell.experiments)
         ran = [set(own["seed"]) for _, own in rows.groupby("filter", observed=True)]
         if common := set.intersection(*ran) if ran else set():
@@ -127,7 +128,7 @@ def contests(study: Study, scores: pd.DataFrame) -> list[Verdict]:
             continue
         for name in names:
             experiment = study.config.experiments[name]
-            filters, seeds = study.experiment_filters(experiment), study.seeds(experiment)
+            filters, seeds = study.shown_filters(name), study.seeds(experiment)
             own = rows[rows["filter"].isin(filters) & rows["seed"].isin(seeds)]
             if len(own):
                 found.append(_verdict(study, name, "", own))

@@ -60,9 +60,11 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
         ]  # fmt: skip
     keys = pd.DataFrame.from_dict(points, orient="index", columns=["point", *CATEGORIES[1:]])
     of_costs = {key: COST_HEADS[key] for key in ("seconds_per_cycle", "model_runs_per_cycle")}
-    joined = scores.merge(costs[["cell", "filter", *of_costs]], on=["cell", "filter"])
+    joined = scores.merge(
+        costs[["cell", "filter", *of_costs]], on=["cell", "filter"], how="left"
+    )  # shipped runs have none
     joined = joined.join(keys.drop(columns=["system", "gap"]), on="cell")
-    joined["filter"] = pd.Categorical(joined["filter"], study.all_filters, ordered=True)
+    joined["filter"] = pd.Categorical(joined["filter"], study.with_scores, ordered=True)
     joined = on_track(joined.assign(rmse_lost=joined["rmse"].where(joined["lost"])))
     grouped = joined.groupby(["point", "filter"], observed=True, sort=False)
     table = grouped[CATEGORIES[1:]].first().reset_index("filter").reset_index(drop=True)

@@ -35,7 +35,7 @@ def looks(study: Study) -> dict[str, FilterLook]:
     """
     found: dict[str, FilterLook] = {}
     derived: list[FilterLook] = []
-    for name in study.all_filters:
+    for name in study.with_scores:
         own = study.filters[name].look
         if own is None:
             own = _derived(name, derived)

@@ -95,9 +95,8 @@ def tuning_rows(study: Study, *, allow_missing: bool = False) -> pd.DataFrame:
 
 def experiment_rows(study: Study, name: str, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of one experiment, with its filters only, in the study's order."""
-    experiment = study.config.experiments[name]
     cells = [c.path for c in study.cells.values() if name in c.experiments]
-    filters = study.experiment_filters(experiment)
+    filters = study.shown_filters(name)
     chosen = rows[rows["cell"].isin(cells) & rows["filter"].isin(filters)].copy()
     chosen["filter"] = pd.Categorical(chosen["filter"], filters, ordered=True)
     return chosen

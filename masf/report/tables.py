@@ -315,6 +315,8 @@ def settings_in_use(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     for name, experiment in study.config.experiments.items():
         rows = experiment_rows(study, name, scores)
         rows = rows[~lacking(rows)]
+        if "shipped" in rows:  # nobody kept theirs
+            rows = rows[rows["shipped"].isna()]
         heads = axes(study, name)
         points = rows.drop_duplicates([*heads, "filter"])
         by = ["filter", "filter_parameters", "parameter_source"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
@@ -17,7 +18,7 @@ from masf.files.cost import mean_model_runs, read_cost
 from masf.files.estimate import read_estimate
 from masf.files.parameters import ParameterSource, in_force
 from masf.files.provenance import content
-from masf.files.truth import read_states, read_velocities
+from masf.files.truth import digest, read_states, read_truth, read_velocities
 from masf.files.tuned import Tuned, tuned_for
 from masf.report.rows import tuned_in
 from masf.report.tables import write_tables
@@ -25,12 +26,14 @@ from masf.report.words import source_in_words
 from masf.scores.averages import ERROR_OF_ANALYSIS, averages, error_of_analysis
 from masf.scores.comparison import lacking
 from masf.scores.exactness import NEEDED, Reference
-from masf.scores.run import score
+from masf.scores.run import SCORES, score
 from masf.scores.tracking import climatological_spread, lost_track
 from masf.study.cells import Cell
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
 from masf.systems.registry import system_class
+
+log = logging.getLogger(__name__)
 
 
 def diagnostics(cell: Cell, data: Any) -> dict[str, float]:
@@ -117,9 +120,43 @@ def gather(study: Study, *, allow_missing: bool = False) -> tuple[pd.DataFrame, 
             }
             scores.append({**keys, **own, **said, **made_by})
             costs.append({**keys, **_cost(study.results / cell.cost(name))})
+    none_missing = {"missing": False} if allow_missing else {}
+    scores += [row | none_missing for row in _shipped(study)]
     if not study.config.accept_mixed_versions:
         _check_one_version(versions)
     return _table(scores), _table(costs)
+
+
+def _shipped(study: Study) -> list[dict[str, Any]]:
+    """Rows of the runs that come with masf. Those of a situation are left out where some truth is
+    another than theirs: their differences to the study's would not be paired.
+    """
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    others: dict[str, set[str]] = defaultdict(set)
+    for path, runs in study.shipped.items():
+        cell = study.cells[path]
+        truth = study.results / cell.truth
+        own = ""
+        if any(run.truth for run in runs.values()) and truth.is_file():
+            own = digest(read_truth(truth))
+        for name, run in runs.items():
+            if own and run.truth and own != run.truth:
+                others[cell.point].add(name)
+            row = _keys(cell, name) | dict.fromkeys(SCORES, float("nan")) | run.scores
+            found[cell.point].append(
+                {**row, "diverged": run.diverged, "lost": run.lost, "shipped": run.source}
+            )
+    for point, names in others.items():
+        log.warning(
+            "%s: the truth is another one than that of shipped runs, though its settings are the "
+            "same, as where another machine rounds otherwise: %s left out; `masf compare` has them "
+            "unpaired",
+            point,
+            ", ".join(sorted(names)),
+        )
+    return [
+        row for point, rows in found.items() for row in rows if row["filter"] not in others[point]
+    ]
 
 
 class OtherSettings(FileFault):

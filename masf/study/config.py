@@ -7,7 +7,7 @@ config; ``workflow/schemas/*.schema.json`` is written from them (``masf schema``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -262,6 +262,11 @@ class StudyConfig(Section):
     )
     tuning: Tuning | None = Field(
         None, description="How filters are tuned; without it, the values in their files stand."
+    )
+    compare_with: Literal["published"] | None = Field(
+        None,
+        description="published: scores that come with masf, of runs in the same cells, stand in "
+        "tables, figures of scores and page beside the study's own, marked as shipped.",
     )
     figures: dict[Name, Figure] = Field(default_factory=dict, description="The figures, by name.")
 

@@ -23,6 +23,7 @@ from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.published import PublishedSetting
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
 from masf.study.salvage import salvaged, without
+from masf.study.shipped import shipped_name, shipped_runs
 from masf.study.study import Study
 from masf.study.tuned_values import TunedValues, file_text, merged
 
@@ -359,7 +360,25 @@ def _read_files(
         if values.is_file():
             found.add(name, "tuned", partial(read_tuned_values, values))
     _name_variants(found, variants)
+    if config.compare_with is not None:
+        _add_shipped(found, folder)
     return found
+
+
+def _add_shipped(found: Files, folder: Path) -> None:
+    """Adds what is said of the filters whose runs come with masf: labels that mark them, and their
+    sources.
+    """
+    for name in dict.fromkeys(run.filter for run in shipped_runs()):
+        path = folder / f"{name}.yaml"
+        usual = _read_definition(path) if path.is_file() else FilterDefinition(label=name[:20])
+        found.filters[shipped_name(name)] = usual.model_copy(
+            update={
+                "label": f"{usual.label[:20]} (shipped)", "look": None, "filter": name,
+                "command": None, "install": None, "missing": False, "parameters": {},
+                "settings": [], "search": {},
+            }
+        )  # fmt: skip
 
 
 def _name_variants(found: Files, variants: Mapping[str, Variant]) -> None:

@@ -31,12 +31,18 @@ from masf.study.literature import PUBLISHED
 from masf.study.messages import ConfigFault
 from masf.study.resolved import ResolvedStudy
 from masf.study.search import Choice, extremes, is_number
+from masf.study.shipped import Run, shipped_name, shipped_runs, situation
 from masf.study.situations import distance
 from masf.study.tuned_values import TunedSetting
 from masf.systems.registry import system_class
 
 FREE_RUN = "free_run"
 """The module of a run without measurements."""
+
+
+def _cell_key(settings: CellSettings, spin_up_cycles: int) -> tuple[str, int, int, int]:
+    """What runs share whose scores can be paired."""
+    return situation(settings), settings.seed, settings.cycles, spin_up_cycles
 
 
 class Study:
@@ -117,13 +123,15 @@ class Study:
     @property
     def scored_truths(self) -> list[str]:
         """The truths that stage aggregate reads, relative to the results: those of flows, for
-        scores of fields, and where there is no free run, for how far off one is that measures
-        nothing.
+        scores of fields; where there is no free run, for how far off one is that measures nothing;
+        and where shipped runs shall have had the same.
         """
         return [
             cell.truth
             for cell in self.cells.values()
-            if system_class(cell.settings.system).flow or self.free_runs.isdisjoint(cell.filters)
+            if system_class(cell.settings.system).flow
+            or self.free_runs.isdisjoint(cell.filters)
+            or self.shipped.get(cell.path)
         ]
 
     def point_cells(self, point: PointOfExperiment, seed: int | None = None) -> list[Cell]:
@@ -155,9 +163,68 @@ class Study:
         filters = self.experiment_filters(self.config.experiments[experiment])
         return [f for f in filters if figure.filters is None or f in figure.filters]
 
+    def figure_lines(self, figure: FigureSection, experiment: str) -> list[str]:
+        """The filters of an experiment whose scores a figure shows."""
+        if not figure.of_scores:
+            return self.figure_filters(figure, experiment)
+        filters = self.shown_filters(experiment)
+        return [f for f in filters if figure.filters is None or f in figure.filters]
+
     def seeds(self, experiment: Experiment) -> list[int]:
         """The test seeds of an experiment."""
         return self.config.seeds.test if experiment.seeds is None else experiment.seeds
+
+    @cached_property
+    def shipped(self) -> dict[str, dict[str, Run]]:
+        """The runs that come with masf and that the study is compared with: by the path of the cell
+        that has their settings, and by what the study calls their filter. In a situation only
+        filters are taken that have a run on each of the study's seeds, so that differences are
+        paired, and that no experiment of it runs itself.
+        """
+        if self.config.compare_with is None:
+            return {}
+        known: dict[tuple[str, int, int, int], dict[str, Run]] = defaultdict(dict)
+        for run in shipped_runs():
+            of_cell = known[_cell_key(run.settings, run.spin_up_cycles)]
+            of_cell.setdefault(shipped_name(run.filter), run)  # the first study's
+        points: dict[str, list[Cell]] = defaultdict(list)
+        for cell in self.cells.values():
+            points[cell.point].append(cell)
+        found: dict[str, dict[str, Run]] = {}
+        for cells in points.values():
+            runs = {c.path: known.get(_cell_key(c.settings, c.spin_up_cycles), {}) for c in cells}
+            own = {shipped_name(self.filter_module(name)) for c in cells for name in c.filters}
+            everywhere = set.intersection(*(set(of_cell) for of_cell in runs.values()))
+            for path, of_cell in runs.items():
+                found[path] = {
+                    name: run for name, run in of_cell.items() if name in everywhere - own
+                }
+        return found
+
+    def shipped_filters(self, experiment: str) -> list[str]:
+        """The filters whose shipped runs stand beside those of an experiment."""
+        names = {
+            name
+            for cell in self.cells.values()
+            if experiment in cell.experiments
+            for name in self.shipped.get(cell.path, {})
+        }
+        return sorted(names)
+
+    def shown_filters(self, experiment: str) -> list[str]:
+        """The filters of an experiment that have scores: its own, in the study's order, and
+        shipped ones.
+        """
+        own = self.experiment_filters(self.config.experiments[experiment])
+        return [*own, *self.shipped_filters(experiment)]
+
+    @cached_property
+    def with_scores(self) -> list[str]:
+        """Every filter that has scores somewhere in the study: those that it runs, then shipped
+        ones.
+        """
+        shipped = {name for runs in self.shipped.values() for name in runs}
+        return [*self.all_filters, *sorted(shipped)]
 
     def experiment_filters(self, experiment: Experiment) -> list[str]:
         """The filters that an experiment runs, in the study's order."""

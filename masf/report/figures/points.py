@@ -34,7 +34,9 @@ def panel_rows(
     rows = experiment_rows(study, panel.experiment, scores)
     rows = on_track(rows.assign(**{LOST_SCORE: rows[score].where(rows["lost"])}))
     rows = rows[rows["cell"].isin([cell.path for cell in study.point_cells(panel, seed)])]
-    filters = study.figure_filters(definition, panel.experiment)
+    # A single run is shown over time, which shipped scores are not.
+    of = study.figure_lines if seed is None else study.figure_filters
+    filters = of(definition, panel.experiment)
     if score in EXACTNESS:  # the reference has no distance to itself
         filters = [
             name for name in filters if name != study.config.experiments[panel.experiment].reference

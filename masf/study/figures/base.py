@@ -91,7 +91,7 @@ class FigureSection(Section):
         itself, or where it has more filters than a figure of its kind can show, the best ones, and
         the others.
         """
-        shown = {f for e in self.experiments for f in study.figure_filters(self, e)}
+        shown = {f for e in self.experiments for f in study.figure_lines(self, e)}
         if self.most is None or self.filters is not None or len(shown) <= self.most:
             return {name: self}
         return {
@@ -145,13 +145,13 @@ class FigureSection(Section):
             if name not in experiments:
                 yield unknown(f"{key}.experiment", name, "experiment", experiments)
                 return
-            if self.filters is not None and not study.figure_filters(self, name):
+            if self.filters is not None and not study.figure_lines(self, name):
                 yield f"{key}.filters = {self.filters}: none of them runs in experiment {name!r}"
-        run = {f for name in self.experiments for f in study.experiment_filters(experiments[name])}
+        run = {f for name in self.experiments for f in study.shown_filters(name)}
         for name in self.filters or []:
             if name not in run:
                 yield unknown(f"{key}.filters", name, "filter of its experiments", run)
-        shown = [f for name in self.experiments for f in study.figure_filters(self, name)]
+        shown = [f for name in self.experiments for f in study.figure_lines(self, name)]
         yield from self.style.faults(study, f"{key}.style", list(dict.fromkeys(shown)))
         if not self.of_scores:
             for name in self.style.of_scores:

@@ -92,7 +92,7 @@ def relative_faults(study: Study, key: str, figure: ScoreFigure, other: str) -> 
         f
         for panel in figure.panels
         if figure.score_of(panel) in RATIOS
-        for f in study.experiment_filters(study.config.experiments[panel.experiment])
+        for f in study.shown_filters(panel.experiment)
     }
     if not run:
         yield (

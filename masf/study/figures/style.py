@@ -106,9 +106,9 @@ class Style(Section):
             ("order", self.order),
         ):
             for filter_name in named:
-                if filter_name not in study.all_filters:
+                if filter_name not in study.with_scores:
                     yield unknown(
-                        f"{key}.{name}", filter_name, "filter of the study", study.all_filters
+                        f"{key}.{name}", filter_name, "filter of the study", study.with_scores
                     )
         called: dict[str, str] = {}
         for name in shown:

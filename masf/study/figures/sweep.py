@@ -134,7 +134,7 @@ class SweepFigure(ScoreFigure):
                 for panel in self.panels
                 if panel.axis != TIME
                 and self.score_of(panel) in RATIOS
-                and other in study.experiment_filters(study.config.experiments[panel.experiment])
+                and other in study.shown_filters(panel.experiment)
             ]
             title = f"{self.title}: over that of {study.filters[other].label}"
             found[f"{name}_relative"] = self.as_part("relative", title, panels=panels)

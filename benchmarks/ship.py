@@ -1,0 +1,136 @@
+"""Puts the runs of studies in results/ into the package: the rivals that masf compare sets beside a
+newcomer's runs, so that nobody has to run them again.
+
+    python benchmarks/ship.py            # writes masf/study/shipped_runs.csv.gz
+    python benchmarks/ship.py --check    # and looks anew which truths are still those of the runs
+
+The tables in results/ do not keep the truths. A truth's digest is shipped where a simulation gives
+today what the study ran on: where the EnKF, whose analyses need the measurements, too, has the
+score again that the table has, to its four digits. Trajectories are chaotic, so that another truth,
+or the same with other rounding, has another score. Cells where it has another score, and those of
+which no table has a run of it, have no digest; their runs are paired by settings and seed. Without
+--check the digests that are shipped already stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from masf.files.truth import digest
+from masf.progress import progress_bar
+from masf.scores.run import score
+from masf.study.cells import Cell
+from masf.study.load import make_study, read_mapping
+from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, write_runs
+
+HERE = Path(__file__).resolve().parent
+STUDIES = {
+    "figure3": ["figure3.yaml"],
+    "figure4": ["figure4.yaml"],
+    "figure4_one_seed": ["figure4.yaml", "figure4_one_seed.yaml"],
+    "figure5": ["figure5.yaml"],
+    "gap_sweep": ["gap_sweep.yaml"],
+    "iterative": ["iterative.yaml"],
+}
+"""Results, and the configs that they were made from, later ones laid over earlier ones. Of a filter
+that several ran in a situation, masf compare takes the first.
+"""
+CHECKED_BY = "enkf"
+DIGITS = 1e-4
+"""What the tables keep."""
+
+
+def laid_over(below: Any, above: Any) -> Any:
+    """A config with another laid over it, as Snakemake does."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: laid_over(below.get(key), value) for key, value in above.items()}
+
+
+def runs_of(name: str) -> Iterator[tuple[Run, Cell]]:
+    """The runs in a table of results, each with its cell. Raises ValueError for a row that belongs
+    to none.
+    """
+    config: Any = {}
+    for file in STUDIES[name]:
+        config = laid_over(config, read_mapping(HERE / file))
+    study = make_study({**config, "figures": {}}, root=HERE.parent)
+    rows = pd.read_csv(HERE / "results" / f"{name}.csv")
+    named = {"observation", "gap", "members", "dimension", "forcing", "seed"} & set(rows)
+    cells = {
+        tuple(_coordinate(cell, key) for key in sorted(named)): cell
+        for cell in study.cells.values()
+    }
+    for row in rows.to_dict("records"):
+        key = tuple(row[k] for k in sorted(named))
+        if key not in cells:
+            raise ValueError(f"{name}.csv: {row} belongs to no cell of {STUDIES[name]}")
+        cell = cells[key]
+        scores = {k: float(row.get(k, float("nan"))) for k in SCORES}
+        yield (
+            Run(
+                cell.settings,
+                str(row["filter"]),
+                scores,
+                bool(row["diverged"]),
+                bool(row.get("lost", False)),
+                cell.spin_up_cycles,
+                source=name,
+            ),
+            cell,
+        )
+
+
+def _coordinate(cell: Cell, key: str) -> Any:
+    return cell.settings.seed if key == "seed" else cell.conditions[key]
+
+
+def checked(runs: list[Run]) -> dict[str, str]:
+    """Digests of the truths that are still those of the runs, by the settings of their cells."""
+    from masf.api import run as run_filter
+    from masf.files.truth import truth_of
+    from masf.stages.simulate import simulate_in_memory
+
+    found = {}
+    runs_again = [run for run in runs if run.filter == CHECKED_BY]
+    for kept in progress_bar(runs_again, desc="check", unit="truth"):
+        truth = simulate_in_memory(kept.settings)
+        estimate, _ = run_filter(truth, CHECKED_BY, {}, prior=None, device="cpu")
+        rmse = score(estimate, gap=kept.settings.gap, spin_up_cycles=kept.spin_up_cycles)["rmse"]
+        if abs(rmse - kept.scores["rmse"]) < DIGITS:
+            found[kept.settings.to_json()] = digest(truth_of(truth))
+        else:
+            click.echo(f"another truth: {rmse:.4f}, was {kept.scores['rmse']:.4f}: {kept.settings}")
+    return found
+
+
+@click.command(help=__doc__)
+@click.option("--check", is_flag=True, help="Look anew which truths are still those of the runs.")
+def main(check: bool) -> None:
+    """See the module's docstring."""
+    runs = [run for name in STUDIES for run, _ in runs_of(name)]
+    known = (
+        checked(runs)
+        if check
+        else {run.settings.to_json(): run.truth for run in read_runs(SHIPPED) if run.truth}
+        if SHIPPED.is_file()
+        else {}
+    )
+    shipped = [
+        Run(**(vars(run) | {"truth": known.get(run.settings.to_json(), "")})) for run in runs
+    ]
+    write_runs(SHIPPED, shipped)
+    truths = {run.truth for run in shipped} - {""}
+    click.echo(
+        f"{SHIPPED}: {len(shipped)} runs, {SHIPPED.stat().st_size / 1000:.0f} kB, "
+        f"{len(truths)} truths with a digest"
+    )
+
+
+if __name__ == "__main__":
+    main()
