@@ -3,11 +3,13 @@
     make study CONFIG=benchmarks/figure4.yaml
     python benchmarks/record.py scores results/figure4 benchmarks/results/figure4.csv
     python benchmarks/record.py tuning results/tuning benchmarks/results/tuning.csv
+    python benchmarks/record.py published results/published benchmarks/results/published_scores.csv
 
 ``scores`` writes one row for each cell and filter: what varies in the study (parameters of the
 system, observation, gap, members), filter, seed, scores and whether the run diverged or lost track.
 ``tuning`` writes one row for each point and filter: chosen and default parameters, and their scores
-on the tuning seeds. benchmarks/README.md says which study each table comes from.
+on the tuning seeds. ``published`` writes one row for each filter in a setting of the literature:
+its score beside the published one. benchmarks/README.md says which study each table comes from.
 """
 
 from __future__ import annotations
@@ -91,6 +93,18 @@ def tuning(results: Path, output: Path) -> None:
     pd.read_csv(results / "tables" / "tuning.csv")[TUNING].to_csv(
         output, index=False, float_format="%.4f"
     )
+
+
+@main.command("published")
+@click.argument("results", type=FOLDER)
+@click.argument("output", type=OUTPUT)
+def published(results: Path, output: Path) -> None:
+    """Keeps scores in settings of the literature."""
+    rows = pd.read_csv(results / "tables" / "published.csv")
+    rows = rows.drop(columns=["note"])
+    counts = ["runs", "diverged", "lost", "missing", "cycles", "spin_up_cycles"]
+    rows[counts] = rows[counts].astype("Int64")
+    rows.to_csv(output, index=False, float_format="%.4g")
 
 
 if __name__ == "__main__":

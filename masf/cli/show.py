@@ -140,8 +140,10 @@ def _cycles_left_out(path: Path, data: Any, spin_up_cycles: int | None) -> int:
     """The cycles that the scores of an estimate leave out: those asked for, or those that were
     left out where it was made. Raises UsageError where none would be left.
     """
+    from masf.study.load import cycles_left_out
+
     if spin_up_cycles is None:
-        return _left_out(path, data.attrs)
+        return cycles_left_out(path, data.attrs)
     cycles = json.loads(data.attrs["settings"])["cycles"]
     if spin_up_cycles >= cycles:
         raise click.UsageError(
@@ -198,28 +200,6 @@ def _estimate(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     for key, value in found.items():
         if value == value:
             yield SCORES[key], f"{value:.4g}{left_out}"
-
-
-def _left_out(path: Path, attributes: dict[str, Any]) -> int:
-    """How many of the first cycles the scores of an estimate left out where it was made: what
-    ``masf run`` says in the file, or else what a study.json in a folder above says of its cell.
-    """
-    from masf.files.estimate import SPIN_UP
-    from masf.study import paths
-    from masf.study.load import load_study
-    from masf.study.messages import ConfigFault
-
-    if SPIN_UP in attributes:
-        return int(attributes[SPIN_UP])
-    folder = path.resolve().parent
-    for results in folder.parents:
-        if (results / paths.STUDY).is_file():
-            with contextlib.suppress(ConfigFault):  # of another version, or damaged
-                cell = load_study(results / paths.STUDY).all_cells.get(
-                    folder.relative_to(results).as_posix()
-                )
-                return 0 if cell is None else cell.spin_up_cycles
-    return 0
 
 
 def _velocities(path: Path, settings: dict[str, Any]) -> Any:

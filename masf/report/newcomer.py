@@ -7,18 +7,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from masf.atomic import FileFault
 from masf.files.cell import CellSettings
-from masf.files.estimate import SPIN_UP, read_estimate
+from masf.files.estimate import read_estimate
 from masf.files.truth import Truth, digest, read_truth
 from masf.report.rows import read_rows
 from masf.scores.comparison import lacking
 from masf.scores.run import score
 from masf.scores.tracking import climatological_spread, lost_track
 from masf.study import paths
-from masf.study.load import load_results
+from masf.study.load import cycles_left_out, load_results
 from masf.study.shipped import SCORES, Run
 from masf.systems.registry import make_system, system_class, system_names
 
@@ -79,7 +78,7 @@ def _of_estimate(path: Path, name: str) -> Run:
     """The run that an estimate is of. Its truth is looked for beside it."""
     data = read_estimate(path)
     settings = CellSettings(**json.loads(data.attrs["settings"]))
-    spin_up = _spin_up(path, data.attrs)
+    spin_up = cycles_left_out(path, data.attrs)
     truth = next(
         (
             found
@@ -93,11 +92,11 @@ def _of_estimate(path: Path, name: str) -> Run:
     if truth is not None and flow:
         system = make_system(settings.system, settings.parameters)
         velocities = truth.truth.reshape(len(truth.truth), *system.shape)
-    found = score(data, gap=settings.gap, spin_up_cycles=spin_up, velocities=velocities)
+    scores = score(data, gap=settings.gap, spin_up_cycles=spin_up, velocities=velocities)
     return Run(
         settings=settings,
         filter=name,
-        scores={key: found[key] for key in SCORES},
+        scores={key: scores[key] for key in SCORES},
         diverged=bool(data.attrs["diverged"]),
         lost=truth is not None
         and lost_track(
@@ -109,20 +108,6 @@ def _of_estimate(path: Path, name: str) -> Run:
         spin_up_cycles=spin_up,
         truth="" if truth is None else digest(truth),
     )
-
-
-def _spin_up(path: Path, attributes: dict[str, Any]) -> int:
-    """How many of the first cycles the scores of an estimate leave out: what the file says, or the
-    study in whose results it lies.
-    """
-    if SPIN_UP in attributes:
-        return int(attributes[SPIN_UP])
-    folder = path.resolve().parent
-    for results in folder.parents:
-        if (results / paths.STUDY).is_file():
-            cell = load_results(results).all_cells.get(folder.relative_to(results).as_posix())
-            return 0 if cell is None else cell.spin_up_cycles
-    return 0
 
 
 def _truth_at(path: Path, settings: CellSettings) -> Truth | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,30 @@ def load_results(folder: Path, *, figure: FigureChange | None = None) -> Study:
     if isinstance(config, dict):
         content = content | {"config": config | {"results": str(folder)}}
     return study_in(_changed(content, figure), source=str(path))
+
+
+def cycles_left_out(path: Path, attributes: Mapping[str, Any]) -> int:
+    """How many of the first cycles the scores of an estimate left out where it was made: what
+    ``masf run`` says in the file, or else what a study.json in a folder above says of its cell; 0
+    where neither does.
+
+    Args:
+        path: the estimate, {filter}.nc.
+        attributes: its global attributes.
+    """
+    from masf.files.estimate import SPIN_UP
+
+    if SPIN_UP in attributes:
+        return int(attributes[SPIN_UP])
+    folder = path.resolve().parent
+    for results in folder.parents:
+        if (results / paths.STUDY).is_file():
+            with suppress(ConfigFault):  # of another version, or damaged
+                cell = load_study(results / paths.STUDY).all_cells.get(
+                    folder.relative_to(results).as_posix()
+                )
+                return 0 if cell is None else cell.spin_up_cycles
+    return 0
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
