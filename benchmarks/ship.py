@@ -2,28 +2,32 @@
 newcomer's runs, so that nobody has to run them again.
 
     python benchmarks/ship.py            # writes masf/study/shipped_runs.csv.gz
-    python benchmarks/ship.py --check    # and looks anew which truths are still those of the runs
+    python benchmarks/ship.py --check 50 # and looks at 50 more truths
 
 The tables in results/ do not keep the truths. A truth's digest is shipped where a simulation gives
 today what the study ran on: where the EnKF, whose analyses need the measurements, too, has the
 score again that the table has, to its four digits. Trajectories are chaotic, so that another truth,
 or the same with other rounding, has another score. Cells where it has another score, and those of
-which no table has a run of it, have no digest; their runs are paired by settings and seed. Without
---check the digests that are shipped already stay.
+which no table has a run of it, have no digest; their runs are paired by settings and seed. Digests
+that are shipped already stay, so that a check may be done by parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import pandas as pd
 
-from masf.files.truth import digest
+from masf.api import run as run_filter
+from masf.files.cell import build
+from masf.files.truth import digest, truth_of
 from masf.progress import progress_bar
 from masf.scores.run import score
+from masf.stages.simulate import simulate_in_memory
 from masf.study.cells import Cell
 from masf.study.load import make_study, read_mapping
 from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, write_runs
@@ -52,9 +56,9 @@ def laid_over(below: Any, above: Any) -> Any:
     return below | {key: laid_over(below.get(key), value) for key, value in above.items()}
 
 
-def runs_of(name: str) -> Iterator[tuple[Run, Cell]]:
-    """The runs in a table of results, each with its cell. Raises ValueError for a row that belongs
-    to none.
+def runs_of(name: str) -> Iterator[Run]:
+    """The runs in a table of results. Raises ValueError for a row that belongs to no cell of its
+    study.
     """
     config: Any = {}
     for file in STUDIES[name]:
@@ -72,17 +76,14 @@ def runs_of(name: str) -> Iterator[tuple[Run, Cell]]:
             raise ValueError(f"{name}.csv: {row} belongs to no cell of {STUDIES[name]}")
         cell = cells[key]
         scores = {k: float(row.get(k, float("nan"))) for k in SCORES}
-        yield (
-            Run(
-                cell.settings,
-                str(row["filter"]),
-                scores,
-                bool(row["diverged"]),
-                bool(row.get("lost", False)),
-                cell.spin_up_cycles,
-                source=name,
-            ),
-            cell,
+        yield Run(
+            cell.settings,
+            str(row["filter"]),
+            scores,
+            bool(row["diverged"]),
+            bool(row.get("lost", False)),
+            cell.spin_up_cycles,
+            source=name,
         )
 
 
@@ -90,15 +91,29 @@ def _coordinate(cell: Cell, key: str) -> Any:
     return cell.settings.seed if key == "seed" else cell.conditions[key]
 
 
+def unchecked(runs: list[Run], known: dict[str, str]) -> list[Run]:
+    """Runs by which truths can be checked that have no digest yet, one a cell, the cheapest
+    first.
+    """
+    found = {
+        run.settings.to_json(): run
+        for run in runs
+        if run.filter == CHECKED_BY and run.settings.to_json() not in known
+    }
+    return sorted(found.values(), key=cost)
+
+
+def cost(run: Run) -> float:
+    """Numbers that a run of a filter steps through the model."""
+    s = run.settings
+    system, _ = build(s)
+    return float(system.dimension * s.members * s.steps[-1])
+
+
 def checked(runs: list[Run]) -> dict[str, str]:
     """Digests of the truths that are still those of the runs, by the settings of their cells."""
-    from masf.api import run as run_filter
-    from masf.files.truth import truth_of
-    from masf.stages.simulate import simulate_in_memory
-
     found = {}
-    runs_again = [run for run in runs if run.filter == CHECKED_BY]
-    for kept in progress_bar(runs_again, desc="check", unit="truth"):
+    for kept in progress_bar(runs, desc="check", unit="truth"):
         truth = simulate_in_memory(kept.settings)
         estimate, _ = run_filter(truth, CHECKED_BY, {}, prior=None, device="cpu")
         rmse = score(estimate, gap=kept.settings.gap, spin_up_cycles=kept.spin_up_cycles)["rmse"]
@@ -110,25 +125,19 @@ def checked(runs: list[Run]) -> dict[str, str]:
 
 
 @click.command(help=__doc__)
-@click.option("--check", is_flag=True, help="Look anew which truths are still those of the runs.")
-def main(check: bool) -> None:
+@click.option(
+    "--check", default=0, show_default=True, help="How many truths without a digest to look at."
+)
+def main(check: int) -> None:
     """See the module's docstring."""
-    runs = [run for name in STUDIES for run, _ in runs_of(name)]
-    known = (
-        checked(runs)
-        if check
-        else {run.settings.to_json(): run.truth for run in read_runs(SHIPPED) if run.truth}
-        if SHIPPED.is_file()
-        else {}
-    )
-    shipped = [
-        Run(**(vars(run) | {"truth": known.get(run.settings.to_json(), "")})) for run in runs
-    ]
-    write_runs(SHIPPED, shipped)
-    truths = {run.truth for run in shipped} - {""}
+    runs = [run for name in STUDIES for run in runs_of(name)]
+    shipped = read_runs(SHIPPED) if SHIPPED.is_file() else []
+    known = {run.settings.to_json(): run.truth for run in shipped if run.truth}
+    known |= checked(unchecked(runs, known)[:check])
+    write_runs(SHIPPED, [replace(r, truth=known.get(r.settings.to_json(), "")) for r in runs])
     click.echo(
-        f"{SHIPPED}: {len(shipped)} runs, {SHIPPED.stat().st_size / 1000:.0f} kB, "
-        f"{len(truths)} truths with a digest"
+        f"{SHIPPED}: {len(runs)} runs, {SHIPPED.stat().st_size / 1000:.0f} kB; digests of "
+        f"{len(known)} truths, {len(unchecked(runs, known))} to be checked"
     )
 
 
