@@ -99,12 +99,29 @@ def tuning(results: Path, output: Path) -> None:
 @click.argument("results", type=FOLDER)
 @click.argument("output", type=OUTPUT)
 def published(results: Path, output: Path) -> None:
-    """Keeps scores in settings of the literature."""
-    rows = pd.read_csv(results / "tables" / "published.csv")
-    rows = rows.drop(columns=["note"])
+    """Keeps scores in settings of the literature; what the study has not run yet stays as it is."""
+    rows = pd.read_csv(results / "tables" / "published.csv").drop(columns=["note"])
+    if output.exists():
+        rows = with_those_before(rows, pd.read_csv(output))
     counts = ["runs", "diverged", "lost", "missing", "cycles", "spin_up_cycles"]
     rows[counts] = rows[counts].astype("Int64")
     rows.to_csv(output, index=False, float_format="%.4g")
+
+
+def with_those_before(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
+    """The rows, those that hold no run replaced by those of the same filter, with the same
+    parameters, in a table that was kept before.
+    """
+    keys = ["setting", "filter", "members", "parameters"]
+    known = {
+        tuple(row[k] for k in keys): row
+        for row in before.fillna({"parameters": ""}).to_dict("records")
+    }
+    kept = [
+        known.get(tuple(row[k] for k in keys), row) if not row["runs"] else row
+        for row in rows.fillna({"parameters": ""}).to_dict("records")
+    ]
+    return pd.DataFrame(kept, columns=rows.columns)
 
 
 if __name__ == "__main__":

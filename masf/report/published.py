@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from masf.report.rows import on_track
 from masf.report.words import LOST_TRACK
 from masf.scores.averages import ERROR_OF_ANALYSIS
 from masf.scores.comparison import lacking
@@ -26,7 +25,8 @@ NOTE = (
     "RMSE of the ensemble mean at analyses, averaged over cycles and seeds, beside the published "
     "score. ±: standard error of ours, from the means of blocks of cycles; over: ours over the "
     f"published score, marked * where the two differ by more than {FAR:.0%}. Where nothing is "
-    "published, the filter is one that the study sets beside the others."
+    "published, the filter is one that the study sets beside the others. Runs that lost track for "
+    "a while are counted, and in the mean all the same, as in the sources."
 )
 
 COLUMNS = [
@@ -44,10 +44,10 @@ def published_rows(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
         scores: the content of scores.parquet.
 
     Returns:
-        Columns COLUMNS: ``ours``, the mean of the analysis RMSE over runs that neither diverged nor
-        lost track, with its ``standard_error``; numbers of ``runs``, and of those that
-        ``diverged``, ``lost`` track or are ``missing``; ``cycles``, of which the first
-        ``spin_up_cycles`` are left out. What masf does not have has a published score alone.
+        Columns COLUMNS: ``ours``, the mean of the analysis RMSE over runs that did not diverge,
+        with its ``standard_error``; numbers of ``runs``, and of those that ``diverged``, ``lost``
+        track or are ``missing``; ``cycles``, of which the first ``spin_up_cycles`` are left out.
+        What masf does not have has a published score alone.
     """
     rows = [
         row
@@ -98,7 +98,8 @@ def _beside(study: Study, name: str, scores: pd.DataFrame) -> Iterator[dict[str,
 def _ours(study: Study, name: str, rows: pd.DataFrame) -> dict[str, Any]:
     """The score of some runs of one filter in an experiment, and what is to be known of them."""
     experiment = study.config.experiments[name]
-    counted = on_track(rows).dropna(subset=["rmse_analysis"])
+    # Those that lost track for a while count, as in the sources.
+    counted = rows.dropna(subset=["rmse_analysis"])
     errors = counted[ERROR_OF_ANALYSIS].to_numpy() if len(counted) else np.full(1, np.nan)
     missing = int(lacking(rows).sum())
     return {
