@@ -34,6 +34,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from masf.files.parameters import ParameterSource
 from masf.report.words import source_in_words
 from masf.study.load import load_study
+from masf.study.plan import nothing_made
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/config/tiny.yaml"
@@ -832,6 +833,16 @@ def test_dry_run_of_a_shipped_study_makes_each_file_in_one_job(
     tuning_cells = [cell.path for cells in study.points.values() for cell in cells]
     truths = {f"{study.config.results}/{path}/truth.nc" for path in [*study.cells, *tuning_cells]}
     assert {path for path in outputs if path.endswith(".nc")} == estimates | truths
+    # What masf plan takes for all jobs, without asking Snakemake, are those that it would run.
+    jobs = {
+        job[1].split(", ")[0]: job[0]
+        for job in re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    output: (.*)$", out, re.M)
+    }
+    planned = {row["output_file"]: row["rule"] for row in nothing_made(study)}
+    assert {(rule, planned.get(output)) for output, rule in jobs.items()} == {
+        (rule, rule) for rule in jobs.values()
+    }
+    assert len(planned) == len(jobs)
 
 
 def test_profiles_do_not_set_the_same_keys() -> None:
