@@ -101,7 +101,8 @@ def left(study: Study, config: Path) -> list[Planned]:
 def nothing_made(study: Study) -> list[dict[str, str]]:
     """The rows of Snakemake's summary of a study of which nothing is made."""
     jobs = Jobs(study)
-    rules, written = {paths.below(study.config.results, paths.STUDY): "study"}, {}
+    rules = {paths.below(study.config.results, paths.STUDY): "study"}
+    written: set[str] = set()
     for path, (rule, wildcards) in all_jobs(study).items():
         name = rule
         if rule == "assimilate":
@@ -110,8 +111,8 @@ def nothing_made(study: Study) -> list[dict[str, str]]:
             name = "tune_gpu"
         rules[paths.below(study.config.results, path)] = name
         if rule in ("simulate", "train_prior"):
-            written |= dict.fromkeys(jobs(rule, wildcards).inputs.get("observation", []))
-    rules |= dict.fromkeys(written, "observation")
+            written |= set(jobs(rule, wildcards).inputs.get("observation", []))
+    rules |= dict.fromkeys(sorted(written), "observation")
     return [
         {"output_file": output, "rule": rule, "plan": PENDING} for output, rule in rules.items()
     ]
