@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from scipy.integrate import solve_ivp
 
 from masf.arrays import Stream
+from masf.ensembles.localization import taper_matrix
 from masf.systems.base import System
 from masf.systems.integrators import rk4
 from masf.systems.registry import make_system
@@ -305,6 +306,16 @@ def test_kuramoto_sivashinsky_keeps_the_mean_and_moves_with_it():
         system.advance(x + c, 40, stream()),
         np.roll(system.advance(x, 40, stream()), 1) + c,
         atol=5e-5,  # waves that the grid cannot hold fold back otherwise when it moves
+    )
+
+
+def test_a_radius_on_kuramoto_sivashinsky_is_a_length_on_any_grid():
+    coarse, fine = (
+        make_system("kuramoto_sivashinsky", {"dimension": d, "spacing": 51.2 / d})
+        for d in (64, 128)
+    )
+    np.testing.assert_allclose(
+        taper_matrix(fine, 8.0)[::2, ::2], taper_matrix(coarse, 8.0), atol=1e-12
     )
 
 

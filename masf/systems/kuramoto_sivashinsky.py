@@ -66,13 +66,20 @@ class KuramotoSivashinsky(System):
         return self.shape
 
     @property
+    def spacing(self) -> float:
+        """Localisation radii are lengths: what is near a cell of the wave does not depend on the
+        grid.
+        """
+        return self.parameters.spacing
+
+    @property
     def positions(self) -> dict[str, np.ndarray]:
-        return {"component": self.parameters.spacing * np.arange(self.dimension)}
+        return {"component": self.spacing * np.arange(self.dimension)}
 
     @property
     def wavenumbers(self) -> np.ndarray:
         """The wavenumbers k (d/2 + 1,) of the half spectrum, in radians a unit of length."""
-        return 2 * np.pi * np.fft.rfftfreq(self.dimension, self.parameters.spacing)
+        return 2 * np.pi * np.fft.rfftfreq(self.dimension, self.spacing)
 
     def step(self, x: Array, stream: Stream) -> Array:
         return self.advance(x, 1, stream)
