@@ -15,7 +15,6 @@ may know too.
 
 
 def progress_bar(iterable: Any = None, **options: Any) -> tqdm[Any]:
-    """A bar of tqdm's, with its arguments."""
-    return tqdm(
-        iterable, disable=True if os.environ.get(SILENT) else None, file=sys.stderr, **options
-    )
+    """A bar of tqdm's, with its arguments; ``disable=True`` shows none."""
+    silent = bool(options.pop("disable", None) or os.environ.get(SILENT))
+    return tqdm(iterable, disable=silent or None, file=sys.stderr, **options)

@@ -268,9 +268,9 @@ CONSISTENT = [
     ("particle", {"particles": 8000}),
 ]
 INCONSISTENT = {"free_run", "masf_guided", "kalman"}
-OTHERS = {"enff", "ensf", "ienks", "lnetf", "local_pf", "masf_mc", "sf", "ssls"}
+OTHERS = {"enff", "enkf_hybrid", "ensf", "ienks", "lnetf", "local_pf", "masf_mc", "sf", "ssls"}
 """Held against what theory says they give, in test_score_filters.py, test_ienks.py,
-test_lnetf.py, test_local_pf.py and test_enff.py.
+test_lnetf.py, test_local_pf.py, test_enff.py and test_enkf_hybrid.py.
 """
 
 

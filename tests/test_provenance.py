@@ -22,6 +22,7 @@ MASF_FAMILY = {"masf", "masf_fresh", "masf_gaussian", "masf_guided", "masf_mc"}
 OTHERS = {
     "enff",
     "enkf",
+    "enkf_hybrid",
     "enkf_localized",
     "enkf_n",
     "ensf",

@@ -94,14 +94,25 @@ class MeasurementTaper:
     def increments(self, ensemble: Array, innovations: Array, observation: Observation) -> Array:
         """K (innovations) (N, d) for innovations (N, m)."""
         xp = array_namespace(ensemble)
-        n, points = len(ensemble), len(self.near)
         _, anomalies = centred(ensemble)
         _, observed = centred(observation.apply(ensemble))
         # In float64, as above; not whitened, because the taper is between measurements.
         exact = xp.astype(observed, xp.float64)
-        tapered = xp.astype(self.between, xp.float64) * (exact.mT @ exact) / (n - 1)
-        covariance = tapered + like(observation.noise.covariance, exact)
+        covariance = self.tapered(exact.mT @ exact / (len(ensemble) - 1))
+        covariance = covariance + like(observation.noise.covariance, exact)
         solved = xp.linalg.solve(covariance, xp.astype(innovations, xp.float64).mT)
+        return self.spread(anomalies, observed, solved)
+
+    def tapered(self, covariance: Array) -> Array:
+        """A covariance (m, m) of the measurements, tapered."""
+        return array_namespace(covariance).astype(self.between, covariance.dtype) * covariance
+
+    def spread(self, anomalies: Array, observed: Array, weights: Array) -> Array:
+        """(rho o P H^T) times ``weights`` (m, N), in float64, with the ensemble's P H^T of
+        ``anomalies`` (N, d) and what is ``observed`` of them (N, m): (N, d).
+        """
+        xp = array_namespace(anomalies)
+        n, points = len(anomalies), len(self.near)
         at_points = xp.permute_dims(anomalies.reshape(n, -1, points), (2, 1, 0))
         parts = []
         chunk = max(1, NUMBERS_AT_ONCE // (3 * n * self.near.shape[1]))
@@ -115,8 +126,8 @@ class MeasurementTaper:
                 * self.weights[part, None]
             )
             # Their terms cancel where measurements are of the same thing.
-            parts.append(xp.astype(xp.astype(cross, xp.float64) @ solved[near], ensemble.dtype))
-        return xp.permute_dims(xp.concat(parts), (2, 1, 0)).reshape(ensemble.shape) / (n - 1)
+            parts.append(xp.astype(xp.astype(cross, xp.float64) @ weights[near], anomalies.dtype))
+        return xp.permute_dims(xp.concat(parts), (2, 1, 0)).reshape(anomalies.shape) / (n - 1)
 
 
 class LocalizedEnKF(Filter):

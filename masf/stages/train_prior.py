@@ -28,6 +28,7 @@ used where it denoises members better than the Gaussian part alone.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -48,6 +49,8 @@ from masf.diffusion.prior_settings import PriorSettings
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
+from masf.files.checkpoint import Checkpoint
+from masf.files.provenance import train_prior_version
 from masf.files.records import prior_record
 from masf.files.trained_prior import save
 from masf.observations.base import Observation, ObservationSettings
@@ -80,7 +83,8 @@ def train_prior_to_file(
     device: str,
     built: tuple[System, Observation] | None = None,
 ) -> None:
-    """Writes prior.safetensors.
+    """Writes prior.safetensors. A training that was killed goes on from its checkpoint beside the
+    file (masf.files.checkpoint), and ends as it would have without.
 
     Args:
         output: the file.
@@ -99,10 +103,46 @@ def train_prior_to_file(
     """
     torch_device = resolve_device(device, needs_torch=True)
     assert torch_device is not None
+    checkpoint = None
+    if built is None:  # of a user's own system nothing says whether it is still the same
+        identity = training_identity(system, parameters, observation, settings, seed, torch_device)
+        checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), identity)
     prior = train(
-        system, parameters, observation, settings, seed=seed, device=torch_device, built=built
-    )
+        system, parameters, observation, settings, seed=seed, device=torch_device, built=built,
+        checkpoint=checkpoint,
+    )  # fmt: skip
     save(prior, output)
+    if checkpoint is not None:
+        checkpoint.remove()
+
+
+def training_identity(
+    system: str,
+    parameters: Mapping[str, Any],
+    observation: ObservationSettings | Mapping[str, Any],
+    settings: PriorSettings,
+    seed: int,
+    device: str,
+) -> str:
+    """What a checkpoint must have been made of for a training to go on from it and end as it would
+    have: all that it depends on, in JSON.
+    """
+    written = observation.written() if isinstance(observation, ObservationSettings) else observation
+    return json.dumps(
+        {
+            "system": system,
+            "parameters": dict(parameters),
+            "observation": dict(written),
+            "settings": settings.model_dump(mode="json"),
+            "seed": seed,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "code": train_prior_version(system),
+        },
+        sort_keys=True,
+        default=str,
+    )
 
 
 def train(
@@ -114,9 +154,10 @@ def train(
     seed: int,
     device: str,
     built: tuple[System, Observation] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Prior:
     """Trains a prior; see the module's docstring. Deterministic for a given seed, device and number
-    of threads.
+    of threads, and whether or not it goes on from a ``checkpoint``.
     """
     if isinstance(observation_settings, ObservationSettings) and built is None:
         ring = system_class(system_name).translation_invariant
@@ -139,10 +180,17 @@ def train(
         pairs = worlds.denoising_pairs(network if round_ else None)
         gathered.append(pairs)
         features, targets = (torch.cat(x) for x in zip(*gathered, strict=True))
-        fit(
+        resumed = None
+        if checkpoint is not None:
+            done = checkpoint.rounds[round_ : round_ + 1]
+            resumed = done[0] if done else checkpoint.current
+        end = fit(
             network, features, targets, steps=settings.steps, batch=settings.batch,
-            learning_rate=settings.learning_rate, stream=stream, progress=True,
+            learning_rate=settings.learning_rate, stream=stream, progress=True, resumed=resumed,
+            keep=None if checkpoint is None else checkpoint.keep,
         )  # fmt: skip
+        if checkpoint is not None and len(checkpoint.rounds) == round_:
+            checkpoint.end_round(end)
         trained, untrained = loss(network, *worlds.held_out), zero_loss(worlds.held_out[1])
         if not math.isfinite(trained):
             raise ValueError(

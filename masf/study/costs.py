@@ -52,7 +52,10 @@ REFERENCE_SIZE = 40 * 100
 
 PRIOR_CYCLE_SECONDS = 0.02
 PRIOR_STEP_SECONDS = 0.02
-"""Training a prior, Lorenz-96 with 40 components: seconds of a world's cycle, of a step."""
+PRIOR_SIZE = 40 * 128
+"""Training a prior: seconds of a world's analysis and of a step, where its members, or the states
+of a batch, are so many numbers (Lorenz-96 with 40 components, 128 of either).
+"""
 
 PROCESS_MIB = 200
 """What a job's own workflow process takes beside it, on a cluster."""
@@ -289,14 +292,16 @@ def assimilate_seconds(study: Study, name: str, cell: Cell, measured: Measured) 
 
 
 def train_prior_seconds(prior: PriorTraining) -> float:
-    """Expected seconds of stage train-prior: rough, because networks and gaps differ."""
-    settings = prior.settings
-    larger = max(1.0, _dimension(prior.system, tuple(prior.parameters.items())) / 40)
-    once = (
-        settings.worlds * settings.cycles * PRIOR_CYCLE_SECONDS
-        + settings.steps * PRIOR_STEP_SECONDS
+    """Expected seconds of stage train-prior: rough, because networks differ."""
+    settings, d = prior.settings, _dimension(prior.system, tuple(prior.parameters.items()))
+    members, gap = settings.members + settings.extra_members, sum(settings.gaps)
+    size = Size(prior.system, d, members, gap / len(settings.gaps), settings.cycles)
+    cycle = size.gap * Measured.read().step_seconds(size) + PRIOR_CYCLE_SECONDS * max(
+        1.0, size.ensemble / PRIOR_SIZE
     )
-    return START_SECONDS + settings.rounds * once * larger
+    step = PRIOR_STEP_SECONDS * max(1.0, settings.batch * d / PRIOR_SIZE)
+    once = settings.worlds * settings.cycles * cycle + settings.steps * step
+    return START_SECONDS + settings.rounds * once
 
 
 def _measured_name(study: Study, name: str, measured: Measured) -> str | None:

@@ -259,7 +259,9 @@ def assumptions(costs: Sequence[Cost], measured: Measured) -> str:
         f"Each job starts in {START_SECONDS} s; waiting in a queue is not counted.",
     ]
     if any(cost.job.rule == "train_prior" for cost in costs):
-        lines.append("Training of priors is scaled by its cycles and steps alone: rough.")
+        lines.append(
+            "Training of priors is scaled by cycles, steps and the numbers in them alone: rough."
+        )
     if any(cost.job.gpu for cost in costs) and not on_gpu:
         lines.append(
             "GPU hours are the same jobs' hours on a processor core: no run was measured on a "

@@ -5,12 +5,18 @@ network of zeros.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from masf.arrays import Stream
 from masf.progress import progress_bar
+
+SHOWN_EVERY = 5
+"""Steps between two losses on the bar: each waits for the device."""
 
 
 def fit(
@@ -23,11 +29,28 @@ def fit(
     learning_rate: float,
     stream: Stream,
     progress: bool = False,
-) -> None:
+    resumed: dict[str, Any] | None = None,
+    keep: Callable[[Callable[[], dict[str, Any]]], None] | None = None,
+) -> dict[str, Any]:
     """Trains ``network`` in place on ``features`` (n, channel, d) and ``targets`` (n, d).
 
     Adam, with a learning rate that rises over the first tenth of the steps and is annealed to zero
     by a cosine.
+
+    Args:
+        network: the network.
+        features: its input.
+        targets: what it should answer.
+        steps: of the training.
+        batch: pairs in a step.
+        learning_rate: the peak.
+        stream: random numbers: which pairs are in a step.
+        progress: whether to show a bar, with the loss of late and the time that is left.
+        resumed: the state that an earlier run of the same training was in, to go on from.
+        keep: is handed, after each step, what makes the state then.
+
+    Returns:
+        The state at the end.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     rise = max(1, steps // 10)
@@ -39,7 +62,29 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     network.train()
     generator = stream.torch(features.device)
-    for _ in progress_bar(range(steps), desc="train", unit="step") if progress else range(steps):
+    first = 0
+
+    def state(step: int) -> dict[str, Any]:
+        return {
+            "step": step,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "generator": generator.get_state(),
+        }
+
+    if resumed is not None:
+        first = resumed["step"]
+        network.load_state_dict(resumed["network"])
+        optimizer.load_state_dict(resumed["optimizer"])
+        schedule.load_state_dict(resumed["schedule"])
+        generator.set_state(resumed["generator"])
+    bar = progress_bar(
+        range(first, steps), initial=first, total=steps, desc="train", unit="step",
+        disable=None if progress else True,
+    )  # fmt: skip
+    late = math.nan
+    for step in bar:
         chosen = torch.randint(len(features), (batch,), generator=generator, device=features.device)
         loss = (network(features[chosen]) - targets[chosen]).square().mean()
         optimizer.zero_grad(set_to_none=True)
@@ -47,7 +92,14 @@ def fit(
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        if progress and step % SHOWN_EVERY == 0:
+            found = float(loss.detach())
+            late = found if math.isnan(late) else 0.9 * late + 0.1 * found
+            bar.set_postfix_str(f"loss {late:.3f}", refresh=False)
+        if keep is not None:
+            keep(partial(state, step + 1))
     network.eval()
+    return state(steps)
 
 
 @torch.no_grad()
