@@ -262,6 +262,14 @@ def tune(
     help="Analysis members to keep.",
 )
 @click.option(
+    "--saved-steps",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Keep means and spreads at every so many model steps and at all analyses; 0 keeps those "
+    "of analyses alone.",
+)
+@click.option(
     "--covariance",
     default=False,
     show_default=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +69,28 @@ def write_estimate(
     write(path, estimate(trajectory, truth, system, attributes))
 
 
+def kept(times: int, measured: np.ndarray, saved_steps: int) -> np.ndarray:
+    """At which of so many model times (times,), from the start on, means and spreads are kept:
+    every ``saved_steps`` steps, none of these where that is 0, and at the steps ``measured``.
+    """
+    chosen = np.zeros(times, dtype=bool)
+    if saved_steps:
+        chosen[::saved_steps] = True
+    chosen[measured] = True
+    return chosen
+
+
 def estimate(
-    trajectory: Trajectory, truth: Truth, system: System, attributes: dict[str, Any]
+    trajectory: Trajectory,
+    truth: Truth,
+    system: System,
+    attributes: dict[str, Any],
+    saved_steps: int = 1,
 ) -> xr.Dataset:
-    """The content of {filter}.nc."""
+    """The content of {filter}.nc. Means and spreads are NaN where they are not ``kept``, which
+    takes no room in a compressed file, and leaves each time where it was; scores over time are
+    those of all times.
+    """
     space, shape = system.space, system.shape
     scores = over_time(
         trajectory.mean,
@@ -81,6 +100,12 @@ def estimate(
         truth.truth,
         truth.settings.steps,
     )
+    if saved_steps != 1:
+        left_out = ~kept(len(trajectory.mean), truth.settings.steps, saved_steps)
+        mean, spread = trajectory.mean.copy(), trajectory.spread.copy()
+        mean[left_out] = spread[left_out] = np.nan
+        trajectory = replace(trajectory, mean=mean, spread=spread)
+        attributes = {**attributes, "saved_steps": saved_steps}
     variables = coordinates(system, truth.settings.steps) | {
         "mean": variable(
             ("model_time", *space), trajectory.mean.reshape(-1, *shape), "ensemble mean"
@@ -148,14 +173,16 @@ def estimate(
     })  # fmt: skip
 
 
-def read_estimate(path: Path, *needed: str, truth_known: bool = True) -> xr.Dataset:
+def read_estimate(
+    path: Path, *needed: str, truth_known: bool = True, every_step: bool = False
+) -> xr.Dataset:
     """Reads {filter}.nc, which must hold the variables SCORED and those that are ``needed``
     besides; of SCORED only what a run has of which the truth need not be known, if ``truth_known``
-    is false.
+    is false; and means and spreads at all steps, if ``every_step``.
 
     Raises:
-        FileFault: if it is missing, damaged, foreign, of another format, or without a variable that
-            it must hold.
+        FileFault: if it is missing, damaged, foreign, of another format, or without a variable or
+            the steps that it must hold.
     """
     data = read_whole(path, ESTIMATE_FORMAT)
     expected = [name for name in SCORED if truth_known or name not in NEED_TRUTH]
@@ -164,5 +191,12 @@ def read_estimate(path: Path, *needed: str, truth_known: bool = True) -> xr.Data
     if missing:
         raise FileFault(
             path, f"lacks {', '.join(missing)}", "remove it and run stage assimilate again"
+        )
+    if every_step and (steps := int(data.attrs.get("saved_steps", 1))) != 1:
+        held = f"every {steps} steps and analyses" if steps else "analyses alone"
+        raise FileFault(
+            path,
+            f"holds means and spreads at {held}, and all steps are needed",
+            "run stage assimilate again with saved_steps: 1",
         )
     return data

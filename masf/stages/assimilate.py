@@ -48,6 +48,7 @@ def assimilate_to_file(
     pinned: Mapping[str, Any] | None = None,
     prior: Path | None = None,
     saved_members: int = 3,
+    saved_steps: int = 1,
     covariance: bool = False,
     device: str = "auto",
     threads: int = 1,
@@ -66,6 +67,8 @@ def assimilate_to_file(
         pinned: parameters that override both.
         prior: prior.safetensors, for filters that use one.
         saved_members: how many analysis members to keep.
+        saved_steps: means and spreads are kept at every so many steps, and at analyses; 0: at these
+            alone.
         covariance: whether to keep the covariance of each analysis.
         device: where to compute.
         threads: processor cores that numerical libraries are limited to, for the record.
@@ -80,7 +83,7 @@ def assimilate_to_file(
     chosen, source = in_force(parameters, found, pinned)
     data, trajectory = assimilate_in_memory(
         cell, name, chosen, source, module=module, command=command, prior=prior,
-        device=device, saved_members=saved_members, covariance=covariance,
+        device=device, saved_members=saved_members, saved_steps=saved_steps, covariance=covariance,
     )  # fmt: skip
     write(output, data.assign_attrs(truth_sha256=sha256(truth), threads=threads))
     if cost is not None:
@@ -108,6 +111,7 @@ def assimilate_in_memory(
     prior: Path | None = None,
     device: str = "auto",
     saved_members: int = 3,
+    saved_steps: int = 1,
     covariance: bool = False,
 ) -> tuple[xr.Dataset, Trajectory]:
     """The content of {filter}.nc but for what only files have, and the trajectory, which has the
@@ -126,6 +130,7 @@ def assimilate_in_memory(
         prior: file of the pretrained prior, for filters that use one.
         device: where to compute.
         saved_members: how many analysis members to keep.
+        saved_steps: as for ``assimilate_to_file``.
         covariance: whether to keep the covariance of each analysis.
 
     Raises:
@@ -161,7 +166,7 @@ def assimilate_in_memory(
         files=files,
         of_masf=of_masf,
     )
-    return estimate(trajectory, truth, system, record), trajectory
+    return estimate(trajectory, truth, system, record, saved_steps), trajectory
 
 
 def read_by(

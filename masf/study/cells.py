@@ -27,6 +27,8 @@ class Cell:
     saved_members: int
     reference: str | None = None
     """The filter whose posterior the others' distance is measured to."""
+    saved_steps: int = 1
+    """Means and spreads are kept at every so many steps and at analyses; 0: at these alone."""
 
     @cached_property
     def wildcards(self) -> dict[str, Any]:

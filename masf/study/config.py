@@ -18,7 +18,7 @@ from masf.observations.settings import AnyObservation
 from masf.study.figures.kinds import Figure
 from masf.study.literature import SettingRuns
 from masf.study.search import TunableScore
-from masf.study.sections import Axis, Folder, Gap, Name, Saved, Section, Seed, Size
+from masf.study.sections import Axis, Folder, Gap, Name, Saved, SavedSteps, Section, Seed, Size
 
 
 class Seeds(Section):
@@ -94,6 +94,9 @@ class Experiment(Section):
     )
     saved_members: Saved | None = Field(
         None, description="Analysis members kept in each filter's file, instead of the study's."
+    )
+    saved_steps: SavedSteps | None = Field(
+        None, description="At how many steps means and spreads are kept, instead of the study's."
     )
     add_filters: list[Name] = Field(
         default_factory=list, description="Filters for this experiment besides the study's."
@@ -231,6 +234,11 @@ class StudyConfig(Section):
         False, description="Aggregate results that different versions of a filter's code made."
     )
     saved_members: Saved = Field(3, description="Analysis members kept in each filter's file.")
+    saved_steps: SavedSteps = Field(
+        1,
+        description="Means and spreads in each filter's file are kept at every so many model steps "
+        "and at all analyses; 0 keeps those of analyses alone. Scores are of the whole run.",
+    )
     seeds: Seeds = Field(description="Seeds.")
     filters: list[Name] = Field(
         min_length=1, description="Filters of the study, in the order of tables and legends."

@@ -183,6 +183,7 @@ def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
         "parameters": study.default_parameters(name, cell),
         "pinned": study.config.pinned.get(name, {}),
         "saved_members": cell.saved_members,
+        "saved_steps": None if cell.saved_steps == 1 else cell.saved_steps,
         "covariance": cell.reference is not None or None,
     }
     inputs = {

@@ -44,6 +44,7 @@ Axis = Annotated[list[float | int], Field(min_length=1)]
 Size = Annotated[int, Field(ge=2, le=10_000_000)]
 
 Saved = Annotated[int, Field(ge=0, le=10_000)]
+SavedSteps = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Section(BaseModel):

@@ -7,6 +7,7 @@ share cells.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -97,6 +98,8 @@ class Study:
                         filters=tuple(dict.fromkeys((*known.filters, *cell.filters))),
                         experiments=(*known.experiments, name),
                         saved_members=max(known.saved_members, cell.saved_members),
+                        # What serves both; gcd(0, n) is n.
+                        saved_steps=math.gcd(known.saved_steps, cell.saved_steps),
                         reference=known.reference or cell.reference,
                     )
                 cells[cell.path] = cell
@@ -470,6 +473,11 @@ class Study:
         )
         return {prior.path: prior for prior in map(self.prior, with_prior)}
 
+    def saved_steps(self, experiment: Experiment) -> int:
+        """At every how many model steps means and spreads of an experiment are kept."""
+        own = experiment.saved_steps
+        return self.config.saved_steps if own is None else own
+
     def _expand(self, name: str, experiment: Experiment) -> Iterator[Cell]:
         axes = {k: experiment.axes[k] for k in sorted(experiment.parameters)}
         filters = tuple(self.experiment_filters(experiment))
@@ -502,6 +510,7 @@ class Study:
                     (name,),
                     saved,
                     experiment.reference,
+                    self.saved_steps(experiment),
                 )
 
     def to_json(self) -> str:

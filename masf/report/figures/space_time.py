@@ -36,7 +36,9 @@ def space_time(study: Study, definition: SpaceTimeFigure) -> Figure:
     steps = cell.settings.steps
     first = 0 if definition.cycles >= len(steps) else int(steps[-definition.cycles - 1])
     named = study.figure_filters(definition, definition.experiment)
-    data = {name: read_estimate(study.results / cell.estimate(name)) for name in named}
+    data = {
+        name: read_estimate(study.results / cell.estimate(name), every_step=True) for name in named
+    }
     rmse = {
         name: score(one, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
         for name, one in data.items()

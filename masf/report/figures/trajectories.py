@@ -29,7 +29,9 @@ def trajectories(study: Study, definition: TrajectoryFigure) -> Figure:
     ((_, cell),) = definition.cells(study)
     # Not the cell's filters: another experiment may run more of them there.
     named = study.figure_filters(definition, definition.experiment)
-    of_cell = {name: read_estimate(study.results / cell.estimate(name)) for name in named}
+    of_cell = {
+        name: read_estimate(study.results / cell.estimate(name), every_step=True) for name in named
+    }
     errors = {
         name: score(data, gap=cell.settings.gap, spin_up_cycles=cell.spin_up_cycles)["rmse"]
         for name, data in of_cell.items()

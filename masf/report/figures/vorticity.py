@@ -54,9 +54,9 @@ class Run:
         truth, (system, observation) = read_truth(study.results / cell.truth), build(cell.settings)
         assert system.grid is not None
         means = {
-            study.filters[name].label: read_estimate(study.results / cell.estimate(name))[
-                "mean"
-            ].values
+            study.filters[name].label: read_estimate(
+                study.results / cell.estimate(name), every_step=definition.every_step
+            )["mean"].values
             for name in study.figure_filters(definition, definition.experiment)
         }
         places = observation.places(system.grid)

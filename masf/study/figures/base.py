@@ -68,6 +68,9 @@ class FigureSection(Section):
     of_lines: ClassVar[bool] = True
     """Whether it is made of lines, points and bars, and not of fields in colours."""
 
+    every_step: ClassVar[bool] = False
+    """Whether it shows means at all model steps, between measurements, too."""
+
     @property
     @abstractmethod
     def experiments(self) -> list[str]:
@@ -147,6 +150,11 @@ class FigureSection(Section):
                 return
             if self.filters is not None and not study.figure_lines(self, name):
                 yield f"{key}.filters = {self.filters}: none of them runs in experiment {name!r}"
+            if self.every_step and (steps := study.saved_steps(experiments[name])) != 1:
+                yield (
+                    f"{key}: shows means at all steps, and experiment {name!r} has saved_steps = "
+                    f"{steps}; set it to 1 there, or leave the figure out"
+                )
         run = {f for name in self.experiments for f in study.shown_filters(name)}
         for name in self.filters or []:
             if name not in run:

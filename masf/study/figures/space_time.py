@@ -33,6 +33,7 @@ class SpaceTimeFigure(PointFigure):
         "one, NAME_others; all are in it where `filters` names them.",
     )
 
+    every_step = True
     best_by = "RMSE in this run"
     shows = (
         "Hovmöller diagrams: places on the ring upwards, model time to the right, over the last "

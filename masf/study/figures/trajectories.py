@@ -45,6 +45,7 @@ class TrajectoryFigure(FigureSection):
         "whole run."
     )
     reads_truth = True
+    every_step = True
 
     @property
     def most(self) -> int | None:

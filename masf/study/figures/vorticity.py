@@ -90,6 +90,7 @@ class AnimationFigure(FieldsFigure):
         "picture moves; the PDF has its last frame, and so has a PNG where it cannot move."
     )
     moves = True
+    every_step = True
 
     @property
     def last_cycles(self) -> list[int]:
