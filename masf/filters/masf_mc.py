@@ -155,7 +155,7 @@ class MixtureMASF(TemperedFilter):
         if p.weight_radius is not None and self.system.ring is not None:
             of_field = ring_windows(self.system.ring, p.weight_radius)
             starts = self.system.ring * np.arange(fields)
-            windows = np.tile(np.concatenate(of_field + starts[:, None, None], axis=1), (fields, 1))
+            windows = np.concatenate(of_field + starts[:, None, None], axis=1)
         return MixtureFit(p.bandwidth, matrix, windows)
 
     def sample(

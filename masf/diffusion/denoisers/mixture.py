@@ -48,8 +48,14 @@ class MixtureDenoiser:
         covariance: Array,
         windows: np.ndarray | None = None,
     ) -> None:
-        """``centres`` (N, d), ``covariance`` B (d, d), ``windows`` (d, w) or None for weights from
-        all components.
+        """The mixture.
+
+        Args:
+            process: the forward process.
+            centres: (N, d).
+            covariance: B (d, d).
+            windows: (k, w) the components that weigh component i, k + i, 2 k + i, ... of the
+                state, the same for all fields at a point; None for weights from all components.
         """
         self.process = process
         self.centres = centres
@@ -96,7 +102,7 @@ class MixtureDenoiser:
 
     def _log_weights(self, x: Array, t: float) -> Array:
         """Logarithms of the weights (k, n, N), up to a constant in j, for states (n, d); k is 1, or
-        d with windows.
+        the number of windows.
         """
         xp = array_namespace(x)
         whitening, centres, _ = self._at(t)
@@ -110,16 +116,25 @@ class MixtureDenoiser:
         xp = array_namespace(logits)
         weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
         self._weights = weights
-        # All sums over j in one product: of w_j, w_j kept_j, w_j kept_j^2.
-        columns = kept[None] if self.windows is None else kept.mT[..., None]
+        # All sums over j in one product: of w_j, w_j kept_j, w_j kept_j^2. Fields at a point have
+        # their weights in common.
+        count, d = kept.shape
+        columns = kept[None]
+        if self.windows is not None:
+            by_point = kept.reshape(count, d // len(logits), len(logits))
+            columns = xp.permute_dims(by_point, (2, 0, 1))
         sums = weights @ xp.concat([columns, columns**2, xp.ones_like(columns[..., :1])], axis=-1)
         half = columns.shape[-1]
         mean, square = sums[..., :half] / sums[..., -1:], sums[..., half:-1] / sums[..., -1:]
-        if self.windows is None:
-            mean, square = mean[0], square[0]
-        else:
-            mean, square = mean[..., 0].mT, square[..., 0].mT
+        mean, square = (self._joined(part) for part in (mean, square))
         return mean, xp.clip(square - mean**2, min=0.0)
+
+    def _joined(self, parts: Array) -> Array:
+        """States (n, d) of parts (k, n, fields), or (1, n, d) without windows."""
+        if self.windows is None:
+            return parts[0]
+        turned = array_namespace(parts).permute_dims(parts, (1, 2, 0))
+        return turned.reshape(len(turned), -1)
 
     def __call__(self, x: Array, t: float) -> Posterior:
         """For states (n, d): D_j = m + K (x - A m) + kept_j, of which kept_j alone differs from
@@ -163,7 +178,10 @@ class MixtureDenoiser:
         exponential = xp.sum(stream.normal((len(x), len(kept), 2), x) ** 2, axis=-1) / 2
         drawn = xp.argmax(logits - xp.log(exponential), axis=-1)
         columns = xp.arange(kept.shape[1], device=device(kept))
-        choice = kept[drawn[0]] if self.windows is None else kept[drawn.mT, columns]
+        if self.windows is None:
+            choice = kept[drawn[0]]
+        else:
+            choice = kept[xp.tile(drawn.mT, (1, kept.shape[1] // len(drawn))), columns]
         return choice - mean_kept + self.kernel.deviations(x, t, stream)
 
 
@@ -178,7 +196,7 @@ class MixtureFit:
         Args:
             bandwidth: h, in units of the ensemble's spread.
             taper: (d, d) of the kernels' covariance, or None.
-            windows: (d, w) as for MixtureDenoiser.
+            windows: (k, w) as for MixtureDenoiser.
         """
         self.bandwidth, self.taper, self.windows = bandwidth, taper, windows
 
