@@ -12,7 +12,7 @@ from masf.diffusion.endpoint import Answers, GaussianEndpoint, guided_endpoint
 from masf.diffusion.linear_state import linear_state
 from masf.diffusion.posterior import Posterior
 from masf.diffusion.process import ForwardProcess, a, time_grid
-from masf.diffusion.samplers import coupled, exact
+from masf.diffusion.samplers import coupled, exact, noised_path
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation, Transformed
@@ -33,8 +33,9 @@ class QuadratureDenoiser:
         self.process, self.nodes, self.weights = process, nodes, weights
 
     def __call__(self, x: np.ndarray, t: float) -> Posterior:
-        a, sigma = self.process.A(t), self.process.Sigma(t)
-        whitened, nodes = x / np.sqrt(sigma), self.nodes * a / np.sqrt(sigma)
+        a, whitening = self.process.A(t), 1 / np.sqrt(self.process.Sigma(t))
+        whitened = self.process.apply(whitening, x)
+        nodes = self.process.apply(a * whitening, self.nodes)
         logits = whitened @ nodes.T - 0.5 * (nodes**2).sum(axis=1) + np.log(self.weights)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
@@ -155,6 +156,51 @@ def test_what_is_not_measured_follows_by_its_correlation(sampler):
         distance = np.abs(counts.cumsum() / n - expected.cumsum()).max()
         assert distance < 1.95 / np.sqrt(n)
     assert abs(np.mean(found[:, 0] * found[:, 1]) - posterior @ nodes.prod(axis=1)) < 0.08
+
+
+@pytest.mark.parametrize("rows", [[0, 1], [1]], ids=["all", "one is missing"])
+@pytest.mark.parametrize("sampler", [exact, coupled])
+def test_measurements_with_correlated_noise_and_missing_ones_are_sampled_exactly(sampler, rows):
+    """Squares of two components with correlation 0.6, whose noises have correlation 0.7."""
+    system = make_system("linear_gaussian", {"dimension": 2, "persistence": 0.95})
+    noise = 0.25 * np.array([[1.0, 0.7], [0.7, 1.0]])
+    whole = transformed(Matrix(np.eye(2), noise), "square")
+    state = linear_state(system, whole)
+    observation, y = whole.only(np.array(rows)), np.array([1.5, 0.4])[rows]
+    state = state.only(observation)
+    axis = np.linspace(-4.5, 4.5, 73)
+    nodes = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    covariance = np.array([[1.0, 0.6], [0.6, 1.0]])
+    prior = np.exp(-0.5 * np.sum(nodes @ np.linalg.inv(covariance) * nodes, axis=1))
+    prior /= prior.sum()
+    posterior = prior * np.exp(observation.log_likelihood(nodes, y))
+    posterior /= posterior.sum()
+    n = 1000
+    members = nodes[np.random.default_rng(5).choice(len(nodes), n, p=prior)]
+    joint = state.of(members)
+    process = ForwardProcess.for_ensemble(state.basis, joint)
+    denoiser = QuadratureDenoiser(process, state.of(nodes), prior)
+    found = state.plain(sampler(process, denoiser, y, joint, time_grid(16), Stream(1, "test")))
+    drawn = np.rint((found - axis[0]) / (axis[1] - axis[0])).astype(int).clip(0, 72)
+    for component, other in ((0, 1), (1, 0)):
+        expected = posterior.reshape(73, 73).sum(axis=other)
+        counts = np.bincount(drawn[:, component], minlength=73)
+        assert np.abs(counts.cumsum() / n - expected.cumsum()).max() < 1.95 / np.sqrt(n)
+    products = posterior @ nodes.prod(axis=1), np.mean(found.prod(axis=1))
+    spread = np.sqrt(posterior @ nodes.prod(axis=1) ** 2 / n)
+    assert abs(products[0] - products[1]) < 3.3 * spread
+
+
+def test_a_member_whose_own_measurement_is_the_measurement_comes_back_with_any_denoiser():
+    problem = Scalar("square", *PROBLEMS["square"])
+    joint = problem.state.of(problem.members[:50])
+    process = ForwardProcess.for_ensemble(problem.state.basis, joint)
+    denoiser = QuadratureDenoiser(process, problem.state.of(problem.nodes), problem.prior)
+    end = noised_path(process, joint, time_grid(8), Stream(1, "test"))[-1]
+    y = end[3, 1:]
+    found = coupled(process, denoiser, y, joint, time_grid(8), Stream(1, "test"))
+    np.testing.assert_allclose(found[3], joint[3], rtol=1e-9, atol=1e-9)
+    assert np.abs(found - joint).max() > 0.5
 
 
 # --- the endpoint Gaussian approximation
