@@ -20,6 +20,7 @@ import click
 import pandas as pd
 
 from masf.report.rows import parameter_columns
+from masf.scores.comparison import lacking
 
 SCORES = [
     "rmse",
@@ -51,9 +52,10 @@ OUTPUT = click.Path(path_type=Path, dir_okay=False)
 
 
 def recorded(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a study's scores.parquet, with the columns that are kept; rows stay in the
-    study's order.
+    """The rows of a study's scores.parquet, with the columns that are kept, but for runs that are
+    missing; rows stay in the study's order.
     """
+    scores = scores[~lacking(scores)]
     rows = scores.rename(columns=lambda name: name.removeprefix("parameter_"))
     axes = [name.removeprefix("parameter_") for name in parameter_columns(scores)]
     varied = [
@@ -100,9 +102,10 @@ def tuning(results: Path, output: Path) -> None:
 @click.argument("output", type=OUTPUT)
 def published(results: Path, output: Path) -> None:
     """Keeps scores in settings of the literature; what the study has not run yet stays as it is."""
-    rows = pd.read_csv(results / "tables" / "published.csv").drop(columns=["note"])
+    text = {"seeds": str}
+    rows = pd.read_csv(results / "tables" / "published.csv", dtype=text).drop(columns=["note"])
     if output.exists():
-        rows = with_those_before(rows, pd.read_csv(output))
+        rows = with_those_before(rows, pd.read_csv(output, dtype=text))
     counts = ["runs", "diverged", "lost", "missing", "cycles", "spin_up_cycles"]
     rows[counts] = rows[counts].astype("Int64")
     rows.to_csv(output, index=False, float_format="%.4g")

@@ -14,6 +14,7 @@ that are shipped already stay, so that a check may be done by parts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from masf.scores.run import score
 from masf.stages.simulate import simulate_in_memory
 from masf.study.cells import Cell
 from masf.study.load import make_study, read_mapping
+from masf.study.search import is_number
 from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, write_runs
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +42,7 @@ STUDIES = {
     "figure5": ["figure5.yaml"],
     "gap_sweep": ["gap_sweep.yaml"],
     "iterative": ["iterative.yaml"],
+    "published_runs": ["published.yaml"],
 }
 """Results, and the configs that they were made from, later ones laid over earlier ones. Of a filter
 that several ran in a situation, masf compare takes the first.
@@ -65,16 +68,11 @@ def runs_of(name: str) -> Iterator[Run]:
         config = laid_over(config, read_mapping(HERE / file))
     study = make_study({**config, "figures": {}}, root=HERE.parent)
     rows = pd.read_csv(HERE / "results" / f"{name}.csv")
-    named = {"observation", "gap", "members", "dimension", "forcing", "seed"} & set(rows)
-    cells = {
-        tuple(_coordinate(cell, key) for key in sorted(named)): cell
-        for cell in study.cells.values()
-    }
     for row in rows.to_dict("records"):
-        key = tuple(row[k] for k in sorted(named))
-        if key not in cells:
-            raise ValueError(f"{name}.csv: {row} belongs to no cell of {STUDIES[name]}")
-        cell = cells[key]
+        cells = [cell for cell in study.cells.values() if belongs(row, cell)]
+        if len(cells) != 1:
+            raise ValueError(f"{name}.csv: {row} belongs to {len(cells)} cells of {STUDIES[name]}")
+        (cell,) = cells
         scores = {k: float(row.get(k, float("nan"))) for k in SCORES}
         yield Run(
             cell.settings,
@@ -87,8 +85,16 @@ def runs_of(name: str) -> Iterator[Run]:
         )
 
 
-def _coordinate(cell: Cell, key: str) -> Any:
-    return cell.settings.seed if key == "seed" else cell.conditions[key]
+def belongs(row: dict[str, Any], cell: Cell) -> bool:
+    """Whether a row of a table is of a run in a cell: what the table has of the cell's situation
+    and seed is the cell's, to the digits that tables keep.
+    """
+    said = {**cell.conditions, "seed": cell.settings.seed}
+    return str(row["filter"]) in cell.filters and all(
+        math.isclose(row[key], value, abs_tol=DIGITS / 2) if is_number(value) else row[key] == value
+        for key, value in said.items()
+        if key in row and row[key] == row[key]  # another system's parameter is not a number here
+    )
 
 
 def unchecked(runs: list[Run], known: dict[str, str]) -> list[Run]:

@@ -25,6 +25,7 @@ import pandas as pd
 import yaml
 from scipy.stats import ttest_1samp
 
+from masf.report.published import published_for_people
 from masf.scores.run import SCORES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -206,6 +207,11 @@ def mean(
     )
 
 
+def published(rows: pd.DataFrame) -> pd.DataFrame:
+    """Scores in settings of the literature, as a study shows them."""
+    return published_for_people(rows.fillna({"parameters": ""}))
+
+
 KINDS: dict[str, Callable[..., pd.DataFrame]] = {
     "sweep": sweep,
     "scores": scores,
@@ -214,6 +220,7 @@ KINDS: dict[str, Callable[..., pd.DataFrame]] = {
     "count": count,
     "rows": rows_of,
     "mean": mean,
+    "published": published,
 }
 
 

@@ -373,3 +373,14 @@ def test_the_digest_of_a_truth_tells_it_from_others() -> None:
 def test_situations_hold_their_runs_together() -> None:
     groups = by_situation([a_run(), a_run(settings=replace(a_run().settings, seed=3))])
     assert [len(runs) for runs in groups.values()] == [2]
+
+
+def test_a_filter_that_is_called_as_shipped_runs_are_is_refused(tmp_path: Path) -> None:
+    filters = tmp_path / "filters"
+    shutil.copytree(ROOT / "config" / "filters", filters)
+    shutil.copy(filters / "free_run.yaml", filters / "letkf_shipped.yaml")
+    text = (filters / "letkf_shipped.yaml").read_text(encoding="utf-8")
+    named = text.replace("label: ", "filter: free_run\nlabel: My ", 1)
+    (filters / "letkf_shipped.yaml").write_text(named, encoding="utf-8")
+    with pytest.raises(ConfigFault, match=r"filter 'letkf_shipped': .*give yours another name"):
+        compared(tmp_path, filters=["letkf_shipped"], filters_directory=str(filters), figures={})

@@ -165,7 +165,7 @@ def test_scores_stand_beside_the_published_ones_and_far_ones_are_marked(
         study, scores=folder / "scores.parquet", costs=folder / "costs.parquet",
         tables=folder / "tables",
     )  # fmt: skip
-    rows = pd.read_csv(folder / "tables" / "published.csv")
+    rows = pd.read_csv(folder / "tables" / "published.csv").fillna({"parameters": ""})
     assert rows["filter"].tolist() == ["enkf", "etkf", "etkf", "Secret filter", "free_run"]
     assert rows["published"].tolist()[:4] == [1.0, 1.5, 2.0, 0.1]
     assert rows["ours"].tolist()[:3] == pytest.approx([1.021, 3.001, 2.001], abs=1e-3)
@@ -177,6 +177,7 @@ def test_scores_stand_beside_the_published_ones_and_far_ones_are_marked(
     assert "Somebody (2001). Scores are those of Table 1. Chosen by us: cycles." in text
     shown = published_for_people(rows)
     assert shown["over"].tolist()[:3] == ["1.02", "2.00*", "1.00"]
+    assert shown["parameters"].tolist()[1:4] == ["inflation 1.2", "inflation 1.3", ""]
     assert shown["runs"].tolist()[2:4] == ["3 x 30 (1 diverged)", "not in masf"]
     # The results say it themselves, where no config/settings is.
     (study.results / "study.json").write_text(study.to_json(), encoding="utf-8")

@@ -16,6 +16,7 @@ from masf.scores.averages import ERROR_OF_ANALYSIS
 from masf.scores.comparison import lacking
 from masf.study.literature import variant_name
 from masf.study.published import PublishedSetting
+from masf.study.search import is_number
 from masf.study.study import Study
 
 FAR = 0.05
@@ -131,7 +132,17 @@ def published_for_people(rows: pd.DataFrame) -> pd.DataFrame:
         "±": rows["standard_error"].map(lambda v: number(v, "{:.2g}")),
         "over": [number(v, "{:.2f}") + ("*" if abs(v - 1) > FAR else "") for v in rows["ratio"]],
         "runs": [_runs(row) for row in rows.itertuples()],
+        "parameters": [_parameters(text) for text in rows["parameters"]],
     })  # fmt: skip
+
+
+def _parameters(text: str) -> str:
+    """Parameters of a source, which are JSON, in words; empty of a filter that has its own."""
+    said = json.loads(text) if text else {}
+    return ", ".join(
+        f"{key} {value:g}" if is_number(value) else f"{key} {json.dumps(value)}"
+        for key, value in said.items()
+    )
 
 
 def _runs(row: Any) -> str:

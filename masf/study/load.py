@@ -395,6 +395,12 @@ def _add_shipped(found: Files, folder: Path) -> None:
     sources.
     """
     for name in dict.fromkeys(run.filter for run in shipped_runs()):
+        if shipped_name(name) in found.filters:
+            found.faults.append(
+                f"filter {shipped_name(name)!r}: runs that come with masf are called so, with "
+                "compare_with: give yours another name"
+            )
+            continue
         path = folder / f"{name}.yaml"
         usual = _read_definition(path) if path.is_file() else FilterDefinition(label=name[:20])
         found.filters[shipped_name(name)] = usual.model_copy(
