@@ -350,6 +350,12 @@ def test_compare_with_knows_one_word(tmp_path: Path) -> None:
         compared(tmp_path, compare_with="everything")
 
 
+def test_a_study_with_faults_is_told_them_all_the_same(tmp_path: Path) -> None:
+    observed = {"others": {"operator": "identity", "noise": 1.0}}
+    with pytest.raises(ConfigFault, match="observations = 'everything': unknown observation"):
+        compared(tmp_path, observations=observed)
+
+
 def test_the_results_of_a_study_are_compared_without_its_shipped_rows(tmp_path: Path) -> None:
     study = compared(tmp_path, figures={})
     synthetic.write_results(study)

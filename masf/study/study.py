@@ -35,7 +35,7 @@ from masf.study.search import Choice, extremes, is_number
 from masf.study.shipped import Run, shipped_name, shipped_runs, situation
 from masf.study.situations import distance
 from masf.study.tuned_values import TunedSetting
-from masf.systems.registry import system_class
+from masf.systems.registry import system_class, system_names
 
 FREE_RUN = "free_run"
 """The module of a run without measurements."""
@@ -184,7 +184,7 @@ class Study:
         filters are taken that have a run on each of the study's seeds, so that differences are
         paired, and that no experiment of it runs itself.
         """
-        if self.config.compare_with is None:
+        if self.config.compare_with is None or not self._parts_are_there:
             return {}
         known: dict[tuple[str, int, int, int], dict[str, Run]] = defaultdict(dict)
         for run in shipped_runs():
@@ -204,8 +204,21 @@ class Study:
                 }
         return found
 
+    @property
+    def _parts_are_there(self) -> bool:
+        """Whether all that experiments name is there, without which they have no cells: else the
+        checks say so.
+        """
+        return all(
+            experiment.system in system_names()
+            and self.config.observations.keys() >= set(experiment.observations)
+            for experiment in self.config.experiments.values()
+        )
+
     def shipped_filters(self, experiment: str) -> list[str]:
         """The filters whose shipped runs stand beside those of an experiment."""
+        if not self.shipped:
+            return []
         names = {
             name
             for cell in self.cells.values()
