@@ -15,6 +15,7 @@ that are shipped already stay, so that a check may be done by parts.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -76,13 +77,28 @@ def runs_of(name: str) -> Iterator[Run]:
         scores = {k: float(row.get(k, float("nan"))) for k in SCORES}
         yield Run(
             cell.settings,
-            str(row["filter"]),
+            called(str(row["filter"]), study.config.filters),
             scores,
             bool(row["diverged"]),
             bool(row.get("lost", False)),
             cell.spin_up_cycles,
             source=name,
         )
+
+
+def called(name: str, own: list[str]) -> str:
+    """What a filter is called as a rival: of a run of a setting, the module, which the situation
+    tells from those of other settings, with a number where there are several in one.
+
+    Args:
+        name: what the study calls it.
+        own: the study's own filters, which have their plain names.
+    """
+    variant = re.fullmatch(r"[a-z]+\d{4}(?:_gap\d+)?_(.+)_n\d+(_\d+)?", name)
+    if variant is None:
+        return name
+    module, number = variant[1], variant[2] or ""
+    return f"{module}_2" if module in own else f"{module}{number}"
 
 
 def belongs(row: dict[str, Any], cell: Cell) -> bool:

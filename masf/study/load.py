@@ -24,7 +24,7 @@ from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.published import PublishedSetting
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
 from masf.study.salvage import salvaged, without
-from masf.study.shipped import shipped_name, shipped_runs
+from masf.study.shipped import numbered, shipped_name, shipped_runs
 from masf.study.study import Study
 from masf.study.tuned_values import TunedValues, file_text, merged
 
@@ -401,11 +401,13 @@ def _add_shipped(found: Files, folder: Path) -> None:
                 "compare_with: give yours another name"
             )
             continue
-        path = folder / f"{name}.yaml"
-        usual = _read_definition(path) if path.is_file() else FilterDefinition(label=name[:20])
+        of, number = numbered(name)
+        path = folder / f"{of}.yaml"
+        usual = _read_definition(path) if path.is_file() else FilterDefinition(label=of[:20])
+        told = f" {number}" if number else ""
         found.filters[shipped_name(name)] = usual.model_copy(
             update={
-                "label": f"{usual.label[:20]} (shipped)", "look": None, "filter": name,
+                "label": f"{usual.label[:19]}{told} (shipped)", "look": None, "filter": of,
                 "command": None, "install": None, "missing": False, "parameters": {},
                 "settings": [], "search": {},
             }

@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,15 @@ class Run:
     @property
     def situation(self) -> str:
         return situation(self.settings)
+
+
+def numbered(filter_name: str) -> tuple[str, str]:
+    """The module of a shipped filter, and its number where there are several with other parameters
+    in one situation: ``letkf_2`` is the second LETKF.
+    """
+    found = re.fullmatch(r"(.+?)(?:_(\d+))?", filter_name)
+    assert found is not None
+    return found[1], found[2] or ""
 
 
 def shipped_name(filter_name: str) -> str:
