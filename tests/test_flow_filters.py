@@ -231,3 +231,27 @@ def test_weights_of_a_mixture_on_a_grid_need_a_positive_radius():
     cls = filter_class("masf_mc")
     with pytest.raises(ValueError, match="weight_radius = 0: on this grid it is a radius"):
         cls(cls.Parameters(weight_radius=0), setup)
+
+
+@pytest.mark.parametrize("name", ["letkf", "masf_gaussian"])
+def test_a_cycle_at_256_by_256(name):
+    """131,072 dimensions: nothing of d x d is formed, and the analysis is nearer to the truth."""
+    system, stream = make_system("kolmogorov", {"size": 256, "dt": 0.02}), Stream(0, "test")
+    observation = observation_settings({"operator": "grid", "stride": 16, "noise": 0.05}).build(
+        system.dimension, system.grid
+    )
+    x = system.perturbations(7, np.empty(0, np.float32), stream)
+    x = np.concatenate([x[:1], x[:1] + 0.3 * x[1:]])
+    if name == "masf_gaussian":
+        x = torch.as_tensor(x)
+    cls = filter_class(name)
+    setup = Setup(system, observation, x[0], 1.0, Stream(0, "filter"))
+    filter_ = cls(cls.Parameters(localization_radius=0.6), setup)
+    truth, forecast = system.step(x[:1], stream), filter_.forecast(filter_.start(x[1:]))
+    analysis = filter_.project(filter_.analyse(forecast, observation.apply(truth)[0]))
+    errors = [
+        float(((part.mean(0) - truth[0]) ** 2).mean() ** 0.5) for part in (forecast, analysis)
+    ]
+    assert errors[1] < 0.8 * errors[0]
+    velocities = np.asarray(analysis).reshape(-1, 2, 256, 256)
+    assert np.abs(flow.divergence(velocities)).max() < 1e-3
