@@ -6,10 +6,12 @@ INSTALLED := $(VENV)/.installed
 # One workflow at a time in this directory; the lock dies with its holder, however that dies, in a moment.
 LOCK := .make.lock
 HELD := another make is running a study in this directory: wait for it to end
+# In a terminal, progress by stage; elsewhere lines without reasons, which are kilobytes long.
 # A killed run leaves its lock; what hinders the unlocking hinders the run too, and is said there.
 RUN = @$(BIN)/python workflow/scripts/locked.py $(LOCK) sh -c '\
 	[ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || $(BIN)/snakemake --profile local --configfile $(1) --unlock --quiet all; \
-	$(BIN)/snakemake --profile local --configfile $(1) $(2)' \
+	[ ! -t 2 ] || show="--logger rich"; \
+	$(BIN)/snakemake --profile local $${show:---quiet host reason} --configfile $(1) $(2)' \
 	|| { code=$$?; [ $$code -eq 75 ] && echo "make: $(HELD)" >&2; exit $$code; }
 export PATH := $(BIN):$(PATH)
 
@@ -30,9 +32,11 @@ install: $(INSTALLED) ## Create the virtual environment with pinned versions
 
 quick: $(INSTALLED) ## The quick study: tables and figures in results/quick, in minutes
 	$(call RUN,config/quick.yaml,)
+	@echo "Done: open results/quick/index.html"
 
 full: $(INSTALLED) ## The whole study: tables and figures in results/full, in hours
 	$(call RUN,config/config.yaml,)
+	@echo "Done: open results/full/index.html"
 
 study: $(INSTALLED) ## The study of another config: make study CONFIG=my.yaml
 	$(call RUN,$(or $(wildcard $(CONFIG)),$(error CONFIG=$(CONFIG): no such file; make study CONFIG=my.yaml)),)

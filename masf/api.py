@@ -36,6 +36,7 @@ from masf.files.cell import CellSettings
 from masf.files.estimate import NEED_TRUTH
 from masf.files.parameters import in_force
 from masf.files.provenance import train_prior_version
+from masf.files.shipped_priors import shipped_for_gap
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, truth_dataset, truth_of
 from masf.filters.base import Filter, FilterParameters
@@ -502,8 +503,14 @@ def train_prior(
     observation: Observation | None = None,
     seed: int = 7,
     device: str = "auto",
+    afresh: bool = False,
 ) -> Path:
-    """Trains a prior for the system, observation and gap of a problem, on truths of its own.
+    """Trains a prior for the system, observation and gap of a problem, on truths of its own; or
+    finds the one that is shipped with masf.
+
+    One that is shipped is taken where neither path nor settings are given, it was trained for this
+    system, these parameters and this observation, and the gap is within those that it was trained
+    with.
 
     Args:
         problem: from ``simulate`` or ``make_problem``; of it, only what system and observation it
@@ -518,6 +525,7 @@ def train_prior(
         observation: what is measured, the same.
         seed: fixes simulation and training.
         device: where to compute.
+        afresh: train also where a prior is shipped that would be taken.
 
     Returns:
         The file.
@@ -557,6 +565,11 @@ def train_prior(
                 "path is None: name the file of the prior; with a system or an observation of "
                 "your own, nothing else would tell when it has to be trained anew"
             )
+        if settings is None and not afresh:
+            found = shipped_for_gap(name, parameters, keys, cell.settings.gap)
+            if found is not None and found.seed == seed:
+                log.info("takes the prior shipped with masf: %s", found.path.name)
+                return found.path
         path, keeps = _place_of_prior(_cached_prior(name, parameters, keys, training, seed))
         if path.is_file():
             log.info("takes the prior trained before: %s", path)

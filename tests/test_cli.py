@@ -21,6 +21,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from click.testing import CliRunner
 from synthetic import small_study, write_results
 
 from masf.cli import commands, main
@@ -43,7 +44,8 @@ SYSTEM = {
     "parameters": {"dt": 0.01},
     "observation": {"operator": "identity", "noise": 1.0},
 }
-CELL = {**SYSTEM, "gap": 5, "cycles": 4, "members": 10, "seed": 3}
+ONE_SEED_LESS = {**SYSTEM, "gap": 5, "cycles": 4, "members": 10}
+CELL = {**ONE_SEED_LESS, "seed": 3}
 PRIOR = {
     "gaps": [5],
     "network": {"kind": "mlp", "width": 4, "blocks": 1},
@@ -241,6 +243,57 @@ def test_assimilate_records_how_the_estimate_was_made(
     assert seconds["model_runs"] == data["model_runs"].values.tolist()
     assert seconds["model_runs"] == [CELL["members"]] * CELL["cycles"]
     assert seconds["peak_memory_mib"] > 1
+
+
+@pytest.mark.parametrize("filter_name", ["enkf", "ensf"])
+def test_seeds_of_one_job_have_the_results_of_jobs_of_their_own(
+    filter_name: str, tmp_path: Path
+) -> None:
+    def run(folder: str, seeds: list[int]) -> None:
+        files = [tmp_path / folder / str(seed) for seed in seeds]
+        simulated = [
+            *words(ONE_SEED_LESS),
+            *(w for seed, f in zip(seeds, files, strict=True) for w in words(
+                {"seed": seed, "output": f / "truth.nc"}
+            )),
+        ]  # fmt: skip
+        assert CliRunner().invoke(commands, ["simulate", *simulated]).exit_code == 0
+        assimilated = [
+            *words({"filter": filter_name}),
+            *(w for f in files for w in words(
+                {"truth": f / "truth.nc", "output": f / "f.nc", "cost": f / "f.cost.json"}
+            )),
+        ]  # fmt: skip
+        assert CliRunner().invoke(commands, ["assimilate", *assimilated]).exit_code == 0
+
+    run("together", [3, 4])
+    run("apart", [3])
+    run("apart", [4])
+    for name in ("3/truth.nc", "4/truth.nc", "3/f.nc", "4/f.nc"):
+        assert (tmp_path / "together" / name).read_bytes() == (
+            tmp_path / "apart" / name
+        ).read_bytes()
+    assert (
+        len(read_cost(tmp_path / "together" / "4" / "f.cost.json")["wall_seconds"])
+        == (CELL["cycles"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "said"),
+    [
+        ("simulate", "--seed 1 --seed 2", "--output is given 1 times, and --seed 2"),
+        ("assimilate", "--truth pyproject.toml --truth README.md", "--output is given 1 times"),
+    ],
+)
+def test_seeds_without_an_output_of_their_own_are_refused(
+    stage: str, given: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    about = {"simulate": words(ONE_SEED_LESS), "assimilate": words({"filter": "enkf"})}[stage]
+    done = CliRunner().invoke(commands, [stage, *about, *given.split(), "-o", "results/x.nc"])
+    assert done.exit_code == 2
+    assert said in done.output
 
 
 def test_prior_is_the_same_twice_and_serves_the_filter(

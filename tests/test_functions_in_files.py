@@ -223,7 +223,7 @@ def test_a_file_is_an_input_of_what_reads_it_and_its_content_a_part_of_the_versi
     def jobs() -> list[Any]:
         study = gauged_study(tmp_path / "results")
         (cell,) = study.cells.values()
-        return [simulate_job(study, cell), assimilate_job(study, "free_run", cell)]
+        return [simulate_job(study, [cell]), assimilate_job(study, "free_run", [cell])]
 
     before = jobs()
     for job in before:

@@ -105,7 +105,7 @@ def gained_study(results: Path, definitions: dict[str, Any], **changes: Any) -> 
 
 
 def job(study: Study) -> Job:
-    return assimilate_job(study, "gained", next(iter(study.cells.values())))
+    return assimilate_job(study, "gained", [next(iter(study.cells.values()))])
 
 
 # The type

@@ -82,10 +82,17 @@ def test_the_command_line_understands_every_command_of_a_study(study: Study) -> 
 
 
 def test_each_job_is_known_by_an_output_of_its_own(study: Study) -> None:
-    logs = {paths.log(rule).format_map(found) for rule, found in all_jobs(study).values()}
+    logs = {
+        paths.log(rule, study.config.seeds.together).format_map(found)
+        for rule, found in all_jobs(study).values()
+    }
     assert len(logs) == len(all_jobs(study))
-    estimates = sum(len(cell.filters) for cell in study.cells.values())
-    assert [rule for rule, _ in all_jobs(study).values()].count("assimilate") == estimates
+    runs = {
+        (cell.point if study.config.seeds.together else cell.path, name)
+        for cell in study.cells.values()
+        for name in cell.filters
+    }
+    assert [rule for rule, _ in all_jobs(study).values()].count("assimilate") == len(runs)
 
 
 def test_a_command_that_lacks_an_option_would_be_noticed(study: Study) -> None:
@@ -99,7 +106,10 @@ def test_truths_are_simulated_as_their_cells_say(study: Study) -> None:
         job = Jobs(study)("simulate", wildcards(cell.wildcards))
         options = parsed("simulate", job)
         said = {key: value for key, value in options.items() if key in vars(cell.settings)}
-        assert said == vars(cell.settings)
+        assert said | {"seed": options["seeds"]} == {
+            **vars(cell.settings),
+            "seed": (cell.settings.seed,),
+        }
         assert (job.inputs, job.version) == ({}, simulate_version(cell.settings.system))
 
 
@@ -128,6 +138,42 @@ def test_filters_run_with_the_parameters_that_the_study_has_for_them(study: Stud
             assert below.get("prior") == (
                 [study.prior(cell).path] if study.needs_prior(name, cell) else None
             )
+
+
+def test_one_job_has_all_seeds_of_a_situation_where_the_study_says_so() -> None:
+    apart = changed()
+    study = changed(seeds={**apart.config.seeds.model_dump(), "together": True, "tuning": []})
+    jobs = Jobs(study)
+    for cell in study.cells.values():
+        at = wildcards(cell.wildcards_together)
+        assert parsed("simulate", jobs("simulate", at))["seeds"] == (0, 1)
+        for name in cell.filters:
+            job = jobs("assimilate", at | {"filter": name})
+            assert [Path(path).parent.name for path in job.inputs["truth"]] == ["seed~0", "seed~1"]
+            single = Jobs(apart)("assimilate", wildcards(cell.wildcards, filter=name))
+            assert job.command == single.command
+            assert job.request.runtime == 2 * single.request.runtime
+            assert job.request.mem_mb == single.request.mem_mb
+    rules = [rule for rule, _ in all_jobs(study).values()]
+    halved = [rule for rule, _ in all_jobs(apart).values()]
+    for rule in ("simulate", "assimilate"):
+        assert 2 * rules.count(rule) == halved.count(rule)
+
+
+def test_seeds_that_differ_between_filters_have_jobs_of_their_own() -> None:
+    first = changed().config.model_dump(exclude_defaults=True)["experiments"]
+    (name, experiment), *_ = first.items()
+    other = {**experiment, "seeds": [1], "add_filters": ["letkf"], "leave_out_filters": []}
+    seeds = {"test": [0, 1], "together": True}
+    study = changed(
+        seeds=seeds,
+        experiments={name: experiment, "other": other},
+        figures={},
+        filters=["enkf"],
+        pinned={},
+    )
+    assert list(study.seeds_together("enkf")) == [(0, 1)]
+    assert list(study.seeds_together("letkf")) == [(1,)]
 
 
 def test_tuning_reads_the_truths_of_all_tuning_seeds() -> None:

@@ -117,7 +117,7 @@ def test_jobs_and_priors_are_of_the_model(tmp_path):
     forcings = [study.prior(cell).parameters["forcing"] for cell in (right, wrong)]
     assert forcings == [8, 11]
     assert study.prior(right).path != study.prior(wrong).path
-    commands = [jobs.simulate_job(study, cell).command for cell in (right, wrong)]
+    commands = [jobs.simulate_job(study, [cell]).command for cell in (right, wrong)]
     assert "--model" not in commands[0]
     assert '--model \'{"parameters": {"dimension": 12' in commands[1]
 

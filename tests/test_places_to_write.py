@@ -20,15 +20,16 @@ from masf.cli.options import Output
 CELL = '--system lorenz63 --parameters \'{"dt": 0.01}\' --observation \'{"operator": "identity"}\''
 CALLS = {
     "run -o BLOCKED": "output",
+    "run --plot BLOCKED.png": "figure",
     "study --config c.yaml -o BLOCKED": "output",
-    f"simulate {CELL} --gap 1 --cycles 1 --members 2 --seed 0 -o BLOCKED": "output",
+    f"simulate {CELL} --gap 1 --cycles 1 --members 2 --seed 0 -o BLOCKED": "outputs",
     f"train-prior {CELL} --settings '{{}}' -o BLOCKED": "output",
     "tune --filter a --search '{}' --situation '{}' --trials 1 --truth t --storage BLOCKED -o o":
     "storage",
     "tune --filter a --search '{}' --situation '{}' --trials 1 --truth t --storage s -o BLOCKED":
     "output",
-    "assimilate --filter a --truth t -o BLOCKED": "output",
-    "assimilate --filter a --truth t -o o --cost BLOCKED": "cost",
+    "assimilate --filter a --truth t -o BLOCKED": "outputs",
+    "assimilate --filter a --truth t -o o --cost BLOCKED": "costs",
     "aggregate --study s --scores BLOCKED --costs c --tables t": "scores",
     "aggregate --study s --scores c --costs BLOCKED --tables t": "costs",
     "aggregate --study s --scores c --costs c --tables BLOCKED": "tables",

@@ -27,7 +27,7 @@ SECTIONS = {
         "plot",
         "page",
     ),
-    "Around a study": ("plan", "preview", "compare", "cite", "tuned-settings", "schema"),
+    "Around a study": ("plan", "status", "preview", "compare", "cite", "tuned-settings", "schema"),
 }
 """Subcommands in the order of the help."""
 

@@ -14,6 +14,7 @@ import yaml
 
 from masf.cli.options import (
     EXISTING,
+    OUTPUT,
     OUTPUT_FOLDER,
     GapSpec,
     JsonMapping,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Spec = tuple[str, str, dict[str, Any]]
 """A filter as it was written, its name, and parameters of it."""
+
+FIGURES, DPI = (".pdf", ".png", ".svg"), 250
 
 SAID_BY_SETTING = ("system", "parameters", "observation", "gap")
 """Options that a setting stands for."""
@@ -128,7 +131,19 @@ class ObservationSpec(click.ParamType):
 @click.option(
     "--prior",
     type=EXISTING,
-    help="prior.safetensors of a study; without it, a small one is trained and kept.",
+    help="prior.safetensors of a study; without it, one that is shipped with masf is taken, or a "
+    "small one is trained and kept.",
+)
+@click.option(
+    "--train",
+    is_flag=True,
+    help="Train a small prior, also where one that fits is shipped with masf.",
+)
+@click.option(
+    "--plot",
+    "figure",
+    type=OUTPUT,
+    help="A figure of truth, measurements, estimates and errors, by its end .pdf, .png or .svg.",
 )
 @device_option
 @threads_option
@@ -143,6 +158,8 @@ def run(
     setting: str | None,
     filters: tuple[Spec, ...],
     prior: Path | None,
+    train: bool,
+    figure: Path | None,
     device: str,
     threads: int,
     output: Path | None,
@@ -151,21 +168,28 @@ def run(
     """Run filters on one system in memory; print their scores.
 
     All filters get the same truth, measurements and initial ensemble. What is not said is taken
-    from config/run.yaml, and a filter's parameters from config/filters, as in a study. A prior that
-    a filter needs is trained in about half a minute and kept in the user's cache folder.
+    from config/run.yaml, and a filter's parameters from config/filters, as in a study. Where a
+    filter needs a prior and none is shipped that fits, one is trained in about half a minute and
+    kept in the user's cache folder.
 
     With --setting, the filters are those whose scores are published there, with their parameters
     and ensemble sizes; --filter and --members choose among them, or name others.
 
     \b
     Examples:
-      masf run --system lorenz96 --filter masf --gap 20
+      masf run --system lorenz96 --filter masf --gap 20 --plot first.png
       masf run -f letkf -f letkf:inflation=1.1,localization_radius=8 --observation every_second
       masf run -s lorenz63 -p rho=30 -f particle -f enkf --gap 25 -o results/first
       masf run --setting sakov2008 -f letkf -f masf_gaussian
     """
     use_threads(threads)
     use_device(device)
+    if train and prior is not None:
+        raise click.UsageError("--prior names the prior that is taken: leave out --train")
+    if figure is not None and figure.suffix not in FIGURES:
+        raise click.UsageError(
+            f"--plot {figure}: expected a name that ends in {', '.join(FIGURES)}"
+        )
     from masf import api
     from masf.files.cost import mean_model_runs
     from masf.files.estimate import SPIN_UP
@@ -205,7 +229,7 @@ def run(
             truths[run.members] = simulate_in_memory(replace(settings, members=run.members))
         truth = truths[run.members]
         if found.needs_prior and prior is None:
-            prior = api.train_prior(truth, device=device)
+            prior = api.train_prior(truth, device=device, afresh=train)
         logging.info("%s: %s", run.label, json.dumps(found.parameters))
         estimate, trajectory = api.run(
             truth, run.name, run.parameters, prior=prior if found.needs_prior else None,
@@ -237,6 +261,8 @@ def run(
     print_table(heads, rows, always_headed=True)
     if output is not None:
         _save(output, plan, truths, estimates, scores)
+    if figure is not None:
+        _plot(figure, plan, truths, estimates)
 
 
 @dataclass(frozen=True)
@@ -377,6 +403,30 @@ def _cell_in_words(plan: _Plan) -> str:
         f"{sizes} members, {settings.cycles} cycles, the first {plan.spin_up_cycles} not scored, "
         f"seed {settings.seed}"
     )
+
+
+def _plot(
+    path: Path, plan: _Plan, truths: dict[int, xr.Dataset], estimates: dict[str, xr.Dataset]
+) -> None:
+    """Draws what ran: each filter by its label, with its ensemble size where there are several."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from masf.atomic import replacing
+    from masf.report.figures.first_look import first_look
+
+    called = {
+        run.key: run.label if len(truths) == 1 else f"{run.label}, N {run.members}"
+        for run in plan.runs
+    }
+    found = first_look(
+        next(iter(truths.values())),  # ensemble sizes share truth and measurements
+        {called[run.key]: estimates[run.key] for run in plan.runs},
+        plan.spin_up_cycles,
+    )
+    with replacing(path) as temporary:
+        found.savefig(temporary, format=path.suffix[1:], dpi=DPI)
+    logging.info("%s", path)
 
 
 def _save(

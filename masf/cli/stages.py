@@ -79,7 +79,12 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
     help="Initial standard deviation.",
 )
 @click.option(
-    "--seed", required=True, type=click.IntRange(0), help="Fixes truth, noise and initial ensemble."
+    "--seed",
+    "seeds",
+    required=True,
+    multiple=True,
+    type=click.IntRange(0),
+    help="Fixes truth, noise and initial ensemble; may be repeated, each with an output.",
 )
 @click.option(
     "--model",
@@ -87,14 +92,35 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
     help="What filters forecast with, where it is not what makes the truth: "
     '\'{"system": ..., "parameters": {...}}\'.',
 )
-@click.option("-o", "--output", required=True, type=OUTPUT, help="truth.nc")
-def simulate(output: Path, **settings: Any) -> None:
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    required=True,
+    multiple=True,
+    type=OUTPUT,
+    help="truth.nc; one for each seed.",
+)
+def simulate(seeds: tuple[int, ...], outputs: tuple[Path, ...], **settings: Any) -> None:
     """Simulate truth, measurements and initial ensemble."""
+    _require_one_for_each("--seed", seeds, "--output", outputs)
     use_threads(1)
     from masf.files.cell import CellSettings
     from masf.stages.simulate import simulate_to_file
 
-    simulate_to_file(CellSettings(**settings), output)
+    for seed, output in zip(seeds, outputs, strict=True):
+        simulate_to_file(CellSettings(**settings, seed=seed), output)
+
+
+def _require_one_for_each(
+    name: str, things: tuple[Any, ...], others_name: str, others: tuple[Any, ...]
+) -> None:
+    """Raises UsageError unless two repeated options are given as often as each other."""
+    if len(things) != len(others):
+        raise click.UsageError(
+            f"{others_name} is given {len(others)} times, and {name} {len(things)}: give one for "
+            "each, in the same order"
+        )
 
 
 @click.command("train-prior")
@@ -116,6 +142,11 @@ def simulate(output: Path, **settings: Any) -> None:
     type=click.IntRange(0),
     help="Fixes simulation and training.",
 )
+@click.option(
+    "--shipped",
+    is_flag=True,
+    help="Train nothing: take the prior shipped with masf that these settings and this seed made.",
+)
 @device_option
 @threads_option
 @click.option("-o", "--output", required=True, type=OUTPUT, help="prior.safetensors")
@@ -125,6 +156,7 @@ def train_prior(
     observation: dict,
     settings: dict,
     seed: int,
+    shipped: bool,
     device: str,
     threads: int,
     output: Path,
@@ -136,6 +168,11 @@ def train_prior(
     from masf.observations.settings import observation_settings
 
     of_observation, of_training = observation_settings(observation), PriorSettings(**settings)
+    if shipped:
+        from masf.files.shipped_priors import copy_as_trained
+
+        copy_as_trained(output, system, parameters, of_observation, of_training, seed)
+        return
     # Late, for settings that are out of range to be refused without torch.
     from masf.stages.train_prior import train_prior_to_file
 
@@ -252,7 +289,14 @@ def tune(
     type=JsonMapping(),
     help="Parameters that override both.",
 )
-@click.option("--truth", required=True, type=EXISTING, help="truth.nc")
+@click.option(
+    "--truth",
+    "truths",
+    required=True,
+    multiple=True,
+    type=EXISTING,
+    help="truth.nc; may be repeated, each with an output, for one run after another.",
+)
 @click.option("--prior", type=EXISTING, help="prior.safetensors, for filters that use one.")
 @click.option(
     "--saved-members",
@@ -278,11 +322,26 @@ def tune(
 )
 @device_option
 @threads_option
-@click.option("-o", "--output", required=True, type=OUTPUT, help="{filter}.nc")
-@click.option("--cost", type=OUTPUT, help="{filter}.cost.json: seconds of each cycle, memory.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    required=True,
+    multiple=True,
+    type=OUTPUT,
+    help="{filter}.nc; one for each truth.",
+)
+@click.option(
+    "--cost",
+    "costs",
+    multiple=True,
+    type=OUTPUT,
+    help="{filter}.cost.json: seconds of each cycle, memory; one for each truth, or none.",
+)
 def assimilate(
-    truth: Path,
-    output: Path,
+    truths: tuple[Path, ...],
+    outputs: tuple[Path, ...],
+    costs: tuple[Path, ...],
     command: str | None,
     module: str | None,
     prior: Path | None,
@@ -290,7 +349,10 @@ def assimilate(
     threads: int,
     **options: Any,
 ) -> None:
-    """Run one filter on one truth's measurements."""
+    """Run one filter on a truth's measurements."""
+    _require_one_for_each("--truth", truths, "--output", outputs)
+    if costs:
+        _require_one_for_each("--truth", truths, "--cost", costs)
     if command is not None and (module is not None or prior is not None):
         raise click.UsageError(
             "--command runs a filter that is not ours: it takes neither --module nor --prior"
@@ -299,16 +361,18 @@ def assimilate(
     use_device(device)
     from masf.stages.assimilate import assimilate_to_file
 
-    assimilate_to_file(
-        truth,
-        output,
-        command=command,
-        module=module,
-        prior=prior,
-        device=device,
-        threads=threads,
-        **options,
-    )
+    for truth, output, cost in zip(truths, outputs, costs or [None] * len(truths), strict=True):
+        assimilate_to_file(
+            truth,
+            output,
+            cost=cost,
+            command=command,
+            module=module,
+            prior=prior,
+            device=device,
+            threads=threads,
+            **options,
+        )
 
 
 @click.command()
@@ -474,6 +538,48 @@ def preview(results: Path, output: Path | None) -> None:
     folder = results / "preview" if output is None else output
     missing = write_preview(load_results(results), folder)
     logging.info("%s: %d runs are missing", folder / paths.PAGE, missing)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--working-directory",
+    "working",
+    default=Path(),
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the workflow was started; the current folder without it.",
+)
+def status(results: Path, working: Path) -> None:
+    """Say what of a study is done, runs, failed and is left.
+
+    RESULTS is the folder of a study's results. Only files are read, so the workflow may run
+    anywhere. Of jobs that failed, their logs are named; `masf preview` shows what is there.
+    """
+    from masf.cli.output import print_table
+    from masf.study import paths
+    from masf.study.load import load_results
+    from masf.study.status import State, counts, cpu_seconds_left
+    from masf.study.status import status as status_of
+
+    jobs = status_of(load_results(results), working)
+    by_stage = counts(jobs)
+    total = {state: sum(of_stage[state] for _, of_stage in by_stage) for state in State}
+    print_table(
+        ["STAGE", *State],
+        [
+            [stage, *(str(of_stage[state]) for state in State)]
+            for stage, of_stage in [*by_stage, ("all", total)]
+        ],
+        always_headed=True,
+    )
+    for job in jobs:
+        if job.state is State.FAILED:
+            click.echo(f"failed: {job.log}")
+    if total[State.DONE] < len(jobs):
+        minutes = cpu_seconds_left(jobs) / 60
+        click.echo(f"left: about {minutes:.0f} CPU minutes; so far: masf preview {results}")
+    else:
+        click.echo(f"done: open {results / paths.PAGE}")
 
 
 @click.command("tuned-settings")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from masf.diffusion.prior_settings import PriorSettings
@@ -42,6 +43,11 @@ class Cell:
             "members": s.members,
             "seed": s.seed,
         }
+
+    @cached_property
+    def wildcards_together(self) -> dict[str, Any]:
+        """The same of a job that has all seeds."""
+        return {key: value for key, value in self.wildcards.items() if key != "seed"}
 
     @property
     def model_in_words(self) -> str:
@@ -118,6 +124,8 @@ class PriorTraining:
     observation: dict[str, Any]
     observation_name: str
     settings: PriorSettings
+    shipped: Path | None = None
+    """A prior shipped with masf that is taken instead: one that such a training made."""
 
     @property
     def wildcards(self) -> dict[str, Any]:

@@ -27,6 +27,11 @@ class Seeds(Section):
     test: list[Seed] = Field(min_length=1, description="Seeds that tables and figures report on.")
     tuning: list[Seed] = Field(default_factory=list, description="Seeds that filters are tuned on.")
     training: Seed = Field(0, description="Seed of stage train-prior.")
+    together: bool = Field(
+        False,
+        description="Whether one job has all test seeds of a situation, one after another: for "
+        "runs that are shorter than the start of a process.",
+    )
 
     @model_validator(mode="after")
     def _disjoint(self) -> Seeds:
@@ -254,6 +259,11 @@ class StudyConfig(Section):
     priors: dict[Name, PriorOfStudy] = Field(
         default_factory=dict, description="How priors are trained, by system."
     )
+    train_afresh: bool = Field(
+        False,
+        description="Train priors also where one that was trained so, with the same seed, is "
+        "shipped with masf, and would be taken.",
+    )
     experiments: dict[Name, Experiment] = Field(
         default_factory=dict,
         description="The experiments, by name; at least one, or section settings.",
@@ -282,4 +292,13 @@ class StudyConfig(Section):
     def _something_runs(self) -> StudyConfig:
         if not self.experiments:
             raise ValueError("experiments: none is there; add one, or a section settings")
+        return self
+
+    @model_validator(mode="after")
+    def _tuning_has_jobs_of_its_own(self) -> StudyConfig:
+        if self.seeds.together and self.tuning is not None:
+            raise ValueError(
+                "seeds.together = True: it is of test seeds, and the section tuning needs jobs of "
+                "single seeds; set it to false, or take tuning out"
+            )
         return self

@@ -293,6 +293,8 @@ def assimilate_seconds(study: Study, name: str, cell: Cell, measured: Measured) 
 
 def train_prior_seconds(prior: PriorTraining) -> float:
     """Expected seconds of stage train-prior: rough, because networks differ."""
+    if prior.shipped is not None:
+        return START_SECONDS
     settings, d = prior.settings, _dimension(prior.system, tuple(prior.parameters.items()))
     members, gap = settings.members + settings.extra_members, sum(settings.gaps)
     size = Size(prior.system, d, members, gap / len(settings.gaps), settings.cycles)
@@ -343,6 +345,11 @@ def assimilate_request(study: Study, name: str, cell: Cell) -> Request:
     )
 
 
+def in_turn(requests: Sequence[Request]) -> Request:
+    """What runs that follow one another in one job ask for."""
+    return Request(max(r.mem_mb for r in requests), sum(r.runtime for r in requests))
+
+
 def tune_request(study: Study, name: str, cells: Sequence[Cell]) -> Request:
     """What tuning a filter at a point asks for: the memory of its runs, which follow each other,
     and of all truths at once.
@@ -358,6 +365,8 @@ def tune_request(study: Study, name: str, cells: Sequence[Cell]) -> Request:
 
 def train_prior_request(prior: PriorTraining) -> Request:
     """What stage train-prior asks for."""
+    if prior.shipped is not None:
+        return SMALL_REQUEST
     settings, d = prior.settings, _dimension(prior.system, tuple(prior.parameters.items()))
     states = (
         settings.rounds
@@ -381,5 +390,5 @@ def aggregate_request(study: Study) -> Request:
     )
 
 
-PLOT_REQUEST = Request(2000, 20)
+PLOT_REQUEST = SMALL_REQUEST = Request(2000, 20)
 """What stage plot asks for: it reads scores, or two runs of a cell."""

@@ -18,6 +18,7 @@ from typing import Any
 from masf.files.provenance import (
     assimilate_version,
     code_version,
+    content,
     page_version,
     simulate_version,
     train_prior_version,
@@ -33,6 +34,7 @@ from masf.study.costs import (
     Request,
     aggregate_request,
     assimilate_request,
+    in_turn,
     simulate_request,
     train_prior_request,
     tune_request,
@@ -73,22 +75,24 @@ class Jobs:
         self._made: dict[tuple[str, str], Job] = {}
 
     def __call__(self, rule: str, wildcards: Mapping[str, str]) -> Job:
-        key = rule, paths.JOBS[rule].format_map(wildcards)
+        pattern = paths.job(rule, together="seed" not in wildcards)
+        key = rule, pattern.format_map(wildcards)
         if key not in self._made:
             self._made[key] = _MAKERS[rule](self.study, wildcards)
         return self._made[key]
 
 
 def masf_command(stage: str, options: Mapping[str, Any], *arguments: str) -> str:
-    """A masf command line, quoted for the shell; mappings become JSON, and what is None is left
-    out.
+    """A masf command line, quoted for the shell; mappings become JSON, what is None is left out,
+    and an option whose value is a tuple is repeated.
     """
     words = ["masf", stage, *arguments]
-    for name, value in options.items():
-        if value is None:
-            continue
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        words += [f"--{name.replace('_', '-')}", text]
+    for name, given in options.items():
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is None:
+                continue
+            text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
 
 
@@ -139,15 +143,17 @@ def _functions(study: Study, name: str) -> list[Path]:
 # The jobs of each rule
 
 
-def simulate_job(study: Study, cell: Cell) -> Job:
-    """The truth of a cell."""
+def simulate_job(study: Study, cells: list[Cell]) -> Job:
+    """The truths of cells that differ in their seed."""
+    cell = cells[0]
     options = asdict(cell.settings) | {
-        "observation": _observation_option(study, cell.observation_name)
+        "observation": _observation_option(study, cell.observation_name),
+        "seed": tuple(c.settings.seed for c in cells),
     }
     functions = _functions(study, cell.observation_name)
     return Job(
         command=masf_command("simulate", options),
-        request=simulate_request(cell),
+        request=in_turn([simulate_request(c) for c in cells]),
         version=with_content(simulate_version(cell.settings.system), functions),
         inputs=_observation_files(study, cell.observation_name)
         | _read_besides("functions", functions),
@@ -155,7 +161,8 @@ def simulate_job(study: Study, cell: Cell) -> Job:
 
 
 def train_prior_job(study: Study, prior: PriorTraining) -> Job:
-    """The training of a prior."""
+    """The training of a prior, or the taking of the one that is shipped."""
+    files = _observation_files(study, prior.observation_name)
     options = {
         "system": prior.system,
         "parameters": prior.parameters,
@@ -164,18 +171,26 @@ def train_prior_job(study: Study, prior: PriorTraining) -> Job:
         "seed": study.config.seeds.training,
     }
     functions = _functions(study, prior.observation_name)
+    inputs = files | _read_besides("functions", functions)
+    if prior.shipped is not None:
+        return Job(
+            command=masf_command("train-prior", options, "--shipped"),
+            request=train_prior_request(prior),
+            version=f"shipped {content(prior.shipped)[:12]}",
+            inputs=inputs,
+        )
     return Job(
         command=masf_command("train-prior", options),
         request=train_prior_request(prior),
         version=with_content(train_prior_version(prior.system), functions),
-        inputs=_observation_files(study, prior.observation_name)
-        | _read_besides("functions", functions),
+        inputs=inputs,
         gpu=_gpus(study, 1),
     )
 
 
-def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
-    """A filter's run in a cell."""
+def assimilate_job(study: Study, name: str, cells: list[Cell]) -> Job:
+    """A filter's runs in cells that differ in their seed."""
+    cell = cells[0]
     tuned, files = study.tuning_path(name, cell), study.input_files(name, cell)
     functions = _functions(study, cell.observation_name)
     options = {
@@ -187,7 +202,7 @@ def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
         "covariance": cell.reference is not None or None,
     }
     inputs = {
-        "truth": [_below(study, cell.truth)],
+        "truth": [_below(study, c.truth) for c in cells],
         **_prior_file(study, name, cell),
         **_read_besides("parameter_files", files),
         **_read_besides("functions", functions),
@@ -196,7 +211,7 @@ def assimilate_job(study: Study, name: str, cell: Cell) -> Job:
     resources = study.filters[name].resources
     return Job(
         command=masf_command("assimilate", options),
-        request=assimilate_request(study, name, cell),
+        request=in_turn([assimilate_request(study, name, c) for c in cells]),
         version=with_content(assimilate_version(*_code(study, name, cell)), [*files, *functions]),
         inputs=inputs,
         threads=resources.threads,
@@ -296,7 +311,7 @@ def tuned_files(study: Study) -> list[str]:
 
 
 _MAKERS: dict[str, Callable[[Study, Mapping[str, str]], Job]] = {
-    "simulate": lambda study, at: simulate_job(study, study.all_cells[paths.CELL.format_map(at)]),
+    "simulate": lambda study, at: simulate_job(study, study.batch(at)),
     "train_prior": lambda study, at: train_prior_job(
         study, study.priors[paths.PRIOR.format_map(at)]
     ),
@@ -304,7 +319,7 @@ _MAKERS: dict[str, Callable[[Study, Mapping[str, str]], Job]] = {
         study, at["filter"], study.points[paths.POINT.format_map(at)]
     ),
     "assimilate": lambda study, at: assimilate_job(
-        study, at["filter"], study.all_cells[paths.CELL.format_map(at)]
+        study, at["filter"], study.batch(at, at["filter"])
     ),
     "aggregate": lambda study, _: aggregate_job(study),
     "plot": lambda study, at: plot_job(study, at["figure"]),
@@ -318,15 +333,16 @@ def all_jobs(study: Study) -> dict[str, tuple[str, dict[str, str]]]:
     output, below the results.
     """
     found: dict[str, tuple[str, dict[str, Any]]] = {
-        **{cell.truth: ("simulate", cell.wildcards) for cell in study.all_cells.values()},
+        **{cells[0].truth: ("simulate", _wildcards(study, cells)) for cells in study.batches()},
         **{path: ("train_prior", prior.wildcards) for path, prior in study.priors.items()},
     }
     for point, (cell, *_) in study.points.items():
         for name in study.tuned_filters(point):
             found[cell.tuned(name)] = "tune", cell.wildcards | {"filter": name}
-    for cell in study.cells.values():
-        for name in cell.filters:
-            found[cell.estimate(name)] = "assimilate", cell.wildcards | {"filter": name}
+    for name in study.all_filters:
+        for cells in study.batches(name):
+            at = _wildcards(study, cells) | {"filter": name}
+            found[cells[0].estimate(name)] = "assimilate", at
     found |= {paths.SCORES: ("aggregate", {})}
     found |= {paths.figure(name, "pdf"): ("plot", {"figure": name}) for name in study.figures}
     found |= {paths.PAGE: ("page", {})}
@@ -334,6 +350,39 @@ def all_jobs(study: Study) -> dict[str, tuple[str, dict[str, str]]]:
         path: (rule, {key: str(value) for key, value in wildcards.items()})
         for path, (rule, wildcards) in found.items()
     }  # fmt: skip
+
+
+def rules_by_seeds(
+    study: Study, name: str, filter_name: str | None = None
+) -> list[tuple[str, tuple[int, ...], list[str]]]:
+    """The rules that make truths, or a filter's estimates, where one job has all seeds: of each its
+    name, the seeds of its jobs, and the paths of the situations that have these. The rule of most
+    situations is called ``name``.
+    """
+    return [
+        (name if i == 0 else "_".join([name, "seeds", *map(str, seeds)]), seeds, points)
+        for i, (seeds, points) in enumerate(study.seeds_together(filter_name).items())
+    ]
+
+
+def rule_of(study: Study, rule: str, at: Mapping[str, str]) -> str:
+    """What the workflow calls the rule of a job, one of those in ``all_jobs``."""
+    if rule == "tune":
+        return "tune_gpu" if study.filters[at["filter"]].resources.gpu else rule
+    if rule not in ("simulate", "assimilate"):
+        return rule
+    filter_name = at.get("filter")
+    name = rule if filter_name is None else f"{rule}_{filter_name}"
+    if "seed" in at:
+        return name
+    point = paths.POINT.format_map(at)
+    by_seeds = rules_by_seeds(study, name, filter_name)
+    return next(called for called, _, points in by_seeds if point in points)
+
+
+def _wildcards(study: Study, cells: list[Cell]) -> dict[str, Any]:
+    """What a rule's wildcards stand for in the job of these cells."""
+    return cells[0].wildcards_together if study.config.seeds.together else cells[0].wildcards
 
 
 # What jobs of filters share

@@ -68,15 +68,23 @@ JOBS = {
 }
 """What tells one job of a rule from others; logs and benchmarks are called so."""
 
+JOBS_TOGETHER = JOBS | {"simulate": f"{POINT}/truths", "assimilate": f"{POINT}/{{filter}}"}
+"""The same where one job has all seeds of a situation."""
 
-def log(rule: str) -> str:
+
+def job(rule: str, together: bool = False) -> str:
+    """What tells one job of a rule from others; ``together``: where it has all seeds."""
+    return (JOBS_TOGETHER if together else JOBS)[rule]
+
+
+def log(rule: str, together: bool = False) -> str:
     """Where a rule's jobs say what they did."""
-    return f"logs/{JOBS[rule]}.log"
+    return f"logs/{job(rule, together)}.log"
 
 
-def benchmark(rule: str) -> str:
+def benchmark(rule: str, together: bool = False) -> str:
     """Where Snakemake keeps what a rule's jobs used."""
-    return f"benchmarks/{JOBS[rule]}.tsv"
+    return f"benchmarks/{job(rule, together)}.tsv"
 
 
 def table(name: str, suffix: str) -> str:

@@ -24,7 +24,7 @@ from masf.study.costs import (
     simulate_seconds,
     train_prior_seconds,
 )
-from masf.study.jobs import Jobs, all_jobs
+from masf.study.jobs import Jobs, all_jobs, rule_of
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
 
@@ -104,12 +104,7 @@ def nothing_made(study: Study) -> list[dict[str, str]]:
     rules = {paths.below(study.config.results, paths.STUDY): "study"}
     written: set[str] = set()
     for path, (rule, wildcards) in all_jobs(study).items():
-        name = rule
-        if rule == "assimilate":
-            name = f"assimilate_{wildcards['filter']}"
-        elif rule == "tune" and study.filters[wildcards["filter"]].resources.gpu:
-            name = "tune_gpu"
-        rules[paths.below(study.config.results, path)] = name
+        rules[paths.below(study.config.results, path)] = rule_of(study, rule, wildcards)
         if rule in ("simulate", "train_prior"):
             written |= set(jobs(rule, wildcards).inputs.get("observation", []))
     rules |= dict.fromkeys(sorted(written), "observation")
@@ -152,12 +147,12 @@ def expected(study: Study, jobs: Sequence[Planned], measured: Measured) -> list[
     """What each job is expected to take; jobs of unknown cost count with the time that they ask
     for.
     """
-    expectations = _expectations(study, measured)
+    known = expectations(study, measured)
 
     def cost(job: Planned) -> Cost:
-        if job.output not in expectations and not job.runtime:
+        if job.output not in known and not job.runtime:
             return Cost(job, START_SECONDS, measured=True)
-        seconds = expectations.get(job.output, _unknown)()
+        seconds = known.get(job.output, _unknown)()
         return (
             Cost(job, 60.0 * job.runtime, measured=False)
             if seconds is None
@@ -167,7 +162,7 @@ def expected(study: Study, jobs: Sequence[Planned], measured: Measured) -> list[
     return [cost(job) for job in jobs]
 
 
-def _expectations(study: Study, measured: Measured) -> dict[str, Callable[[], float | None]]:
+def expectations(study: Study, measured: Measured) -> dict[str, Callable[[], float | None]]:
     """Functions that tell the seconds of each job of a study, or None where nothing is measured; by
     the job's first output.
     """
@@ -178,13 +173,14 @@ def _expectations(study: Study, measured: Measured) -> dict[str, Callable[[], fl
         **dict.fromkeys(drawn, lambda: START_SECONDS),
         **{path: partial(train_prior_seconds, prior) for path, prior in study.priors.items()},
         **{
-            cell.truth: partial(simulate_seconds, cell, measured)
-            for cell in study.all_cells.values()
+            cells[0].truth: partial(_sum_of, partial(simulate_seconds, measured=measured), cells)
+            for cells in study.batches()
         },
     }
-    for cell in study.cells.values():
-        for name in cell.filters:
-            found[cell.estimate(name)] = partial(assimilate_seconds, study, name, cell, measured)
+    for name in study.all_filters:
+        of_cell = partial(_assimilate_seconds, study, name, measured)
+        for cells in study.batches(name):
+            found[cells[0].estimate(name)] = partial(_sum_of, of_cell, cells)
     for point, at_point in study.points.items():
         for name in study.tuned_filters(point):
             found[at_point[0].tuned(name)] = partial(_tune_seconds, study, name, at_point, measured)
@@ -195,6 +191,19 @@ def _expectations(study: Study, measured: Measured) -> dict[str, Callable[[], fl
 
 def _unknown() -> None:
     """The expectation of a job that masf does not know."""
+
+
+def _sum_of(seconds: Callable[[Cell], float | None], cells: Sequence[Cell]) -> float | None:
+    """Seconds of runs that follow one another in one process; None where one of them is not
+    known.
+    """
+    runs = [seconds(cell) for cell in cells]
+    known = [run for run in runs if run is not None]
+    return sum(known) - START_SECONDS * (len(known) - 1) if len(known) == len(runs) else None
+
+
+def _assimilate_seconds(study: Study, name: str, measured: Measured, cell: Cell) -> float | None:
+    return assimilate_seconds(study, name, cell, measured)
 
 
 def _tune_seconds(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import Any
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
 from masf.files.parameters import in_force
+from masf.files.shipped_priors import shipped_as_trained
 from masf.files.tuned import Tuned
 from masf.filters.input_files import input_files
 from masf.filters.registry import filter_class
 from masf.gaps import pattern_of
 from masf.programs import files_among
+from masf.study import paths
 from masf.study.cells import Cell, PriorTraining, selects
 from masf.study.conditions import holds
 from masf.study.config import Experiment
@@ -109,6 +111,47 @@ class Study:
     def all_cells(self) -> dict[str, Cell]:
         """The cells of test seeds and those of tuning seeds, by path."""
         return self.cells | {cell.path: cell for cells in self.points.values() for cell in cells}
+
+    def batch(self, wildcards: Mapping[str, Any], filter_name: str | None = None) -> list[Cell]:
+        """The cells of one job of stage simulate, or of stage assimilate for a filter.
+
+        Args:
+            wildcards: of the cells; without ``seed``, all test seeds of the situation.
+            filter_name: the filter, whose cells alone are meant.
+        """
+        if "seed" in wildcards:
+            return [self.all_cells[paths.CELL.format_map(wildcards)]]
+        at_point = self._at_points[paths.POINT.format_map(wildcards)]
+        return [cell for cell in at_point if filter_name is None or filter_name in cell.filters]
+
+    @cached_property
+    def _at_points(self) -> dict[str, list[Cell]]:
+        """The cells of test seeds, by their situation's path."""
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells.values():
+            found.setdefault(cell.point, []).append(cell)
+        return found
+
+    def batches(self, filter_name: str | None = None) -> list[list[Cell]]:
+        """The cells of each job of stage simulate, or of stage assimilate for a filter."""
+        if not self.config.seeds.together:
+            cells = self.all_cells if filter_name is None else self.cells
+            return [[c] for c in cells.values() if filter_name is None or filter_name in c.filters]
+        found = [
+            self.batch(cells[0].wildcards_together, filter_name)
+            for cells in self._at_points.values()
+        ]
+        return [batch for batch in found if batch]
+
+    def seeds_together(self, filter_name: str | None = None) -> dict[tuple[int, ...], list[str]]:
+        """The seeds that jobs have together, and the situations' paths where they have these: of
+        stage simulate, or of stage assimilate for a filter. Most situations first.
+        """
+        found: dict[tuple[int, ...], list[str]] = {}
+        for batch in self.batches(filter_name):
+            seeds = tuple(cell.settings.seed for cell in batch)
+            found.setdefault(seeds, []).append(batch[0].point)
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
     @property
     def tables(self) -> list[str]:
@@ -452,9 +495,17 @@ class Study:
         if not settings.gaps:
             gaps = self._gaps_of_priors[model.system, str(parameters), cell.observation_name]
             settings = settings.model_copy(update={"gaps": sorted(gaps)})
-        return PriorTraining(
-            model.system, parameters, s.observation, cell.observation_name, settings
+        shipped = (
+            None
+            if self.config.train_afresh
+            else shipped_as_trained(
+                model.system, parameters, observation, settings, self.config.seeds.training
+            )
         )
+        return PriorTraining(
+            model.system, parameters, s.observation, cell.observation_name, settings,
+            None if shipped is None else shipped.path,
+        )  # fmt: skip
 
     @cached_property
     def _gaps_of_priors(self) -> dict[tuple[str, str, str], set[int]]:

@@ -5,11 +5,18 @@ OVERRIDING = [
     for name in STUDY.all_filters
     if (ROOT / "workflow" / "rules" / "filters" / f"{name}.smk").is_file()
 ]
-OF_RULE = {"assimilate": "(?!)"} | {
-    f"assimilate_{name}": name for name in STUDY.all_filters if name not in OVERRIDING
-}
+# Of each rule its name, its filter, and as with_seeds says the seeds of a job and what limits it to these.
+OF_RULE = [("assimilate", "(?!)", None, paths.WILDCARDS["system"])]
+for filter_name in STUDY.all_filters:
+    if filter_name not in OVERRIDING:
+        OF_RULE += [
+            (rule_name, filter_name, seeds, constraint)
+            for rule_name, seeds, constraint in with_seeds(
+                f"assimilate_{filter_name}", filter_name
+            )
+        ]
 
-for rule_name, filter_names in OF_RULE.items():
+for rule_name, filter_name, seeds, constraint in OF_RULE:
 
     rule:
         name:
@@ -17,14 +24,15 @@ for rule_name, filter_names in OF_RULE.items():
         input:
             unpack(inputs("assimilate")),
         output:
-            estimate=result(paths.ESTIMATE),
-            cost=result(paths.COST),
+            estimate=of_seeds(paths.ESTIMATE, seeds),
+            cost=of_seeds(paths.COST, seeds),
         log:
-            log_path("assimilate"),
+            log_path("assimilate", seeds),
         benchmark:
-            benchmark_path("assimilate")
+            benchmark_path("assimilate", seeds)
         wildcard_constraints:
-            filter=filter_names,
+            filter=filter_name,
+            system=constraint,
         conda:
             ENVIRONMENT
         threads: lambda wildcards: job("assimilate", wildcards).threads
@@ -37,9 +45,12 @@ for rule_name, filter_names in OF_RULE.items():
             device=lambda wildcards: job("assimilate", wildcards).device,
             prior=options("prior", "prior"),
             tuned=options("tuned", "tuned"),
+            truths=options("truth", "truth"),
+            estimates=lambda wildcards, output: written("output", output.estimate),
+            costs=lambda wildcards, output: written("cost", output.cost),
         shell:
-            "{params.command} --truth {input.truth:q} {params.prior} {params.tuned} --device {params.device} --threads {threads}"
-            " --output {output.estimate:q} --cost {output.cost:q} 2> {log:q}"
+            "{params.command} {params.truths} {params.prior} {params.tuned} --device {params.device} --threads {threads}"
+            " {params.estimates} {params.costs} 2> {log:q}"
 
 
 for name in OVERRIDING:

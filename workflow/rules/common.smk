@@ -1,4 +1,5 @@
 # Joins masf.study, which says what the rules run and ask for, to Snakemake.
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from masf.study.jobs import (
     file_options,
     missing_programs,
     observation_text,
+    rules_by_seeds,
     tuned_files,
 )
 from masf.study.load import make_study
@@ -72,12 +74,36 @@ def result(pattern):
     return paths.below(STUDY.config.results, pattern)
 
 
-def log_path(rule):
-    return result(paths.log(rule))
+def of_seeds(pattern, seeds):
+    """The same of the files of a job: one with the seed a wildcard, or those of all its seeds."""
+    if seeds is None:
+        return result(pattern)
+    return [result(pattern.replace("{seed}", str(seed))) for seed in seeds]
 
 
-def benchmark_path(rule):
-    return result(paths.benchmark(rule))
+def log_path(rule, seeds=None):
+    return result(paths.log(rule, together=seeds is not None))
+
+
+def benchmark_path(rule, seeds=None):
+    return result(paths.benchmark(rule, together=seeds is not None))
+
+
+def with_seeds(name, filter_name=None):
+    """The rules that make truths, or a filter's estimates: of each its name, the seeds of its jobs,
+    and a constraint of {system}, where a path begins, to situations with these seeds. Where each
+    seed has a job, it is one rule, and its seeds are None.
+    """
+    if not STUDY.config.seeds.together:
+        return [(name, None, paths.WILDCARDS["system"])]
+    return [
+        (
+            called,
+            seeds,
+            f"(?=(?:{'|'.join(map(re.escape, points))})/){paths.WILDCARDS['system']}",
+        )
+        for called, seeds, points in rules_by_seeds(STUDY, name, filter_name)
+    ]
 
 
 def job(rule, wildcards):
@@ -131,6 +157,11 @@ def asked(rule):
 def options(option, name):
     """The words that hand a rule's input of this name to its command; none where it has none."""
     return lambda wildcards, input: file_options(option, input.get(name, []))
+
+
+def written(option, outputs):
+    """The words that name a job's outputs, one or several, to its command."""
+    return file_options(option, [outputs] if isinstance(outputs, str) else outputs)
 
 
 def alternatives(names):

@@ -17,22 +17,29 @@ rule observation:
         "../scripts/write_text.py"
 
 
-rule simulate:
-    input:
-        unpack(inputs("simulate")),
-    output:
-        result(paths.TRUTH),
-    log:
-        log_path("simulate"),
-    benchmark:
-        benchmark_path("simulate")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        **asked("simulate"),
-    params:
-        command=lambda wildcards: job("simulate", wildcards).command,
-        version=lambda wildcards: job("simulate", wildcards).version,
-    shell:
-        "{params.command} --output {output:q} 2> {log:q}"
+for name, seeds, constraint in with_seeds("simulate"):
+
+    rule:
+        name:
+            name
+        input:
+            unpack(inputs("simulate")),
+        output:
+            of_seeds(paths.TRUTH, seeds),
+        log:
+            log_path("simulate", seeds),
+        benchmark:
+            benchmark_path("simulate", seeds)
+        wildcard_constraints:
+            system=constraint,
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("simulate"),
+        params:
+            command=lambda wildcards: job("simulate", wildcards).command,
+            version=lambda wildcards: job("simulate", wildcards).version,
+            output=lambda wildcards, output: written("output", list(output)),
+        shell:
+            "{params.command} {params.output} 2> {log:q}"
