@@ -267,7 +267,7 @@ def test_results_are_read_where_the_file_is_not(gauge: Path, tmp_path: Path) -> 
 def test_the_guide_s_function_does_what_it_says(gauge: Path) -> None:
     guide = Path(__file__).parent.parent / "docs" / "adding-an-observation.md"
     text = guide.read_text(encoding="utf-8")
-    block = text.split("`functions/gauge.py`:\n\n```python\n")[1].split("```")[0]
+    block = text.split("such as `gauge.py`:\n\n```python\n")[1].split("```")[0]
     gauge.write_text(textwrap.dedent(block), encoding="utf-8")
     said = measuring("depth", derivative="slope")
     observation = observation_settings(said).build(3, None)
