@@ -118,7 +118,7 @@ def inputs(rule):
 
 @cache
 def longest(rule_name):
-    """Minutes that a job of the rule of this name may ask for: the limit in the profile, shared
+    """Minutes that a job of the rule of this name may ask for, the limit in the profile, shared
     by the jobs of its group, if it has one; None without a limit.
     """
     limit = workflow.global_resources.get("runtime").value
