@@ -718,7 +718,7 @@ def test_damaged_truth_is_named_and_a_good_estimate_stays(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"filter": "enfk"}, ["unknown filter 'enfk'", "enkf, enkf_localized"]),
+        ({"filter": "enfk"}, ["unknown filter 'enfk'", "enkf, enkf_hybrid, enkf_localized"]),
         (
             {"filter": "enkf", "parameters": {"inflation": 0.5}},
             ["inflation = 0.5", "greater than or equal to 1"],
@@ -773,13 +773,17 @@ def test_every_command_with_a_device_claims_a_card_of_its_own(
     monkeypatch.setattr("masf.devices.claim_card", claim)
     monkeypatch.setattr("os.environ", dict(os.environ))
     with_device = {
-        name: [option.name for option in command.params if option.expose_value]
+        name: {
+            option.name: () if getattr(option, "multiple", False) else None
+            for option in command.params
+            if option.expose_value
+        }
         for name, command in commands.commands.items()
         if any(option.name == "device" for option in command.params)
     }
     assert with_device.keys() == {"assimilate", "run", "train-prior", "tune"}
     for name, options in with_device.items():
-        given = dict.fromkeys(options) | {"device": "cuda", "threads": 1}
+        given = options | {"device": "cuda", "threads": 1}
         with pytest.raises(Claimed):
             commands.commands[name].callback(**given)
 
