@@ -96,6 +96,6 @@ def test_only_what_is_not_kept_is_on_the_command_line():
     config = yaml.safe_load((ROOT / "config" / "figure5.yaml").read_text(encoding="utf-8"))
     study = make_study(config, root=ROOT)
     for cell in study.cells.values():
-        command = assimilate_job(study, "letkf", cell).command
+        command = assimilate_job(study, "letkf", [cell]).command
         assert ("--saved-steps 0" in command) == (cell.saved_steps == 0)
         assert ("--saved-steps" in command) == (cell.saved_steps != 1)

@@ -29,6 +29,8 @@ CASES = range(11)
 class Grid:
     """Stands for a system with components on a periodic grid."""
 
+    spacing = 1.0
+
     def __init__(self, fields: int, *grid: int) -> None:
         self.grid, self.dimension = grid, fields * int(np.prod(grid))
 
