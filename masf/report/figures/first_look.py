@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from masf.files.cell import build
 from masf.files.truth import Truth, truth_of
 from masf.observations.base import Observation
 from masf.report.figures.look import legend_outside, lettered, page_width, rc_of, readable
+from masf.report.figures.panels import number_log_axis
 from masf.scores.run import score
 from masf.study.figures.style import Style
 from masf.systems.base import System
@@ -159,9 +159,6 @@ def _errors(ax: Axes, system: System, data: xr.Dataset, label: str, colour: str)
 def _finish_errors(ax: Axes, truth: Truth, system: System, spin_up_cycles: int) -> None:
     steps = truth.settings.steps
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(0, system.dt * steps[-1])
     if spin_up_cycles:
         ax.axvspan(0, system.dt * steps[spin_up_cycles - 1], color="0.92", linewidth=0)
@@ -169,7 +166,8 @@ def _finish_errors(ax: Axes, truth: Truth, system: System, spin_up_cycles: int) 
             0.01, 0.02, "not scored", transform=ax.transAxes, color="0.4", va="bottom", size="small"
         )
     ax.set_xlabel("model time")
-    ax.set_ylabel("RMSE (log scale)")
+    ax.set_ylabel("RMSE")
+    number_log_axis(ax, "y")
     legend = ax.legend(frameon=False, loc="upper right", ncol=3)
     for line, text in zip(legend.get_lines(), legend.get_texts(), strict=True):
         text.set_color(readable(line.get_color()))
