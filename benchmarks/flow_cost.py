@@ -35,7 +35,7 @@ def main(
     import torch
 
     from masf.arrays import Stream
-    from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
+    from masf.diffusion.denoisers.learned import Climate, LearnedDenoiser
     from masf.diffusion.denoisers.prior import make_network
     from masf.diffusion.denoisers.training import fit
     from masf.diffusion.linear_state import linear_state
@@ -57,9 +57,7 @@ def main(
             system.perturbations(members, torch.zeros(1), stream),
         )
         y = observation.apply(system.perturbations(1, ensemble, stream))[0]
-        family = GaussianFamily(
-            [state.taper(radius, ensemble) for radius in settings.localization_radii]
-        )
+        family = state.family(settings, ensemble)
         times = time_grid(steps)
 
         network, climate = make_network(settings, system), Climate(np.zeros(1), np.ones(1))

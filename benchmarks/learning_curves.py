@@ -1,15 +1,15 @@
 """Learning curves of the prior for Lorenz-96: the held-out denoising loss over the Gaussian
-denoiser's, against steps, width and training worlds, each varied from the study's prior.
+denoiser's, against steps, width and training worlds, each varied from the study's prior; and with
+mixtures among its features (``bandwidths``), at 100 and 1000 members.
 
     python benchmarks/learning_curves.py --dimension 8 -o benchmarks/results/learning_curves_8.csv
 
 Losses are those that training itself reports, on worlds that took no part in it. Each point is a
-training of its own, from the same seed.
+training of its own, from the same seed; those that the output has already are not done again.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -21,18 +21,24 @@ import yaml
 from masf.cli.options import use_threads
 
 ROOT = Path(__file__).parent.parent
-VARIED: dict[str, list[int]] = {
-    "steps": [300, 1000, 3000, 10_000],
-    "width": [8, 24],
-    "worlds": [9, 36],
-}
+MIXTURES = {"bandwidths": [0.25, 0.5]}
+LARGE = {"members": 1000}
+VARIED: list[dict[str, Any]] = [
+    *({"steps": steps} for steps in (300, 1000, 3000, 10_000)),
+    {"width": 8},
+    {"worlds": 9},
+    MIXTURES,
+    LARGE,
+    LARGE | MIXTURES,
+]
+POINT = ["dimension", "steps", "width", "worlds", "members", "bandwidths"]
 
 
-def settings_with(base: dict[str, Any], key: str, value: int) -> dict[str, Any]:
-    """The settings of a prior with one of VARIED at another value."""
-    if key == "width":
-        return base | {"network": base["network"] | {"width": value}}
-    return base | {key: value}
+def settings_with(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a prior with some of them at other values; the width is its network's."""
+    others = {key: value for key, value in changes.items() if key != "width"}
+    width = changes.get("width", base["network"]["width"])
+    return base | {"network": base["network"] | {"width": width}} | others
 
 
 @click.command(help=__doc__)
@@ -53,14 +59,16 @@ def main(dimension: int, gaps: tuple[int, ...], threads: int, output: Path) -> N
 
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
     base = config["priors"]["lorenz96"] | {"gaps": list(gaps)}
-    points = {
-        json.dumps(settings_with(base, key, value), sort_keys=True): (key, value)
-        for key, values in VARIED.items()
-        for value in values
-    }  # the study's own settings are a point of each, and are trained once
-    rows = []
-    for text in tqdm(points, desc="trainings"):
-        settings = PriorSettings(**json.loads(text))
+    rows = pd.read_csv(output).to_dict("records") if output.exists() else []
+    known = [[row[key] for key in POINT] for row in rows]
+    for changes in tqdm(VARIED, desc="trainings"):
+        settings = PriorSettings(**settings_with(base, changes))
+        point = [
+            dimension, settings.steps, settings.network.width, settings.worlds, settings.members,
+            " ".join(map(str, settings.bandwidths)) or "none",
+        ]  # fmt: skip
+        if point in known:
+            continue
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "prior.safetensors"
@@ -79,10 +87,7 @@ def main(dimension: int, gaps: tuple[int, ...], threads: int, output: Path) -> N
         )
         rows.append(
             {
-                "dimension": dimension,
-                "steps": settings.steps,
-                "width": settings.network.width,
-                "worlds": settings.worlds,
+                **dict(zip(POINT, point, strict=True)),
                 "loss": round(loss, 4),
                 "gaussian": round(gaussian, 4),
                 "ratio": round(loss / gaussian, 4),

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from masf.arrays import Stream
 from masf.atomic import FileFault
+from masf.diffusion.denoisers.family import Family, FamilyFit
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
-from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser, feature_count
-from masf.diffusion.denoisers.networks import MLP, CircularConvNet
+from masf.diffusion.denoisers.learned import MIXED, Climate, LearnedDenoiser, feature_count
+from masf.diffusion.denoisers.networks import MLP, CircularConvNet, Weighing
 from masf.diffusion.denoisers.prior import Prior
 from masf.diffusion.denoisers.select import ensemble_denoiser
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
@@ -84,7 +85,7 @@ def test_a_network_of_zeros_is_the_gaussian_denoiser_exactly(kind, network):
     ensemble, x = tensor(problem.prior_draws(9, seed=1)), tensor(problem.prior_draws(5, seed=2))
     gaussian = ensemble_denoiser(problem.process, ensemble, "localized")
     learned = LearnedDenoiser(
-        [gaussian, gaussian], network(feature_count(6, [None, None])).double(), CLIMATE, ensemble
+        Family(gaussian, [gaussian]), network(feature_count(6, 2)).double(), CLIMATE, ensemble
     )
     for t in (0.01, 0.5, 1.0):
         found, expected = learned(x, t), gaussian(x, t)
@@ -102,7 +103,8 @@ def test_the_network_moves_the_answer_by_posterior_standard_deviations():
     ensemble, x = tensor(problem.prior_draws(9, seed=1)), tensor(problem.prior_draws(5, seed=2))
     gaussian = ensemble_denoiser(problem.process, ensemble, "localized")
     moved = (
-        LearnedDenoiser([gaussian], One(), CLIMATE, ensemble)(x, 0.5).mean - gaussian(x, 0.5).mean
+        LearnedDenoiser(Family(gaussian), One(), CLIMATE, ensemble)(x, 0.5).mean
+        - gaussian(x, 0.5).mean
     )
     np.testing.assert_allclose(
         moved, gaussian.posterior_variance(0.5).sqrt().expand(5, 6), rtol=1e-6
@@ -115,12 +117,12 @@ def test_targets_have_unit_variance_for_gaussian_data_at_every_time(kind, bonfer
     gaussian = DenseDenoiser(problem.process, tensor(problem.mean), tensor(problem.covariance))
     ensemble = tensor(problem.prior_draws(50, seed=1))
     learned = LearnedDenoiser(
-        [gaussian], MLP(feature_count(6, [None]), 6, 4, 1).double(), CLIMATE, ensemble
+        Family(gaussian), MLP(feature_count(6, 1), 6, 4, 1).double(), CLIMATE, ensemble
     )
     features, targets = learned.denoising_pairs(
         tensor(problem.prior_draws(n, seed=2)), times, stream()
     )
-    assert features.shape == (len(times) * n, feature_count(6, [None]), 6)
+    assert features.shape == (len(times) * n, feature_count(6, 1), 6)
     assert torch.all(torch.isfinite(features))
     targets = targets.reshape(len(times), n, 6)
     # Standard normal: a mean has standard error n^(-1/2), a mean square (2/n)^(1/2).
@@ -141,13 +143,14 @@ def test_targets_have_unit_variance_for_gaussian_data_at_every_time(kind, bonfer
     assert correlation.abs().max() < bonferroni(correlation.numel())
 
 
-def test_one_family_of_gaussian_denoisers_has_one_member_a_radius():
+def test_a_family_has_one_gaussian_denoiser_a_radius():
     problem = make_problem("mask", 8)
     ensemble, x = tensor(problem.prior_draws(5, seed=1)), tensor(problem.prior_draws(3, seed=2))
     system = make_system("lorenz96", {"dt": 0.01, "dimension": 8, "forcing": 8.0})
-    free, narrow = GaussianFamily(
+    family = FamilyFit(
         [linear_state(system, problem.observation).taper(r, ensemble) for r in (None, 0.4)]
     )(problem.process, ensemble)
+    free, (narrow,) = family.gaussian, family.others
     torch.testing.assert_close(
         free(x, 0.5).mean, ensemble_denoiser(problem.process, ensemble, "localized")(x, 0.5).mean
     )
@@ -155,6 +158,59 @@ def test_one_family_of_gaussian_denoisers_has_one_member_a_radius():
     torch.testing.assert_close(
         narrow(x, 0.5).mean, ensemble_denoiser(problem.process, ensemble, "diagonal")(x, 0.5).mean
     )
+
+
+class Choice(torch.nn.Module):
+    """A network that gives one of its answers the weight 1, and the rest, and its correction, 0."""
+
+    def __init__(self, answers: int, chosen: int) -> None:
+        super().__init__()
+        self.answers, self.chosen = answers, chosen
+
+    def forward(self, features):
+        weights = torch.zeros((len(features), 1 + self.answers, features.shape[-1]))
+        weights[:, 1 + self.chosen] = 1
+        return weights.flatten(1).to(features)
+
+
+def learned_with_mixtures(dimension=12, chosen=1, order=slice(None)):
+    """A denoiser that answers as a mixture does, and that mixture."""
+    problem = make_problem("mask", dimension)
+    ensemble = tensor(problem.prior_draws(40, seed=1))[order]
+    system = make_system("lorenz96", {"dt": 0.01, "dimension": dimension, "forcing": 8.0})
+    settings = tiny_settings([3.0], bandwidths=[0.4, 0.8])
+    state = linear_state(system, problem.observation)
+    family = state.family(settings, ensemble)(problem.process, ensemble)
+    network = Weighing(Choice(2, chosen), MIXED, 2)
+    return (
+        LearnedDenoiser(family, network, CLIMATE, ensemble, system), family, problem
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_a_network_may_answer_as_any_of_the_mixtures(chosen):
+    learned, family, problem = learned_with_mixtures(chosen=chosen)
+    x = tensor(problem.prior_draws(5, seed=2))
+    for t in (0.3, 0.9):
+        expected = family.mixtures[chosen](x, t).mean
+        torch.testing.assert_close(learned(x, t).mean, expected)
+        assert (expected - family.gaussian(x, t).mean).abs().max() > 0.01
+
+
+def test_members_may_be_in_any_order():
+    order = torch.as_tensor(np.random.default_rng(0).permutation(40))
+    found = [learned_with_mixtures(order=rows)[0] for rows in (slice(None), order)]
+    x = tensor(make_problem("mask", 12).prior_draws(5, seed=2))
+    features = [denoiser.features(x, 0.5, denoiser.gaussian(x, 0.5).mean) for denoiser in found]
+    torch.testing.assert_close(*features)
+
+
+def test_a_mixture_of_a_long_state_without_a_taper_is_refused():
+    system = make_system("lorenz96", {"dt": 0.01, "dimension": 6000, "forcing": 8.0})
+    with pytest.raises(ValueError, match=r"bandwidths.* 6000 x 6000.*localization_radii"):
+        linear_state(system, OBSERVED.build(6000, system.grid)).family(
+            tiny_settings([None], bandwidths=[0.5]), torch.zeros(1)
+        )
 
 
 # --- training
@@ -173,7 +229,7 @@ def bimodal():
     )
     gaussian = ensemble_denoiser(process, draws[:500], "localized")
     learned = LearnedDenoiser(
-        [gaussian], MLP(feature_count(2, [None]), 2, 4, 1), CLIMATE, draws[:500]
+        Family(gaussian), MLP(feature_count(2, 1), 2, 4, 1), CLIMATE, draws[:500]
     )
     times = [0.3, 0.6, 0.9]
     return learned.denoising_pairs(draws[500:2500], times, stream()), learned.denoising_pairs(
@@ -183,7 +239,7 @@ def bimodal():
 
 def small_mlp() -> MLP:
     torch.manual_seed(1)
-    return MLP(feature_count(2, [None]), 2, 32, 2)
+    return MLP(feature_count(2, 1), 2, 32, 2)
 
 
 def test_training_learns_what_is_not_gaussian(bimodal, bonferroni):
@@ -291,12 +347,41 @@ def test_a_prior_comes_back_from_its_file_as_it_was(name, priors):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_training_twice_writes_identical_bytes(name, priors, tmp_path):
-    _, path = priors[name]
-    again = trained(name)
-    for i in range(4):
-        save(again, tmp_path / f"{i}.safetensors")
-        assert (tmp_path / f"{i}.safetensors").read_bytes() == path.read_bytes()
+def test_a_prior_with_mixtures_serves_ensembles_of_any_size(name, tmp_path):
+    settings = tiny_settings(
+        RADII[name], bandwidths=[0.3, 0.7], members=[5, 20], worlds=6, steps=40
+    )
+    prior = train(name, SYSTEMS[name], OBSERVED, settings, seed=1, device="cpu")
+    save(prior, tmp_path / "prior.safetensors")
+    system = make_system(name, SYSTEMS[name])
+    again = load(tmp_path / "prior.safetensors", system, "cpu")
+    assert again.settings.member_counts == [5, 20]
+    x = torch.randn((3, system.dimension), generator=torch.Generator().manual_seed(0))
+    state = linear_state(system, OBSERVED.build(system.dimension, system.grid))
+    for members in (7, 60):
+        ensemble = system.perturbations(members, x, stream())
+        process = ForwardProcess.for_ensemble(state.basis, ensemble)
+        family = state.family(again.settings, ensemble)(process, ensemble)
+        learned = LearnedDenoiser(family, again.network, again.climate, ensemble, system)
+        answer = learned(x, 0.5).mean
+        assert torch.isfinite(answer).all()
+        assert (answer - family.gaussian(x, 0.5).mean).abs().max() > 0
+
+
+def test_worlds_of_a_gap_take_the_numbers_of_members_in_turn():
+    settings = tiny_settings(RADII["lorenz96"], members=[5, 20], worlds=8)
+    system = make_system("lorenz96", SYSTEMS["lorenz96"])
+    observation = OBSERVED.build(system.dimension, system.grid)
+    worlds = Worlds(system, observation, settings, stream(), "cpu", missing=0.0)
+    members = [worlds._members(world) for world in range(8)]
+    assert members == [5, 5, 20, 20, 5, 5, 20, 20]  # and gaps are 3, 5, 3, 5, ...
+    seen: list[int] = []
+    inner = worlds._denoiser
+    worlds._denoiser = lambda ensemble, *others: (
+        seen.append(len(ensemble)) or inner(ensemble, *others)
+    )
+    worlds.denoising_pairs(None)
+    assert set(seen) == {5, 20}
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -320,10 +405,10 @@ def test_the_truth_is_a_draw_from_what_ensembles_of_the_last_pass_stand_for(monk
     seen = []
     pairs = Worlds._pairs
 
-    def noted(self, denoiser, states):
+    def noted(self, denoiser, states, members):
         temperature = float(denoiser.gaussian.process.r[0]) / 0.3**2
         seen.append((temperature, (states[0] - denoiser.gaussian.mean) / denoiser.prior_std))
-        return pairs(self, denoiser, states)
+        return pairs(self, denoiser, states, members)
 
     monkeypatch.setattr(Worlds, "_pairs", noted)
     worlds = Worlds(

@@ -783,5 +783,5 @@ def test_convolutions_over_measurements_without_a_place_are_refused():
         make_network(settings, system, state_shape(system, speed))
     mlp = settings.model_copy(update={"network": NetworkSettings(kind="mlp", width=8)})
     network = make_network(mlp, system, state_shape(system, speed))
-    features = feature_count(13, settings.localization_radii)
+    features = feature_count(13, len(settings.localization_radii))
     assert network(torch.zeros(2, features, 13)).shape == (2, 13)

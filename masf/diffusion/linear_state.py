@@ -20,9 +20,11 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, like, scattered
+from masf.diffusion.denoisers.family import FamilyFit, mixture_fit
 from masf.diffusion.denoisers.ring import RingTaper
 from masf.diffusion.denoisers.select import denoiser_taper
 from masf.diffusion.joint import JointBasis
+from masf.diffusion.prior_settings import PriorSettings
 from masf.ensembles.localization import (
     MAX_DENSE_DIMENSION,
     GridTaper,
@@ -30,6 +32,7 @@ from masf.ensembles.localization import (
     in_grid_points,
     radius_misfits,
 )
+from masf.ensembles.static import StaticAnomalies, static_anomalies
 from masf.observations.base import Observation, Part
 from masf.observations.bases import Basis
 from masf.observations.mask import Mask
@@ -85,6 +88,27 @@ class LinearState(ABC):
         """As ``taper``, of the pairs of ``pair_basis``: between components at any times, it should
         reach as far as a signal travels from one time to the other.
         """
+
+    def static(self, climate: Array, count: int, share: float) -> StaticAnomalies | None:
+        """For a hybrid covariance of states z, from states x (n, d) of the climate; None for a
+        ``share`` of 0. ``count`` as for ``static_anomalies``.
+        """
+        return static_anomalies(self.of(climate), count, share) if share else None
+
+    def family(self, prior: PriorSettings, x: Array, climate: Array | None = None) -> FamilyFit:
+        """The denoisers that a network of these settings is trained and used with; ``x`` as for
+        ``taper``, and states of the ``climate`` (n, d) where the settings have a static share.
+        """
+        radii = prior.localization_radii
+        mixtures = [
+            mixture_fit(self.system, self.shape, width, radii[0], prior.weight_radius, x)
+            for width in prior.bandwidths
+        ]
+        static = None
+        if prior.static_share:
+            assert climate is not None
+            static = self.static(climate, prior.static_members, prior.static_share)
+        return FamilyFit([self.taper(radius, x) for radius in radii], mixtures, static)
 
     @abstractmethod
     def only(self, observation: Observation) -> LinearState:

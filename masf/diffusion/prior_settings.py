@@ -70,6 +70,9 @@ class NetworkSettings(BaseModel):
         return None
 
 
+Members = Annotated[int, Field(ge=2)]
+
+
 class PriorSettings(BaseModel):
     """How a prior is trained: the simulated ensembles, the network, and the training."""
 
@@ -89,8 +92,10 @@ class PriorSettings(BaseModel):
     spin_up_cycles: int = Field(
         8, ge=0, description="Cycles of each world that give no training ensembles."
     )
-    members: int = Field(
-        100, ge=2, description="Members whose mean and covariance the Gaussian denoiser takes."
+    members: Members | list[Members] = Field(
+        100,
+        description="Members whose mean and covariance the Gaussian denoiser takes; of several "
+        "numbers, the worlds take one in turn.",
     )
     extra_members: int = Field(
         28, ge=1, description="Further members, denoised in training but not in those statistics."
@@ -104,6 +109,17 @@ class PriorSettings(BaseModel):
         description="Radii of the Gaussian denoisers: the network corrects the first and sees "
         "all; in the system's unit of length, as for filters; null tapers nothing.",
     )
+    bandwidths: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [],
+        description="The network also sees the answers of mixtures with a kernel of so many "
+        "spreads at each member, as those of filter masf_mc, and chooses at each place and "
+        "diffusion time between them, the Gaussian denoisers and a correction of its own.",
+    )
+    weight_radius: int | None = Field(2, ge=1, description="For bandwidths: as for filter masf_mc.")
+    static_share: float = Field(
+        0.0, ge=0, lt=1, description="Of the Gaussian denoisers: as for filter masf_gaussian."
+    )
+    static_members: int = Field(40, ge=2, description="As for filter masf_gaussian.")
     inflation: float = Field(1.02, ge=1.0, le=3.0, description="As for filter masf.")
     sampler_steps: int = Field(
         8, ge=1, description="Reverse steps of the analyses in the training cycles."
@@ -148,6 +164,23 @@ class PriorSettings(BaseModel):
     steps: int = Field(1500, ge=1, description="Training steps in each round.")
     batch: int = Field(128, ge=1, description="Noised states in a training step.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of Adam.")
+
+    @property
+    def member_counts(self) -> list[int]:
+        """The numbers of members that the worlds take in turn."""
+        return self.members if isinstance(self.members, list) else [self.members]
+
+    @property
+    def rows(self) -> int:
+        """States of a world besides its truth: the most members, and the extra ones."""
+        return max(self.member_counts) + self.extra_members
+
+    @property
+    def answers(self) -> int:
+        """Answers that the network weighs: those of Gaussians with other radii, and of mixtures;
+        none without mixtures, where its correction is all.
+        """
+        return len(self.localization_radii) - 1 + len(self.bandwidths) if self.bandwidths else 0
 
     def fault(self, system: System) -> str | None:
         """Why these settings do not serve the system, their key first; None if they do."""

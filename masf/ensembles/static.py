@@ -1,4 +1,5 @@
-"""The static covariance of a field on a periodic grid: that of the model's own climate.
+"""Static covariances, from the model's own climate: of a field on a periodic grid, and of some
+states of the climate beside the members of an ensemble.
 
 With the statistics the same at all points (chosen, also where the equation depends on place), the
 covariance of fields f and g at two points is a function of their offset, and so a product in
@@ -8,14 +9,19 @@ Fourier space. With states u (..., P) on P points and their transforms u^,
 
 which costs a transform each way and keeps what is linear and the same everywhere in the states,
 such as their being free of divergence.
+
+Some of those states, centred, may also stand beside an ensemble's anomalies, as if they were
+members that no measurement moves (Kretschmer, Hunt and Ott 2015). What takes a covariance from
+anomalies takes the hybrid's then, and localises it.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from masf.arrays import Array, Stream, to_numpy
 from masf.systems import flow
@@ -46,6 +52,41 @@ class StaticCovariance:
         fields = x.reshape(count, 1, -1, *self._grid)
         spectrum = self._spectrum * fft.rfftn(fields, axes=self._axes)
         return fft.irfftn(spectrum.sum(2), s=self._grid, axes=self._axes).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class StaticAnomalies:
+    """States of the climate, for hybrid covariances (1 - share) P_e + share c B, with B their
+    covariance and c = tr P_e / tr B.
+
+    Attributes:
+        anomalies: (K, d) those states less their mean.
+        share: of the static covariance, between 0 and 1.
+    """
+
+    anomalies: Array
+    share: float
+
+    def beside(self, anomalies: Array) -> Array:
+        """Anomalies (N + K, d), of mean zero, whose covariance is the hybrid of that of
+        ``anomalies`` (N, d).
+        """
+        xp, n, k = array_namespace(anomalies), len(anomalies), len(self.anomalies)
+        trace, static = (
+            float(xp.sum(part**2)) / (len(part) - 1) for part in (anomalies, self.anomalies)
+        )
+        scale = self.share * trace / static if static else 0.0
+        ours = math.sqrt((1 - self.share) * (n + k - 1) / (n - 1))
+        theirs = math.sqrt(scale * (n + k - 1) / (k - 1))
+        return xp.concat([ours * anomalies, theirs * xp.astype(self.anomalies, anomalies.dtype)])
+
+
+def static_anomalies(states: Array, count: int, share: float) -> StaticAnomalies:
+    """The anomalies of ``count`` of the states (n, d), evenly taken; of all if they are fewer."""
+    xp, n = array_namespace(states), len(states)
+    rows = np.unique(np.linspace(0, n - 1, min(count, n)).round().astype(int))
+    chosen = states[xp.asarray(rows, device=device(states))]
+    return StaticAnomalies(chosen - xp.mean(chosen, axis=0), share)
 
 
 def climate_of(system: System, x: Array, steps: int, stream: Stream) -> Array:

@@ -14,25 +14,23 @@ nothing of size d x d is formed; H B H^T is made once for an observation.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, Stream, centred, eye, like
+from masf.arrays import Array, centred, eye, like
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import in_grid_points, place_misfits
-from masf.ensembles.static import StaticCovariance, climate_of
-from masf.filters.base import Filter, LocalizedParameters, initial_draws, linear_misfits
+from masf.ensembles.static import StaticCovariance
+from masf.filters.base import Filter, LocalizedParameters, linear_misfits
+from masf.filters.climate import climate_states
 from masf.filters.enkf_localized import MOST_MEASUREMENTS, MeasurementTaper
 from masf.observations.base import Observation
 from masf.systems.base import System
 
-TRAJECTORIES = 10
-"""Of the model's free run."""
 NUMBERS_AT_ONCE = 2**24
 """Numbers that are held in memory at a time for states that measurements are spread to."""
 
@@ -76,11 +74,9 @@ class HybridEnKF(Filter):
 
     @cached_property
     def static(self) -> StaticCovariance:
-        """Of the model's climate; with random numbers of its own, the same whenever it is made."""
+        """Of the model's climate."""
         assert self.system.grid is not None  # else it is a misfit
-        stream = Stream(0, "free run of the model")
-        start = initial_draws(replace(self.setup, stream=stream), TRAJECTORIES)
-        states = climate_of(self.system, start, self.parameters.climate_steps, stream)
+        states = climate_states(self.setup, self.parameters.climate_steps)
         return StaticCovariance(states, self.system.grid)
 
     def start(self, ensemble: Array) -> Array:

@@ -18,6 +18,7 @@ from pydantic import Field
 from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
 from masf.diffusion.posterior import Fit
 from masf.filters.base import EnsembleParameters
+from masf.filters.climate import climate_states
 from masf.filters.process_filter import ProcessFilter
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -98,8 +99,11 @@ class LearnedFilter(ProcessFilter):
             raise ValueError(
                 "a filter with network: true computes on torch tensors, not on numpy arrays"
             )
-        from masf.diffusion.denoisers.learned import GaussianFamily
         from masf.diffusion.denoisers.validated import Finetuning, ValidatedFit
+
+        climate = None
+        if prior.settings.static_share:
+            climate = climate_states(self.setup, prior.settings.climate_steps)
 
         finetuning = Finetuning(
             p.finetune_steps, p.finetune_learning_rate, p.finetune_batch, self.times[1:]
@@ -107,7 +111,7 @@ class LearnedFilter(ProcessFilter):
         return ValidatedFit(
             prior,
             self.system,
-            GaussianFamily([state.taper(r, x) for r in prior.settings.localization_radii]),
+            state.family(prior.settings, x, climate),
             state.shape,
             held_out=p.held_out,
             validation_times=p.validation_times,

@@ -12,6 +12,10 @@ where y_i is what the forward process made of the member. That is the stochastic
 P is; with less ``perturbation`` it turns into a square-root filter. Where the measurement is not
 linear, the prior is that of the state with what is measured of it, (x, h(x)), and this the usual
 EnKF: K = P_xh (P_hh + R)^(-1), y_i ~ N(h(x_i), R).
+
+With a ``static_share`` P is a hybrid, (1 - share) P_e + share c B, of the ensemble's covariance and
+that of some states of the model's climate (masf.ensembles.static), localised alike; in passes of
+several cycles' forecasts it serves the last one, in the present.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Literal
 from pydantic import Field
 
 from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
+from masf.filters.climate import climate_states
 from masf.filters.passes import TemperedFilter, TemperedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -43,6 +48,19 @@ class GaussianMASFParameters(TemperedParameters):
         description="For covariance localized: half of the taper's support, in the "
         "system's unit of length; null tapers nothing.",
     )
+    static_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of a static covariance, that of the model's climate, in a hybrid with "
+        "the ensemble's own.",
+    )
+    static_members: int = Field(
+        40, ge=2, description="For static_share: states of the climate that it is taken from."
+    )
+    climate_steps: int = Field(
+        200, ge=2, description="For static_share: steps of the free run that they are taken from."
+    )
 
 
 class GaussianMASF(TemperedFilter):
@@ -55,12 +73,21 @@ class GaussianMASF(TemperedFilter):
         own = gaussian_misfits(
             parameters.covariance, parameters.localization_radius, system, observation
         )
+        if parameters.static_share and parameters.covariance == "diagonal":
+            own.append(
+                f"static_share = {parameters.static_share}: a diagonal covariance takes none of "
+                "it; set covariance to localized"
+            )
         return [*own, *super().misfits(parameters, system, observation)]
 
     def make_fit(self) -> GaussianFit:
         p = self.parameters
         radius = p.localization_radius if p.covariance == "localized" else None
-        return GaussianFit(p.covariance, self.linear_state.taper(radius, self.setup.initial_mean))
+        state, static = self.linear_state, None
+        if p.static_share:
+            climate = climate_states(self.setup, p.climate_steps)
+            static = state.static(climate, p.static_members, p.static_share)
+        return GaussianFit(p.covariance, state.taper(radius, self.setup.initial_mean), static)
 
 
 filter = GaussianMASF

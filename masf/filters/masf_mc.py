@@ -25,28 +25,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
-from masf.arrays import Array, like
+from masf.arrays import Array
+from masf.diffusion.denoisers.family import MOST_COMPONENTS, mixture_fit, mixture_is_local
 from masf.diffusion.denoisers.local_mixture import LocalMixtureFit
-from masf.diffusion.denoisers.mixture import MixtureFit, ring_windows
+from masf.diffusion.denoisers.mixture import MixtureFit
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import exact
-from masf.ensembles.localization import (
-    GridTaper,
-    grid_taper,
-    in_grid_points,
-    place_misfits,
-    taper_misfits,
-)
+from masf.ensembles.localization import place_misfits, taper_misfits
 from masf.filters.passes import TemperedFilter, TemperedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
-
-MOST_COMPONENTS = 5_000
-"""The longest state that the mixture's covariance is formed for."""
 
 
 class MixtureMASFParameters(TemperedParameters):
@@ -84,17 +75,6 @@ class MixtureMASFParameters(TemperedParameters):
         """The radius in force: of the kernels' taper, None where they have none."""
         return self.localization_radius if self.covariance == "localized" else None
 
-    def local_on(self, system: System) -> bool:
-        """Whether the mixture is that of what each point of the system's grid sees, in place of one
-        with a matrix P.
-        """
-        grid = system.grid
-        return (
-            self.radius is not None
-            and grid is not None
-            and (len(grid) > 1 or system.dimension > MOST_COMPONENTS)
-        )
-
 
 class MixtureMASF(TemperedFilter):
     Parameters = MixtureMASFParameters
@@ -107,7 +87,11 @@ class MixtureMASF(TemperedFilter):
         covariance.
         """
         faults = taper_misfits(parameters.radius, system, observation)
-        weights, local, d = parameters.weight_radius, parameters.local_on(system), system.dimension
+        weights, local, d = (
+            parameters.weight_radius,
+            mixture_is_local(system, parameters.radius),
+            system.dimension,
+        )
         if not observation.linear:
             d += observation.size
             if parameters.radius is None:
@@ -138,25 +122,11 @@ class MixtureMASF(TemperedFilter):
         return [*faults, *super().misfits(parameters, system, observation)]
 
     def make_fit(self) -> MixtureFit | LocalMixtureFit:
-        p, grid, x = self.parameters, self.system.grid, self.setup.initial_mean
-        radius = p.radius
-        if radius is not None and grid is not None and p.local_on(self.system):
-            taper = GridTaper(grid, in_grid_points(radius, self.system), x)
-            return LocalMixtureFit(
-                p.bandwidth,
-                taper,
-                GridTaper(grid, p.weight_radius, x) if p.weight_radius else taper,
-            )
-        # The mixture's covariance is a matrix, on long rings too.
-        fields, matrix, windows = self.linear_state.shape[0], None, None
-        if radius is not None and grid is not None:
-            of_grid = grid_taper(grid, in_grid_points(radius, self.system))
-            matrix = like(np.tile(of_grid, (fields, fields)), x)
-        if p.weight_radius is not None and self.system.ring is not None:
-            of_field = ring_windows(self.system.ring, p.weight_radius)
-            starts = self.system.ring * np.arange(fields)
-            windows = np.concatenate(of_field + starts[:, None, None], axis=1)
-        return MixtureFit(p.bandwidth, matrix, windows)
+        p = self.parameters
+        return mixture_fit(
+            self.system, self.linear_state.shape, p.bandwidth, p.radius, p.weight_radius,
+            self.setup.initial_mean,
+        )  # fmt: skip
 
     def sample(
         self, process: ForwardProcess, denoiser: Denoiser, y: Array, ensemble: Array

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 
 from masf.arrays import Stream, centred, on_device, overflows, resolve_device
-from masf.diffusion.denoisers.learned import Climate, GaussianFamily, LearnedDenoiser
+from masf.diffusion.denoisers.learned import Climate, LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.denoisers.select import GaussianFit
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
@@ -225,18 +225,16 @@ class Worlds:
         self.observation = observation
         self.state = linear_state(system, observation)
         self.times = time_grid(settings.sampler_steps)
-        self.climate, self._starts = self._sample_climate()
-        self.family = GaussianFamily([
-            self.state.taper(radius, self._starts) for radius in settings.localization_radii
-        ])  # fmt: skip
+        self.climate, self._starts, states = self._sample_climate()
+        self.family = self.state.family(settings, self._starts, states)
         self.held_out: tuple[Tensor, Tensor]
         if max(settings.passes) > 1:
             taper = self.state.pair_taper(settings.passes_radius, self._starts)
             self.joint_fit = GaussianFit("localized", taper)
 
-    def _sample_climate(self) -> tuple[Climate, Tensor]:
-        """The climate, from one state of each of many trajectories over time; and states to start
-        from.
+    def _sample_climate(self) -> tuple[Climate, Tensor, Tensor]:
+        """The climate, from one state of each of many trajectories over time; states to start from;
+        and the states (n, d) that the climate was taken from.
         """
         x = on_device(
             np.stack(
@@ -259,7 +257,7 @@ class Worlds:
         mean = torch.cat([part.mean(dim=axes).reshape(-1) for part in parts])
         std = torch.cat([part.std(dim=axes).reshape(-1) for part in parts])
         std[std == 0] = 1.0  # where nothing is measured
-        return Climate(mean.cpu().numpy(), std.cpu().numpy()), x
+        return Climate(mean.cpu().numpy(), std.cpu().numpy()), x, torch.cat(samples)
 
     def denoising_pairs(self, network: nn.Module | None) -> tuple[Tensor, Tensor]:
         """One round of cycles; the training pairs. The held-out worlds' pairs become
@@ -275,7 +273,7 @@ class Worlds:
             chosen = [i for i in range(s.worlds) if gaps[i] == gap]
             # One row a member: the truth, the members, and the extra members that the statistics do
             # not see.
-            count = 1 + s.members + s.extra_members
+            count = 1 + s.rows
             drawn = self.system.perturbations(len(chosen) * count, self._starts, self.stream)
             states = self._starts[chosen, None] + s.initial_spread * drawn.reshape(
                 len(chosen), count, d
@@ -285,12 +283,14 @@ class Worlds:
                 passes = s.passes[cycle % len(s.passes)]
                 for _ in range(passes - 1):
                     past = torch.stack([
-                        self._moved(*pair, passes) for pair in zip(past, states, strict=True)
+                        self._moved(past[row], states[row], passes, self._members(world))
+                        for row, world in enumerate(chosen)
                     ])  # fmt: skip
                     states = self.system.advance(past, gap, self.stream)
                 for row, world in enumerate(chosen):
                     progress.update()
-                    if self._lost(states[row]):
+                    members = self._members(world)
+                    if self._lost(states[row], members):
                         states[row] = self._around(states[row, :1].where(
                             torch.isfinite(states[row, :1]), self._starts[world]
                         ), count)  # fmt: skip
@@ -298,21 +298,25 @@ class Worlds:
                     measured = self._measured()
                     joint = measured.of(states[row])
                     denoiser = self._denoiser(
-                        joint[1 : 1 + s.members], measured.basis, network, passes
+                        joint[1 : 1 + members], measured.basis, network, passes
                     )
                     if cycle >= s.spin_up_cycles:
-                        pairs[world in held_out].append(self._pairs(denoiser, joint))
+                        pairs[world in held_out].append(self._pairs(denoiser, joint, members))
                     states[row] = self._analyse(denoiser, measured, joint, passes)
         progress.close()
         self.held_out = _joined(pairs[True])
         return _joined(pairs[False])
 
-    def _lost(self, states: Tensor) -> bool:
-        """Whether the first row, the truth, is nowhere near what the members stand for: such an
+    def _members(self, world: int) -> int:
+        """The number of members of a world: which of its rows statistics are taken of."""
+        counts, gaps = self.settings.member_counts, len(self.settings.gaps)
+        return counts[world // gaps % len(counts)]  # worlds of the same gap take them in turn
+
+    def _lost(self, states: Tensor, members: int) -> bool:
+        """Whether the first row, the truth, is nowhere near what so many members stand for: such an
         ensemble would teach the network to expect what no ensemble knows of.
         """
-        members = states[1 : 1 + self.settings.members]
-        mean, anomalies = centred(members)
+        mean, anomalies = centred(states[1 : 1 + members])
         spread = anomalies.square().mean(dim=0).sqrt()
         off = ((states[0] - mean) / spread.clamp(min=torch.finfo(spread.dtype).tiny)).square()
         # Neither is so of NaN.
@@ -345,16 +349,15 @@ class Worlds:
             self.state.shape,
         )  # fmt: skip
 
-    def _pairs(self, denoiser: LearnedDenoiser, states: Tensor) -> tuple[Tensor, Tensor]:
+    def _pairs(
+        self, denoiser: LearnedDenoiser, states: Tensor, members: int
+    ) -> tuple[Tensor, Tensor]:
         """Noised copies of the truth and of extra members, each at times of their own."""
         s = self.settings
         out = []
         for t in 1 - (1 - s.earliest_time) * self.stream.numpy.random(s.times_per_ensemble):
-            extra = (
-                self.stream.numpy.integers(s.extra_members, size=s.states_per_time - 1)
-                + 1
-                + s.members
-            )
+            others = len(states) - 1 - members
+            extra = self.stream.numpy.integers(others, size=s.states_per_time - 1) + 1 + members
             out.append(
                 denoiser.denoising_pairs(states[np.append(0, extra)], [float(t)], self.stream)
             )
@@ -365,13 +368,13 @@ class Worlds:
         noise = observation.noise.draw((), truth, self.stream)
         return observation.apply(truth) + math.sqrt(passes) * noise
 
-    def _moved(self, past: Tensor, states: Tensor, passes: int) -> Tensor:
-        """Rows (1 + members + extra_members, d) of the past, moved by one part of a measurement of
+    def _moved(self, past: Tensor, states: Tensor, passes: int, members: int) -> Tensor:
+        """Rows (1 + members and extra ones, d) of the past, moved by one part of a measurement of
         their forecasts ``states``, the truth left as it is.
         """
         measured = self._measured()
         joint = torch.cat([past, measured.seen(states)], dim=-1)
-        known = joint[1 : 1 + self.settings.members]
+        known = joint[1 : 1 + members]
         process = ForwardProcess.for_ensemble(measured.pair_basis(), known, temperature=passes)
         y = self._part(measured.observation, states[0], passes)
         moved = coupled(

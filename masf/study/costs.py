@@ -296,7 +296,7 @@ def train_prior_seconds(prior: PriorTraining) -> float:
     if prior.shipped is not None:
         return START_SECONDS
     settings, d = prior.settings, _dimension(prior.system, tuple(prior.parameters.items()))
-    members, gap = settings.members + settings.extra_members, sum(settings.gaps)
+    members, gap = settings.rows, sum(settings.gaps)
     size = Size(prior.system, d, members, gap / len(settings.gaps), settings.cycles)
     cycle = size.gap * Measured.read().step_seconds(size) + PRIOR_CYCLE_SECONDS * max(
         1.0, size.ensemble / PRIOR_SIZE
@@ -368,13 +368,7 @@ def train_prior_request(prior: PriorTraining) -> Request:
     if prior.shipped is not None:
         return SMALL_REQUEST
     settings, d = prior.settings, _dimension(prior.system, tuple(prior.parameters.items()))
-    states = (
-        settings.rounds
-        * settings.worlds
-        * settings.cycles
-        * (settings.members + settings.extra_members)
-        * d
-    )
+    states = settings.rounds * settings.worlds * settings.cycles * settings.rows * d
     seconds = train_prior_seconds(prior)
     return Request(
         math.ceil(4000 + MARGIN * 4 * states / MIB), max(60, math.ceil(MARGIN * seconds / 60))

@@ -8,7 +8,13 @@ A forecast ensemble is not stationary: its shape depends on where on the attract
 features therefore carry the ensemble's statistics as context (mean, spread, skewness, correlations
 between neighbours), which lets one pretrained network serve all cycles, seeds and gaps. They also
 carry the answers of Gaussian denoisers with other localisation radii: which radius is best depends
-on the place and the diffusion time, and the network learns to choose. On grids of two axes, where
+on the place and the diffusion time, and the network learns to choose. With ``bandwidths`` they
+carry those of mixtures with a kernel at each member, too, and how sure these are, and
+
+    net = n_0 + sum_k n_k (D_k - D_G) / c
+
+with weights n_k of its own for each of those answers: n_k = 1 for one of them, and 0 for the rest,
+is that denoiser itself. On grids of two axes, where
 ensembles are small, skewness and correlations are left out, and a pattern of the system tells
 places apart where its equation does.
 """
@@ -24,13 +30,9 @@ import torch
 from torch import Tensor, nn
 
 from masf.arrays import Array, Stream, ensemble_spread, like
-from masf.diffusion.denoisers.gaussian import GaussianDenoiser
-from masf.diffusion.denoisers.ring import RingTaper
-from masf.diffusion.denoisers.select import ensemble_denoiser
+from masf.diffusion.denoisers.family import Family
 from masf.diffusion.gains import OfGain
 from masf.diffusion.posterior import Posterior
-from masf.diffusion.process import ForwardProcess
-from masf.ensembles.localization import GridTaper
 from masf.systems.base import System
 
 MOST_NEIGHBOURS = 5
@@ -43,8 +45,13 @@ and targets in units of that certainty have no bound.
 FARTHEST = 8.0
 """Where what is measured is denoised, too, features and targets are cut at so many standard
 deviations. h may be flat over an ensemble and steep where the truth is, which is then hundreds of
-them away: a few such states would rule the loss, and say no more than that.
+them away: a few such states would rule the loss, and say no more than that. So are the answers of
+mixtures: of a state far from all members each kernel knows as little.
 """
+CERTAIN = 1e-3
+"""A mixture's variance, over that of D_G, is not told from less than this."""
+MIXED = 2
+"""The answers that a network weighs are its channels from this one on."""
 COMPONENTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
 """Components, of all states together, that pass through the network at a time: on a CPU as many as
 its caches hold.
@@ -73,18 +80,23 @@ class Climate:
         return mean, std
 
 
-def feature_count(dimension: int, radii: Sequence[float | None]) -> int:
-    """Channels of the features, for so many points of a field and these localisation radii, on a
-    ring or without places.
+def feature_count(dimension: int, radii: int, bandwidths: int = 0) -> int:
+    """Channels of the features, for so many points of a field, localisation radii and bandwidths,
+    on a ring or without places.
     """
-    return 7 + _neighbours(dimension) + len(radii)
+    return 7 + _neighbours(dimension) + radii + _of_mixtures(bandwidths)
 
 
-def field_feature_count(pattern: np.ndarray | None, radii: Sequence[float | None]) -> int:
-    """Channels of the features on a grid of two axes, for each field: for this pattern and these
-    localisation radii.
+def field_feature_count(pattern: np.ndarray | None, radii: int, bandwidths: int = 0) -> int:
+    """Channels of the features on a grid of two axes, for each field: for this pattern, and so many
+    localisation radii and bandwidths.
     """
-    return 6 + (0 if pattern is None else len(pattern)) + len(radii)
+    return 6 + (0 if pattern is None else len(pattern)) + radii + _of_mixtures(bandwidths)
+
+
+def _of_mixtures(bandwidths: int) -> int:
+    """Channels of each mixture's answer and its certainty, and of the number of members."""
+    return 2 * bandwidths + 1 if bandwidths else 0
 
 
 def row_length(shape: tuple[int, ...]) -> int:
@@ -96,26 +108,12 @@ def _neighbours(dimension: int) -> int:
     return min(MOST_NEIGHBOURS, dimension // 2)
 
 
-class GaussianFamily:
-    """Gaussian denoisers of one ensemble with several localisation radii; the first is the one that
-    a network corrects.
-    """
-
-    def __init__(self, tapers: Sequence[Array | RingTaper | GridTaper | None]) -> None:
-        """One denoiser for each of ``tapers``; see ``ensemble_denoiser``."""
-        self.tapers = tapers
-
-    def __call__(self, process: ForwardProcess, ensemble: Array) -> list[GaussianDenoiser]:
-        """The denoisers for the mean and covariance of ``ensemble`` (N, d)."""
-        return [ensemble_denoiser(process, ensemble, "localized", taper) for taper in self.tapers]
-
-
 class LearnedDenoiser:
     """D_G corrected by a network; C is taken from D_G."""
 
     def __init__(
         self,
-        gaussians: Sequence[GaussianDenoiser],
+        family: Family,
         network: nn.Module,
         climate: Climate,
         ensemble: Tensor,
@@ -125,15 +123,14 @@ class LearnedDenoiser:
         """D_G and its correction.
 
         Args:
-            gaussians: D_G, and those whose answers are features; all with the statistics of
-                ``ensemble``.
+            family: D_G, and those whose answers are features; all of ``ensemble``.
             network: from features (n, channels, d) to (n, d).
             climate: of the system.
             ensemble: (N, d).
             system: asked for its geometry; None for components without places, or on a ring.
             shape: of a state, (fields, *grid) or (d,); (d,) without it.
         """
-        self.gaussian, self.others = gaussians[0], gaussians[1:]
+        self.gaussian, self.family = family.gaussian, family
         self.network = network
         spread = ensemble_spread(ensemble)
         # Where nothing is measured there is no spread, and nothing to denoise.
@@ -158,6 +155,8 @@ class LearnedDenoiser:
                 for k in range(1, _neighbours(row) + 1)
             ]
             others = [normal.pow(3).mean(dim=0), *correlations]
+        if family.mixtures:
+            others.append(torch.full_like(mean, math.log10(len(ensemble)) - 2))
         self._context = torch.stack([
             (mean - centre) / scale,
             torch.log(self.prior_std / scale),
@@ -192,8 +191,14 @@ class LearnedDenoiser:
         c, marginal, fixed = self._at(t)
         innovation = (x - process.apply(process.A(t), mean)) / marginal
         departure = (gaussian_answer - mean) / self.prior_std
-        others = [(other(x, t).mean - gaussian_answer) / c for other in self.others]
-        moving = torch.stack([innovation, departure, *others], dim=-2)
+        others = [(other(x, t).mean - gaussian_answer) / c for other in self.family.others]
+        certainties = []
+        for mixture in self.family.mixtures:
+            answer = mixture(x, t)
+            others.append(((answer.mean - gaussian_answer) / c).clamp(-FARTHEST, FARTHEST))
+            assert answer.variance is not None  # which depends on x
+            certainties.append(torch.log(answer.variance / c**2 + CERTAIN) / 2)
+        moving = torch.stack([innovation, departure, *others, *certainties], dim=-2)
         if self._augmented:
             moving = moving.clamp(-FARTHEST, FARTHEST)
         return torch.cat([moving, fixed.expand(len(x), *fixed.shape)], dim=-2)

@@ -1,5 +1,5 @@
-"""Networks that correct the Gaussian denoiser, from features (batch, channel, component) to (batch,
-component).
+"""Networks that correct the Gaussian denoiser, from features (batch, channel, component) to
+``answers`` for each component, flattened: (batch, answers * component).
 
 The last layer starts at zero, so that an untrained network leaves the Gaussian answer as it is.
 """
@@ -33,7 +33,13 @@ class CircularConvNet(nn.Module):
     """
 
     def __init__(
-        self, features: int, channels: int, blocks: int, kernel: int, fields: int = 1
+        self,
+        features: int,
+        channels: int,
+        blocks: int,
+        kernel: int,
+        fields: int = 1,
+        answers: int = 1,
     ) -> None:
         super().__init__()
         self.fields = fields
@@ -46,7 +52,7 @@ class CircularConvNet(nn.Module):
             nn.Sequential(nn.SiLU(), conv(channels, channels), nn.SiLU(), conv(channels, channels))
             for _ in range(blocks)
         )
-        self.last = CircularConv(channels, fields, 1)
+        self.last = CircularConv(channels, answers * fields, 1)
         zero(self.last)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -73,6 +79,7 @@ class UNet2d(nn.Module):
         levels: int,
         blocks: int,
         kernel: int,
+        answers: int = 1,
     ) -> None:
         """``shape`` is (fields, n, n), with n a multiple of 2^(levels - 1); ``blocks`` are those of
         each level, down and up.
@@ -99,7 +106,7 @@ class UNet2d(nn.Module):
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in steps)
         self.join = nn.ModuleList(nn.Conv2d(2 * a, a, 1) for a, _ in steps)
         self.up = nn.ModuleList(stage(width) for width in widths[:-1])
-        self.last = nn.Conv2d(channels, shape[0], 1)
+        self.last = nn.Conv2d(channels, answers * shape[0], 1)
         zero(self.last)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -131,13 +138,15 @@ class Residual(nn.Module):
 class MLP(nn.Module):
     """Residual fully connected layers over all components at once, for few components."""
 
-    def __init__(self, features: int, dimension: int, width: int, blocks: int) -> None:
+    def __init__(
+        self, features: int, dimension: int, width: int, blocks: int, answers: int = 1
+    ) -> None:
         super().__init__()
         self.first = nn.Linear(features * dimension, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.SiLU(), nn.Linear(width, width)) for _ in range(blocks)
         )
-        self.last = nn.Linear(width, dimension)
+        self.last = nn.Linear(width, answers * dimension)
         zero(self.last)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -145,6 +154,22 @@ class MLP(nn.Module):
         for block in self.blocks:
             x = x + block(x)
         return self.last(nn.functional.silu(x))
+
+
+class Weighing(nn.Module):
+    """A correction, and weights for answers that are among the features: n_0 + sum_k n_k f_k.
+
+    The network inside gives n_0 and the n_k; f_k are ``answers`` channels from ``first`` on.
+    """
+
+    def __init__(self, network: nn.Module, first: int, answers: int) -> None:
+        super().__init__()
+        self.network, self.first, self.answers = network, first, answers
+
+    def forward(self, features: Tensor) -> Tensor:
+        weights = self.network(features).unflatten(1, (1 + self.answers, -1))
+        weighed = features[:, self.first : self.first + self.answers]
+        return weights[:, 0] + (weights[:, 1:] * weighed).sum(dim=1)
 
 
 def zero(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> None:

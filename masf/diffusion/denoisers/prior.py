@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from masf.diffusion.denoisers.learned import (
+    MIXED,
     Climate,
     feature_count,
     field_feature_count,
     row_length,
 )
-from masf.diffusion.denoisers.networks import MLP, CircularConvNet, UNet2d
+from masf.diffusion.denoisers.networks import MLP, CircularConvNet, UNet2d, Weighing
 from masf.diffusion.prior_settings import PriorSettings
 from masf.systems.base import System, grid_shape
 
@@ -55,18 +56,26 @@ def make_network(
         )
     settings = prior.network
     kind = settings.resolved_kind(system)
-    features = feature_count(row_length(shape), prior.localization_radii)
+    seen = len(prior.localization_radii), len(prior.bandwidths)
+    features = feature_count(row_length(shape), *seen)
     if system.flow:
-        features = field_feature_count(system.pattern(), prior.localization_radii)
+        features = field_feature_count(system.pattern(), *seen)
+    answers = 1 + prior.answers
+    network: nn.Module
     if kind == "unet2d":
-        return UNet2d(
+        network = UNet2d(
             features,
             shape,
             settings.width,
             settings.levels,
             settings.blocks,
             settings.kernel,
+            answers,
         )
-    if kind == "conv1d":
-        return CircularConvNet(features, settings.width, settings.blocks, settings.kernel, shape[0])
-    return MLP(features, math.prod(shape), settings.width, settings.blocks)
+    elif kind == "conv1d":
+        network = CircularConvNet(
+            features, settings.width, settings.blocks, settings.kernel, shape[0], answers
+        )
+    else:
+        network = MLP(features, math.prod(shape), settings.width, settings.blocks, answers)
+    return Weighing(network, MIXED, prior.answers) if prior.answers else network

@@ -21,6 +21,7 @@ from masf.ensembles.localization import (
     make_taper,
     taper_misfits,
 )
+from masf.ensembles.static import StaticAnomalies
 from masf.observations.base import Observation
 from masf.observations.bases import Basis
 from masf.systems.base import System
@@ -53,6 +54,7 @@ def ensemble_denoiser(
     ensemble: Array,
     covariance: str,
     taper: Array | RingTaper | GridTaper | None = None,
+    static: StaticAnomalies | None = None,
 ) -> GaussianDenoiser:
     """The Gaussian denoiser with the mean and covariance of ``ensemble`` (N, d).
 
@@ -61,6 +63,8 @@ def ensemble_denoiser(
         ensemble: (N, d).
         covariance: "diagonal", "ensemble", or "localized" (the ensemble's, by ``taper``).
         taper: of denoiser_taper, for "localized"; None tapers nothing.
+        static: of the climate, for a hybrid covariance that is not "diagonal"; None for the
+            ensemble's own.
 
     Raises:
         ValueError: for another ``covariance``.
@@ -71,7 +75,9 @@ def ensemble_denoiser(
     if covariance not in {"ensemble", "localized"}:
         raise ValueError(f"covariance {covariance!r}: choose one of diagonal, ensemble, localized")
 
-    n, d = ensemble.shape
+    if static is not None:
+        anomalies = static.beside(anomalies)
+    n, d = anomalies.shape
     if covariance == "localized" and isinstance(taper, RingTaper):
         return RingDenoiser(process, mean, anomalies, taper)
     if covariance == "localized" and isinstance(taper, GridTaper):
@@ -104,12 +110,17 @@ class GaussianFit:
     masf.diffusion.posterior.
     """
 
-    def __init__(self, covariance: str, taper: Array | RingTaper | GridTaper | None) -> None:
-        """``covariance`` and ``taper`` as in ``ensemble_denoiser``."""
-        self.covariance, self.taper = covariance, taper
+    def __init__(
+        self,
+        covariance: str,
+        taper: Array | RingTaper | GridTaper | None,
+        static: StaticAnomalies | None = None,
+    ) -> None:
+        """``covariance``, ``taper`` and ``static`` as in ``ensemble_denoiser``."""
+        self.covariance, self.taper, self.static = covariance, taper, static
 
     def __call__(self, process: ForwardProcess, ensemble: Array) -> GaussianDenoiser:
-        return ensemble_denoiser(process, ensemble, self.covariance, self.taper)
+        return ensemble_denoiser(process, ensemble, self.covariance, self.taper, self.static)
 
     def diagnostics(self) -> dict[str, float]:
         return {}

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from masf.arrays import Stream
-from masf.diffusion.denoisers.learned import GaussianFamily, LearnedDenoiser
+from masf.diffusion.denoisers.family import FamilyFit
+from masf.diffusion.denoisers.learned import LearnedDenoiser
 from masf.diffusion.denoisers.prior import Prior
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
 from masf.diffusion.posterior import Denoiser
@@ -52,7 +53,7 @@ class ValidatedFit:
         self,
         prior: Prior,
         system: System,
-        family: GaussianFamily,
+        family: FamilyFit,
         shape: tuple[int, ...],
         *,
         held_out: float,
@@ -63,9 +64,9 @@ class ValidatedFit:
         """A fit with the network of ``prior``.
 
         Args:
-            prior: the pretrained network, and the localisation radii that it was trained with.
+            prior: the pretrained network.
             system: asked for its geometry.
-            family: the Gaussian denoisers with those radii.
+            family: the denoisers that it was trained with.
             shape: of a state, (fields, *grid) or (d,).
             held_out: share of members that validate.
             validation_times: diffusion times at which they do, evenly spaced.
@@ -81,7 +82,7 @@ class ValidatedFit:
     def __call__(self, process: ForwardProcess, ensemble: Tensor) -> Denoiser:
         """D_G alone, or the best network if that beats it."""
         if len(ensemble) < SMALLEST_VALIDATED:
-            return self.family(process, ensemble)[0]
+            return self.family(process, ensemble).gaussian
         held_out, rest = self._split(ensemble)
         trial = self._learned(process, self.prior.network, rest)
         features, targets = trial.denoising_pairs(held_out, self.times, self.stream)
