@@ -21,6 +21,7 @@ from masf.faults import Refused
 
 HELPERS = {
     "base",
+    "climate",
     "counting",
     "flow",
     "input_files",

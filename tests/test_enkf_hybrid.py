@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from masf.arrays import Stream, centred, to_numpy
+from masf.diffusion.linear_state import linear_state
+from masf.diffusion.prior_settings import PriorSettings
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import grid_taper, in_grid_points
-from masf.ensembles.static import StaticCovariance, climate_of
+from masf.ensembles.static import StaticCovariance, climate_of, static_anomalies
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class
 from masf.observations.settings import observation_settings
+from masf.stages.train_prior import train
 from masf.systems import flow
 from masf.systems.registry import make_system
 
@@ -161,3 +164,77 @@ def test_it_says_what_it_cannot_serve():
     system = setup.system
     with pytest.raises(ValueError, match="over 3 steps is not finite: lower climate_steps"):
         climate_of(system, np.full((2, 12), np.nan), 3, Stream(0, "test"))
+
+
+# --- the same in the Gaussian denoiser of the MASF family, by states of the climate beside members
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_states_of_the_climate_beside_members_make_the_hybrid_covariance(share):
+    rng = np.random.default_rng(0)
+    _, members = centred(rng.standard_normal((6, 4)))
+    static = static_anomalies(3 * rng.standard_normal((50, 4)), 9, share)
+    assert static.anomalies.shape == (9, 4)
+    both = static.beside(members)
+    ours, theirs = (x.T @ x / (len(x) - 1) for x in (members, static.anomalies))
+    expected = (1 - share) * ours + share * np.trace(ours) / np.trace(theirs) * theirs
+    np.testing.assert_allclose(both.T @ both / (len(both) - 1), expected, atol=1e-12)
+    np.testing.assert_allclose(both.mean(axis=0), 0, atol=1e-12)
+    few = static_anomalies(rng.standard_normal((3, 4)), 9, share)  # all there are
+    assert few.anomalies.shape == (3, 4)
+
+
+@pytest.mark.parametrize(("name", "radius"), [("lorenz96", 2.5), ("lorenz96", None)])
+@pytest.mark.parametrize("transform", [None, "arctan"])
+def test_masf_gaussian_moves_the_mean_by_the_gain_of_the_hybrid(name, radius, transform):
+    setup, x = setup_of(name, **({"transform": transform} if transform else {}))
+    cls = filter_class("masf_gaussian")
+    parameters = cls.Parameters(
+        static_share=0.4, static_members=15, climate_steps=40, localization_radius=radius,
+        inflation=1.0, perturbation=0.0,
+    )  # fmt: skip
+    filter_ = cls(parameters, setup)
+    y = setup.observation.apply(x[0]) + 0.1
+    found = filter_.analyse(filter_.start(x), y).mean(axis=0)
+    # As z = (x, h(x)), in which the measurement is linear.
+    state, d = linear_state(setup.system, setup.observation), setup.system.dimension
+    z = state.of(x)
+    mean, anomalies = centred(z)
+    both = filter_.fit.static.beside(anomalies)
+    hybrid = both.T @ both / (len(both) - 1)
+    plain = anomalies.T @ anomalies / (len(anomalies) - 1)
+    assert np.abs(hybrid - plain).max() > 0.01
+    if radius is not None:
+        hybrid = hybrid * state.taper(radius, x)
+    rows = np.arange(0, d, 3) if transform is None else d + np.arange(0, d, 3)
+    h = np.eye(len(mean))[rows]
+    gain = hybrid @ h.T @ np.linalg.inv(h @ hybrid @ h.T + setup.observation.noise.covariance)
+    np.testing.assert_allclose(found, (mean + gain @ (y - h @ mean))[:d], rtol=1e-6)
+
+
+def test_a_static_share_needs_a_covariance_that_can_take_it():
+    cls = filter_class("masf_gaussian")
+    setup, _ = setup_of("lorenz96")
+    parameters = cls.Parameters(static_share=0.4, covariance="diagonal")
+    (fault,) = cls.misfits(parameters, setup.system, setup.observation)
+    assert "static_share = 0.4: a diagonal covariance takes none of it" in fault
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_network_corrects_the_hybrid_that_it_was_trained_with(name):
+    observed = observation_settings({**MASKS[name], "noise": 0.3})
+    settings = PriorSettings(
+        network={"width": 4, "blocks": 1, "kernel": 3, "levels": 2}, gaps=[2], worlds=2, cycles=3,
+        spin_up_cycles=1, members=8, extra_members=2, localization_radii=[1.5, 0.8], rounds=1,
+        steps=5, batch=4, climate_steps=20, static_share=0.3, static_members=6,
+    )  # fmt: skip
+    prior = train(name, SYSTEMS[name], observed, settings, seed=1, device="cpu")
+    setup, x = setup_of(name)
+    setup = replace(setup, initial_mean=torch.as_tensor(setup.initial_mean).float(), prior=prior)
+    cls = filter_class("masf")
+    filter_ = cls(cls.Parameters(steps=1), setup)
+    assert len(filter_.fit.family.static.anomalies) == 6
+    y = torch.as_tensor(setup.observation.apply(x[0])).float()
+    found = filter_.analyse(filter_.start(torch.as_tensor(x).float()), y)
+    assert torch.isfinite(found).all()
+    assert "loss_prior" in filter_.diagnostics()
