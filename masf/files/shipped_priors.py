@@ -11,7 +11,7 @@ import json
 import logging
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,6 +108,12 @@ def _read(path: Path) -> ShippedPrior | None:
         return None
 
 
+def _shipped(
+    system: str, parameters: Mapping[str, Any], observation: ObservationSettings
+) -> Iterator[ShippedPrior]:
+    return (prior for prior in priors_in(FOLDER) if prior.is_of(system, parameters, observation))
+
+
 def shipped_for_gap(
     system: str,
     parameters: Mapping[str, Any],
@@ -124,10 +130,7 @@ def shipped_for_gap(
         observation: what is measured.
         gap: steps between measurements.
     """
-    for prior in priors_in(FOLDER):
-        if prior.is_of(system, parameters, observation) and prior.serves(gap):
-            return prior
-    return None
+    return next((p for p in _shipped(system, parameters, observation) if p.serves(gap)), None)
 
 
 def shipped_as_trained(
@@ -141,11 +144,14 @@ def shipped_as_trained(
     none. Arguments as those of :func:`shipped_for_gap`.
     """
     wanted = settings.model_dump(), seed  # a config's are of a class of their own
-    for prior in priors_in(FOLDER):
-        told = prior.settings.model_dump(), prior.seed
-        if prior.is_of(system, parameters, observation) and told == wanted:
-            return prior
-    return None
+    return next(
+        (
+            prior
+            for prior in _shipped(system, parameters, observation)
+            if (prior.settings.model_dump(), prior.seed) == wanted
+        ),
+        None,
+    )
 
 
 def copy_as_trained(

@@ -34,8 +34,7 @@ from pydantic import Field
 
 from masf.arrays import Array, overflows
 from masf.diffusion.denoisers.select import GaussianFit
-from masf.diffusion.process import ForwardProcess, time_grid
-from masf.diffusion.samplers import coupled
+from masf.diffusion.past import moved_in_the_past
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import mean_squared_innovation, whitened_innovation
 from masf.ensembles.localization import taper_misfits
@@ -224,15 +223,10 @@ class TemperedFilter(CoupledFilter):
         """Members in the past (N, d), given a share of the measurement of their forecasts
         ``present`` (N, d).
         """
-        joint = array_namespace(past).concat([past, self.linear_state.seen(present)], axis=-1)
-        basis = self.linear_state.pair_basis()
-        process = ForwardProcess.for_ensemble(basis, joint, temperature=1 / share)
-        denoiser, perturbation = self.joint_fit(process, joint), self.parameters.perturbation
-        at_once = time_grid(1)  # which the Gaussian denoiser takes exactly
-        moved = coupled(
-            process, denoiser, y, joint, at_once, self.stream, perturbation=perturbation
-        )
-        return moved[..., : past.shape[-1]]
+        return moved_in_the_past(
+            self.linear_state, self.joint_fit, past, present, y, self.stream,
+            share=share, perturbation=self.parameters.perturbation,
+        )  # fmt: skip
 
 
 def adaptive_share(ensemble: Array, y: Array, observation: Observation) -> float:

@@ -45,6 +45,7 @@ from masf.diffusion.denoisers.prior import Prior, make_network
 from masf.diffusion.denoisers.select import GaussianFit
 from masf.diffusion.denoisers.training import fit, loss, zero_loss
 from masf.diffusion.linear_state import LinearState, linear_state, state_shape
+from masf.diffusion.past import moved_in_the_past
 from masf.diffusion.prior_settings import PriorSettings
 from masf.diffusion.process import ForwardProcess, time_grid
 from masf.diffusion.samplers import coupled
@@ -373,13 +374,11 @@ class Worlds:
         their forecasts ``states``, the truth left as it is.
         """
         measured = self._measured()
-        joint = torch.cat([past, measured.seen(states)], dim=-1)
-        known = joint[1 : 1 + members]
-        process = ForwardProcess.for_ensemble(measured.pair_basis(), known, temperature=passes)
         y = self._part(measured.observation, states[0], passes)
-        moved = coupled(
-            process, self.joint_fit(process, known), y, joint[1:], time_grid(1), self.stream
-        )[:, : past.shape[-1]]
+        moved = moved_in_the_past(
+            measured, self.joint_fit, past[1:], states[1:], y, self.stream,
+            share=1 / passes, known=members,
+        )  # fmt: skip
         return torch.cat([past[:1], self.system.project(moved)])
 
     def _analyse(
