@@ -10,6 +10,7 @@ from masf.arrays import Stream
 from masf.diffusion.denoisers.gaussian import DenseDenoiser
 from masf.diffusion.denoisers.ring import SHORTEST_RING, RingDenoiser, RingTaper
 from masf.diffusion.denoisers.select import denoiser_taper, ensemble_denoiser
+from masf.diffusion.linear_state import PlainState
 from masf.diffusion.process import ForwardProcess
 from masf.ensembles.localization import taper_matrix
 from masf.observations.mask import Mask
@@ -44,6 +45,29 @@ def both(radius: float, stride: int, ensemble: np.ndarray) -> tuple[RingDenoiser
     assert isinstance(ring, RingDenoiser)
     assert isinstance(dense, DenseDenoiser)
     return ring, dense
+
+
+@pytest.mark.parametrize("radius", [3.0, 16.0])
+def test_pairs_of_states_on_a_ring_are_denoised_as_by_the_dense_matrix(radius):
+    """States in the past, and now: two components at each point of the ring."""
+    past = ensemble_on_ring()
+    pairs = np.concatenate([past, 1.5 * past[:, ::-1] + ensemble_on_ring(n=12) ** 2 / 9], axis=-1)
+    system = make_system("lorenz96", {"dt": 0.01, "dimension": D, "forcing": 8.0})
+    state = PlainState(system, Mask(D, np.arange(0, D, 2), noise=0.7))
+    process = ForwardProcess.for_ensemble(state.pair_basis(), pairs, temperature=3.0)
+    taper = state.pair_taper(radius, pairs)
+    assert isinstance(taper, RingTaper)
+    ring = ensemble_denoiser(process, pairs, "localized", taper)
+    matrix = np.tile(taper_matrix(system, radius), (2, 2))
+    dense = ensemble_denoiser(process, pairs, "localized", matrix)
+    assert isinstance(ring, RingDenoiser)
+    assert isinstance(dense, DenseDenoiser)
+    x = np.random.default_rng(1).standard_normal((3, 2 * D))
+    for t in (0.3, 1.0):
+        np.testing.assert_allclose(ring(x, t).mean, dense(x, t).mean, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            ring.posterior_variance(t), dense.posterior_variance(t), rtol=1e-9, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("radius", [0.6, 3.0, 6.5, 16.0])

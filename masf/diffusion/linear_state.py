@@ -21,7 +21,7 @@ from array_api_compat import array_namespace
 
 from masf.arrays import Array, like, scattered
 from masf.diffusion.denoisers.family import FamilyFit, mixture_fit
-from masf.diffusion.denoisers.ring import RingTaper
+from masf.diffusion.denoisers.ring import RingTaper, ring_taper
 from masf.diffusion.denoisers.select import denoiser_taper
 from masf.diffusion.joint import JointBasis
 from masf.diffusion.prior_settings import PriorSettings
@@ -84,7 +84,7 @@ class LinearState(ABC):
         """
 
     @abstractmethod
-    def pair_taper(self, radius: float | None, x: Array) -> Array | GridTaper | None:
+    def pair_taper(self, radius: float | None, x: Array) -> Array | RingTaper | GridTaper | None:
         """As ``taper``, of the pairs of ``pair_basis``: between components at any times, it should
         reach as far as a signal travels from one time to the other.
         """
@@ -135,8 +135,13 @@ class PlainState(LinearState):
     def taper(self, radius: float | None, x: Array) -> Array | RingTaper | GridTaper | None:
         return denoiser_taper(self.system, radius, self.basis, x)
 
-    def pair_taper(self, radius: float | None, x: Array) -> Array | GridTaper | None:
-        return fields_taper(self.system, (2 * self.shape[0], *self.shape[1:]), radius, x)
+    def pair_taper(self, radius: float | None, x: Array) -> Array | RingTaper | GridTaper | None:
+        fields, *grid = 2 * self.shape[0], *self.shape[1:]
+        if radius is not None and len(grid) == 1 and self.basis.standard:
+            blocks = ring_taper(grid[0], in_grid_points(radius, self.system), x, fields)
+            if blocks is not None:
+                return blocks
+        return fields_taper(self.system, (fields, *grid), radius, x)
 
     def only(self, observation: Observation) -> PlainState:
         return PlainState(self.system, observation)

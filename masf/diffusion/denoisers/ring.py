@@ -39,8 +39,9 @@ are barely definite.
 
 
 class RingTaper:
-    """The Gaspari-Cohn taper on a ring of d components, cut into p blocks of s components; shorter
-    ones are filled up.
+    """The Gaspari-Cohn taper on a ring of points with one or more components each, in d components,
+    cut into p blocks of s components of neighbouring points; shorter ones are filled up. The state
+    has its fields one after the other, each the ring; all components of a point are as near.
 
     Attributes:
         places: (p, s) the component at each place; d where a block is filled up.
@@ -49,28 +50,33 @@ class RingTaper:
         between: (p, s, s) the taper between each block and the next.
     """
 
-    def __init__(self, dimension: int, radius: float, blocks: int, x: Array) -> None:
+    def __init__(self, points: int, radius: float, blocks: int, x: Array, fields: int = 1) -> None:
         """``x`` gives namespace, dtype and device."""
-        bounds = np.arange(blocks + 1) * dimension // blocks
+        bounds = np.arange(blocks + 1) * points // blocks
         lengths = np.diff(bounds)
         offsets = np.arange(lengths.max())
         filled = offsets < lengths[:, None]
-        places = np.where(filled, bounds[:-1, None] + offsets, dimension)
-        row = np.append(taper_row((dimension,), radius), 0.0)
+        point = np.where(filled, bounds[:-1, None] + offsets, points)
+        dimension = fields * points
+        places = np.concatenate(
+            [np.where(filled, point + field * points, dimension) for field in range(fields)], axis=1
+        )
+        slots = np.empty(dimension, dtype=np.int64)
+        slots[places[places < dimension]] = np.flatnonzero(places < dimension)
+        row = np.append(taper_row((points,), radius), 0.0)
 
         def taper(a: np.ndarray, b: np.ndarray) -> Array:
-            known = (a[:, :, None] < dimension) & (b[:, None, :] < dimension)
-            return like(
-                row[np.where(known, (a[:, :, None] - b[:, None, :]) % dimension, dimension)], x
-            )
+            known = (a[:, :, None] < points) & (b[:, None, :] < points)
+            of_points = row[np.where(known, (a[:, :, None] - b[:, None, :]) % points, points)]
+            return like(np.tile(of_points, (1, fields, fields)), x)
 
         xp = array_namespace(x)
         self.dimension, self.blocks = dimension, blocks
         self.places = xp.asarray(places, device=device(x))
-        self.slots = xp.asarray(np.flatnonzero(filled), device=device(x))
+        self.slots = xp.asarray(slots, device=device(x))
         self.within, self.between = (
-            taper(places, places),
-            taper(places, np.roll(places, -1, axis=0)),
+            taper(point, point),
+            taper(point, np.roll(point, -1, axis=0)),
         )
 
     def cut(self, x: Array, fill: float = 0.0) -> Array:
@@ -84,16 +90,16 @@ class RingTaper:
         return blocks.reshape(-1, blocks.shape[-1])[self.slots].mT
 
 
-def ring_taper(dimension: int, radius: float, x: Array) -> RingTaper | None:
-    """The taper of a ring of this many components, or None where it is too short to be cut. ``x``
-    as for RingTaper.
+def ring_taper(points: int, radius: float, x: Array, fields: int = 1) -> RingTaper | None:
+    """The taper of a ring of so many points, with so many components each, or None where it is too
+    short to be cut. ``x`` as for RingTaper.
     """
     # A block as long as the band is wide: what reaches out of it reaches into one neighbour only.
     shortest = 2 * (int(np.ceil(2 * radius)) - 1)
-    blocks = 2 ** int(np.log2(dimension / max(shortest, 8)))
-    if dimension < SHORTEST_RING or blocks < FEWEST_BLOCKS:
+    blocks = 2 ** int(np.log2(points / max(shortest, 8)))
+    if points < SHORTEST_RING or blocks < FEWEST_BLOCKS:
         return None
-    return RingTaper(dimension, radius, blocks, x)
+    return RingTaper(points, radius, blocks, x, fields)
 
 
 @dataclass(frozen=True)
