@@ -114,9 +114,11 @@ def runs(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> pd.Data
     )
 
 
-def points_of(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> list[dict[str, Any]]:
-    """Filter masf against the best rival at each point: the one with the lowest mean of those that
-    diverged on no seed.
+def points_of(
+    rows: pd.DataFrame, columns: list[str], score: str = "rmse", ours: str = "masf"
+) -> list[dict[str, Any]]:
+    """Filter ``ours`` against the best rival at each point: the one with the lowest mean of those
+    that diverged on no seed.
     """
     found = []
     for values, point in rows.groupby(columns, sort=False):
@@ -125,12 +127,12 @@ def points_of(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> li
         ).dropna(axis="columns")
         rivals = sorted(set(point.query(RIVAL)["filter"]) & set(by_seed))
         best = by_seed[rivals].mean().idxmin()
-        differences = by_seed[best] - by_seed["masf"]
+        differences = by_seed[best] - by_seed[ours]
         low, high = ttest_1samp(differences, 0.0).confidence_interval(0.95)
         found.append(
             dict(zip(columns, values, strict=True))
             | {
-                "masf": by_seed["masf"].mean(),
+                "ours": by_seed[ours].mean(),
                 "rival": best,
                 "theirs": by_seed[best].mean(),
                 "low": low,
@@ -141,19 +143,21 @@ def points_of(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> li
     return found
 
 
-def against(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> pd.DataFrame:
-    """The rival's RMSE less that of masf at each point, paired by seed, with a 95% confidence
+def against(
+    rows: pd.DataFrame, columns: list[str], score: str = "rmse", ours: str = "masf"
+) -> pd.DataFrame:
+    """The rival's RMSE less that of ``ours`` at each point, paired by seed, with a 95% confidence
     interval by Student's t.
     """
     return pd.DataFrame(
         [
             {name: point[name] for name in columns}
             | {
-                "MASF": f"{point['masf']:.3f}",
+                label(ours): f"{point['ours']:.3f}",
                 "best rival": label(point["rival"]),
                 "its RMSE": f"{point['theirs']:.3f}",
             }
-            | {"over MASF": f"{point['theirs'] / point['masf']:.2f}"}
+            | {f"over {label(ours)}": f"{point['theirs'] / point['ours']:.2f}"}
             | {
                 "difference, 95%": f"{point['difference']:+.3f} [{point['low']:+.3f}, "
                 f"{point['high']:+.3f}]"
@@ -161,11 +165,11 @@ def against(rows: pd.DataFrame, columns: list[str], score: str = "rmse") -> pd.D
             | {
                 "lower": "not told apart"
                 if point["low"] <= 0 <= point["high"]
-                else "MASF"
+                else label(ours)
                 if point["low"] > 0
                 else "rival"
             }
-            for point in points_of(rows, columns, score)
+            for point in points_of(rows, columns, score, ours)
         ]
     )
 
