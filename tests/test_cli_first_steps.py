@@ -361,7 +361,7 @@ def test_lists_have_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first("systems lorenz96") == ["dt", "dimension", "forcing"]
     assert "gap" in first("experiments lorenz63")
     # kolmogorov has seeds of its own.
-    for name, seeds in (("kolmogorov", "0, 1"), ("lorenz96_gap", "0, 1, 2, 3, 4")):
+    for name, seeds in (("kolmogorov", "0, 1"), ("lorenz96_dimension", "0, 1, 2, 3, 4")):
         listed = call("list", "experiments", name, "--config config/quick.yaml").stdout
         assert f"\nseeds\t{seeds}\n" in listed
     assert first("settings") == setting_names()

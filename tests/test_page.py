@@ -125,6 +125,7 @@ def test_headline_says_what_is_not_distinguishable(tmp_path: Path) -> None:
     assert first == "In none of 1 situation is a filter ahead of every other one beyond chance."
     assert third.startswith("Not decided in 1 of 1")
     assert "paired over 4 seeds" in third
+    assert third.endswith("Level there, and ahead of all others: EnKF and Particle in 1.")
 
 
 def test_headline_leaves_the_reference_out_and_claims_nothing_from_one_seed(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_quick_study_has_every_filter_and_little_to_do() -> None:
     texts = 2  # study.json and the rule all
     assert len(all_jobs(study)) + texts <= 120
     # Enough seeds that a difference can be told from chance, where filters are compared.
-    assert len(study.seeds(study.config.experiments["lorenz96_gap"])) >= 4
+    assert len(study.seeds(study.config.experiments["lorenz96_dimension"])) >= 4
 
 
 def test_every_filter_has_a_file() -> None:

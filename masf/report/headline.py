@@ -28,6 +28,8 @@ from masf.study.cells import Cell
 from masf.study.study import Study
 
 SCORE = "rmse"
+MOST_NAMED = 3
+"""Larger groups of filters that are level are counted, and not named."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,8 @@ def sentences(study: Study, scores: pd.DataFrame) -> list[str]:
             f"Not decided in {len(close)} of {len(judged)}: there the best is not distinguishable "
             "from at least one other filter, "
             f"because the {CONFIDENCE:.0%} confidence interval of their difference, paired over "
-            f"{_span(v.seeds for v in judged)}, holds 0."
+            f"{_span(v.seeds for v in judged)}, holds 0. Level there, and ahead of all others: "
+            f"{_level(close)}."
         )
     for how, counted in (
         ("Diverged", Counter(label for v in once for label in v.diverged)),
@@ -248,6 +251,15 @@ def _clear_wins(once: list[Verdict]) -> str:
     return (
         f"Ahead of every other filter beyond chance in {len(clear)} of {_situations(once)}: "
         f"{'; '.join(won)}."
+    )
+
+
+def _level(close: list[Verdict]) -> str:
+    """The groups of filters that are not told apart, and in how many situations each leads."""
+    groups = Counter(tuple(sorted((v.best, *v.alike))) for v in close)
+    return "; ".join(
+        f"{' and '.join(group) if len(group) <= MOST_NAMED else f'{len(group)} filters'} in {n}"
+        for group, n in groups.most_common()
     )
 
 
