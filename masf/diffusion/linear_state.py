@@ -21,16 +21,15 @@ from array_api_compat import array_namespace
 
 from masf.arrays import Array, like, scattered
 from masf.diffusion.denoisers.family import FamilyFit, mixture_fit
-from masf.diffusion.denoisers.ring import RingTaper, ring_taper
-from masf.diffusion.denoisers.select import denoiser_taper
+from masf.diffusion.denoisers.ring import RingTaper
+from masf.diffusion.denoisers.select import denoiser_taper, ring_blocks
 from masf.diffusion.joint import JointBasis
 from masf.diffusion.prior_settings import PriorSettings
 from masf.ensembles.localization import (
     MAX_DENSE_DIMENSION,
     GridTaper,
-    grid_taper,
     in_grid_points,
-    radius_misfits,
+    taper_matrix,
 )
 from masf.ensembles.static import StaticAnomalies, static_anomalies
 from masf.observations.base import Observation, Part
@@ -89,11 +88,11 @@ class LinearState(ABC):
         reach as far as a signal travels from one time to the other.
         """
 
-    def static(self, climate: Array, count: int, share: float) -> StaticAnomalies | None:
-        """For a hybrid covariance of states z, from states x (n, d) of the climate; None for a
-        ``share`` of 0. ``count`` as for ``static_anomalies``.
+    def static(self, climate: Array, count: int, share: float) -> StaticAnomalies:
+        """For a hybrid covariance of states z, from states x (n, d) of the climate; ``count`` and
+        ``share`` as for ``static_anomalies``.
         """
-        return static_anomalies(self.of(climate), count, share) if share else None
+        return static_anomalies(self.of(climate), count, share)
 
     def family(self, prior: PriorSettings, x: Array, climate: Array | None = None) -> FamilyFit:
         """The denoisers that a network of these settings is trained and used with; ``x`` as for
@@ -136,12 +135,9 @@ class PlainState(LinearState):
         return denoiser_taper(self.system, radius, self.basis, x)
 
     def pair_taper(self, radius: float | None, x: Array) -> Array | RingTaper | GridTaper | None:
-        fields, *grid = 2 * self.shape[0], *self.shape[1:]
-        if radius is not None and len(grid) == 1 and self.basis.standard:
-            blocks = ring_taper(grid[0], in_grid_points(radius, self.system), x, fields)
-            if blocks is not None:
-                return blocks
-        return fields_taper(self.system, (fields, *grid), radius, x)
+        shape = (2 * self.shape[0], *self.shape[1:])
+        blocks = ring_blocks(self.system, shape, radius, self.basis, x)
+        return fields_taper(self.system, shape, radius, x) if blocks is None else blocks
 
     def only(self, observation: Observation) -> PlainState:
         return PlainState(self.system, observation)
@@ -222,14 +218,14 @@ def fields_taper(
     Raises:
         ValueError: if a radius is asked for where components have no place in space.
     """
-    if radius is None:
-        return None
-    if system.grid is None:
-        raise ValueError(*radius_misfits(radius, system))
-    if len(system.grid) > 1 or math.prod(shape) > MAX_DENSE_DIMENSION:
+    if (
+        radius is not None
+        and system.grid is not None
+        and (len(system.grid) > 1 or math.prod(shape) > MAX_DENSE_DIMENSION)
+    ):
         return GridTaper(system.grid, in_grid_points(radius, system), x)
-    taper = grid_taper(system.grid, in_grid_points(radius, system))
-    return like(np.tile(taper, (shape[0], shape[0])), x)
+    taper = taper_matrix(system, radius, shape[0])
+    return None if taper is None else like(taper, x)
 
 
 def _layout(system: System, observation: Observation) -> tuple[np.ndarray, int]:

@@ -89,8 +89,11 @@ def in_grid_points(radius: float, system: System) -> float:
     return radius / system.spacing
 
 
-def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
-    """The taper (d, d) for a system's components; None where there is nothing to localise.
+def taper_matrix(
+    system: System, radius: float | None, fields: int | None = None
+) -> np.ndarray | None:
+    """The taper (d, d) for so many fields on a system's grid, by default for its own components;
+    None where there is nothing to localise.
 
     Raises:
         ValueError: if a radius is asked for where components have no place in space.
@@ -100,7 +103,7 @@ def taper_matrix(system: System, radius: float | None) -> np.ndarray | None:
     if system.grid is None:
         raise ValueError(*radius_misfits(radius, system))
     taper = grid_taper(system.grid, in_grid_points(radius, system))
-    fields = system.dimension // len(taper)
+    fields = fields or system.dimension // len(taper)
     return np.tile(taper, (fields, fields))
 
 

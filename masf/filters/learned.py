@@ -18,7 +18,6 @@ from pydantic import Field
 from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
 from masf.diffusion.posterior import Fit
 from masf.filters.base import EnsembleParameters
-from masf.filters.climate import climate_states
 from masf.filters.process_filter import ProcessFilter
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -103,8 +102,7 @@ class LearnedFilter(ProcessFilter):
 
         climate = None
         if prior.settings.static_share:
-            climate = climate_states(self.setup, prior.settings.climate_steps)
-
+            climate = self.climate(prior.settings.climate_steps)
         finetuning = Finetuning(
             p.finetune_steps, p.finetune_learning_rate, p.finetune_batch, self.times[1:]
         )

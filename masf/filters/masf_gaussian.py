@@ -25,7 +25,6 @@ from typing import Literal
 from pydantic import Field
 
 from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
-from masf.filters.climate import climate_states
 from masf.filters.passes import TemperedFilter, TemperedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -85,7 +84,7 @@ class GaussianMASF(TemperedFilter):
         radius = p.localization_radius if p.covariance == "localized" else None
         state, static = self.linear_state, None
         if p.static_share:
-            climate = climate_states(self.setup, p.climate_steps)
+            climate = self.climate(p.climate_steps)
             static = state.static(climate, p.static_members, p.static_share)
         return GaussianFit(p.covariance, state.taper(radius, self.setup.initial_mean), static)
 

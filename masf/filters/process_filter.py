@@ -25,6 +25,7 @@ from masf.diffusion.samplers import coupled
 from masf.ensembles.inflation import inflate
 from masf.ensembles.rotation import rotate
 from masf.filters.base import Filter, RotatedParameters, Setup
+from masf.filters.climate import climate_states
 from masf.observations.base import Observation
 
 
@@ -47,6 +48,7 @@ class ProcessFilter(Filter):
 
     def __init__(self, parameters: Any, setup: Setup) -> None:
         self._whole: LinearState | None = None
+        self._climate: Array | None = None
         super().__init__(parameters, setup)
 
     def observe(self, observation: Observation) -> None:
@@ -60,6 +62,14 @@ class ProcessFilter(Filter):
     def times(self) -> list[float]:
         """The time grid of the sampler."""
         return time_grid(self.parameters.steps)
+
+    def climate(self, steps: int) -> Array:
+        """States (n, d) of ``climate_states``, of one free run, though a fit is made anew for each
+        cycle that lacks measurements.
+        """
+        if self._climate is None:
+            self._climate = climate_states(self.setup, steps)
+        return self._climate
 
     @abstractmethod
     def make_fit(self) -> Fit:

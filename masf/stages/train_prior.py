@@ -248,7 +248,8 @@ class Worlds:
             x = self.system.step(x, self.stream)
             if i % 10 == 0:
                 samples.append(x)
-        states = torch.cat(samples).double()
+        kept = torch.cat(samples)
+        states = kept.double()
         # Of fields too: the same numbers for all components, so that they are in proportion.
         alike = self.system.translation_invariant or self.system.flow
         parts = [states] if alike else [self.state.of(states)]
@@ -258,7 +259,7 @@ class Worlds:
         mean = torch.cat([part.mean(dim=axes).reshape(-1) for part in parts])
         std = torch.cat([part.std(dim=axes).reshape(-1) for part in parts])
         std[std == 0] = 1.0  # where nothing is measured
-        return Climate(mean.cpu().numpy(), std.cpu().numpy()), x, torch.cat(samples)
+        return Climate(mean.cpu().numpy(), std.cpu().numpy()), x, kept
 
     def denoising_pairs(self, network: nn.Module | None) -> tuple[Tensor, Tensor]:
         """One round of cycles; the training pairs. The held-out worlds' pairs become

@@ -21,7 +21,7 @@ from masf.diffusion.denoisers.mixture import MixtureDenoiser, MixtureFit, ring_w
 from masf.diffusion.denoisers.ring import RingTaper
 from masf.diffusion.denoisers.select import ensemble_denoiser
 from masf.diffusion.process import ForwardProcess
-from masf.ensembles.localization import GridTaper, grid_taper, in_grid_points
+from masf.ensembles.localization import GridTaper, in_grid_points, taper_matrix
 from masf.ensembles.static import StaticAnomalies
 from masf.systems.base import System
 
@@ -118,11 +118,10 @@ def mixture_fit(
             "bandwidths to []"
         )
     matrix, windows = None, None
-    if radius is not None and system.grid is not None and len(shape) > 1:
-        of_grid = grid_taper(system.grid, in_grid_points(radius, system))
-        matrix = like(np.tile(of_grid, (shape[0], shape[0])), x)
+    if system.grid is not None and len(shape) > 1:
+        matrix = taper_matrix(system, radius, shape[0])
     if weight_radius is not None and system.ring is not None and len(shape) > 1:
         of_field = ring_windows(system.ring, weight_radius)
         starts = system.ring * np.arange(shape[0])
         windows = np.concatenate(of_field + starts[:, None, None], axis=1)
-    return MixtureFit(bandwidth, matrix, windows)
+    return MixtureFit(bandwidth, None if matrix is None else like(matrix, x), windows)

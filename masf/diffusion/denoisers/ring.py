@@ -61,8 +61,8 @@ class RingTaper:
         places = np.concatenate(
             [np.where(filled, point + field * points, dimension) for field in range(fields)], axis=1
         )
-        slots = np.empty(dimension, dtype=np.int64)
-        slots[places[places < dimension]] = np.flatnonzero(places < dimension)
+        slots, taken = np.empty(dimension, dtype=np.int64), places < dimension
+        slots[places[taken]] = np.flatnonzero(taken)
         row = np.append(taper_row((points,), radius), 0.0)
 
         def taper(a: np.ndarray, b: np.ndarray) -> Array:

@@ -42,11 +42,22 @@ def denoiser_taper(
     Raises:
         ValueError: if a radius is asked for where components have no place in space.
     """
-    if radius is not None and system.grid == (system.dimension,) and basis.standard:
-        blocks = ring_taper(system.dimension, in_grid_points(radius, system), x)
-        if blocks is not None:
-            return blocks
-    return make_taper(system, radius, x)
+    blocks = None
+    if system.grid == (system.dimension,):
+        blocks = ring_blocks(system, (1, system.dimension), radius, basis, x)
+    return make_taper(system, radius, x) if blocks is None else blocks
+
+
+def ring_blocks(
+    system: System, shape: tuple[int, ...], radius: float | None, basis: Basis, x: Array
+) -> RingTaper | None:
+    """The taper in blocks of states of ``shape`` (fields, *grid); None but for masks, on a long
+    ring. Other arguments as for ``denoiser_taper``.
+    """
+    fields, *grid = shape
+    if radius is None or len(grid) != 1 or not basis.standard:
+        return None
+    return ring_taper(grid[0], in_grid_points(radius, system), x, fields)
 
 
 def ensemble_denoiser(
