@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,15 @@ def test_each_script_and_study_is_on_the_page() -> None:
     assert [name for name in files if f"`{name}`" not in README] == []
 
 
+def laid_over_each_other(study: str) -> list[str]:
+    """The study files of the command that a study says at its head that it is run by, lowest first;
+    itself alone where that is make study.
+    """
+    text = (BENCHMARKS / study).read_text(encoding="utf-8")
+    command = re.search(r"^#   snakemake .*--configfile (.+)$", text, flags=re.MULTILINE)
+    return re.findall(r"benchmarks/(\S+)", command[1]) if command else [study]
+
+
 @pytest.mark.parametrize(
     ("result", "study"),
     [
@@ -48,8 +58,10 @@ def test_each_script_and_study_is_on_the_page() -> None:
         if s.endswith(".yaml") and r == f"{Path(s).stem}.csv" and "/" not in s
     ],
 )
-def test_a_result_has_the_filters_and_seeds_of_its_study(result: str, study: str) -> None:
-    content = read_mapping(BENCHMARKS / study)
+def test_a_result_has_the_filters_and_seeds_of_its_study(scripts, result: str, study: str) -> None:
+    content: dict[str, Any] = {}
+    for file in laid_over_each_other(study):
+        content = scripts("ship").laid_over(content, read_mapping(BENCHMARKS / file))
     rows = pd.read_csv(BENCHMARKS / "results" / result)
     assert set(rows["filter"]) == set(content["filters"])
     assert set(rows["seed"]) == set(content["seeds"]["test"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import get_args
@@ -33,7 +34,7 @@ from masf.report.figures.space_time import space_time
 from masf.report.figures.spectra import spectra
 from masf.report.figures.sweep import sweep, sweep_data
 from masf.report.figures.trajectories import trajectories
-from masf.report.figures.vorticity import animation, vorticity
+from masf.report.figures.vorticity import Run, animation, vorticity
 from masf.report.palette import OTHER_COLOURS, looks
 from masf.scores.comparison import paired_interval
 from masf.stages.aggregate import gather
@@ -748,6 +749,19 @@ def test_vorticity_has_a_row_a_time_and_the_similarity_of_each_analysis(flows: S
     assert numbers[2:] == [1, 1]
     assert max(numbers[:2]) < 0.9
     assert arrows == [16, 16]
+
+
+def test_vorticity_shows_no_measurements_that_are_not_velocities(
+    flows: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = flows.config.figures["fields"]
+    assert isinstance(definition, VorticityFigure)
+    speeds = replace(Run.read(flows, definition), velocities=False)
+    monkeypatch.setattr(Run, "read", lambda *_: speeds)
+    figure = vorticity(flows, definition)
+    titles = [ax.get_title() for ax in figure.axes[:3]]
+    plt.close(figure)
+    assert titles == ["truth", "EnKF", "No assimilation"]
 
 
 def test_animation_has_a_picture_a_step_and_similarities_at_measurements(

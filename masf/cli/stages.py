@@ -595,11 +595,11 @@ def tuned_settings(results: Path, output: Path | None) -> None:
 
     RESULTS is the folder of a study with a section tuning. Without --output, what would be written
     is printed. In a file that is there already, what was found takes the place of settings with the
-    same conditions; the others stay.
+    same conditions; the others stay. What the study pinned goes along, because it was in force.
     """
     from masf.files.tuned import read_tuned
     from masf.study import paths
-    from masf.study.load import update_tuned_values
+    from masf.study.load import load_results, update_tuned_values
     from masf.study.tuned_values import from_search, to_yaml
 
     files = sorted(results.glob(paths.glob(paths.TUNED)))
@@ -611,7 +611,10 @@ def tuned_settings(results: Path, output: Path | None) -> None:
     for path, tuned in zip(files, found, strict=True):
         if tuned.all_diverged:
             logging.warning("%s: every trial diverged, so nothing is taken from it", path)
-    for name, values in from_search(found).items():
+    # Without a study.json, they were made by masf tune itself, for which nothing is pinned.
+    by_hand = not (results / paths.STUDY).is_file()
+    pinned = {} if by_hand else load_results(results).config.pinned
+    for name, values in from_search(found, pinned).items():
         if output is None:
             click.echo(f"# {name}\n{to_yaml(values)}")
         else:

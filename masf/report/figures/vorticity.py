@@ -81,7 +81,7 @@ class Run:
 
 def vorticity(study: Study, definition: VorticityFigure) -> Figure:
     """Vorticity at some measurement times: of the truth and of each ensemble mean, with its SSIM;
-    and the measured velocities.
+    and the measured velocities, unless the measurements are a function of these.
     """
     run = Run.read(study, definition)
     steps = run.cycle_steps[np.array(definition.cycles) - 1]
@@ -119,7 +119,9 @@ def _draw(
     """
     shown = run.fields(steps)
     shown_truth = shown.pop("truth")
-    fields: dict[str, np.ndarray | None] = {"truth": shown_truth, "measurement": None, **shown}
+    # Of a function of velocities there is nothing that arrows could show.
+    measured: dict[str, np.ndarray | None] = {"measurement": None} if run.velocities else {}
+    fields: dict[str, np.ndarray | None] = {"truth": shown_truth, **measured, **shown}
     bands = -(-len(fields) // most_columns)
     columns = -(-len(fields) // bands)
     side = (page_width() - 1.0) / columns
@@ -144,9 +146,9 @@ def _draw(
             if j % columns == 0 and title is None:
                 ax.set_ylabel(f"$t = {step * run.system.dt:.3g}$", fontsize=label_size())
             if values is None:
-                if cycle >= 0 and run.velocities:
+                if cycle >= 0:
                     _arrows(ax, run.measurements[cycle], run.places, n)
-                elif cycle < 0:
+                else:
                     ax.text(
                         0.5,
                         0.5,
