@@ -477,6 +477,29 @@ def test_tuned_settings_are_printed_or_written_as_yaml(
     assert yaml.safe_load((tmp_path / "tuned" / "enkf.yaml").read_text())["settings"] == [setting]
 
 
+def test_what_is_pinned_is_in_force_in_every_trial_and_goes_with_what_was_found(
+    masf: Callable, truth: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "lorenz63" / "dt~0.01" / "all" / "gap~5" / "members~10" / "tuning"
+    options = {
+        "filter": "letkf",
+        "parameters": {"rotation": True, "localization_radius": None},
+        "pinned": {"rotation": False},
+        "search": {"inflation": [1.5]},
+        "situation": {"system": "lorenz63", "observation": "all", "gap": 5},
+        "trials": 1,
+        "truth": truth,
+    }
+    files = {"storage": folder / "letkf.journal", "output": folder / "letkf.json"}
+    assert masf("tune", **options, **files)[0] == 0
+    outcome = json.loads((folder / "letkf.json").read_text(encoding="utf-8"))
+    assert outcome["parameters"]["rotation"] is False
+    assert masf(f"tuned-settings {tmp_path} --output {tmp_path / 'tuned'}")[0] == 0
+    (setting,) = yaml.safe_load((tmp_path / "tuned" / "letkf.yaml").read_text())["settings"]
+    assert setting["parameters"] == {**outcome["chosen"], "rotation": False}
+    assert setting["found"]["note"] == "pinned: rotation"
+
+
 class Broken(Filter):
     """A filter whose third analysis is not a number."""
 

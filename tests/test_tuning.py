@@ -700,7 +700,7 @@ def test_tuned_values_say_where_and_how_they_were_found(tuned_results: Study) ->
         "value": found.chosen_score, "default_value": found.default_score,
         "at": {k: v for k, v in found.situation.items() if k != "system"},
     }  # fmt: skip
-    (pinned,) = from_search([found], {"enkf": {"members": 5}, "letkf": {"a": 1}})["enkf"].settings
+    (pinned,) = from_search([replace(found, pinned={"members": 5})])["enkf"].settings
     assert pinned.parameters == {**found.chosen, "members": 5}
     assert pinned.found.note == "pinned: members"
     twin = replace(found, situation={**found.situation, "gap": 9})

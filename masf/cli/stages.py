@@ -208,6 +208,13 @@ def train_prior(
     help="What is tried of each, as in the filter's file.",
 )
 @click.option(
+    "--pinned",
+    default="{}",
+    show_default=True,
+    type=JsonMapping(),
+    help="Parameters that override them in every trial; recorded beside what is found.",
+)
+@click.option(
     "--situation",
     required=True,
     type=JsonMapping(),
@@ -599,7 +606,7 @@ def tuned_settings(results: Path, output: Path | None) -> None:
     """
     from masf.files.tuned import read_tuned
     from masf.study import paths
-    from masf.study.load import load_results, update_tuned_values
+    from masf.study.load import update_tuned_values
     from masf.study.tuned_values import from_search, to_yaml
 
     files = sorted(results.glob(paths.glob(paths.TUNED)))
@@ -611,10 +618,7 @@ def tuned_settings(results: Path, output: Path | None) -> None:
     for path, tuned in zip(files, found, strict=True):
         if tuned.all_diverged:
             logging.warning("%s: every trial diverged, so nothing is taken from it", path)
-    # Without a study.json, they were made by masf tune itself, for which nothing is pinned.
-    by_hand = not (results / paths.STUDY).is_file()
-    pinned = {} if by_hand else load_results(results).config.pinned
-    for name, values in from_search(found, pinned).items():
+    for name, values in from_search(found).items():
         if output is None:
             click.echo(f"# {name}\n{to_yaml(values)}")
         else:

@@ -32,6 +32,8 @@ class Tuned:
     """How many of the trials diverged."""
     seeds: list[int]
     cycles: int
+    pinned: dict[str, Any]
+    """What the study pinned: in force in every trial."""
 
     @property
     def all_diverged(self) -> bool:
@@ -66,6 +68,7 @@ def read_tuned(path: Path) -> Tuned:
             **{key: content[key] for key in keys},
             **counts,
             cycles=content["truth_settings"]["cycles"],
+            pinned=content.get("pinned", {}),  # which files of earlier versions lack
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable(

@@ -367,6 +367,7 @@ def tune_to_file(
     module: str | None,
     command: str | None,
     parameters: dict[str, Any],
+    pinned: dict[str, Any] | None = None,
     search: dict[str, Choice],
     situation: dict[str, Any],
     trials: int,
@@ -385,7 +386,8 @@ def tune_to_file(
         name: what tables call the filter.
         module: its module in masf/filters; its name without this.
         command: instead of a module, what runs a filter that is not ours.
-        parameters: as in ``tune``, and so on to ``storage``.
+        parameters: as in ``tune``, but for the pinned ones, and so on to ``storage``.
+        pinned: parameters that override these in every trial; recorded.
         search: what is searched.
         situation: what the situation is called.
         trials: how many to make.
@@ -401,6 +403,8 @@ def tune_to_file(
         FileFault: for a file that is missing or damaged.
     """
     cells, module = [read_truth(path) for path in truths], module or name
+    pinned = pinned or {}
+    parameters = {**parameters, **pinned}
     made_from = tuning_record(
         module,
         cells[0].settings.system,
@@ -427,7 +431,7 @@ def tune_to_file(
         device=device,
         command=command,
     )
-    write_tuning(output, outcome)
+    write_tuning(output, {**outcome, "pinned": pinned})
 
 
 def _files_read(

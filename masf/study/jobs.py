@@ -227,7 +227,8 @@ def tune_job(study: Study, name: str, cells: list[Cell]) -> Job:
     functions = _functions(study, cell.observation_name)
     options = {
         **_runner(study, name),
-        "parameters": study.filter_parameters(name, cell),
+        "parameters": study.default_parameters(name, cell),
+        "pinned": study.config.pinned.get(name),
         "search": {key: plain(choice) for key, choice in study.search(name, cell).items()},
         "situation": cell.situation,
         "trials": tuning.trials,

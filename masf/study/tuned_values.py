@@ -8,7 +8,7 @@ conditions stand over those with fewer, and later ones over earlier ones with as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -79,40 +79,32 @@ class TunedValues(Section):
         return sorted(self.settings, key=lambda setting: len(setting.when))
 
 
-def from_search(
-    found: Sequence[Tuned], pinned: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, TunedValues]:
+def from_search(found: Sequence[Tuned]) -> dict[str, TunedValues]:
     """What stage tune found, by filter; each condition names what tells its point apart from the
     others of its system.
 
-    Points at which every trial diverged have none.
-
-    Args:
-        found: the outcomes, of any filters and points.
-        pinned: what the study pinned, by filter. It goes along with what was found, because that
-            was found with it and need not be good without.
+    Points at which every trial diverged have none. What the study pinned goes along with what was
+    found, because that was found with it and need not be good without.
     """
     values = {}
     for name in sorted({tuned.filter for tuned in found}):
         of_filter = [tuned for tuned in found if tuned.filter == name]
         settings = [
-            _setting(tuned, of_filter, (pinned or {}).get(name, {}))
-            for tuned in of_filter
-            if tuned.chosen_score is not None
+            _setting(tuned, of_filter) for tuned in of_filter if tuned.chosen_score is not None
         ]
         if settings:
             values[name] = TunedValues(settings=settings)
     return values
 
 
-def _setting(tuned: Tuned, others: Iterable[Tuned], pinned: Mapping[str, Any]) -> TunedSetting:
+def _setting(tuned: Tuned, others: Iterable[Tuned]) -> TunedSetting:
     system = tuned.situation["system"]
     situations = [other.situation for other in others if other.situation["system"] == system]
     telling = {k: v for k, v in tuned.situation.items() if any(s.get(k) != v for s in situations)}
     when = {"system": system, **telling}
     return TunedSetting(
         when=when,
-        parameters={**tuned.chosen, **pinned},
+        parameters={**tuned.chosen, **tuned.pinned},
         found=Found(
             by="masf tune",
             seeds=tuned.seeds,
@@ -122,7 +114,7 @@ def _setting(tuned: Tuned, others: Iterable[Tuned], pinned: Mapping[str, Any]) -
             score=tuned.score,
             value=tuned.chosen_score,
             default_value=tuned.default_score,
-            note=f"pinned: {', '.join(pinned)}" if pinned else None,
+            note=f"pinned: {', '.join(tuned.pinned)}" if tuned.pinned else None,
         ),
     )
 

@@ -41,5 +41,4 @@ use rule tune as tune_gpu with:
 rule tunings:
     input:
         tuned_files(STUDY),
-        rules.study.output,  # masf tuned-settings reads from it what was pinned
     localrule: True
