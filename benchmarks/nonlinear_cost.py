@@ -16,19 +16,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import click
 import numpy as np
 import pandas as pd
 import torch
 from machine import machine
+from untrained import always_served, untrained_prior
 
 import masf
 from masf.arrays import Array, Stream, on_device
-from masf.diffusion.denoisers.learned import Climate
-from masf.diffusion.denoisers.prior import Prior, make_network
-from masf.diffusion.linear_state import state_shape
 from masf.filters.base import Filter, Setup
 from masf.filters.registry import filter_class
 from masf.observations.settings import observation_settings
@@ -84,12 +81,7 @@ def case(study: Study, name: str, observed: dict[str, Any]) -> Case:
     y = observation.apply(after) + 0.1
     prior = None
     if where is not None:
-        settings = study.config.priors["lorenz96"]
-        torch.manual_seed(0)
-        network = make_network(settings, system, state_shape(system, observation))
-        torch.nn.init.normal_(network.last.weight, std=0.02)
-        parts = 1 if observation.linear else 2
-        prior = Prior(network, Climate(np.zeros(parts), np.full(parts, 3.6)), settings, {})
+        prior = untrained_prior(study.config.priors["lorenz96"], system, observation)
     setup = Setup(system, observation, on_device(truth, where), 0.3, stream, prior)
     return Case(cls(parameters, setup), on_device(ensemble, where), on_device(y, where))
 
@@ -101,8 +93,7 @@ def main(filters: tuple[str, ...], output: Path) -> None:
     """See the module's docstring."""
     torch.set_num_threads(1)
     study, rows = load_study(ROOT / "config" / "config.yaml"), []
-    served = mock.patch("masf.diffusion.denoisers.validated.zero_loss", return_value=float("inf"))
-    with served:
+    with always_served():
         for name in filters:
             for observed, keys in OBSERVATIONS.items():
                 pair = [case(study, name, k) for k in (keys, {**keys, "transform": "arctan"})]

@@ -4,13 +4,15 @@ ensemble.
     python benchmarks/scaling.py measure PRIOR.safetensors     # to benchmarks/results/scaling.csv
     python benchmarks/scaling.py plot                          # to docs/figures/scaling.png
 
-Three sweeps: over the dimension d of Lorenz-96 with N = 100, over N with d = 200, and over the grid
-of the Kolmogorov flow with N = 20. A cycle is 20 model steps and an analysis with all components
-observed; on the flow five steps with every tenth point observed. Parameters are those of
-config/filters. Each point is a process of its own with one thread: processor seconds of the faster
-of two cycles after a first, and the peak of resident memory. A line ends where a cycle would take
-longer than --limit, or the filter refuses. PRIOR is one of Lorenz-96, of any dimension; the flow's
-networks are untrained, which costs the same.
+Three sweeps that are drawn: over the dimension d of Lorenz-96 with N = 100, over N with d = 200,
+and over the grid of the Kolmogorov flow with N = 20. A cycle is 20 model steps and an analysis with
+all components observed; on the flow five steps with every tenth point observed. A fourth, "arctan",
+goes up to a million components, all observed through arctan every ten steps, N = 20. Parameters are
+those of config/filters. Each point is a process of its own with one thread: processor seconds of
+the faster of two cycles after a first, and the peak of resident memory. A line ends where a cycle
+would take longer than --limit, or the filter refuses. PRIOR is one of Lorenz-96 with linear
+measurements, of any dimension; the networks of the flow and of arctan are untrained, and cost what
+trained ones do.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import pandas as pd
@@ -33,8 +36,7 @@ from machine import machine
 from masf.cli.options import THREAD_VARIABLES
 
 if TYPE_CHECKING:
-    from masf.diffusion.prior_settings import PriorSettings
-    from masf.systems.base import System
+    from masf.diffusion.denoisers.prior import Prior
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE, FIGURE = (
@@ -53,17 +55,38 @@ FILTERS = [
     "etkf",
     "letkf",
 ]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Points that differ in their size, a dimension or the side of a grid, and in their members."""
+
+    system: str
+    observation: dict[str, Any]
+    gap: int
+    points: list[tuple[int, int]]
+    """Size and members."""
+
+
+EVERYTHING = {"operator": "identity", "noise": 1.0}
 SWEEPS = {
-    "dimension": [("lorenz96", d, 100) for d in (40, 100, 400, 1000, 4000, 10000)],
-    "members": [("lorenz96", 200, n) for n in (25, 50, 100, 200, 400, 800)],
-    "grid": [("kolmogorov", n, 20) for n in (32, 64, 128, 256)],
+    "dimension": Sweep(
+        "lorenz96", EVERYTHING, 20, [(d, 100) for d in (40, 100, 400, 1000, 4000, 10000)]
+    ),
+    "members": Sweep("lorenz96", EVERYTHING, 20, [(200, n) for n in (25, 50, 100, 200, 400, 800)]),
+    "grid": Sweep(
+        "kolmogorov",
+        {"operator": "grid", "stride": 10, "noise": 0.1},
+        5,
+        [(side, 20) for side in (32, 64, 128, 256, 512)],
+    ),
+    "arctan": Sweep(
+        "lorenz96",
+        {"operator": "identity", "noise": 0.05, "transform": "arctan"},
+        10,
+        [(d, 20) for d in (100, 10000, 1000000)],
+    ),
 }
-"""Points of each sweep: system, its dimension or the side of its grid, members."""
-OBSERVATIONS = {
-    "lorenz96": {"operator": "identity", "noise": 1.0},
-    "kolmogorov": {"operator": "grid", "stride": 10, "noise": 0.1},
-}
-GAPS = {"lorenz96": 20, "kolmogorov": 5}
 
 
 @click.group(help=__doc__)
@@ -86,19 +109,9 @@ def measure(
     for name in filters:
         for sweep in sweeps:
             rows = []
-            for system, size, n in SWEEPS[sweep]:
-                words = [
-                    sys.executable,
-                    __file__,
-                    "cell",
-                    name,
-                    system,
-                    str(size),
-                    str(n),
-                    str(prior),
-                    "--limit",
-                    str(limit),
-                ]
+            for size, n in SWEEPS[sweep].points:
+                cell = [sweep, name, str(size), str(n), str(prior), "--limit", str(limit)]
+                words = [sys.executable, __file__, "cell", *cell]
                 # Set here, because numpy reads it when it is imported.
                 one = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
                 done = subprocess.run(words, capture_output=True, text=True, check=False, env=one)  # noqa: S603
@@ -107,10 +120,10 @@ def measure(
                     said = done.stderr.strip().splitlines() or [
                         f"ended with status {done.returncode}"
                     ]
-                    click.echo(f"{name}, {system} {size}, N {n}: {said[-1]}", err=True)
+                    click.echo(f"{name}, {sweep} {size}, N {n}: {said[-1]}", err=True)
                     break
                 found = json.loads(done.stdout)
-                click.echo(f"{name}, {system} {size}, N {n}: {found}", err=True)
+                click.echo(f"{name}, {sweep} {size}, N {n}: {found}", err=True)
                 rows.append(
                     {
                         "axis": sweep,
@@ -131,13 +144,13 @@ def measure(
 
 
 @main.command()
+@click.argument("sweep_name")
 @click.argument("name")
-@click.argument("system_name")
 @click.argument("size", type=int)
 @click.argument("members", type=int)
 @click.argument("prior", type=click.Path(path_type=Path, exists=True))
 @click.option("--limit", default=20.0)
-def cell(name: str, system_name: str, size: int, members: int, prior: Path, limit: float) -> None:
+def cell(sweep_name: str, name: str, size: int, members: int, prior: Path, limit: float) -> None:
     """Measures one point, and prints it as JSON."""
     import numpy as np
 
@@ -149,9 +162,10 @@ def cell(name: str, system_name: str, size: int, members: int, prior: Path, limi
     from masf.study.load import load_study
     from masf.systems.registry import make_system
 
-    flow, gap = system_name == "kolmogorov", GAPS[system_name]
+    sweep = SWEEPS[sweep_name]
+    flow, gap = sweep.system == "kolmogorov", sweep.gap
     system = make_system(
-        system_name, {"size": size} if flow else {"dimension": size, "forcing": 8.0, "dt": 0.01}
+        sweep.system, {"size": size} if flow else {"dimension": size, "forcing": 8.0, "dt": 0.01}
     )
     study, cls, stream = (
         load_study(ROOT / "config" / "config.yaml"),
@@ -160,7 +174,7 @@ def cell(name: str, system_name: str, size: int, members: int, prior: Path, limi
     )
     # The situation of the study that is most like this one; at a size that it lacks, batches are
     # those of another.
-    likeness = {"system": system_name, "gap": gap, "dimension": size}
+    likeness = {"system": sweep.system, "gap": gap, "dimension": size}
     like_it = max(
         study.cells.values(),
         key=lambda c: sum(c.situation.get(k) == v for k, v in likeness.items()),
@@ -169,57 +183,37 @@ def cell(name: str, system_name: str, size: int, members: int, prior: Path, limi
     where = "cpu" if cls.needs_torch(parameters) else None
     truth = system.typical_state(stream)
     state = on_device(truth + 0.5 * system.perturbations(members, truth, stream), where)
-    observation = observation_settings(OBSERVATIONS[system_name]).build(
-        system.dimension, system.grid
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        if flow:
-            prior = Path(folder) / "prior.safetensors"
-            save_untrained(prior, study.config.priors[system_name], system)
-        setup = Setup(
-            system,
-            observation,
-            on_device(truth, where),
-            0.5,
-            stream,
-            prior if cls.uses_prior else None,
-        )
-        filter_, seconds = cls(parameters, setup), []
-    for _ in range(3):
-        for _ in range(gap):
-            truth = system.step(truth, stream)
-        noise = stream.numpy.standard_normal(observation.size)
-        y = on_device(observation.apply(truth) + np.sqrt(observation.noise.variance) * noise, where)
-        start = time.process_time()
-        for _ in range(gap):
-            state = filter_.forecast(state)
-        state = filter_.project(filter_.analyse(state, y))
-        seconds.append(time.process_time() - start)
-        if seconds[-1] > limit / 2:
-            break
+    observation = observation_settings(sweep.observation).build(system.dimension, system.grid)
+    of_prior: Prior | None = None
+    serving: AbstractContextManager[Any] = nullcontext()
+    if cls.uses_prior:  # only here, for other filters import no torch
+        from untrained import always_served, untrained_prior
+
+        from masf.files.trained_prior import load
+
+        if sweep.observation == EVERYTHING:
+            of_prior = load(prior, system, "cpu")
+        else:
+            of_prior = untrained_prior(study.config.priors[sweep.system], system, observation)
+            serving = always_served()
+    setup = Setup(system, observation, on_device(truth, where), 0.5, stream, of_prior)
+    filter_, seconds = cls(parameters, setup), []
+    state = filter_.start(state)
+    with serving:
+        for _ in range(3):
+            truth = system.advance(truth[None], gap, stream)[0]
+            noise = stream.numpy.standard_normal(observation.size)
+            measured = observation.apply(truth) + np.sqrt(observation.noise.variance) * noise
+            y = on_device(measured, where)
+            start = time.process_time()
+            for _ in range(gap):
+                state = filter_.forecast(state)
+            state = filter_.project(filter_.analyse(state, y))
+            seconds.append(time.process_time() - start)
+            if seconds[-1] > limit / 2:
+                break
     click.echo(
         json.dumps({"seconds": min(seconds[1:] or seconds), "peak_memory_mib": peak_memory_mib()})
-    )
-
-
-def save_untrained(path: Path, settings: PriorSettings, system: System) -> None:
-    """A prior of the flow with a network as it starts, which costs a filter what a trained one
-    does.
-    """
-    import numpy as np
-
-    from masf.diffusion.denoisers.learned import Climate
-    from masf.diffusion.denoisers.prior import Prior, make_network
-    from masf.files.trained_prior import save
-
-    metadata = {
-        "system": "kolmogorov",
-        "system_parameters": system.parameters.model_dump_json(),
-        "settings": settings.model_dump_json(),
-    }
-    save(
-        Prior(make_network(settings, system), Climate(np.zeros(1), np.ones(1)), settings, metadata),
-        path,
     )
 
 
