@@ -16,7 +16,7 @@ SPIN_UP_STEPS = 2000
 
 
 class Lorenz96Parameters(SystemParameters):
-    dimension: int = Field(ge=4, le=100_000, description="Number of components d.")
+    dimension: int = Field(ge=4, le=1_000_000, description="Number of components d.")
     forcing: float = Field(description="Forcing F.")
 
 
