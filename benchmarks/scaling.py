@@ -226,7 +226,8 @@ def plot(table: Path, output: Path) -> None:
     import seaborn as sns
     from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-    from masf.report.figures.look import PAGE_WIDTH, STYLE, Look, label_ends, lettered
+    from masf.report.figures.look import Look, label_ends, lettered, page_width, rc_of
+    from masf.study.figures.style import Style
     from masf.study.load import load_study
 
     study, rows = load_study(ROOT / "config" / "config.yaml"), pd.read_csv(table)
@@ -241,9 +242,9 @@ def plot(table: Path, output: Path) -> None:
         "peak_memory_mib": ("peak memory (MiB)", (1, 2, 5)),
     }
     panels = list(product(scores.items(), names.items()))
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+    with sns.axes_style("ticks"), plt.rc_context(rc_of(Style())):
         figure, axes = plt.subplots(
-            2, 3, figsize=(PAGE_WIDTH, 4.5), sharey="row", layout="constrained"
+            2, 3, figsize=(page_width(), 4.5), sharey="row", layout="constrained"
         )
         drawn = []
         for i, (((score, (score_name, subs)), (axis, (column, axis_name, fixed))), ax) in enumerate(
