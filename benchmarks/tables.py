@@ -8,7 +8,8 @@ In a document, a table stands between two comments, of which the first says what
     <!-- table: {csv: figure4.csv, columns: gap, where: "dimension == 40 and forcing == 8"} -->
     <!-- end of table -->
 
-Keys: ``csv``, a file of benchmarks/results; ``where``, a pandas query for its rows; ``kind``, one
+Keys: ``csv``, a file of benchmarks/results, or several, whose rows are set beneath each other where
+they have a point in common; ``where``, a pandas query for its rows; ``kind``, one
 of the functions in KINDS; all others are arguments of that function.
 """
 
@@ -228,9 +229,21 @@ KINDS: dict[str, Callable[..., pd.DataFrame]] = {
 }
 
 
-def table(csv: str, kind: str = "sweep", where: str | None = None, **options: Any) -> str:
+def read(results: list[str]) -> pd.DataFrame:
+    """The rows of one or several results: of later ones those of the points that the first has,
+    which are named by ``observation`` and ``gap``, as far as it has those columns.
+    """
+    first, *others = [pd.read_csv(RESULTS / name) for name in results]
+    point = [name for name in ("observation", "gap") if name in first]
+    points = first[point].drop_duplicates()
+    return pd.concat([first, *(rows.merge(points) for rows in others)], ignore_index=True)
+
+
+def table(
+    csv: str | list[str], kind: str = "sweep", where: str | None = None, **options: Any
+) -> str:
     """A table in Markdown."""
-    rows = pd.read_csv(RESULTS / csv)
+    rows = read([csv] if isinstance(csv, str) else csv)
     if "diverged" in rows and "lost" not in rows:  # kept before lost tracks were counted
         rows["lost"] = False
     shown = KINDS[kind](rows if where is None else rows.query(where), **options)
