@@ -38,6 +38,7 @@ from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, write_runs
 HERE = Path(__file__).resolve().parent
 STUDIES = {
     "figure3": ["figure3.yaml"],
+    "figure4_passes": ["figure4.yaml", "figure4_passes.yaml"],
     "figure4": ["figure4.yaml"],
     "figure4_one_seed": ["figure4.yaml", "figure4_one_seed.yaml"],
     "figure5": ["figure5.yaml"],
