@@ -69,6 +69,18 @@ def test_a_result_has_the_filters_and_seeds_of_its_study(scripts, result: str, s
     assert not rows.drop(columns=[c for c in rows if rows[c].dtype == float]).duplicated().any()
 
 
+@pytest.mark.parametrize("name", ["figure4"])
+def test_a_figure_of_scores_is_drawn_from_a_run_of_each_filter_in_each_cell(scripts, name) -> None:
+    figures = scripts("figures")
+    study = figures.study_of(name)
+    rows = pd.DataFrame(figures.rows_of(name, study))
+    assert not rows.duplicated(["cell", "filter"]).any()
+    assert set(zip(rows["cell"], rows["filter"], strict=True)) == {
+        (cell.path, name) for cell in study.cells.values() for name in cell.filters
+    }
+    assert (figures.FOLDER / f"{name}.png").is_file()
+
+
 def test_documents_have_the_tables_that_their_results_give(scripts):
     tables = scripts("tables")
     documents = [path for pattern in tables.DOCUMENTS for path in tables.ROOT.glob(pattern)]
