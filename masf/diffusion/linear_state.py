@@ -19,18 +19,13 @@ from abc import ABC, abstractmethod
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, like, scattered
+from masf.arrays import Array, scattered
 from masf.diffusion.denoisers.family import FamilyFit, mixture_fit
 from masf.diffusion.denoisers.ring import RingTaper
 from masf.diffusion.denoisers.select import denoiser_taper, ring_blocks
 from masf.diffusion.joint import JointBasis
 from masf.diffusion.prior_settings import PriorSettings
-from masf.ensembles.localization import (
-    MAX_DENSE_DIMENSION,
-    GridTaper,
-    in_grid_points,
-    taper_matrix,
-)
+from masf.ensembles.localization import GridTaper, make_taper
 from masf.ensembles.static import StaticAnomalies, static_anomalies
 from masf.observations.base import Observation, Part
 from masf.observations.bases import Basis
@@ -137,7 +132,7 @@ class PlainState(LinearState):
     def pair_taper(self, radius: float | None, x: Array) -> Array | RingTaper | GridTaper | None:
         shape = (2 * self.shape[0], *self.shape[1:])
         blocks = ring_blocks(self.system, shape, radius, self.basis, x)
-        return fields_taper(self.system, shape, radius, x) if blocks is None else blocks
+        return make_taper(self.system, radius, x, shape[0]) if blocks is None else blocks
 
     def only(self, observation: Observation) -> PlainState:
         return PlainState(self.system, observation)
@@ -179,7 +174,7 @@ class AugmentedState(LinearState):
         return JointBasis(self._seen, self.system.dimension)
 
     def taper(self, radius: float | None, x: Array) -> Array | GridTaper | None:
-        return fields_taper(self.system, self.shape, radius, x)
+        return make_taper(self.system, radius, x, self.shape[0])
 
     def pair_taper(self, radius: float | None, x: Array) -> Array | GridTaper | None:
         return self.taper(radius, x)
@@ -201,31 +196,6 @@ def state_shape(system: System, observation: Observation) -> tuple[int, ...]:
     if observation.linear:
         return grid_shape(system)
     return grid_shape(system, system.dimension + _layout(system, observation)[1])
-
-
-def fields_taper(
-    system: System, shape: tuple[int, ...], radius: float | None, x: Array
-) -> Array | GridTaper | None:
-    """The taper of states of ``shape`` (fields, *grid) on the grid of ``system``, all fields of a
-    point alike; None tapers nothing.
-
-    Args:
-        system: has the grid.
-        shape: of the states.
-        radius: half of the taper's support, in the system's unit of length, or None.
-        x: gives namespace, dtype and device.
-
-    Raises:
-        ValueError: if a radius is asked for where components have no place in space.
-    """
-    if (
-        radius is not None
-        and system.grid is not None
-        and (len(system.grid) > 1 or math.prod(shape) > MAX_DENSE_DIMENSION)
-    ):
-        return GridTaper(system.grid, in_grid_points(radius, system), x)
-    taper = taper_matrix(system, radius, shape[0])
-    return None if taper is None else like(taper, x)
 
 
 def _layout(system: System, observation: Observation) -> tuple[np.ndarray, int]:

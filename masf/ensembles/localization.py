@@ -131,29 +131,37 @@ class GridTaper:
         return fft.irfftn(spectrum * self._spectrum, s=self.grid, axes=self._axes).reshape(x.shape)
 
 
-def tapers_by_convolution(system: System) -> bool:
-    """Whether the taper of a system on a grid is a convolution, its state being too long for a
-    matrix or not on a ring.
+def tapers_by_convolution(system: System, fields: int | None = None) -> bool:
+    """Whether the taper of states on a system's grid is a convolution, as they are too long for a
+    matrix or not on a ring: of states of so many fields, by default of the system's own.
     """
-    return system.grid is not None and (
-        len(system.grid) > 1 or system.dimension > MAX_DENSE_DIMENSION
-    )
+    if system.grid is None:
+        return False
+    length = system.dimension if fields is None else fields * math.prod(system.grid)
+    return len(system.grid) > 1 or length > MAX_DENSE_DIMENSION
 
 
-def make_taper(system: System, radius: float | None, x: Array) -> Array | GridTaper | None:
-    """The taper of a system's Gaussian denoisers, with the namespace, dtype and device of ``x``;
-    None tapers nothing.
+def make_taper(
+    system: System, radius: float | None, x: Array, fields: int | None = None
+) -> Array | GridTaper | None:
+    """The taper of Gaussian denoisers of states on a system's grid; None tapers nothing.
 
     On a ring of up to MAX_DENSE_DIMENSION components it is the matrix (d, d) that tapers a
     covariance. On longer ones, and on grids of more axes, it is a convolution, which tapers the
     weights of what is near a point (masf.diffusion.denoisers.local).
 
+    Args:
+        system: has the grid.
+        radius: half of the taper's support, in the system's unit of length, or None.
+        x: gives namespace, dtype and device.
+        fields: that a state has, by default those of the system; all of a point are tapered alike.
+
     Raises:
         ValueError: if a radius is asked for where components have no place in space.
     """
-    if radius is not None and system.grid is not None and tapers_by_convolution(system):
+    if radius is not None and system.grid is not None and tapers_by_convolution(system, fields):
         return GridTaper(system.grid, in_grid_points(radius, system), x)
-    taper = taper_matrix(system, radius)
+    taper = taper_matrix(system, radius, fields)
     return None if taper is None else like(taper, x)
 
 

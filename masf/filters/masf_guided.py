@@ -14,15 +14,14 @@ from pydantic import Field
 
 from masf.arrays import Array, scattered
 from masf.diffusion.endpoint import GaussianEndpoint, guided_endpoint
-from masf.diffusion.linear_state import fields_taper
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import guided
-from masf.ensembles.localization import MAX_DENSE_DIMENSION, tapers_by_convolution
+from masf.ensembles.localization import MAX_DENSE_DIMENSION, make_taper, tapers_by_convolution
 from masf.filters.learned import LearnedFilter, NetworkParameters
 from masf.observations.base import Observation, Part, Transformed
 from masf.observations.mask import Mask
-from masf.systems.base import System, grid_shape
+from masf.systems.base import System
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class GuidedMASF(LearnedFilter):
         process = ForwardProcess.for_ensemble(mask.basis(), ensemble, temperature)
         measured = scattered(self.observation.apply(ensemble), mask.indices, mask.dimension)
         radius = p.localization_radius if p.covariance == "localized" else None
-        taper = fields_taper(self.system, grid_shape(self.system), radius, ensemble)
+        taper = make_taper(self.system, radius, ensemble)
         return guided_endpoint(
             process, GaussianEndpoint(process, ensemble, measured, taper), y, ensemble, measured,
             self.times, self.stream,
