@@ -164,7 +164,7 @@ def ask(process: subprocess.Popen[str]) -> dict[str, float]:
         line = ""
     if not line:
         raise click.ClickException(
-            f"{process.args}: ended without an answer:\n{process.stderr.read()}"
+            f"{process.args!r}: ended without an answer:\n{process.stderr.read()}"
         )
     return json.loads(line)
 
@@ -200,7 +200,7 @@ def play(match: Match, rounds: int, threads: int) -> list[dict[str, Any]]:
             problem = Path(folder) / f"{i}.npz"
             write_problem(problem, match.dimension, contestant.settings)
             servers[contestant.name] = stack.enter_context(running(contestant, problem, threads))
-        answers = {name: [] for name in servers}
+        answers: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
         for _ in range(rounds + 1):
             for name, server in servers.items():
                 answers[name].append(ask(server))

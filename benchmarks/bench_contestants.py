@@ -53,10 +53,15 @@ def masf(task: str, ensemble: np.ndarray, y: np.ndarray, settings: dict) -> Run:
     parameters = cls.Parameters(**settings.get("parameters", {}))
     where = "cpu" if cls.needs_torch(parameters) else None
     state, measured = on_device(ensemble, where), on_device(y, where)
-    prior = Path(settings["prior"]) if "prior" in settings else None
+    prior = None
+    if "prior" in settings:
+        from masf.files.trained_prior import load
+
+        prior = load(Path(settings["prior"]), system, "cpu")
     observation = Mask(d, np.arange(d), noise=1.0)
     filter_ = cls(parameters, Setup(system, observation, state.mean(0), 1.0, stream, prior))
-    return lambda: filter_.analyse(state, measured)
+    started = filter_.start(state)
+    return lambda: filter_.analyse(started, measured)
 
 
 def dapper(task: str, ensemble: np.ndarray, y: np.ndarray, settings: dict) -> Run:

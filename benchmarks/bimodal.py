@@ -87,8 +87,10 @@ def analysis(name: str, prior: Path, seed: int) -> np.ndarray:
     system = masf.make_system("linear_gaussian", dimension=1, **parameters)
     observation = masf.make_observation(system, "identity", noise=NOISE, transform="square")
     ensemble = np.random.default_rng(seed).standard_normal((MEMBERS, 1))
-    problem = masf.make_problem(system, observation, [[MEASURED]], ensemble, gap=1, seed=seed)
-    uses = cls.uses_prior and cls.Parameters(**keys).network
+    problem = masf.make_problem(
+        system, observation, np.array([[MEASURED]]), ensemble, gap=1, seed=seed
+    )
+    uses = cls.uses_prior and getattr(cls.Parameters(**keys), "network", False)
     found = masf.assimilate(
         problem, cls, keys, prior=prior if uses else None, saved_members=MEMBERS, device="cpu"
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import pandas as pd
-from ship import STUDIES, belongs, laid_over
+from ship import STUDIES, belongs, laid_over, records
 
 from masf.report.rows import axis_column
 from masf.scores.run import SCORES
@@ -73,7 +73,7 @@ def rows_of(name: str, study: Study) -> Iterator[dict[str, Any]]:
     """
     taken = set()
     for result in FIGURES[name].results:
-        for row in pd.read_csv(HERE / "results" / f"{result}.csv").to_dict("records"):
+        for row in records(pd.read_csv(HERE / "results" / f"{result}.csv")):
             if row["filter"] not in FIGURES[name].filters:
                 continue
             cells = [cell for cell in study.cells.values() if belongs(row, cell)]

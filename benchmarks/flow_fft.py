@@ -47,9 +47,11 @@ def measured(size: int, members: int, kind: str, rounds: int) -> dict[str, Any]:
 
     from masf.arrays import Stream, to_numpy
     from masf.systems import kolmogorov
-    from masf.systems.registry import make_system
 
-    system, stream = make_system("kolmogorov", {"size": size}), Stream(0, "benchmark")
+    system, stream = (
+        kolmogorov.Kolmogorov(kolmogorov.KolmogorovParameters(size=size)),
+        Stream(0, "benchmark"),
+    )
     x: Any = 2 * system.perturbations(members, np.empty(0, np.float32), stream)
     if kind == "torch":
         x = torch.from_numpy(np.asarray(x))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -134,7 +135,7 @@ def main(
             "members": cell.settings.members,
             "cycles": cell.settings.cycles,
         }
-        truth, seconds, _ = measured(lambda cell=cell: simulate(cell.settings))
+        truth, seconds, _ = measured(partial(simulate, cell.settings))
         keep(
             output / "gpu_stages.csv",
             {"stage": "simulate", **point, "seconds": seconds, **fixed | {"device": "cpu"}},
@@ -142,18 +143,24 @@ def main(
         if not prior.exists() and any(study.needs_prior(name, cell) for name in filters):
             seconds, memory = train_prior(study, cell, device, prior)
             # Of all gaps of the experiment.
-            row = {
+            stage = {
                 "stage": "train-prior",
                 "size": point["size"],
                 "seconds": seconds,
                 "peak_memory_mib": memory,
             }
-            keep(output / "gpu_stages.csv", row | fixed)
+            keep(output / "gpu_stages.csv", stage | fixed)
         for name in filters:
-            row = {"filter": name, **point, **run(study, name, cell, truth, prior, device)}
+            row: dict[str, Any] = {
+                "filter": name,
+                **point,
+                **run(study, name, cell, truth, prior, device),
+            }
             if compared_cycles and name not in NOT_COMPARED:
-                row |= compare(study, name, cell, truth, prior, device, compared_cycles)
-                row["cpu_over_gpu"] = row["cpu_seconds_per_cycle"] / row["seconds_per_cycle"]
+                found = compare(study, name, cell, truth, prior, device, compared_cycles)
+                row |= found | {
+                    "cpu_over_gpu": found["cpu_seconds_per_cycle"] / row["seconds_per_cycle"]
+                }
             keep(output / "gpu.csv", row | fixed)
 
 
@@ -208,13 +215,14 @@ def measured(work: Callable[[], T]) -> tuple[T, float, float]:
 def train_prior(study: Study, cell: Cell, device: str, path: Path) -> tuple[float, float]:
     """Trains the prior of a cell and leaves it at ``path``; seconds, and memory in MiB."""
     from masf.files.trained_prior import save
-    from masf.observations.settings import ObservationSettings
+    from masf.observations.settings import observation_settings
     from masf.stages.train_prior import train
 
     # Without a card this says so.
     on = resolve_device(device, needs_torch=True)
+    assert on is not None
     wanted, seed = study.prior(cell), study.config.seeds.training
-    observation = ObservationSettings(**wanted.observation)
+    observation = observation_settings(wanted.observation)
     prior, seconds, memory = measured(
         lambda: train(
             wanted.system, wanted.parameters, observation, wanted.settings, seed=seed, device=on

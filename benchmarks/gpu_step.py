@@ -107,7 +107,7 @@ def inner_step(size: int, members: int) -> dict[str, Any]:
     c = system._coefficients_for(x, 22)
     w = (c["curl"] * kolmogorov._spectrum(x.reshape(-1, *system.shape).permute(1, 0, 3, 2))).sum(0)
     spent = milliseconds(lambda: kolmogorov._inner_step(w, c), first=5, count=50)
-    aside = torch.cuda.Stream()
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(aside):
         for _ in range(3):
             kolmogorov._inner_step(w, c)

@@ -62,7 +62,7 @@ class Solver:
         line = self.process.stdout.readline()
         if not line:
             raise click.ClickException(
-                f"{self.process.args}: ended without an answer; its messages are above"
+                f"{self.process.args!r}: ended without an answer; its messages are above"
             )
         return json.loads(line)
 

@@ -27,7 +27,7 @@ from masf.systems.registry import make_system
 def main(costs: Path, output: Path) -> None:
     """Writes the table; see the module's docstring."""
     rows = pd.read_parquet(costs)
-    parameters = parameter_columns(rows)
+    parameters = parameter_columns(map(str, rows))
     rows["dimension"] = [
         make_system(
             row["system"],

@@ -46,7 +46,7 @@ def main(
         for n in states:
             torch.compiler.reset()  # or it gives up after eight shapes, and runs as it was
             compiled = torch.compile(network, dynamic=False)
-            features = torch.randn(n, network.first.in_channels, d)
+            features = torch.randn(n, network.get_parameter("first.weight").shape[1], d)
             seconds: dict[str, list[float]] = {"eager": [], "compiled": []}
             with torch.no_grad():
                 start = time.perf_counter()

@@ -32,7 +32,7 @@ def measure(dimension: int, passes: int, lag: int) -> dict[str, float]:
     import masf
     from masf.arrays import Stream
     from masf.filters.base import Setup
-    from masf.filters.registry import filter_class
+    from masf.filters.masf_gaussian import GaussianMASF
     from masf.observations.settings import observation_settings
     from masf.stages.cycle import peak_memory_mib
     from masf.systems.counting import counted_steps
@@ -43,9 +43,8 @@ def measure(dimension: int, passes: int, lag: int) -> dict[str, float]:
     )
     truth = system.typical_state(stream).astype(np.float32)[None]
     state = truth + 0.3 * stream.numpy.standard_normal((MEMBERS, dimension)).astype(np.float32)
-    cls = filter_class("masf_gaussian")
-    parameters = cls.Parameters(passes=passes, lag=lag, passes_radius=40)
-    filter_ = cls(parameters, Setup(system, observation, truth[0], 0.3, stream))
+    parameters = GaussianMASF.Parameters(passes=passes, lag=lag, passes_radius=40)
+    filter_ = GaussianMASF(parameters, Setup(system, observation, truth[0], 0.3, stream))
     state, seconds, runs = filter_.start(state), [], []
     for _ in range(WARM + CYCLES):
         truth = system.advance(truth, GAP, stream)

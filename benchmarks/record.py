@@ -57,7 +57,7 @@ def recorded(scores: pd.DataFrame) -> pd.DataFrame:
     """
     scores = scores[~lacking(scores)]
     rows = scores.rename(columns=lambda name: name.removeprefix("parameter_"))
-    axes = [name.removeprefix("parameter_") for name in parameter_columns(scores)]
+    axes = [name.removeprefix("parameter_") for name in parameter_columns(map(str, scores))]
     varied = [
         name
         for name in ["system", "observation", *axes, "gap", "members", "model"]

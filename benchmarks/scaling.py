@@ -252,7 +252,7 @@ def plot(table: Path, output: Path) -> None:
         ):
             lines = {}
             for name, line in rows[rows["axis"] == axis].groupby("filter", sort=False):
-                label = study.filters[name].label
+                label = study.filters[str(name)].label
                 (lines[label],) = ax.plot(
                     line[column],
                     line[score],

@@ -70,7 +70,7 @@ def runs_of(name: str) -> Iterator[Run]:
         config = laid_over(config, read_mapping(HERE / file))
     study = make_study({**config, "figures": {}}, root=HERE.parent)
     rows = pd.read_csv(HERE / "results" / f"{name}.csv")
-    for row in rows.to_dict("records"):
+    for row in records(rows):
         cells = [cell for cell in study.cells.values() if belongs(row, cell)]
         if len(cells) != 1:
             raise ValueError(f"{name}.csv: {row} belongs to {len(cells)} cells of {STUDIES[name]}")
@@ -85,6 +85,11 @@ def runs_of(name: str) -> Iterator[Run]:
             cell.spin_up_cycles,
             source=name,
         )
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table of results."""
+    return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
 
 
 def called(name: str, own: list[str]) -> str:

@@ -87,7 +87,7 @@ def sweep(rows: pd.DataFrame, columns: str, score: str = "rmse") -> pd.DataFrame
         aggfunc=lambda values: values.mean(skipna=False),
     )
     for axis, best in (means.idxmax() if score in HIGHER_IS_BETTER else means.idxmin()).items():
-        table.loc[best, axis] = f"**{table.loc[best, axis]}**"
+        table.loc[table.index == best, axis] = "**" + table[axis] + "**"
     return table.loc[in_order(rows)].rename(index=label).rename_axis(index="filter").reset_index()
 
 

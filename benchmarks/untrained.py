@@ -22,7 +22,7 @@ def untrained_prior(settings: PriorSettings, system: System, observation: Observ
     """A prior for the system's state, with what is measured of it where that is not linear."""
     torch.manual_seed(0)
     network = make_network(settings, system, state_shape(system, observation))
-    torch.nn.init.normal_(network.last.weight, std=0.02)
+    torch.nn.init.normal_(network.get_parameter("last.weight"), std=0.02)
     parts = 1 if observation.linear else 2
     return Prior(network, Climate(np.zeros(parts), np.full(parts, 3.6)), settings, {})
 
