@@ -31,6 +31,7 @@ HELPERS = {
     "process_filter",
     "registry",
     "requirements",
+    "serial",
 }
 """Modules among the systems and filters that are none themselves."""
 

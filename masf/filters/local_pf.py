@@ -34,10 +34,9 @@ from pydantic import Field
 
 from masf.arrays import Array, softmax
 from masf.ensembles.inflation import inflate
-from masf.ensembles.serial import Group, groups_of, joined, serial_misfits
-from masf.filters.base import Filter, LocalizedParameters
-from masf.observations.base import Observation
-from masf.systems.base import System
+from masf.ensembles.serial import Group, joined
+from masf.filters.base import LocalizedParameters
+from masf.filters.serial import SerialFilter
 
 SIGNIFICANT = 0.98
 """Weights whose effective number is above this share of N say nothing, and are left out."""
@@ -143,27 +142,10 @@ def merged(
     return mean[..., None] + (found - found.sum(-1)[..., None] / n)
 
 
-class LocalPF(Filter):
+class LocalPF(SerialFilter):
     Parameters: ClassVar[type[LocalPFParameters]] = LocalPFParameters
 
     _size = math.nan
-
-    def observe(self, observation: Observation) -> None:
-        """Finds what is near each measurement, and which can be taken together."""
-        super().observe(observation)
-        self.groups: list[Group] = groups_of(
-            observation,
-            self.system,
-            self.parameters.localization_radius,
-            self.setup.initial_mean,
-        )
-
-    @classmethod
-    def misfits(
-        cls, parameters: LocalPFParameters, system: System, observation: Observation
-    ) -> list[str]:
-        """Components or measurements without a place; too many measurements."""
-        return serial_misfits(parameters.localization_radius, system, observation)
 
     def analyse(self, state: Array, y: Array) -> Array:
         xp, p = array_namespace(state), self.parameters

@@ -31,10 +31,9 @@ from pydantic import Field
 from masf.arrays import Array, centred, softmax
 from masf.ensembles.inflation import inflate
 from masf.ensembles.rotation import rotate
-from masf.ensembles.serial import Group, groups_of, joined, serial_misfits
-from masf.filters.base import Filter, LocalizedParameters, RotatedParameters
-from masf.observations.base import Observation
-from masf.systems.base import System
+from masf.ensembles.serial import joined
+from masf.filters.base import LocalizedParameters, RotatedParameters
+from masf.filters.serial import SerialFilter
 
 Tails = Literal["gaussian", "flat"]
 
@@ -138,25 +137,8 @@ def regressed(near: Array, own: Array, tapers: Array, increments: Array) -> Arra
     return near + slope[..., None] * increments[:, None, :]
 
 
-class RHF(Filter):
+class RHF(SerialFilter):
     Parameters: ClassVar[type[RHFParameters]] = RHFParameters
-
-    def observe(self, observation: Observation) -> None:
-        """Finds what is near each measurement, and which can be taken together."""
-        super().observe(observation)
-        self.groups: list[Group] = groups_of(
-            observation,
-            self.system,
-            self.parameters.localization_radius,
-            self.setup.initial_mean,
-        )
-
-    @classmethod
-    def misfits(
-        cls, parameters: RHFParameters, system: System, observation: Observation
-    ) -> list[str]:
-        """Components or measurements without a place; too many measurements."""
-        return serial_misfits(parameters.localization_radius, system, observation)
 
     def analyse(self, state: Array, y: Array) -> Array:
         p = self.parameters
