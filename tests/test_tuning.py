@@ -700,6 +700,11 @@ def test_tuned_values_say_where_and_how_they_were_found(tuned_results: Study) ->
         "value": found.chosen_score, "default_value": found.default_score,
         "at": {k: v for k, v in found.situation.items() if k != "system"},
     }  # fmt: skip
+    (asked,) = from_search([found], ["observation"])["enkf"].settings
+    assert asked.when == {"system": "lorenz63", "observation": found.situation["observation"]}
+    assert "observation" not in asked.found.at
+    with pytest.raises(ValueError, match=r"size: no key of a situation .* choose among"):
+        from_search([found], ["size"])
     (pinned,) = from_search([replace(found, pinned={"members": 5})])["enkf"].settings
     assert pinned.parameters == {**found.chosen, "members": 5}
     assert pinned.found.note == "pinned: members"
@@ -796,10 +801,27 @@ def test_what_was_found_takes_the_place_of_values_for_the_same_conditions(tmp_pa
         by_hand({"system": "lorenz63", "gap": 2}, 1.1), by_hand({"system": "lorenz96"}, 1.2)
     )
     new = values(by_hand({"gap": 2, "system": "lorenz63"}, 1.3))
-    update_tuned_values(tmp_path, "enkf", old)
-    path = update_tuned_values(tmp_path, "enkf", new)
+    update_tuned_values(tmp_path, {"enkf": old})
+    (path,) = update_tuned_values(tmp_path, {"enkf": new})
     assert [s.parameters["inflation"] for s in read_tuned_values(path).settings] == [1.2, 1.3]
     assert "`masf tuned-settings` writes this file" in path.read_text(encoding="utf-8")
+
+
+def test_what_was_found_elsewhere_is_not_lost_to_the_same_conditions(tmp_path: Path) -> None:
+    def values(observation: str, inflation: float) -> dict[str, TunedValues]:
+        setting = by_hand({"system": "lorenz63"}, inflation)
+        setting["found"] = setting["found"] | {"at": {"observation": observation, "gap": 2}}
+        return {name: TunedValues.model_validate({"settings": [setting]}) for name in names}
+
+    names = ["enkf"]
+    update_tuned_values(tmp_path, values("all", 1.1))
+    names = ["etkf", "enkf"]
+    with pytest.raises(ConfigFault, match=r"at observation .all., .* --when observation"):
+        update_tuned_values(tmp_path, values("arctan", 1.2))
+    assert [path.name for path in tmp_path.iterdir()] == ["enkf.yaml"]
+    names = ["enkf"]
+    (path,) = update_tuned_values(tmp_path, values("all", 1.3))
+    assert [s.parameters["inflation"] for s in read_tuned_values(path).settings] == [1.3]
 
 
 @pytest.mark.parametrize(

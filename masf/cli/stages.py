@@ -597,12 +597,21 @@ def status(results: Path, working: Path) -> None:
     type=OUTPUT_FOLDER,
     help="Folder of tuned values, such as config/tuned: they are written into its files.",
 )
-def tuned_settings(results: Path, output: Path | None) -> None:
+@click.option(
+    "--when",
+    multiple=True,
+    metavar="KEY",
+    help="Values are for situations with the same KEY, such as observation, too, though it does "
+    "not vary in the study; may be repeated.",
+)
+def tuned_settings(results: Path, output: Path | None, when: tuple[str, ...]) -> None:
     """Write what tuning found into the files of tuned values.
 
     RESULTS is the folder of a study with a section tuning. Without --output, what would be written
-    is printed. In a file that is there already, what was found takes the place of settings with the
-    same conditions; the others stay. What the study pinned goes along, because it was in force.
+    is printed. The values are for situations of the same system, and of the same value of all that
+    varies in the study. In a file that is there already, what was found takes the place of settings
+    with the same conditions, unless those were found in another situation; the others stay. What
+    the study pinned goes along, because it was in force.
     """
     from masf.files.tuned import read_tuned
     from masf.study import paths
@@ -618,12 +627,13 @@ def tuned_settings(results: Path, output: Path | None) -> None:
     for path, tuned in zip(files, found, strict=True):
         if tuned.all_diverged:
             logging.warning("%s: every trial diverged, so nothing is taken from it", path)
-    for name, values in from_search(found).items():
-        if output is None:
-            click.echo(f"# {name}\n{to_yaml(values)}")
-        else:
-            path = update_tuned_values(output, name, values)
-            logging.info("%s: %d settings found", path, len(values.settings))
+    values = from_search(found, when)
+    if output is None:
+        for name, of_filter in values.items():
+            click.echo(f"# {name}\n{to_yaml(of_filter)}")
+        return
+    for path in update_tuned_values(output, values):
+        logging.info("%s: %d settings found", path, len(values[path.stem].settings))
 
 
 @click.command()

@@ -342,18 +342,26 @@ def read_tuned_values(path: Path) -> TunedValues:
     return _checked(TunedValues, read_mapping(path), str(path))
 
 
-def update_tuned_values(folder: Path, name: str, found: TunedValues) -> Path:
-    """Writes what was found for a filter into its file of tuned values, beside what is there.
-    Returns the file.
+def update_tuned_values(folder: Path, found: Mapping[str, TunedValues]) -> list[Path]:
+    """Writes what was found for filters, by name, into their files of tuned values, beside what is
+    there. Returns the files.
 
     Raises:
-        ConfigFault: where the file that is there cannot be used.
+        ConfigFault: where a file that is there cannot be used, or values would be lost; nothing is
+            written then.
     """
-    path = folder / f"{name}.yaml"
-    values = merged(read_tuned_values(path), found) if path.is_file() else found
-    with replacing(path) as temporary:
-        temporary.write_text(file_text(name, values), encoding="utf-8")
-    return path
+    updated = {}
+    for name, values in found.items():
+        path = folder / f"{name}.yaml"
+        old = read_tuned_values(path) if path.is_file() else TunedValues(settings=[])
+        try:
+            updated[path] = file_text(name, merged(old, values))
+        except ValueError as error:
+            raise ConfigFault(f"{path}: {error}") from error
+    for path, text in updated.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return list(updated)
 
 
 def _read_files(

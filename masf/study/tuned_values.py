@@ -8,7 +8,7 @@ conditions stand over those with fewer, and later ones over earlier ones with as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -79,28 +79,48 @@ class TunedValues(Section):
         return sorted(self.settings, key=lambda setting: len(setting.when))
 
 
-def from_search(found: Sequence[Tuned]) -> dict[str, TunedValues]:
+def from_search(found: Sequence[Tuned], when: Collection[str] = ()) -> dict[str, TunedValues]:
     """What stage tune found, by filter; each condition names what tells its point apart from the
-    others of its system.
+    others of its system, or is asked for.
 
     Points at which every trial diverged have none. What the study pinned goes along with what was
     found, because that was found with it and need not be good without.
+
+    Args:
+        found: what stage tune stored, of one study.
+        when: keys of a situation that are conditions even where all points have the same value.
+
+    Raises:
+        ValueError: for a key that no situation has.
     """
     values = {}
+    unknown = set(when) - {key for tuned in found for key in tuned.situation}
+    if unknown:
+        known = sorted({key for tuned in found for key in tuned.situation})
+        raise ValueError(
+            f"{', '.join(sorted(unknown))}: no key of a situation that was tuned; choose among "
+            f"{', '.join(known)}"
+        )
     for name in sorted({tuned.filter for tuned in found}):
         of_filter = [tuned for tuned in found if tuned.filter == name]
         settings = [
-            _setting(tuned, of_filter) for tuned in of_filter if tuned.chosen_score is not None
+            _setting(tuned, of_filter, when)
+            for tuned in of_filter
+            if tuned.chosen_score is not None
         ]
         if settings:
             values[name] = TunedValues(settings=settings)
     return values
 
 
-def _setting(tuned: Tuned, others: Iterable[Tuned]) -> TunedSetting:
+def _setting(tuned: Tuned, others: Iterable[Tuned], asked: Collection[str]) -> TunedSetting:
     system = tuned.situation["system"]
     situations = [other.situation for other in others if other.situation["system"] == system]
-    telling = {k: v for k, v in tuned.situation.items() if any(s.get(k) != v for s in situations)}
+    telling = {
+        k: v
+        for k, v in tuned.situation.items()
+        if k in asked or any(s.get(k) != v for s in situations)
+    }
     when = {"system": system, **telling}
     return TunedSetting(
         when=when,
@@ -120,8 +140,23 @@ def _setting(tuned: Tuned, others: Iterable[Tuned]) -> TunedSetting:
 
 
 def merged(old: TunedValues, new: TunedValues) -> TunedValues:
-    """Both; a new setting takes the place of an old one with the same conditions."""
-    replaced = {_key(setting.when) for setting in new.settings}
+    """Both; a new setting takes the place of an old one with the same conditions.
+
+    Raises:
+        ValueError: where that was found in another situation, for which it would be lost.
+    """
+    replaced = {_key(setting.when): setting for setting in new.settings}
+    for setting in old.settings:
+        if (other := replaced.get(_key(setting.when))) is None:
+            continue
+        was, now = setting.found.at, other.found.at
+        differ = sorted(key for key in was.keys() & now.keys() if was[key] != now[key])
+        if differ:
+            key = differ[0]
+            raise ValueError(
+                f"has values for {setting.when} that were found at {key} {was[key]!r}, and these "
+                f"were found at {key} {now[key]!r}: give --when {key}, so that each is for its own"
+            )
     kept = [setting for setting in old.settings if _key(setting.when) not in replaced]
     return TunedValues(settings=[*kept, *new.settings])
 
