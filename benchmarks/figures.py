@@ -34,25 +34,23 @@ class Shown:
 
     Attributes:
         study: the config whose figure of that name it is, with what is laid over it.
-        results: names in benchmarks/results; of a run that several have, that of the first.
-        filters: what is shown, in the order of the legend.
+        results: the name in benchmarks/results from which each filter is taken, in the order of
+            the legend.
     """
 
     study: list[str]
-    results: list[str]
-    filters: list[str]
+    results: dict[str, str]
 
 
 FIGURES = {
     "figure4": Shown(
         STUDIES["figure4"],
-        ["figure4_passes", "figure4"],
-        ["masf", "masf_gaussian", "ensf", "enkf", "enkf_localized", "etkf", "letkf", "ienks"],
-    ),
-    "small_ensembles": Shown(
-        ["small_ensembles.yaml"],
-        ["small_ensembles"],
-        ["masf", "masf_gaussian", "enkf_localized", "letkf", "ienks"],
+        {
+            **dict.fromkeys(["masf"], "figure4_passes"),
+            **dict.fromkeys(["masf_gaussian", "ensf", "enkf", "enkf_localized"], "figure4"),
+            **dict.fromkeys(["etkf", "letkf"], "figure4"),
+            "ienks": "figure4_passes",
+        },
     ),
 }
 
@@ -62,7 +60,7 @@ def study_of(name: str) -> Study:
     config: Any = {}
     for file in FIGURES[name].study:
         config = laid_over(config, read_mapping(HERE / file))
-    config |= {"filters": FIGURES[name].filters, "figures": {name: config["figures"][name]}}
+    config |= {"filters": list(FIGURES[name].results), "figures": {name: config["figures"][name]}}
     config.pop("pinned", None)  # of filters that are not shown, perhaps
     return make_study(config, root=HERE.parent)
 
@@ -71,29 +69,28 @@ def rows_of(name: str, study: Study) -> Iterator[dict[str, Any]]:
     """The rows that stage aggregate would have written of the runs. Raises ValueError for one that
     belongs to no cell of the study.
     """
-    taken = set()
-    for result in FIGURES[name].results:
+    for result in dict.fromkeys(FIGURES[name].results.values()):
         for row in records(pd.read_csv(HERE / "results" / f"{result}.csv")):
-            if row["filter"] not in FIGURES[name].filters:
+            if FIGURES[name].results.get(row["filter"]) != result:
                 continue
             cells = [cell for cell in study.cells.values() if belongs(row, cell)]
             if len(cells) != 1:
-                raise ValueError(f"{result}.csv: {row} belongs to {len(cells)} cells of {name}")
-            key = (cells[0].path, row["filter"])
-            if key not in taken:
-                taken.add(key)
-                settings = cells[0].settings
-                yield {
-                    "cell": cells[0].path,
-                    "gap": settings.gap,
-                    "members": settings.members,
-                    "seed": settings.seed,
-                    **{axis_column(k): float(v) for k, v in settings.parameters.items()},
-                    "filter": row["filter"],
-                    **{score: row.get(score, float("nan")) for score in SCORES},
-                    "diverged": bool(row["diverged"]),
-                    "lost": bool(row.get("lost", False)),
-                }
+                raise ValueError(
+                    f"{result}.csv: a row of {row['filter']}, seed {row['seed']}, belongs to "
+                    f"{len(cells)} cells of {FIGURES[name].study}: record the study anew"
+                )
+            settings = cells[0].settings
+            yield {
+                "cell": cells[0].path,
+                "gap": settings.gap,
+                "members": settings.members,
+                "seed": settings.seed,
+                **{axis_column(k): float(v) for k, v in settings.parameters.items()},
+                "filter": row["filter"],
+                **{score: row.get(score, float("nan")) for score in SCORES},
+                "diverged": bool(row["diverged"]),
+                "lost": bool(row.get("lost", False)),
+            }
 
 
 @click.command(help=__doc__)

@@ -230,13 +230,30 @@ KINDS: dict[str, Callable[..., pd.DataFrame]] = {
 
 
 def read(results: list[str]) -> pd.DataFrame:
-    """The rows of one or several results: of later ones those of the points that the first has,
-    which are named by ``observation`` and ``gap``, as far as it has those columns.
+    """The rows of one or several results: of later ones those of the points that the first has. A
+    point is what stands before the filter in a row.
+
+    Raises:
+        ClickException: where results name their points by other columns, or have the same run.
     """
-    first, *others = [pd.read_csv(RESULTS / name) for name in results]
-    point = [name for name in ("observation", "gap") if name in first]
-    points = first[point].drop_duplicates()
-    return pd.concat([first, *(rows.merge(points) for rows in others)], ignore_index=True)
+    tables = [pd.read_csv(RESULTS / name) for name in results]
+    point = _point_columns(tables[0])
+    points = tables[0][point].drop_duplicates()
+    for name, rows in zip(results[1:], tables[1:], strict=True):
+        if _point_columns(rows) != point:
+            raise click.ClickException(
+                f"{name}: its points are named by {_point_columns(rows)}, those of {results[0]} by "
+                f"{point}; only results with the same columns go beneath each other"
+            )
+    table = pd.concat([tables[0], *(rows.merge(points) for rows in tables[1:])], ignore_index=True)
+    runs = [*point, "filter", "seed"]
+    if len(results) > 1 and (twice := table.duplicated(runs)).any():
+        raise click.ClickException(f"{results}: have the same run: {table[runs][twice].iloc[0]}")
+    return table
+
+
+def _point_columns(rows: pd.DataFrame) -> list[str]:
+    return list(rows.columns[: rows.columns.get_loc("filter")]) if "filter" in rows else []
 
 
 def table(

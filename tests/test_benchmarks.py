@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,16 +70,26 @@ def test_a_result_has_the_filters_and_seeds_of_its_study(scripts, result: str, s
     assert not rows.drop(columns=[c for c in rows if rows[c].dtype == float]).duplicated().any()
 
 
-@pytest.mark.parametrize("name", ["figure4"])
-def test_a_figure_of_scores_is_drawn_from_a_run_of_each_filter_in_each_cell(scripts, name) -> None:
+def test_figures_of_scores_are_drawn_from_a_run_of_each_filter_in_each_cell(scripts) -> None:
     figures = scripts("figures")
-    study = figures.study_of(name)
-    rows = pd.DataFrame(figures.rows_of(name, study))
-    assert not rows.duplicated(["cell", "filter"]).any()
-    assert set(zip(rows["cell"], rows["filter"], strict=True)) == {
-        (cell.path, name) for cell in study.cells.values() for name in cell.filters
-    }
-    assert (figures.FOLDER / f"{name}.png").is_file()
+    for name in figures.FIGURES:
+        study = figures.study_of(name)
+        rows = pd.DataFrame(figures.rows_of(name, study))
+        assert not rows.duplicated(["cell", "filter"]).any()
+        assert set(zip(rows["cell"], rows["filter"], strict=True)) == {
+            (cell.path, shown) for cell in study.cells.values() for shown in cell.filters
+        }
+        assert (figures.FOLDER / f"{name}.png").is_file()
+
+
+def test_results_beneath_each_other_share_columns_and_have_no_run_twice(scripts) -> None:
+    tables = scripts("tables")
+    both = tables.read(["window_network.csv", "window.csv"])
+    assert set(both["filter"]) == {"masf", "masf_gaussian", "letkf", "ienks"}
+    with pytest.raises(click.ClickException, match=r"figure4.csv: its points are named by"):
+        tables.read(["window_network.csv", "figure4.csv"])
+    with pytest.raises(click.ClickException, match="have the same run"):
+        tables.read(["figure4_passes.csv", "figure4.csv"])
 
 
 def test_documents_have_the_tables_that_their_results_give(scripts):

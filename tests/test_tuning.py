@@ -703,7 +703,7 @@ def test_tuned_values_say_where_and_how_they_were_found(tuned_results: Study) ->
     (asked,) = from_search([found], ["observation"])["enkf"].settings
     assert asked.when == {"system": "lorenz63", "observation": found.situation["observation"]}
     assert "observation" not in asked.found.at
-    with pytest.raises(ValueError, match=r"size: no key of a situation .* choose among"):
+    with pytest.raises(ValueError, match=r"--when size: no key of a situation .* choose among"):
         from_search([found], ["size"])
     (pinned,) = from_search([replace(found, pinned={"members": 5})])["enkf"].settings
     assert pinned.parameters == {**found.chosen, "members": 5}
@@ -810,17 +810,20 @@ def test_what_was_found_takes_the_place_of_values_for_the_same_conditions(tmp_pa
 def test_what_was_found_elsewhere_is_not_lost_to_the_same_conditions(tmp_path: Path) -> None:
     def values(observation: str, inflation: float) -> dict[str, TunedValues]:
         setting = by_hand({"system": "lorenz63"}, inflation)
-        setting["found"] = setting["found"] | {"at": {"observation": observation, "gap": 2}}
+        at = {"dimension": 3 * inflation, "observation": observation, "gap": 2}
+        setting["found"] = setting["found"] | {"at": at if observation else {}}
         return {name: TunedValues.model_validate({"settings": [setting]}) for name in names}
 
     names = ["enkf"]
     update_tuned_values(tmp_path, values("all", 1.1))
     names = ["etkf", "enkf"]
-    with pytest.raises(ConfigFault, match=r"at observation .all., .* --when observation"):
+    with pytest.raises(
+        ConfigFault, match=r"observation .all. and not .* --when dimension --when observation,"
+    ):
         update_tuned_values(tmp_path, values("arctan", 1.2))
     assert [path.name for path in tmp_path.iterdir()] == ["enkf.yaml"]
     names = ["enkf"]
-    (path,) = update_tuned_values(tmp_path, values("all", 1.3))
+    (path,) = update_tuned_values(tmp_path, values("", 1.3))
     assert [s.parameters["inflation"] for s in read_tuned_values(path).settings] == [1.3]
 
 

@@ -98,8 +98,8 @@ def from_search(found: Sequence[Tuned], when: Collection[str] = ()) -> dict[str,
     if unknown:
         known = sorted({key for tuned in found for key in tuned.situation})
         raise ValueError(
-            f"{', '.join(sorted(unknown))}: no key of a situation that was tuned; choose among "
-            f"{', '.join(known)}"
+            f"--when {', '.join(sorted(unknown))}: no key of a situation that was tuned; choose "
+            f"among {', '.join(known)}"
         )
     for name in sorted({tuned.filter for tuned in found}):
         of_filter = [tuned for tuned in found if tuned.filter == name]
@@ -152,10 +152,11 @@ def merged(old: TunedValues, new: TunedValues) -> TunedValues:
         was, now = setting.found.at, other.found.at
         differ = sorted(key for key in was.keys() & now.keys() if was[key] != now[key])
         if differ:
-            key = differ[0]
             raise ValueError(
-                f"has values for {setting.when} that were found at {key} {was[key]!r}, and these "
-                f"were found at {key} {now[key]!r}: give --when {key}, so that each is for its own"
+                f"has values for {setting.when} that were found elsewhere, at "
+                f"{', '.join(f'{key} {was[key]!r} and not {now[key]!r}' for key in differ)}: say "
+                f"{' '.join(f'--when {key}' for key in differ)}, or as many of these as tell the "
+                "two apart; or take the old ones out of the file"
             )
     kept = [setting for setting in old.settings if _key(setting.when) not in replaced]
     return TunedValues(settings=[*kept, *new.settings])
