@@ -52,6 +52,10 @@ FIGURES = {
             "ienks": "figure4_passes",
         },
     ),
+    "small_ensembles": Shown(
+        ["small_ensembles.yaml"],
+        dict.fromkeys(["masf_gaussian", "enkf_localized", "letkf", "ienks"], "small_ensembles"),
+    ),
 }
 
 
