@@ -315,7 +315,10 @@ def test_a_study_shows_shipped_rivals_in_tables_figures_and_page(tmp_path: Path)
     text = (folder / "tables" / "gaps.md").read_text(encoding="utf-8")
     assert "| LETKF (shipped)" in text
     paired = pd.read_csv(folder / "tables" / "gaps_paired.csv")
-    assert set(paired.loc[paired["score"] == "rmse", "best"]) == {"ienks_shipped"}
+    assert set(paired.loc[paired["score"] == "rmse", "best"]) == {
+        "ienks_shipped",
+        "masf_gaussian_shipped",
+    }
     assert "shipped" not in (folder / "tables" / "settings.md").read_text(encoding="utf-8")
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "LETKF (shipped)" in page

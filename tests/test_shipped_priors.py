@@ -104,10 +104,13 @@ def test_each_shipped_prior_can_be_used_and_says_what_made_it() -> None:
 
 
 def test_each_shipped_prior_loads_for_its_system() -> None:
+    from masf.diffusion.linear_state import state_shape
     from masf.files.trained_prior import load
 
     for prior in priors_in(FOLDER):
-        assert load(prior.path, make_system(prior.system, prior.parameters), "cpu")
+        system = make_system(prior.system, prior.parameters)
+        observation = prior.observation.build(system.dimension, system.grid)
+        assert load(prior.path, system, "cpu", state_shape(system, observation))
 
 
 def test_one_that_fits_is_taken_and_nothing_is_trained(
