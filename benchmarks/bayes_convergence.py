@@ -9,10 +9,10 @@ Of each combination, test seeds 0 and 1. What the output has already is not done
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 import pandas as pd
+from ship import records
 
 from masf.cli.options import use_threads
 
@@ -46,11 +46,7 @@ def main(threads: int) -> None:
         (cell.observation_name, cell.settings.gap, cell.settings.seed): cell
         for cell in study.cells.values()
     }
-    rows: list[dict[str, Any]] = (
-        [{str(k): v for k, v in row.items()} for row in pd.read_csv(TABLE).to_dict("records")]
-        if TABLE.is_file()
-        else []
-    )
+    rows = records(pd.read_csv(TABLE)) if TABLE.is_file() else []
     keys = ("observation", "gap", "seed", "particles", "bandwidth")
     known = {tuple(row[key] for key in keys) for row in rows}
     wanted = [

@@ -17,11 +17,11 @@ from typing import Any
 
 import click
 import pandas as pd
-from ship import STUDIES, belongs, laid_over, records
+from ship import STUDIES, config_of, kept_runs
 
-from masf.report.rows import axis_column
 from masf.scores.run import SCORES
-from masf.study.load import make_study, read_mapping
+from masf.stages.aggregate import run_keys
+from masf.study.load import make_study
 from masf.study.study import Study
 
 HERE = Path(__file__).resolve().parent
@@ -46,9 +46,10 @@ FIGURES = {
     "figure4": Shown(
         STUDIES["figure4"],
         {
-            **dict.fromkeys(["masf"], "figure4_passes"),
-            **dict.fromkeys(["masf_gaussian", "ensf", "enkf", "enkf_localized"], "figure4"),
-            **dict.fromkeys(["etkf", "letkf"], "figure4"),
+            "masf": "figure4_passes",
+            **dict.fromkeys(
+                ["masf_gaussian", "ensf", "enkf", "enkf_localized", "etkf", "letkf"], "figure4"
+            ),
             "ienks": "figure4_passes",
         },
     ),
@@ -61,9 +62,7 @@ FIGURES = {
 
 def study_of(name: str) -> Study:
     """The study of a figure, with that figure alone and the filters that it shows."""
-    config: Any = {}
-    for file in FIGURES[name].study:
-        config = laid_over(config, read_mapping(HERE / file))
+    config = config_of(FIGURES[name].study)
     config |= {"filters": list(FIGURES[name].results), "figures": {name: config["figures"][name]}}
     config.pop("pinned", None)  # of filters that are not shown, perhaps
     return make_study(config, root=HERE.parent)
@@ -73,24 +72,11 @@ def rows_of(name: str, study: Study) -> Iterator[dict[str, Any]]:
     """The rows that stage aggregate would have written of the runs. Raises ValueError for one that
     belongs to no cell of the study.
     """
-    for result in dict.fromkeys(FIGURES[name].results.values()):
-        for row in records(pd.read_csv(HERE / "results" / f"{result}.csv")):
-            if FIGURES[name].results.get(row["filter"]) != result:
-                continue
-            cells = [cell for cell in study.cells.values() if belongs(row, cell)]
-            if len(cells) != 1:
-                raise ValueError(
-                    f"{result}.csv: a row of {row['filter']}, seed {row['seed']}, belongs to "
-                    f"{len(cells)} cells of {FIGURES[name].study}: record the study anew"
-                )
-            settings = cells[0].settings
-            yield {
-                "cell": cells[0].path,
-                "gap": settings.gap,
-                "members": settings.members,
-                "seed": settings.seed,
-                **{axis_column(k): float(v) for k, v in settings.parameters.items()},
-                "filter": row["filter"],
+    results = FIGURES[name].results
+    for result in dict.fromkeys(results.values()):
+        filters = [shown for shown, taken_from in results.items() if taken_from == result]
+        for row, cell in kept_runs(result, study, filters):
+            yield run_keys(cell, row["filter"]) | {
                 **{score: row.get(score, float("nan")) for score in SCORES},
                 "diverged": bool(row["diverged"]),
                 "lost": bool(row.get("lost", False)),

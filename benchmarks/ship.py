@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from masf.study.cells import Cell
 from masf.study.load import make_study, read_mapping
 from masf.study.search import is_number
 from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, write_runs
+from masf.study.study import Study
 
 HERE = Path(__file__).resolve().parent
 STUDIES = {
@@ -61,20 +63,32 @@ def laid_over(below: Any, above: Any) -> Any:
     return below | {key: laid_over(below.get(key), value) for key, value in above.items()}
 
 
-def runs_of(name: str) -> Iterator[Run]:
-    """The runs in a table of results. Raises ValueError for a row that belongs to no cell of its
-    study.
+def config_of(files: Sequence[str]) -> dict[str, Any]:
+    """The config of a study: the files of benchmarks/, later ones laid over earlier ones."""
+    return reduce(laid_over, (read_mapping(HERE / file) for file in files))
+
+
+def kept_runs(
+    name: str, study: Study, filters: Collection[str]
+) -> Iterator[tuple[dict[str, Any], Cell]]:
+    """The rows of a table of results that are of some filters, each with its cell of the study.
+    Raises ValueError for a row that belongs to no cell, or to several.
     """
-    config: Any = {}
-    for file in STUDIES[name]:
-        config = laid_over(config, read_mapping(HERE / file))
-    study = make_study({**config, "figures": {}}, root=HERE.parent)
-    rows = pd.read_csv(HERE / "results" / f"{name}.csv")
-    for row in records(rows):
+    for row in records(pd.read_csv(HERE / "results" / f"{name}.csv")):
+        if row["filter"] not in filters:
+            continue
         cells = [cell for cell in study.cells.values() if belongs(row, cell)]
         if len(cells) != 1:
-            raise ValueError(f"{name}.csv: {row} belongs to {len(cells)} cells of {STUDIES[name]}")
-        (cell,) = cells
+            raise ValueError(
+                f"{name}.csv: {row} belongs to {len(cells)} cells of its study: record it anew"
+            )
+        yield row, cells[0]
+
+
+def runs_of(name: str) -> Iterator[Run]:
+    """The runs in a table of results, as :func:`kept_runs` finds them."""
+    study = make_study({**config_of(STUDIES[name]), "figures": {}}, root=HERE.parent)
+    for row, cell in kept_runs(name, study, study.all_filters):
         scores = {k: float(row.get(k, float("nan"))) for k in SCORES}
         yield Run(
             cell.settings,

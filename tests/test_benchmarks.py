@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -60,9 +59,7 @@ def laid_over_each_other(study: str) -> list[str]:
     ],
 )
 def test_a_result_has_the_filters_and_seeds_of_its_study(scripts, result: str, study: str) -> None:
-    content: dict[str, Any] = {}
-    for file in laid_over_each_other(study):
-        content = scripts("ship").laid_over(content, read_mapping(BENCHMARKS / file))
+    content = scripts("ship").config_of(laid_over_each_other(study))
     rows = pd.read_csv(BENCHMARKS / "results" / result)
     assert set(rows["filter"]) == set(content["filters"])
     assert set(rows["seed"]) == set(content["seeds"]["test"])

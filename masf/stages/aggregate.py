@@ -83,7 +83,7 @@ def gather(study: Study, *, allow_missing: bool = False) -> tuple[pd.DataFrame, 
         )
         for name in cell.filters:
             data = first[name] if name in first else load(name)
-            keys = _keys(cell, name) | ({"missing": data is None} if allow_missing else {})
+            keys = run_keys(cell, name) | ({"missing": data is None} if allow_missing else {})
             if data is None:
                 scores.append({**keys, "diverged": False, "lost": False})
                 costs.append(keys)
@@ -142,7 +142,7 @@ def _shipped(study: Study) -> list[dict[str, Any]]:
         for name, run in runs.items():
             if own and run.truth and own != run.truth:
                 others[cell.point].add(name)
-            row = _keys(cell, name) | dict.fromkeys(SCORES, float("nan")) | run.scores
+            row = run_keys(cell, name) | dict.fromkeys(SCORES, float("nan")) | run.scores
             found[cell.point].append(
                 {**row, "diverged": run.diverged, "lost": run.lost, "shipped": run.source}
             )
@@ -288,7 +288,8 @@ def _reference(cell: Cell, data: Any) -> Reference | None:
     return Reference.of(data, cell.settings.gap, cell.spin_up_cycles)
 
 
-def _keys(cell: Cell, name: str) -> dict[str, Any]:
+def run_keys(cell: Cell, name: str) -> dict[str, Any]:
+    """What tells a filter's run in a cell from others: the first columns of scores and costs."""
     s = cell.settings
     return {
         "cell": cell.path,

@@ -94,12 +94,11 @@ def from_search(found: Sequence[Tuned], when: Collection[str] = ()) -> dict[str,
         ValueError: for a key that no situation has.
     """
     values = {}
-    unknown = set(when) - {key for tuned in found for key in tuned.situation}
-    if unknown:
-        known = sorted({key for tuned in found for key in tuned.situation})
+    known = {key for tuned in found for key in tuned.situation}
+    if unknown := set(when) - known:
         raise ValueError(
             f"--when {', '.join(sorted(unknown))}: no key of a situation that was tuned; choose "
-            f"among {', '.join(known)}"
+            f"among {', '.join(sorted(known))}"
         )
     for name in sorted({tuned.filter for tuned in found}):
         of_filter = [tuned for tuned in found if tuned.filter == name]
