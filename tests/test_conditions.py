@@ -173,3 +173,34 @@ def test_the_check_of_a_config_says_its_warnings(
     done = CliRunner().invoke(commands, ["study", "--config", json.dumps(config)])
     assert done.exit_code == 0, done.output
     assert "did you mean 'all'?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "key"),
+    [
+        ("letkf", {"localization_radius": None}, "localization_radius"),
+        ("ienks", {}, "localization_radius"),
+        ("masf_gaussian", {"localization_radius": None}, "localization_radius"),
+        ("masf_mc", {"localization_radius": None, "weight_radius": None}, "localization_radius"),
+        ("masf_gaussian", {"passes": 2, "passes_radius": None}, "passes_radius"),
+        ("masf_gaussian", {"covariance": "ensemble", "localization_radius": None}, None),
+        ("masf_gaussian", {"passes_radius": None}, None),
+        ("letkf", {"localization_radius": 8.0}, None),
+        ("etkf", {}, None),
+    ],
+)
+def test_members_that_do_not_span_the_state_without_a_taper_are_a_warning(
+    name: str, parameters: dict[str, Any], key: str | None
+) -> None:
+    definition = {"filter": name, "label": "Mine", "parameters": parameters}
+    config = yaml.safe_load(CONFIG)
+    del config["experiments"]["points"]
+    said = list(doubts(study_with(config, {"mine": definition}, {})))
+    if key is None:
+        assert said == []
+        return
+    (doubt,) = said
+    assert doubt.startswith(f"filter 'mine': {key} = null: 10 members do not span 40 components")
+    assert doubt.endswith("and 1 times more)")
+    config["experiments"]["rings"]["members"] = 20
+    assert list(doubts(study_with(config, {"mine": definition}, {}))) == []

@@ -219,6 +219,20 @@ def taper_misfits(
     return place_misfits(radius, system, observation, key)
 
 
+def untapered_doubts(
+    radius: float | None, system: System, members: int, key: str = "localization_radius"
+) -> list[str]:
+    """What speaks against no taper, radius None, where a system has distances: members fewer than
+    half its components. With more, tuning has found no taper to be best (ienks, Lorenz-96).
+    """
+    if radius is not None or system.grid is None or 2 * members >= system.dimension:
+        return []
+    return [
+        f"{key} = null: {members} members do not span {system.dimension} components, and what they "
+        "say of points far apart is chance that nothing tapers; set it to a length"
+    ]
+
+
 def torus_distances(a: np.ndarray, b: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
     """Distances (m, k), the shorter way round, of places (m, axes) and (k, axes) on a periodic grid
     of these lengths.

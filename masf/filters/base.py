@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from masf.arrays import Array, Stream, centred, ensemble_mean, ensemble_spread
+from masf.ensembles.localization import untapered_doubts
 from masf.observations.base import Observation
 from masf.systems.base import System
 
@@ -163,6 +164,15 @@ class Filter(ABC):
         what to do, such as "block = 3: does not divide the grid 4 x 6; set it to a divisor of its
         lengths".
         """
+        return []
+
+    @classmethod
+    def doubts(cls, parameters: Any, system: System, members: int) -> list[str]:
+        """What runs, but is seldom meant, with an ensemble of so many members; said before a run
+        begins, in sentences as those of ``misfits``.
+        """
+        if isinstance(parameters, LocalizedParameters):
+            return untapered_doubts(parameters.localization_radius, system, members)
         return []
 
     @classmethod

@@ -24,7 +24,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
+from masf.diffusion.denoisers.select import GaussianFit, gaussian_doubts, gaussian_misfits
 from masf.filters.passes import TemperedFilter, TemperedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -78,6 +78,14 @@ class GaussianMASF(TemperedFilter):
                 "it; set covariance to localized"
             )
         return [*own, *super().misfits(parameters, system, observation)]
+
+    @classmethod
+    def doubts(
+        cls, parameters: GaussianMASFParameters, system: System, members: int
+    ) -> list[str]:
+        covariance, radius = parameters.covariance, parameters.localization_radius
+        own = gaussian_doubts(covariance, radius, system, members)
+        return [*own, *super().doubts(parameters, system, members)]
 
     def make_fit(self) -> GaussianFit:
         p = self.parameters

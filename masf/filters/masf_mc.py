@@ -31,6 +31,7 @@ from masf.arrays import Array
 from masf.diffusion.denoisers.family import MOST_COMPONENTS, mixture_fit, mixture_is_local
 from masf.diffusion.denoisers.local_mixture import LocalMixtureFit
 from masf.diffusion.denoisers.mixture import MixtureFit
+from masf.diffusion.denoisers.select import gaussian_doubts
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import exact
@@ -120,6 +121,12 @@ class MixtureMASF(TemperedFilter):
                 "leave the filter out of this experiment"
             )
         return [*faults, *super().misfits(parameters, system, observation)]
+
+    @classmethod
+    def doubts(cls, parameters: MixtureMASFParameters, system: System, members: int) -> list[str]:
+        covariance, radius = parameters.covariance, parameters.localization_radius
+        own = gaussian_doubts(covariance, radius, system, members)
+        return [*own, *super().doubts(parameters, system, members)]
 
     def make_fit(self) -> MixtureFit | LocalMixtureFit:
         p = self.parameters

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ from masf.systems.registry import has_name
 
 if TYPE_CHECKING:
     from masf.diffusion.denoisers.prior import Prior
+
+log = logging.getLogger(__name__)
 
 
 def assimilate_to_file(
@@ -140,6 +143,11 @@ def assimilate_in_memory(
     system, observation = built or build(truth.settings)
     # Before the run: what it reads is what is there now.
     files = read_by(module, parameters, command, cls)
+    if command is None:
+        kind = cls or filter_class(module)
+        members = len(truth.initial_ensemble)
+        for doubt in kind.doubts(kind.Parameters(**parameters), system, members):
+            log.warning("filter %r: %s", name, doubt)
     trajectory, _, where = run_filter(
         module,
         parameters,

@@ -243,6 +243,7 @@ def doubts(study: Study) -> Iterator[str]:
         tuned = [s.when for s in study.tuned[name].settings] if name in study.tuned else []
         yield from condition_doubts(tuned, f"tuned {name!r}: settings", observations)
     seen = set()
+    places: dict[str, list[str]] = {}
     for cell in study.cells.values():
         for name in cell.filters:
             if (name, cell.point) in seen or study.filter_command(name) is not None:
@@ -256,6 +257,17 @@ def doubts(study: Study) -> Iterator[str]:
                         f"filter {name!r}: {key} = {value!r}: names a file, whose content nothing "
                         "follows: declare the parameter as InputFile (docs/adding-a-filter.md)"
                     )
+            for doubt in _filter_doubts(study, name, cell):
+                places.setdefault(f"filter {name!r}: {doubt}", []).append(cell.point)
+    for doubt, (first, *others) in places.items():
+        yield f"{doubt} ({first}{f' and {len(others)} times more' if others else ''})"
+
+
+def _filter_doubts(study: Study, name: str, cell: Cell) -> list[str]:
+    """What a filter says of its parameters in a cell whose parts have no fault."""
+    s, cls = cell.settings, filter_class(study.filter_module(name))
+    system = make_system(s.system, s.parameters) if s.model is None else _model(s.model)
+    return cls.doubts(cls.Parameters(**study.filter_parameters(name, cell)), system, s.members)
 
 
 def cell_faults(study: Study) -> Iterator[str]:
