@@ -275,8 +275,9 @@ def assimilate(
     Args:
         problem: from ``simulate`` or ``make_problem``, or truth.nc as xarray opens it.
         filter: its name, as ``masf list filters`` says; or a class of your own.
-        parameters: of the filter. Those left out are what config/filters says for such a cell; of a
-            class, or where system or observation are your own, the defaults of its class.
+        parameters: of the filter. Those left out are what config/filters says for such a cell;
+            where system or observation are your own, what it says for any, without radii; of a
+            class of your own, its defaults.
         system: the model that the filter forecasts with, needed where the problem's is none of
             masf's. Another one than the truth's, of the same shape and step, is model error.
         observation: what the filter takes the measurements for, needed where the problem's is none
@@ -357,6 +358,8 @@ def run(
             raise ValueError(
                 f"filter {name!r}: cannot do without the measurements that are missing (NaN) here"
             )
+    elif cls is None:
+        chosen = defaults.usual_parameters(name, model) | chosen
     chosen, source = in_force(chosen, given=parameters or ())
     result, trajectory = assimilate_in_memory(
         cell,

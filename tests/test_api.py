@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 
 import masf
 from masf import api
@@ -173,6 +174,28 @@ def test_own_system_observation_and_filter() -> None:
         match=r"'enkf' lacks crps, rmse, rmse_forecast: its truth is not known; masf\.innovation",
     ):
         masf.score(blind)
+
+
+def test_an_own_system_has_what_config_says_of_any_but_for_radii() -> None:
+    system = Rotation(masf.SystemParameters(dt=0.1))
+    observation = masf.make_observation(system, "identity", noise=1.0)
+    truth = masf.simulate(system, observation, gap=3, cycles=2, members=20)
+
+    def used(name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+        found = masf.assimilate(truth, name, parameters, system=system)
+        return json.loads(found.attrs["filter_parameters"])
+
+    letkf = yaml.safe_load(Path("config/filters/letkf.yaml").read_text(encoding="utf-8"))
+    usual = letkf["parameters"] | {"localization_radius": None}  # its components have no places
+    assert used("letkf").items() >= usual.items()
+    assert used("letkf", {"rotation": False})["rotation"] is False
+    ring = masf.make_system("lorenz96", dimension=12, dt=0.01, forcing=8)
+    own = type("Ring", (type(ring),), {})(ring.parameters)
+    seen = masf.simulate(own, masf.make_observation(own, "identity", noise=1.0), gap=3, cycles=2, members=20)
+    found = masf.assimilate(seen, "masf_gaussian", {"localization_radius": 4}, system=own)
+    parameters = json.loads(found.attrs["filter_parameters"])
+    assert (parameters["inflation"], parameters["localization_radius"]) == (1.02, 4)
+    assert parameters["greatest_misfit"] == 4
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import CellSettings
-from masf.filters.registry import filter_names
+from masf.filters.registry import filter_class, filter_names
 from masf.gaps import pattern_of
 from masf.observations.base import ObservationSettings
 from masf.observations.settings import observation_settings
@@ -29,6 +29,7 @@ from masf.study.load import read_mapping, read_published_setting, study_with
 from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.published import PublishedSetting
 from masf.study.study import Study
+from masf.systems.base import System
 from masf.systems.registry import system_names
 
 SOURCE = "this run"
@@ -264,6 +265,29 @@ def filter_in_cell(
             f"{program!r}{f'; install it by: {remedy}' if remedy else ''}"
         )
     return found
+
+
+def usual_parameters(name: str, system: System) -> dict[str, Any]:
+    """What config/filters says of a filter in any situation, for a system that is none of masf's.
+    Radii are lengths of a system's own, and are left to the filter's class; where components have
+    no places they are null.
+
+    Raises:
+        ValueError: for an unknown filter.
+        ConfigFault: where its file cannot be used.
+    """
+    definition = _definition(name)
+    if not {"filter", "command"}.isdisjoint(definition):
+        return {}  # of another name, or no class
+    usual = {
+        key: value
+        for key, value in (definition.get("parameters") or {}).items()
+        if not key.endswith("radius")
+    }
+    if system.grid is None:
+        fields = filter_class(name).Parameters.model_fields
+        usual |= {key: None for key in fields if key.endswith("radius")}
+    return usual
 
 
 def _tuned(name: str) -> dict[str, dict[str, Any]]:
