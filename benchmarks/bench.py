@@ -245,6 +245,35 @@ def row(
     }
 
 
+def ienks(rounds: int) -> list[dict[str, Any]]:
+    """Rows of whole cycles of the IEnKS, forecasts and all, with a window of one and two cycles."""
+    if not PYTHONS["dapper"].exists():
+        click.echo("ienks: dapper is not installed (make dapper); left out", err=True)
+        return []
+    import masf
+    from masf.api import run
+
+    system = masf.make_system("lorenz96", dimension=40, forcing=8.0, dt=0.01)
+    observed = masf.make_observation(system, "identity", noise=1.0)
+    problem = masf.simulate(system, observed, gap=20, cycles=40, members=MEMBERS)
+    rows = []
+    for lag in (1, 2):
+        ours, theirs = (
+            {"lag": lag, "certainty": 1.0, "rotation": False},
+            {"lag": lag, "certainty": 1.0, "rotation": False, "inflation": 1.0},
+        )
+        seconds: dict[str, list[np.ndarray]] = {"ienks": [], "dapper_ienks": []}
+        for _ in range(rounds):
+            for name, parameters in (("ienks", ours), ("dapper_ienks", theirs)):
+                _, trajectory = run(problem, name, parameters)
+                clocks = trajectory.wall_seconds, trajectory.cpu_seconds
+                seconds[name].append(np.array([clock[1:].mean() for clock in clocks]))
+        (wall, cpu), (their_wall, their_cpu) = (np.array(of).T for of in seconds.values())
+        case = f"lag {lag}, d 40, N {MEMBERS}"
+        rows.append(row("ienks cycle", case, "dapper", wall, their_wall, cpu, their_cpu))
+    return rows
+
+
 def kolmogorov(rounds: int, threads: int) -> list[dict[str, Any]]:
     """Rows from jax_cfd.py."""
     if not JAX.exists():
@@ -360,6 +389,7 @@ def main(
             if wanted(match.name):
                 rows += play(match, rounds, threads)
                 click.echo(f"{match.name}, d {match.dimension}: done", err=True)
+    rows += ienks(rounds) if wanted("ienks") else []
     rows += kolmogorov(rounds, threads) if wanted("kolmogorov") else []
     rows += dag() if wanted("dag") else []
     rows += quick_study() if with_quick_study else []

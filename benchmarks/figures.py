@@ -17,15 +17,19 @@ from typing import Any
 
 import click
 import pandas as pd
+from record import MODEL_RUNS
 from ship import STUDIES, config_of, kept_runs
 
 from masf.scores.run import SCORES
 from masf.stages.aggregate import run_keys
+from masf.study import paths
 from masf.study.load import make_study
 from masf.study.study import Study
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "docs" / "figures"
+COST = "model_runs_per_cycle"
+"""The column of costs.parquet that is drawn."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,13 @@ FIGURES = {
             "ienks": "figure4_passes",
         },
     ),
-    "small_ensembles": Shown(
-        ["small_ensembles.yaml"],
-        dict.fromkeys(["masf_gaussian", "enkf_localized", "letkf", "ienks"], "small_ensembles"),
-    ),
+    **{
+        name: Shown(
+            ["small_ensembles.yaml"],
+            dict.fromkeys(["masf_gaussian", "enkf_localized", "letkf", "ienks"], "small_ensembles"),
+        )
+        for name in ("small_ensembles", "small_ensembles_model_runs")
+    },
 }
 
 
@@ -69,8 +76,8 @@ def study_of(name: str) -> Study:
 
 
 def rows_of(name: str, study: Study) -> Iterator[dict[str, Any]]:
-    """The rows that stage aggregate would have written of the runs. Raises ValueError for one that
-    belongs to no cell of the study.
+    """The rows that stage aggregate would have written of the runs, scores and costs in one. Raises
+    ValueError for one that belongs to no cell of the study.
     """
     results = FIGURES[name].results
     for result in dict.fromkeys(results.values()):
@@ -80,6 +87,7 @@ def rows_of(name: str, study: Study) -> Iterator[dict[str, Any]]:
                 **{score: row.get(score, float("nan")) for score in SCORES},
                 "diverged": bool(row["diverged"]),
                 "lost": bool(row.get("lost", False)),
+                COST: row.get(MODEL_RUNS, float("nan")),
             }
 
 
@@ -91,9 +99,11 @@ def main(names: tuple[str, ...]) -> None:
 
     for name in names or FIGURES:
         study = study_of(name)
+        rows = pd.DataFrame(rows_of(name, study))
         with TemporaryDirectory() as folder:
-            scores = Path(folder) / "scores.parquet"
-            pd.DataFrame(rows_of(name, study)).to_parquet(scores)
+            scores = Path(folder) / paths.SCORES
+            rows.drop(columns=COST).to_parquet(scores)
+            rows[["cell", "filter", COST]].to_parquet(scores.with_name(paths.COSTS))
             draw(study, name, scores, [FOLDER / f"{name}.png"])
         click.echo(FOLDER / f"{name}.png")
 

@@ -6,7 +6,8 @@
     python benchmarks/record.py published results/published benchmarks/results/published_scores.csv
 
 ``scores`` writes one row for each cell and filter: what varies in the study (parameters of the
-system, observation, gap, members), filter, seed, scores and whether the run diverged or lost track.
+system, observation, gap, members), filter, seed, scores, model runs a cycle, and whether the run
+diverged or lost track.
 ``tuning`` writes one row for each point and filter: chosen and default parameters, and their scores
 on the tuning seeds. ``published`` writes one row for each filter in a setting of the literature:
 its score beside the published one. benchmarks/README.md says which study each table comes from.
@@ -37,6 +38,7 @@ SCORES = [
     "spread_ratio",
 ]
 """Scores that are kept, where a study has them."""
+MODEL_RUNS = "model_runs"
 TUNING = [
     "situation",
     "filter",
@@ -63,13 +65,21 @@ def recorded(scores: pd.DataFrame) -> pd.DataFrame:
         for name in ["system", "observation", *axes, "gap", "members", "model"]
         if name in rows and len(rows[name].unique()) > 1
     ]
-    kept = [name for name in SCORES if name in rows and rows[name].notna().any()]
+    kept = [name for name in [*SCORES, MODEL_RUNS] if name in rows and rows[name].notna().any()]
     whole = {
         name: rows[name].astype(int)
         for name in varied
         if name not in {"system", "observation", "model"} and (rows[name] % 1 == 0).all()
     }
     return rows.assign(**whole)[[*varied, "filter", "seed", *kept, "diverged", "lost"]]
+
+
+def with_model_runs(scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a study's scores.parquet, with how often a cycle of each ran the model, in
+    forecasts of one member; NaN of a filter that does not say.
+    """
+    runs = costs.rename(columns={"model_runs_per_cycle": MODEL_RUNS})
+    return scores.merge(runs[["cell", "filter", MODEL_RUNS]], "left", on=["cell", "filter"])
 
 
 @click.group(help=__doc__)
@@ -82,9 +92,10 @@ def main() -> None:
 @click.argument("output", type=OUTPUT)
 def scores(results: Path, output: Path) -> None:
     """Keeps the scores of every run."""
-    recorded(pd.read_parquet(results / "scores.parquet")).to_csv(
-        output, index=False, float_format="%.4f"
+    rows = with_model_runs(
+        pd.read_parquet(results / "scores.parquet"), pd.read_parquet(results / "costs.parquet")
     )
+    recorded(rows).to_csv(output, index=False, float_format="%.4f")
 
 
 @main.command("tuning")

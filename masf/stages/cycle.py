@@ -38,20 +38,24 @@ class Diverged(Exception):
 
 
 class _Clock:
-    """Adds up wall and processor seconds of the blocks that it is entered for."""
+    """Adds up wall and processor seconds of the blocks that it is entered for. On some machines a
+    call of the processor's clock takes as long as a model step, so that none is within the wall
+    seconds.
+    """
 
     def __init__(self) -> None:
         self.wall = self.cpu = 0.0
 
     def __enter__(self) -> None:
-        self._start = time.perf_counter(), time.process_time()
+        self._cpu = time.process_time()
+        self._wall = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        self.wall += time.perf_counter() - self._start[0]
-        self.cpu += time.process_time() - self._start[1]
+        self.wall += time.perf_counter() - self._wall
+        self.cpu += time.process_time() - self._cpu
 
 
 def run_cycles(
