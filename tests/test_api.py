@@ -191,7 +191,9 @@ def test_an_own_system_has_what_config_says_of_any_but_for_radii() -> None:
     assert used("letkf", {"rotation": False})["rotation"] is False
     ring = masf.make_system("lorenz96", dimension=12, dt=0.01, forcing=8)
     own = type("Ring", (type(ring),), {})(ring.parameters)
-    seen = masf.simulate(own, masf.make_observation(own, "identity", noise=1.0), gap=3, cycles=2, members=20)
+    seen = masf.simulate(
+        own, masf.make_observation(own, "identity", noise=1.0), gap=3, cycles=2, members=20
+    )
     found = masf.assimilate(seen, "masf_gaussian", {"localization_radius": 4}, system=own)
     parameters = json.loads(found.attrs["filter_parameters"])
     assert (parameters["inflation"], parameters["localization_radius"]) == (1.02, 4)

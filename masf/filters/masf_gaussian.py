@@ -80,9 +80,7 @@ class GaussianMASF(TemperedFilter):
         return [*own, *super().misfits(parameters, system, observation)]
 
     @classmethod
-    def doubts(
-        cls, parameters: GaussianMASFParameters, system: System, members: int
-    ) -> list[str]:
+    def doubts(cls, parameters: GaussianMASFParameters, system: System, members: int) -> list[str]:
         covariance, radius = parameters.covariance, parameters.localization_radius
         own = gaussian_doubts(covariance, radius, system, members)
         return [*own, *super().doubts(parameters, system, members)]
