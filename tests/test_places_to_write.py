@@ -32,7 +32,7 @@ CALLS = {
     "assimilate --filter a --truth t -o o --cost BLOCKED": "costs",
     "aggregate --study s --scores BLOCKED --costs c --tables t": "scores",
     "aggregate --study s --scores c --costs BLOCKED --tables t": "costs",
-    "aggregate --study s --scores c --costs c --tables BLOCKED": "tables",
+    "aggregate --study s --scores o --costs c --tables BLOCKED": "tables",
     "plot a --study s --scores c -o BLOCKED": "output",
     "plot a --study s --scores c --format pdf --folder BLOCKED": "folder",
     "page --study s --scores c --costs c --figures f --tables t -o BLOCKED": "output",
@@ -71,6 +71,66 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(
     assert isinstance(done.exception, FileFault), done.output
     assert "a_file is no folder" in str(done.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["a_file"]
+
+
+# Files that a command reads
+
+READING = {
+    "study --config FILE -o FILE",
+    "study -o FILE --config FILE",
+    f"simulate {CELL} --model @FILE --gap 1 --cycles 1 --members 2 --seed 0 -o FILE",
+    f"train-prior {CELL} --settings @FILE -o FILE",
+    "tune --filter a --search '{}' --situation '{}' --trials 1 --truth FILE --storage FILE -o o",
+    "tune --filter a --search '{}' --situation '{}' --trials 1 --truth t --storage s -o FILE "
+    "--prior FILE",
+    "assimilate --filter a --truth FILE -o FILE",
+    "assimilate --filter a --truth other --truth FILE -o o -o FILE",
+    "assimilate --filter a --truth t --tuned FILE -o FILE",
+    "assimilate --filter a --truth t --prior FILE -o o --cost FILE",
+    "aggregate --study FILE --scores FILE --costs c --tables t",
+    "plot a --study s --scores FILE -o FILE",
+    "plot a --results r --style @FILE -o FILE",
+    "page --study s --scores s --costs FILE --figures f --tables t -o FILE",
+    "run --prior FILE --plot FILE",
+}
+WRITING_TWICE = {
+    f"simulate {CELL} --gap 1 --cycles 1 --members 2 --seed 0 --seed 1 -o FILE -o FILE",
+    "tune --filter a --search '{}' --situation '{}' --trials 1 --truth t --storage FILE -o FILE",
+    "assimilate --filter a --truth t -o FILE --cost FILE",
+    "aggregate --study s --scores FILE --costs FILE --tables t",
+}
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("words", sorted(READING | WRITING_TWICE))
+def test_no_command_writes_over_a_file_that_it_reads_or_writes(
+    words: str, link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a_file.png").write_text("{}")
+    Path("link.png").symlink_to("a_file.png")
+    first, _, rest = words.partition("FILE")
+    second = rest.replace("FILE", "./link.png" if link else "a_file.png")
+    done = CliRunner().invoke(commands, shlex.split(f"{first}a_file.png{second}"))
+    assert done.exit_code == 2, done.output
+    assert "this file, and it would be lost: name another" in " ".join(done.output.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_file.png", "link.png"]
+    assert Path("a_file.png").read_text() == "{}"
+
+
+def test_what_is_read_twice_or_written_beside_it_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "page --study a --scores a --costs a --figures f --tables t -o b"
+    done = CliRunner().invoke(commands, words.split())
+    assert "a: there is no such file" in str(done.exception)
+
+
+def test_a_preview_does_not_replace_the_results(tmp_path: Path) -> None:
+    done = CliRunner().invoke(commands, ["preview", str(tmp_path), "-o", f"{tmp_path}/x/.."])
+    assert done.exit_code == 2
+    assert "name another folder" in " ".join(done.output.split())
 
 
 # The cache of priors

@@ -7,14 +7,36 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from masf.gaps import as_gap
 
-EXISTING = click.Path(path_type=Path, dir_okay=False)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Input(click.Path):
+    """A file that a command reads; refused where the command would write it, too."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(str(super().convert(value, param, ctx)))
+        _keep_apart(path, "reads", self, param, ctx)
+        return path
+
+
+class ConfigContent(click.ParamType):
+    """A config file that a command reads, or its content as JSON."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value.lstrip().startswith("{"):
+            _keep_apart(Path(value), "reads", self, param, ctx)
+        return value
 
 
 class Output(click.Path):
@@ -31,10 +53,35 @@ class Output(click.Path):
 
         path = Path(str(super().convert(value, param, ctx)))
         require_writable(path if self.folder else path.parent)
+        if not self.folder:
+            _keep_apart(path, "writes", self, param, ctx)
         return path
 
 
-OUTPUT, OUTPUT_FOLDER = Output(), Output(folder=True)
+def _keep_apart(
+    path: Path,
+    use: Literal["reads", "writes"],
+    kind: click.ParamType,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> None:
+    """Notes that a command reads or writes a file. Fails where it would write one that it reads, or
+    one file twice, whichever of their options comes first; links are followed.
+    """
+    if param is None or ctx is None:
+        return
+    uses: dict[Path, tuple[str, str]] = ctx.meta.setdefault(f"{__name__}.uses", {})
+    this = use, param.get_error_hint(ctx)
+    other_use, other = uses.setdefault(path.resolve(), this)
+    if uses[path.resolve()] is not this and "writes" in (use, other_use):
+        kind.fail(
+            f"'{path}': {other} {other_use} this file, and it would be lost: name another",
+            param,
+            ctx,
+        )
+
+
+EXISTING, OUTPUT, OUTPUT_FOLDER = Input(), Output(), Output(folder=True)
 
 device_option = click.option(
     "--device",
@@ -72,6 +119,7 @@ class JsonMapping(click.ParamType):
             return value
         text = value
         if value.startswith("@"):
+            _keep_apart(Path(value[1:]), "reads", self, param, ctx)
             try:
                 text = Path(value[1:]).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
@@ -97,6 +145,8 @@ class YamlMapping(click.ParamType):
 
         if isinstance(value, dict):
             return value
+        if value.startswith("@"):
+            _keep_apart(Path(value[1:]), "reads", self, param, ctx)
         try:
             text = Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
             content = yaml.safe_load(text)

@@ -15,6 +15,7 @@ from masf.cli.options import (
     EXISTING,
     OUTPUT,
     OUTPUT_FOLDER,
+    ConfigContent,
     GapSpec,
     JsonMapping,
     YamlMapping,
@@ -27,7 +28,13 @@ from masf.cli.options import (
 
 
 @click.command()
-@click.option("--config", "content", required=True, help="A config file, or its content as JSON.")
+@click.option(
+    "--config",
+    "content",
+    required=True,
+    type=ConfigContent(),
+    help="A config file, or its content as JSON.",
+)
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
@@ -543,6 +550,11 @@ def preview(results: Path, output: Path | None) -> None:
     from masf.study.load import load_results
 
     folder = results / "preview" if output is None else output
+    if folder.resolve() == results.resolve():
+        raise click.UsageError(
+            f"--output {folder}: would replace the study's own tables, figures and page: name "
+            "another folder"
+        )
     missing = write_preview(load_results(results), folder)
     logging.info("%s: %d runs are missing", folder / paths.PAGE, missing)
 
