@@ -319,6 +319,13 @@ def test_run_refuses_a_filter_that_is_named_twice() -> None:
     assert "--filter enkf is given twice: name it once" in done.output
 
 
+@pytest.mark.parametrize("said", ["inflation=1.1,inflation=1.2", '{"inflation":1,"inflation":2}'])
+def test_run_refuses_a_parameter_that_is_given_twice(said: str) -> None:
+    done = call("run --filter", f"enkf:{said}")
+    assert done.exit_code == 2
+    assert "key 'inflation' stands twice" in done.output
+
+
 def test_show_refuses_what_is_not_masf_s(tmp_path: Path) -> None:
     xr.Dataset({"temperature": ("x", [1.0])}).to_netcdf(tmp_path / "foreign.nc")
     (tmp_path / "cut.nc").write_bytes(b"CDF")

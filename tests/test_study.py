@@ -9,6 +9,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,16 @@ from masf.files.cell import CellSettings, build
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class, filter_names
 from masf.study.jobs import all_jobs
-from masf.study.load import json_schemas, load_study, make_study, study_in
+from masf.study.load import (
+    json_schemas,
+    load_study,
+    make_study,
+    read_published_setting,
+    read_tuned_values,
+    require_keys_once_in,
+    study_in,
+)
+from masf.study.markup import read_yaml, require_keys_once
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
 from masf.systems.registry import system_class, system_names
@@ -539,9 +550,6 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
             id="seed in test and tuning",
         ),
         pytest.param(
-            lambda c: c["seeds"].update(test=[0, 0]), ["test [0, 0]", "twice"], id="seed twice"
-        ),
-        pytest.param(
             lambda c: c["experiments"]["lorenz63"].update(add_filters=["kalman"]),
             ["experiments.lorenz63", "'kalman'", "linear systems only", "'lorenz63'"],
             id="kalman on a nonlinear system",
@@ -1053,6 +1061,33 @@ def test_config_of_a_flow_is_refused(
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "repeated"),
+    [
+        ("filters", ["enkf", "etkf", "enkf"], "'enkf'"),
+        ("seeds.test", [0, 1, 0], "0"),
+        ("seeds.tuning", [100, 100], "100"),
+        ("experiments.lorenz63.observations", ["all", "all"], "'all'"),
+        ("experiments.lorenz63.gaps", [5, "5"], "5"),
+        ("experiments.lorenz63.gaps", [[5, 10], "5-10"], "'5-10'"),
+        ("experiments.lorenz63.members", [8, 8], "8"),
+        ("experiments.lorenz63.seeds", [1, 1], "1"),
+        ("experiments.lorenz63.add_filters", ["etkf", "etkf"], "'etkf'"),
+        ("experiments.lorenz63.leave_out_filters", ["enkf", "enkf"], "'enkf'"),
+        ("experiments.lorenz63.parameters.dt", [0.01, 0.01], "0.01"),
+        ("figures.figure3.filters", ["enkf", "enkf"], "'enkf'"),
+    ],
+)
+def test_what_is_listed_twice_is_refused(
+    key: str, values: list[Any], repeated: str, config: dict[str, Any]
+) -> None:
+    *sections, last = key.split(".")
+    reduce(getitem, sections, config)[last] = values
+    said = f"config: {key} = {json.dumps(values)}: "
+    (line,) = [line for line in fault_of(config).splitlines() if line.startswith(said)]
+    assert line.endswith(f"names {repeated} twice: name it once")
+
+
 def test_experiment_may_run_on_some_of_the_test_seeds(config: dict[str, Any]) -> None:
     config["experiments"]["lorenz96_gap"]["seeds"] = [1]
     del config["experiments"]["kolmogorov"]["seeds"], config["figures"]["figure5"]
@@ -1099,7 +1134,7 @@ def test_experiment_may_run_on_some_of_the_test_seeds(config: dict[str, Any]) ->
         ),
         (
             "{label: EnKF, search: {inflation: [1.1, 1.1]}}",
-            ["search.inflation", "names a value twice"],
+            ["search.inflation", "names 1.1 twice: name it once"],
         ),
         ("{label: EnKF, search: {inflation: []}}", ["search.inflation", "at least 1 item"]),
         (
@@ -1200,3 +1235,47 @@ def test_unreadable_config_file_is_named(
         load_study(path)
     for word in [str(path), *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: [1]\na: 2\n", "key 'a' stands twice, in lines 1 and 3: keep one"),
+        ("a: {b: 1, b: 2}\n", "key 'a.b' stands twice, in line 1: keep one"),
+        ("a:\n- b: 1\n- b: 1\n  b: 2\n", "key 'a.1.b' stands twice, in lines 3 and 4: keep one"),
+        ("a: &x {b: 1}\nc:\n  <<: *x\n  d: 1\n  d: 2\n", "key 'c.d' stands twice"),
+        ('{"a": {"b": 1, "b": 2}}', "key 'a.b' stands twice, in line 1: keep one"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text, encoding="utf-8")
+    for read_it in (load_study, read_tuned_values, read_published_setting, require_keys_once_in):
+        with pytest.raises(ConfigFault) as caught:
+            read_it(path)
+        assert str(caught.value).startswith(f"{path}: {said}")
+
+
+def test_a_key_that_stands_twice_is_refused_in_a_filter_s_file_and_in_json(
+    config: dict[str, Any], filters_folder: Path, tmp_path: Path
+) -> None:
+    file = filters_folder / "enkf.yaml"
+    file.write_text("label: EnKF\nlabel: Other\n", encoding="utf-8")
+    said = f"{file}: key 'label' stands twice, in lines 1 and 2: keep one"
+    assert said in fault_of(config).splitlines()
+    path = tmp_path / "study.json"
+    path.write_text('{"config": {"filters": [], "filters": []}}', encoding="utf-8")
+    with pytest.raises(ConfigFault, match=r"study\.json: key 'filters' stands twice: keep one"):
+        load_study(path)
+
+
+def test_aliases_and_merged_keys_of_yaml_stand_once() -> None:
+    text = "c: {d: {e: &x {b: 1}}}\nf: {<<: *x, b: 2}\ng: *x\nh: &y [*y]\n"
+    found = read_yaml(text)
+    assert found["f"] == {"b": 2}
+    assert found["g"] == found["c"]["d"]["e"] == {"b": 1}
+    require_keys_once(text)
+    require_keys_once("no: [YAML")  # which whoever reads it says
+    assert read_yaml("") is None

@@ -801,6 +801,16 @@ def test_bad_config_stops_before_any_job_with_a_clear_message(
     assert not (project.root / "results" / "bad").exists()
 
 
+def test_a_key_that_stands_twice_in_a_config_file_stops_before_any_job(project: Project) -> None:
+    path = project.changed_config(lambda config: config.update(results="results/bad"))
+    with project.edited(path, lambda text: f"{text}gpu: false\ngpu: true\n"):
+        done = project.make(path)
+    assert done.returncode != 0
+    assert f"{path}: key 'gpu' stands twice, in lines" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (project.root / "results" / "bad").exists()
+
+
 def test_missing_config_file_is_named(project: Project) -> None:
     done = project.make("nothing.yaml")
     assert done.returncode != 0

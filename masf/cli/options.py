@@ -12,6 +12,7 @@ from typing import Any, Literal
 import click
 
 from masf.gaps import as_gap
+from masf.study.markup import RepeatedKey, read_json, read_yaml
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -125,9 +126,11 @@ class JsonMapping(click.ParamType):
             except (OSError, UnicodeDecodeError) as error:
                 self.fail(f"{value!r}: the file cannot be read: {error}", param, ctx)
         try:
-            content = json.loads(text)
+            content = read_json(text)
         except json.JSONDecodeError as error:
             self.fail(f"{value!r} is not JSON: {error}", param, ctx)
+        except RepeatedKey as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
         if not isinstance(content, dict):
             self.fail(f"{value!r}: expected a JSON object such as '{{\"key\": 1}}'", param, ctx)
         return content
@@ -149,11 +152,13 @@ class YamlMapping(click.ParamType):
             _keep_apart(Path(value[1:]), "reads", self, param, ctx)
         try:
             text = Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
-            content = yaml.safe_load(text)
+            content = read_yaml(text)
         except (OSError, UnicodeDecodeError) as error:
             self.fail(f"{value!r}: the file cannot be read: {error}", param, ctx)
         except yaml.YAMLError as error:
             self.fail(f"{value!r} is not YAML: {error}", param, ctx)
+        except RepeatedKey as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
         if not isinstance(content, dict):
             self.fail(f"{value!r}: expected a mapping such as '{{width: single}}'", param, ctx)
         return content

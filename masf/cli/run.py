@@ -24,6 +24,7 @@ from masf.cli.options import (
     use_threads,
 )
 from masf.cli.output import print_table
+from masf.study.markup import read_yaml
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,7 +48,7 @@ def pairs(text: str) -> dict[str, Any]:
         return JsonMapping().convert(text, None, None)
     # As a flow mapping of YAML, so that values may be lists.
     flow, count = re.subn(r"(^|,)\s*(\w+)=", r"\1\2: ", text)
-    found = yaml.safe_load(f"{{{flow}}}")
+    found = read_yaml(f"{{{flow}}}")
     if len(found) != count:
         raise ValueError(f"{text!r}: expected KEY=VALUE,..., such as inflation=1.05")
     return found

@@ -155,8 +155,6 @@ def _choice_faults(study: Study, key: str, experiment: Experiment) -> Iterator[s
             f"experiments.{key}.seeds = {experiment.seeds}: {others} are no test seeds; "
             f"choose from {config.seeds.test}"
         )
-    if experiment.seeds is not None and len(set(experiment.seeds)) < len(experiment.seeds):
-        yield f"experiments.{key}.seeds = {experiment.seeds}: names a seed twice"
     filters = study.experiment_filters(experiment)
     if not filters:
         yield (

@@ -18,14 +18,29 @@ from masf.observations.settings import AnyObservation
 from masf.study.figures.kinds import Figure
 from masf.study.literature import SettingRuns
 from masf.study.search import TunableScore
-from masf.study.sections import Axis, Folder, Gap, Name, Saved, SavedSteps, Section, Seed, Size
+from masf.study.sections import (
+    Axis,
+    Distinct,
+    Folder,
+    Gap,
+    Name,
+    Saved,
+    SavedSteps,
+    Section,
+    Seed,
+    Size,
+)
 
 
 class Seeds(Section):
     """Seeds of the truths; training of priors has a stream of its own."""
 
-    test: list[Seed] = Field(min_length=1, description="Seeds that tables and figures report on.")
-    tuning: list[Seed] = Field(default_factory=list, description="Seeds that filters are tuned on.")
+    test: Distinct[Seed] = Field(
+        min_length=1, description="Seeds that tables and figures report on."
+    )
+    tuning: Distinct[Seed] = Field(
+        default_factory=list, description="Seeds that filters are tuned on."
+    )
     training: Seed = Field(0, description="Seed of stage train-prior.")
     together: bool = Field(
         False,
@@ -35,10 +50,6 @@ class Seeds(Section):
 
     @model_validator(mode="after")
     def _disjoint(self) -> Seeds:
-        for key in ("test", "tuning"):
-            values = getattr(self, key)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key} {values} names a seed twice")
         if shared := set(self.test) & set(self.tuning):
             raise ValueError(
                 f"seeds {sorted(shared)} are in both test and tuning: tuning seeds must not be "
@@ -75,18 +86,18 @@ class Experiment(Section):
         description="What filters forecast with, where it is not what makes the truth: model "
         "error.",
     )
-    observations: list[Name] = Field(
+    observations: Distinct[Name] = Field(
         min_length=1, description="Names from the section observations."
     )
-    gaps: list[Gap] = Field(
+    gaps: Distinct[Gap] = Field(
         min_length=1,
         description="Steps between two measurements; a list "
         "among them, such as [5, 10, 20], is a pattern of steps that repeats.",
     )
-    members: Size | Annotated[list[Size], Field(min_length=1)] = Field(
+    members: Size | Annotated[Distinct[Size], Field(min_length=1)] = Field(
         description="Ensemble size N; a list is an axis of the experiment."
     )
-    seeds: list[Seed] | None = Field(
+    seeds: Distinct[Seed] | None = Field(
         None, min_length=1, description="Those of the test seeds that it runs on; all without this."
     )
     initial_spread: float = Field(
@@ -103,10 +114,10 @@ class Experiment(Section):
     saved_steps: SavedSteps | None = Field(
         None, description="At how many steps means and spreads are kept, instead of the study's."
     )
-    add_filters: list[Name] = Field(
+    add_filters: Distinct[Name] = Field(
         default_factory=list, description="Filters for this experiment besides the study's."
     )
-    leave_out_filters: list[Name] = Field(
+    leave_out_filters: Distinct[Name] = Field(
         default_factory=list, description="Filters of the study that this experiment does not run."
     )
 
@@ -189,7 +200,7 @@ class Tuning(Section):
         ge=0,
         description="First cycles that the score leaves out; as in the experiment without this.",
     )
-    points: list[TuningPoints] | None = Field(
+    points: Distinct[TuningPoints] | None = Field(
         None,
         min_length=1,
         description="Where filters are tuned; in every situation of every experiment without this.",
@@ -245,7 +256,7 @@ class StudyConfig(Section):
         "and at all analyses; 0 keeps those of analyses alone. Scores are of the whole run.",
     )
     seeds: Seeds = Field(description="Seeds.")
-    filters: list[Name] = Field(
+    filters: Distinct[Name] = Field(
         min_length=1, description="Filters of the study, in the order of tables and legends."
     )
     pinned: dict[Name, dict[str, Any]] = Field(

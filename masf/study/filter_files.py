@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from masf import places
 from masf.study.search import Choice
-from masf.study.sections import Name, Section
+from masf.study.sections import Distinct, Name, Section
 
 
 class Resources(Section):
@@ -79,7 +79,7 @@ class FilterDefinition(Section):
     look: FilterLook | None = Field(
         None, description="How it looks in figures; without it, a look that follows from its name."
     )
-    cite: list[str] = Field(
+    cite: Distinct[str] = Field(
         default_factory=list,
         description="Its sources, by their keys in masf/report/references.bib; see masf cite.",
     )

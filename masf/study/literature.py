@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.published import PublishedRun, PublishedSetting
-from masf.study.sections import Name, Section, Seed
+from masf.study.sections import Distinct, Name, Section, Seed
 
 PUBLISHED = "published"
 """The table of a study of settings: its scores beside those that are published."""
@@ -34,7 +34,7 @@ class Runs(Section):
     spin_up_cycles: int | None = Field(
         None, ge=0, description="First cycles that the scores leave out, instead of the setting's."
     )
-    seeds: list[Seed] | None = Field(
+    seeds: Distinct[Seed] | None = Field(
         None, min_length=1, description="Those of the test seeds that are run; all without this."
     )
 
@@ -47,7 +47,7 @@ class SettingRuns(Runs):
         description="The same for the study's own filters, where they run otherwise; with other "
         "cycles they need seeds of their own.",
     )
-    leave_out_filters: list[Name] = Field(
+    leave_out_filters: Distinct[Name] = Field(
         default_factory=list, description="Filters of the study that do not run there."
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from masf.study.checks import faults_of_study, file_faults
 from masf.study.config import StudyConfig
 from masf.study.filter_files import FilterDefinition
 from masf.study.literature import Variant, expanded, labels
+from masf.study.markup import RepeatedKey, read_json, read_yaml, require_keys_once
 from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.published import PublishedSetting
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
@@ -124,7 +124,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     does not.
     """
     # YAML would take some numbers of JSON, such as 1e-05, for text.
-    kind, read = ("JSON", json.loads) if Path(path).suffix == ".json" else ("YAML", _safe_yaml)
+    kind, read = ("JSON", read_json) if Path(path).suffix == ".json" else ("YAML", read_yaml)
     try:
         content = read(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -134,6 +134,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise ConfigFault(f"{path}: cannot be read: {error.strerror or error}") from None
+    except RepeatedKey as error:
+        raise ConfigFault(f"{path}: {error}") from None
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigFault(f"{path}: cannot be read as {kind}: {error}") from None
     if not isinstance(content, dict):
@@ -143,15 +145,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def _safe_yaml(text: str) -> Any:
-    """What ``text`` holds. Parsed in C where PyYAML has its library: files of tuned values are
-    long, and every job's check reads them. Faults are worded by the parser in Python, which names
-    the line.
+def require_keys_once_in(path: Path) -> None:
+    """Raises ConfigFault where a config file, which someone else reads, has a key twice in one
+    mapping.
     """
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except yaml.YAMLError:
-        return yaml.safe_load(text)
+        require_keys_once(path.read_text(encoding="utf-8"))
+    except RepeatedKey as error:
+        raise ConfigFault(f"{path}: {error}") from None
 
 
 def study_in(content: dict[str, Any], source: str = "config", root: Path | None = None) -> Study:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from masf.study.sections import Distinct
 
 TunableScore = Literal["rmse", "rmse_analysis", "rmse_forecast", "crps", "crps_forecast"]
 """Scores of masf.scores.averages that are better the smaller they are."""
@@ -53,13 +55,7 @@ class Range(BaseModel):
         return step is None or _whole((value - self.low) / step)
 
 
-def _distinct(values: list[Any]) -> list[Any]:
-    if any(value in values[:i] for i, value in enumerate(values)):
-        raise ValueError("names a value twice")
-    return values
-
-
-Values = Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]
+Values = Annotated[Distinct[Any], Field(min_length=1)]
 Choice = Values | Range
 """What tuning tries of one parameter: these values, or an interval."""
 

@@ -4,12 +4,27 @@ numbers.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from masf import places
 from masf.gaps import LONGEST, as_gap
+
+Item = TypeVar("Item")
+
+
+def _each_once(values: list[Item]) -> list[Item]:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise ValueError(f"names {value!r} twice: name it once")
+    return values
+
+
+Distinct = Annotated[
+    list[Item], AfterValidator(_each_once), Field(json_schema_extra={"uniqueItems": True})
+]
+"""A list that names nothing twice."""
 
 Name = Annotated[
     str,
@@ -39,7 +54,7 @@ Gap = Annotated[
 ]
 """Steps between two measurements, or a pattern of them that repeats: see masf.gaps."""
 
-Axis = Annotated[list[float | int], Field(min_length=1)]
+Axis = Annotated[Distinct[float | int], Field(min_length=1)]
 
 Size = Annotated[int, Field(ge=2, le=10_000_000)]
 

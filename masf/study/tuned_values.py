@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from masf.files.tuned import Tuned
 from masf.study.search import TunableScore
-from masf.study.sections import Section, Seed
+from masf.study.sections import Distinct, Section, Seed
 
 HEADER = """\
 # yaml-language-server: $schema=../../workflow/schemas/tuned.schema.json
@@ -28,7 +28,7 @@ class Found(Section):
     """Who found values of parameters, and in which runs."""
 
     by: Literal["masf tune", "hand"] = Field(description="Stage tune, or a person who tried some.")
-    seeds: list[Seed] = Field(
+    seeds: Distinct[Seed] = Field(
         min_length=1, description="Seeds of the runs; none of them a test seed."
     )
     cycles: int | None = Field(

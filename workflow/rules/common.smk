@@ -29,7 +29,7 @@ from masf.study.jobs import (
     rules_by_seeds,
     tuned_files,
 )
-from masf.study.load import make_study
+from masf.study.load import make_study, require_keys_once_in
 from masf.study.messages import ConfigFault
 
 ROOT = Path(str(workflow.current_basedir)).parent.parent
@@ -37,6 +37,9 @@ ROOT = Path(str(workflow.current_basedir)).parent.parent
 ENVIRONMENT = str(ROOT.resolve() / "environment.yml")
 
 try:
+    # Snakemake reads these files, and lets the last of two values of a key stand.
+    for configfile in workflow.configfiles if workflow.is_main_process else []:
+        require_keys_once_in(Path(configfile))
     STUDY = make_study(config, source="config", root=ROOT)
     require_writable(STUDY.results)
 except ConfigFault as fault:

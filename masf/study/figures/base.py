@@ -18,7 +18,7 @@ from pydantic import Field, PrivateAttr
 
 from masf.study.figures.style import Style
 from masf.study.messages import unknown
-from masf.study.sections import Name, Section
+from masf.study.sections import Distinct, Name, Section
 from masf.systems.base import System
 from masf.systems.registry import system_class, system_names
 
@@ -35,7 +35,7 @@ class FigureSection(Section):
     """What figures of all kinds have."""
 
     title: str = Field(min_length=1, description="Caption's first words.")
-    filters: list[Name] | None = Field(
+    filters: Distinct[Name] | None = Field(
         None,
         min_length=1,
         description="Which filters of the experiment are shown, in the study's order; all "

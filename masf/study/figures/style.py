@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from masf.study.messages import unknown
-from masf.study.sections import Name, Section
+from masf.study.sections import Distinct, Name, Section
 
 if TYPE_CHECKING:
     from masf.study.study import Study
@@ -66,7 +66,7 @@ class Style(Section):
     colours: dict[Name, Colour] = Field(
         default_factory=dict, description="Colours of filters, as #RRGGBB."
     )
-    order: list[Name] = Field(
+    order: Distinct[Name] = Field(
         default_factory=list, description="Filters that come first, in this order."
     )
     limits: AxisLimits = Field(

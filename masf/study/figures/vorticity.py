@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from masf.study.figures.base import FlowFigure, seed_faults
-from masf.study.sections import Seed
+from masf.study.sections import Distinct, Seed
 
 if TYPE_CHECKING:
     from masf.study.cells import Cell
@@ -55,7 +55,7 @@ class VorticityFigure(FieldsFigure):
     """
 
     kind: Literal["vorticity"] = Field(description="vorticity: fields of truth and analyses.")
-    cycles: list[Annotated[int, Field(ge=1)]] = Field(
+    cycles: Distinct[Annotated[int, Field(ge=1)]] = Field(
         min_length=1,
         max_length=8,
         description="The measurements, counted from 1, at which the fields are shown.",
