@@ -81,7 +81,10 @@ FAULTS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     # What pydantic finds.
     "saved_members = -1": at("saved_members", value=-1),
     "reslts: unknown key": at("reslts", value="a"),
-    "seeds: test [0, 0]": at("seeds", value={"test": [0, 0]}),
+    "seeds.test = [0, 0]": at("seeds", value={"test": [0, 0]}),
+    "filters = [\"enkf\", \"etkf\", \"masf\", \"etkf\"]": at(
+        "filters", value=["enkf", "etkf", "masf", "etkf"]
+    ),
     "filters.3 = \"EnKF\"": at("filters", value=["enkf", "etkf", "masf", "EnKF"]),
     "observations.other.noise = -1": at("observations", "other", "noise", value=-1),
     "priors.lorenz96: gaps must be": at("priors", "lorenz96", "gaps", value=[-5]),
@@ -125,8 +128,8 @@ def entry(line: str) -> str:
 
 HIDDEN = {
     # Which seeds there are.
-    frozenset({"seeds: test [0, 0]", "experiments.points.seeds = [5]"}),
-    frozenset({"seeds: test [0, 0]", "figures.paths.experiment = 'point'"}),
+    frozenset({"seeds.test = [0, 0]", "experiments.points.seeds = [5]"}),
+    frozenset({"seeds.test = [0, 0]", "figures.paths.experiment = 'point'"}),
 }
 """Pairs of which one cannot be said before the other is mended."""
 

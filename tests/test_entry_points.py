@@ -138,6 +138,34 @@ def test_what_a_package_brings_is_found_by_name(folder: Path) -> None:
     assert "unknown system 'decay'" in said
 
 
+CONFIG = """
+results: results
+filters_directory: filters
+seeds: {test: [0]}
+filters: [half_way]
+observations: {ends: {operator: ends, noise: 0.1}}
+experiments:
+  decay:
+    title: Decay
+    system: decay
+    parameters: {dt: 0.1}
+    observations: [ends]
+    gaps: [2]
+    members: 10
+    cycles: 5
+"""
+
+
+def test_a_study_that_names_a_filter_of_a_package_says_which_file_it_needs(folder: Path) -> None:
+    (folder / "filters").mkdir()
+    (folder / "study.yaml").write_text(CONFIG, encoding="utf-8")
+    said = masf(folder, "study", "--config", "study.yaml", fails=True)
+    wanted = "write filters/half_way.yaml, for example `label: half_way`"
+    assert f"filters = 'half_way': there is such a filter, but not its file: {wanted}" in said
+    (folder / "filters" / "half_way.yaml").write_text("label: half_way\n", encoding="utf-8")
+    masf(folder, "study", "--config", "study.yaml")
+
+
 @pytest.mark.parametrize(
     ("points", "said"),
     [

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from masf import places
 from masf.atomic import replacing
+from masf.filters.registry import filter_names
 from masf.study import paths
 from masf.study.checks import faults_of_study, file_faults
 from masf.study.config import StudyConfig
@@ -383,7 +384,12 @@ def _read_files(
         if name in variants and variants[name].filter in known:
             continue
         if name not in known:
-            fault = f"{unknown(key, name, 'filter', known)} (a file in {folder})"
+            fault = (
+                f"{key} = {name!r}: there is such a filter, but not its file: write "
+                f"{folder}/{name}.yaml, for example `label: {name[:32]}`"
+                if name in filter_names()
+                else f"{unknown(key, name, 'filter', known)} (a file in {folder})"
+            )
             found.faults.append(f"{source}: {fault}")
             found.bad.add(name)
     own = {name: name for _, name in named if name in known}

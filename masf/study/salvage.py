@@ -38,6 +38,8 @@ def salvaged(content: Mapping[str, Any], error: ValidationError) -> StudyConfig 
             left_out[str(section)].add(str(rest[0]))
         elif section == "filters" and rest and isinstance(said, list):
             kept["filters"] = [name for name in kept["filters"] if name != said[int(rest[0])]]
+        elif section == "filters" and isinstance(said, list):  # it names one twice
+            kept["filters"] = list(dict.fromkeys(said))
         elif section in {"filters_directory", "tuned_directory"}:
             return None
         else:
