@@ -82,8 +82,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def require_writable(folder: Path) -> None:
-    """Raises FileFault unless files can be made in ``folder``, which need not be there yet."""
+def nearest_folder(folder: Path) -> Path:
+    """The folder that is there, ``folder`` or one above it. Raises FileFault where something else
+    is in the way.
+    """
     folder = Path(folder).absolute()
     nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not nearest.is_dir():
@@ -92,9 +94,15 @@ def require_writable(folder: Path) -> None:
             f"cannot be made, because {nearest} is no folder",
             "choose another, or move that away",
         )
+    return nearest
+
+
+def require_writable(folder: Path) -> None:
+    """Raises FileFault unless files can be made in ``folder``, which need not be there yet."""
+    nearest = nearest_folder(folder)
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise FileFault(
-            folder,
+            Path(folder).absolute(),
             f"cannot be written, because {nearest} is read-only here",
             "choose another, or ask for access",
         )

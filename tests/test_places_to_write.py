@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 import xarray as xr
+import yaml
 from click.testing import CliRunner
 
 import masf
@@ -17,6 +18,7 @@ from masf.atomic import FileFault
 from masf.cli import commands
 from masf.cli.options import Output
 
+ROOT = Path(__file__).parent.parent
 CELL = '--system lorenz63 --parameters \'{"dt": 0.01}\' --observation \'{"operator": "identity"}\''
 CALLS = {
     "run -o BLOCKED": "output",
@@ -131,6 +133,22 @@ def test_a_preview_does_not_replace_the_results(tmp_path: Path) -> None:
     done = CliRunner().invoke(commands, ["preview", str(tmp_path), "-o", f"{tmp_path}/x/.."])
     assert done.exit_code == 2
     assert "name another folder" in " ".join(done.output.split())
+
+
+def test_results_where_a_file_is_are_refused_by_the_check_of_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load((ROOT / "tests" / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    Path("README.md").touch()
+    for results in ("README.md", "README.md/below"):
+        content = json.dumps(config | {"results": results})
+        done = CliRunner().invoke(
+            commands, ["study", "--root", str(ROOT), "--config", content, "-o", "study.json"]
+        )
+        assert str(done.exception).startswith(f"config: results = '{results}': "), done.output
+        assert "README.md is no folder; choose another" in str(done.exception)
+    assert not Path("study.json").exists()
 
 
 # The cache of priors

@@ -43,14 +43,19 @@ from masf.cli.options import (
 @click.option("-o", "--output", type=OUTPUT, help="study.json; without it, only check.")
 def study(content: str, root: Path | None, output: Path | None) -> None:
     """Check a config, and write it out in full."""
-    from masf.atomic import replacing
+    from masf.atomic import FileFault, nearest_folder, replacing
     from masf.study.checks import doubts
     from masf.study.load import load_study, study_in
+    from masf.study.messages import ConfigFault
 
     if content.lstrip().startswith("{"):
         checked = study_in(JsonMapping().convert(content, None, None), root=root)
     else:
         checked = load_study(Path(content), root)
+    try:
+        nearest_folder(checked.results)
+    except FileFault as fault:  # whether it may be written is for where the study runs
+        raise ConfigFault(f"config: results = {checked.config.results!r}: {fault}") from None
     for doubt in doubts(checked):
         logging.warning("%s", doubt)
     logging.info("%d cells, %d filters", len(checked.cells), len(checked.all_filters))
