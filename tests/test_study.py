@@ -18,12 +18,14 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
-from synthetic import flow_study
+from synthetic import flow_study, small_study
 
 from masf.arrays import Stream
 from masf.files.cell import CellSettings, build
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class, filter_names
+from masf.study import paths
+from masf.study.earlier import earlier_doubts
 from masf.study.jobs import all_jobs
 from masf.study.load import (
     json_schemas,
@@ -1279,3 +1281,34 @@ def test_aliases_and_merged_keys_of_yaml_stand_once() -> None:
     require_keys_once(text)
     require_keys_once("no: [YAML")  # which whoever reads it says
     assert read_yaml("") is None
+
+
+def test_what_another_study_left_in_the_results_is_named(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    assert list(earlier_doubts(study)) == []
+    (tmp_path / "study.json").write_text(study.to_json(), encoding="utf-8")
+    for name in study.tables:
+        place(tmp_path / paths.table(name, "csv"))
+    for name in study.figures:
+        place(tmp_path / paths.figure(name, "pdf"))
+    assert list(earlier_doubts(study)) == []
+    # The study of one experiment, with other figures, after it.
+    content = json.loads(study.to_json())
+    del content["config"]["experiments"]["gap_sweep"]
+    content["config"]["figures"] = {}
+    said = f"results = '{tmp_path}': "
+    assert list(earlier_doubts(study_in(content))) == [
+        f"{said}has results of a study with other experiments (gap_sweep), whose study.json and "
+        "scores are replaced: name another folder to keep them",
+        f"{said}tables gap_sweep, gap_sweep_cost, gap_sweep_paired are not of this study, and stay "
+        "beside its own: move them away",
+        f"{said}figures {', '.join(sorted(study.figures))} are not of this study, and stay beside "
+        "its own: move them away",
+    ]
+    (tmp_path / "study.json").write_text("damaged", encoding="utf-8")
+    assert len(list(earlier_doubts(study_in(content)))) == 2
+
+
+def place(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.touch()

@@ -45,6 +45,7 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
     """Check a config, and write it out in full."""
     from masf.atomic import FileFault, nearest_folder, replacing
     from masf.study.checks import doubts
+    from masf.study.earlier import earlier_doubts
     from masf.study.load import load_study, study_in
     from masf.study.messages import ConfigFault
 
@@ -56,7 +57,7 @@ def study(content: str, root: Path | None, output: Path | None) -> None:
         nearest_folder(checked.results)
     except FileFault as fault:  # whether it may be written is for where the study runs
         raise ConfigFault(f"config: results = {checked.config.results!r}: {fault}") from None
-    for doubt in doubts(checked):
+    for doubt in [*doubts(checked), *earlier_doubts(checked)]:
         logging.warning("%s", doubt)
     logging.info("%d cells, %d filters", len(checked.cells), len(checked.all_filters))
     if output is not None:

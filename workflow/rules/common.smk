@@ -21,6 +21,7 @@ from masf.report.captions import (
 from masf.study import paths
 from masf.study.checks import doubts
 from masf.study.costs import share_of_group
+from masf.study.earlier import earlier_doubts
 from masf.study.jobs import (
     Jobs,
     file_options,
@@ -50,7 +51,7 @@ except FileFault as fault:
     ) from None
 
 if workflow.is_main_process:
-    for doubt in doubts(STUDY):
+    for doubt in [*doubts(STUDY), *earlier_doubts(STUDY)]:
         print(f"config: warning: {doubt}", file=sys.stderr)
 
 for missing in missing_programs(STUDY):
