@@ -509,3 +509,36 @@ def test_an_own_system_is_never_taken_for_one_of_masfs() -> None:
     problem = masf.simulate(system, Mask(2, [0], 1.0), gap=1, cycles=2, members=5)
     with pytest.raises(ValueError, match=r"lorenz63' is none of masf's: pass it"):
         masf.assimilate(problem, "etkf")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "key", "without"),
+    [
+        ("masf_gaussian", {"passes": 1, "lag": 5}, "lag", "passes above 1"),
+        ("masf_gaussian", {"passes": 1, "pace": 4.0}, "pace", "passes above 1"),
+        ("masf_gaussian", {"passes": 1, "finish": "past"}, "finish", "passes above 1"),
+        ("masf_gaussian", {"passes": 1, "passes_radius": 3.0}, "passes_radius", "passes above 1"),
+        ("masf_gaussian", {"passes": 1, "greatest_misfit": 0.1}, "greatest_misfit", "passes above"),
+        ("masf_gaussian", {"covariance": "ensemble", "localization_radius": 3.0},
+         "localization_radius", "covariance localized"),
+        ("masf_gaussian", {"static_members": 7}, "static_members", "a static_share"),
+        ("masf_gaussian", {"climate_steps": 9}, "climate_steps", "a static_share"),
+        ("letkf", {"localization_radius": None, "block": 2}, "block", "a localization_radius"),
+        ("ienks", {"localization_radius": None, "block": 2}, "block", "a localization_radius"),
+        ("ienks", {"form": "transform", "epsilon": 0.5}, "epsilon", "form bundle"),
+        ("masf", {"network": False, "finetune_steps": 3}, "finetune_steps", "network: true"),
+    ],
+)  # fmt: skip
+def test_what_a_caller_gives_and_changes_nothing_is_said(
+    name: str, given: dict[str, Any], key: str, without: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = masf.make_system("lorenz96", dimension=8)
+    observation = masf.make_observation(system, "identity", noise=1.0)
+    truth = masf.simulate(system, observation, gap=5, cycles=3, members=20)
+    left_out = masf.assimilate(truth, name, {k: v for k, v in given.items() if k != key})
+    assert "changes nothing" not in caplog.text
+    found = masf.assimilate(truth, name, given)
+    said = f"filter {name!r}: {key} = {json.dumps(given[key])}: changes nothing without {without}"
+    assert said in caplog.text
+    for variable in ("mean", "spread"):
+        np.testing.assert_array_equal(found[variable], left_out[variable])

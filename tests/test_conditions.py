@@ -204,3 +204,17 @@ def test_members_that_do_not_span_the_state_without_a_taper_are_a_warning(
     assert doubt.endswith("and 1 times more)")
     config["experiments"]["rings"]["members"] = 20
     assert list(doubts(study_with(config, {"mine": definition}, {}))) == []
+
+
+def test_what_is_pinned_and_changes_nothing_is_a_warning_and_what_files_say_is_none() -> None:
+    said = {"passes": 1, "lag": 3, "pace": 4.0}
+    definition = {"filter": "masf_gaussian", "label": "Mine", "parameters": said}
+    config = yaml.safe_load(CONFIG) | {"pinned": {"mine": {"inflation": 1.1, "finish": "present"}}}
+    del config["experiments"]["points"]
+    assert list(doubts(study_with(config, {"mine": definition}, {}))) == []
+    config["pinned"]["mine"] = {"lag": 3}
+    (doubt,) = doubts(study_with(config, {"mine": definition}, {}))
+    assert doubt.startswith(
+        "filter 'mine': lag = 3: changes nothing without passes above 1: leave it out, or set "
+        "that, too (lorenz96"
+    )

@@ -7,8 +7,10 @@ A filter never reads the config or the truth, and no files but those among its p
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -32,6 +34,12 @@ class FilterParameters(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
     )
+
+    def without_effect(self) -> dict[str, str]:
+        """Parameters that change nothing while the others are as they are: of each what lets it
+        act, such as "passes above 1".
+        """
+        return {}
 
 
 class EnsembleParameters(FilterParameters):
@@ -227,6 +235,19 @@ def initial_draws(setup: Setup, n: int) -> Array:
         return x + setup.initial_spread * setup.system.perturbations(n, x, stream)
     members = len(anomalies)
     return x + stream.normal((n, members), x) @ anomalies / math.sqrt(members - 1)
+
+
+def doubts_of_what_is_said(parameters: FilterParameters, said: Iterable[str]) -> list[str]:
+    """Of parameters that someone said for this run, those that change nothing in it. Those of files
+    may: they are for situations of several kinds.
+    """
+    idle, fields = parameters.without_effect(), type(parameters).model_fields
+    return [
+        f"{key} = {json.dumps(getattr(parameters, key), default=str)}: changes nothing "
+        f"without {idle[key]}: leave it out, or set that, too"
+        for key in said
+        if key in idle and getattr(parameters, key) != fields[key].default
+    ]
 
 
 def linear_misfits(observation: Observation) -> list[str]:

@@ -107,6 +107,12 @@ class IEnKSParameters(RotatedParameters, LocalizedParameters):
         "keeps any.",
     )
 
+    def without_effect(self) -> dict[str, str]:
+        idle = {"block": "a localization_radius"} if self.localization_radius is None else {}
+        if self.form == "transform":
+            idle["epsilon"] = "form bundle"
+        return super().without_effect() | idle
+
 
 @dataclass(frozen=True)
 class Step:

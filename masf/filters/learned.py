@@ -56,6 +56,14 @@ class NetworkParameters(EnsembleParameters):
         6, ge=1, description="Diffusion times at which the network is validated."
     )
 
+    def without_effect(self) -> dict[str, str]:
+        if self.network:
+            of_gaussian = ("covariance", "localization_radius")
+            idle = dict.fromkeys(of_gaussian, "network: false")
+        else:
+            idle = {"finetune_steps": "network: true"}
+        return super().without_effect() | idle
+
 
 class LearnedFilter(ProcessFilter):
     """A process filter that asks the network of the pretrained prior, or with ``network: false``

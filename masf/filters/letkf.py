@@ -34,6 +34,10 @@ class LETKFParameters(RotatedParameters, LocalizedParameters):
         "measurements near their centre.",
     )
 
+    def without_effect(self) -> dict[str, str]:
+        idle = {"block": "a localization_radius"} if self.localization_radius is None else {}
+        return super().without_effect() | idle
+
 
 class LETKF(ETKF):
     Parameters: ClassVar[type[LETKFParameters]] = LETKFParameters

@@ -61,6 +61,14 @@ class GaussianMASFParameters(TemperedParameters):
         200, ge=2, description="For static_share: steps of the free run that they are taken from."
     )
 
+    def without_effect(self) -> dict[str, str]:
+        idle = {}
+        if self.covariance != "localized":
+            idle["localization_radius"] = "covariance localized"
+        if not self.static_share:
+            idle |= dict.fromkeys(("static_members", "climate_steps"), "a static_share")
+        return super().without_effect() | idle
+
 
 class GaussianMASF(TemperedFilter):
     Parameters = GaussianMASFParameters

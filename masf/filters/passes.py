@@ -98,6 +98,11 @@ class TemperedParameters(CoupledParameters):
         "a new window begins; null keeps any.",
     )
 
+    def without_effect(self) -> dict[str, str]:
+        own = ("finish", "passes_radius", "lag", "pace", "greatest_misfit")
+        idle = dict.fromkeys(own, "passes above 1") if self.passes == 1 else {}
+        return super().without_effect() | idle
+
 
 class TemperedFilter(CoupledFilter):
     """A coupled filter that may use the model several times a cycle; its parameters are

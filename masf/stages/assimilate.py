@@ -22,7 +22,7 @@ from masf.files.records import estimate_record
 from masf.files.trajectory import Trajectory
 from masf.files.truth import Truth, read_truth
 from masf.files.tuned import tuned_for
-from masf.filters.base import Filter, Setup, ensemble_needs_members
+from masf.filters.base import Filter, Setup, doubts_of_what_is_said, ensemble_needs_members
 from masf.filters.input_files import digests, input_files, require_files
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation
@@ -145,8 +145,9 @@ def assimilate_in_memory(
     files = read_by(module, parameters, command, cls)
     if command is None:
         kind = cls or filter_class(module)
-        members = len(truth.initial_ensemble)
-        for doubt in kind.doubts(kind.Parameters(**parameters), system, members):
+        checked, members = kind.Parameters(**parameters), len(truth.initial_ensemble)
+        said = doubts_of_what_is_said(checked, [*source.given, *source.pinned])
+        for doubt in [*said, *kind.doubts(checked, system, members)]:
             log.warning("filter %r: %s", name, doubt)
     trajectory, _, where = run_filter(
         module,

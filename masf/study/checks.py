@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import Model, model_fault
-from masf.filters.base import Filter, linear_misfits
+from masf.filters.base import Filter, doubts_of_what_is_said, linear_misfits
 from masf.filters.input_files import missing
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import Observation
@@ -265,7 +265,12 @@ def _filter_doubts(study: Study, name: str, cell: Cell) -> list[str]:
     """What a filter says of its parameters in a cell whose parts have no fault."""
     s, cls = cell.settings, filter_class(study.filter_module(name))
     system = make_system(s.system, s.parameters) if s.model is None else _model(s.model)
-    return cls.doubts(cls.Parameters(**study.filter_parameters(name, cell)), system, s.members)
+    parameters = cls.Parameters(**study.filter_parameters(name, cell))
+    pinned = study.config.pinned.get(name, {})
+    return [
+        *doubts_of_what_is_said(parameters, pinned),
+        *cls.doubts(parameters, system, s.members),
+    ]
 
 
 def cell_faults(study: Study) -> Iterator[str]:
