@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import Field, ValidationError
 from synthetic import ROOT, small_study, write_results
 
 import masf.stages.tune
 from masf.arrays import Stream
 from masf.atomic import FileFault
+from masf.cli import commands
 from masf.files.cell import CellSettings
 from masf.files.parameters import ParameterSource, TunedAt, in_force
 from masf.files.truth import Truth
@@ -825,6 +828,28 @@ def test_what_was_found_elsewhere_is_not_lost_to_the_same_conditions(tmp_path: P
     names = ["enkf"]
     (path,) = update_tuned_values(tmp_path, values("", 1.3))
     assert [s.parameters["inflation"] for s in read_tuned_values(path).settings] == [1.3]
+
+
+def test_tuned_settings_are_printed_where_they_could_be_written(
+    tuned_results: Study, tmp_path: Path
+) -> None:
+    results, folder = tmp_path / "results", tmp_path / "tuned"
+    shutil.copytree(tuned_results.config.results, results)
+    content = json.loads(tuned_results.to_json())
+    content["config"]["tuned_directory"] = str(folder)
+    (results / "study.json").write_text(json.dumps(content), encoding="utf-8")
+    printed = CliRunner().invoke(commands, ["tuned-settings", str(results)])
+    assert printed.exit_code == 0, printed.output
+    words = ["tuned-settings", str(results), "--output", str(folder)]
+    assert CliRunner().invoke(commands, words).exit_code == 0
+    # What stands there now was found in these situations; not so in another's.
+    file = folder / "enkf.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("observation: every_one", "observation: other"), encoding="utf-8")
+    said = [CliRunner().invoke(commands, words[:n]).exception for n in (2, 4)]
+    assert str(said[0]) == str(said[1])
+    assert str(said[0]).startswith(f"{file}: has values for")
+    assert "observation 'other' and not 'every_one'" in str(said[0])
 
 
 @pytest.mark.parametrize(

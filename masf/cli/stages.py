@@ -626,14 +626,15 @@ def tuned_settings(results: Path, output: Path | None, when: tuple[str, ...]) ->
     """Write what tuning found into the files of tuned values.
 
     RESULTS is the folder of a study with a section tuning. Without --output, what would be written
-    is printed. The values are for situations of the same system, and of the same value of all that
-    varies in the study. In a file that is there already, what was found takes the place of settings
-    with the same conditions, unless those were found in another situation; the others stay. What
-    the study pinned goes along, because it was in force.
+    is printed, and refused as if it were to go into the study's own folder of tuned values. The
+    values are for situations of the same system, and of the same value of all that varies in the
+    study. In a file that is there already, what was found takes the place of settings with the same
+    conditions, unless those were found in another situation; the others stay. What the study pinned
+    goes along, because it was in force.
     """
     from masf.files.tuned import read_tuned
     from masf.study import paths
-    from masf.study.load import update_tuned_values
+    from masf.study.load import tuned_folder, update_tuned_values, updated_tuned_values
     from masf.study.tuned_values import from_search, to_yaml
 
     files = sorted(results.glob(paths.glob(paths.TUNED)))
@@ -647,6 +648,8 @@ def tuned_settings(results: Path, output: Path | None, when: tuple[str, ...]) ->
             logging.warning("%s: every trial diverged, so nothing is taken from it", path)
     values = from_search(found, when)
     if output is None:
+        if (folder := tuned_folder(results)) is not None:
+            updated_tuned_values(folder, values)  # refuses what --output would refuse
         for name, of_filter in values.items():
             click.echo(f"# {name}\n{to_yaml(of_filter)}")
         return

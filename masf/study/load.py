@@ -349,8 +349,20 @@ def update_tuned_values(folder: Path, found: Mapping[str, TunedValues]) -> list[
     there. Returns the files.
 
     Raises:
-        ConfigFault: where a file that is there cannot be used, or values would be lost; nothing is
-            written then.
+        ConfigFault: as ``updated_tuned_values``; nothing is written then.
+    """
+    updated = updated_tuned_values(folder, found)
+    for path, text in updated.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return list(updated)
+
+
+def updated_tuned_values(folder: Path, found: Mapping[str, TunedValues]) -> dict[Path, str]:
+    """The files of tuned values of filters, by path, as they are once they have what was found.
+
+    Raises:
+        ConfigFault: where a file that is there cannot be used, or values would be lost.
     """
     updated = {}
     for name, values in found.items():
@@ -360,10 +372,18 @@ def update_tuned_values(folder: Path, found: Mapping[str, TunedValues]) -> list[
             updated[path] = file_text(name, merged(old, values))
         except ValueError as error:
             raise ConfigFault(f"{path}: {error}") from error
-    for path, text in updated.items():
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return list(updated)
+    return updated
+
+
+def tuned_folder(results: Path) -> Path | None:
+    """The folder of tuned values of the study whose results lie in ``results``, from the working
+    directory; None where they hold no study.json.
+    """
+    if not (path := results / paths.STUDY).is_file():
+        return None
+    config = load_study(path).config
+    beside = Path(config.filters_directory).parent / "tuned"
+    return beside if config.tuned_directory is None else Path(config.tuned_directory)
 
 
 def _read_files(
