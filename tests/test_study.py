@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -435,6 +437,24 @@ def test_prior_is_needed_only_where_there_is_a_network(config: dict[str, Any]) -
 
 
 # What is refused. Each message names the key, the value and what is allowed.
+
+
+def test_radii_of_a_prior_are_held_against_the_ring_that_it_is_trained_on(
+    config: dict[str, Any],
+) -> None:
+    """That of long rings is trained on a short one, whose half they must not pass."""
+    half = 40 * math.pi / 8 / 2
+    ring = {"dimension": 128, "dt": 0.25, "spacing": math.pi / 8}
+    experiment = {
+        "title": "A", "system": "kuramoto_sivashinsky", "parameters": ring,
+        "observations": ["all"], "gaps": [4], "members": 10, "cycles": 4,
+    }  # fmt: skip
+    whole = config | {"filters": ["masf"], "figures": {}, "pinned": {}}
+    whole |= {"tuning": None, "experiments": {"long": experiment}}
+    for radius, fits in ((half - 0.1, True), (half + 0.1, False)):
+        whole["priors"] = {"kuramoto_sivashinsky": {"localization_radii": [radius]}}
+        with nullcontext() if fits else pytest.raises(ConfigFault, match=r"is 15\.7 across"):
+            make_study(whole, root=ROOT)
 
 
 @pytest.mark.parametrize(

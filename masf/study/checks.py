@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from masf.diffusion.prior_settings import PriorSettings
 from masf.files.cell import Model, model_fault
 from masf.filters.base import Filter, doubts_of_what_is_said, linear_misfits
 from masf.filters.input_files import missing
@@ -339,7 +338,7 @@ def cell_faults(study: Study) -> Iterator[str]:
             for fault in faults:
                 places.setdefault((f"filter {name!r}: {fault}", s.system), place)
             if not faults and study.needs_prior(name, cell):
-                yield from _prior_faults(study.config.priors, name, s.forecast.system, system)
+                yield from _prior_faults(study, name, cell)
     yield from (f"{fault} (in {place})" for (fault, _), place in places.items())
 
 
@@ -471,15 +470,17 @@ def file_faults(study: Study) -> Iterator[str]:
                 yield from (f"filter {name!r}: {fault}" for fault in missing(files))
 
 
-def _prior_faults(
-    priors: Mapping[str, PriorSettings], filter_: str, name: str, system: System
-) -> Iterator[str]:
-    """A prior that is missing, or that does not fit its system."""
+def _prior_faults(study: Study, filter_: str, cell: Cell) -> Iterator[str]:
+    """A prior that is missing, or that does not fit the system that it is trained on, which may be
+    a shorter ring than the cell's.
+    """
+    name, priors = cell.settings.forecast.system, study.config.priors
     if name not in priors:
         yield (
             f"priors: filter {filter_!r} needs a pretrained prior for system {name!r}: add "
             f"priors.{name}"
         )
         return
-    if fault := priors[name].fault(system):
+    trained_on = study.prior(cell).parameters
+    if fault := priors[name].fault(make_system(name, trained_on)):
         yield f"priors.{name}.{fault} (system {name!r})"
