@@ -34,12 +34,13 @@ from masf.stages.aggregate import gather
 from masf.stages.simulate import simulate
 from masf.stages.tune import Space, Trial, evaluate, propose, tune, write_tuning
 from masf.study.cells import Cell
+from masf.study.conditions import alternatives, defaults, holds
 from masf.study.load import read_tuned_values, study_in, update_tuned_values
 from masf.study.messages import ConfigFault
 from masf.study.search import Range, with_current
 from masf.study.situations import distance, situation_in_words
 from masf.study.study import Study
-from masf.study.tuned_values import TunedValues, file_text, from_search
+from masf.study.tuned_values import TunedSetting, TunedValues, file_text, from_search
 
 SITUATION = {"system": "lorenz63", "observation": "all", "dt": 0.01, "gap": 5}
 FILES = {
@@ -881,3 +882,30 @@ def test_tuning_study_measures_and_trains_as_the_whole_study() -> None:
     assert set(ours["seeds"]["tuning"]) <= set(whole["seeds"]["tuning"])
     assert not set(ours["seeds"]["tuning"]) & set(whole["seeds"]["test"])
     assert set(ours["filters"]) == set(whole["filters"]) - {"free_run", "particle"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "config" / "tuned").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_what_tuning_found_is_in_force_where_it_was_found(name: str) -> None:
+    """But for what is said of a part of those situations. The most conditions win: one more on a
+    setting for all ensembles had put it before what was found for a few members.
+    """
+    tuned = read_tuned_values(ROOT / "config/tuned" / f"{name}.yaml")
+    for setting in tuned.settings:
+        if setting.found.by == "hand":
+            continue
+        at = dict(setting.found.at or {})
+        there = {
+            key: at[key] if at.get(key) in alternatives(value) else alternatives(value)[0]
+            for key, value in setting.when.items()
+        }
+        situation = defaults(there["system"]) | {"members": 100} | at | there
+        won: dict[str, TunedSetting] = {}
+        for other in tuned.by_weight():
+            if holds(other.when, situation):
+                won |= dict.fromkeys(other.parameters, other)
+        for key, value in setting.parameters.items():
+            assert (
+                won[key].parameters[key] == value or won[key].when.keys() > setting.when.keys()
+            ), f"{key} = {value!r}, found {setting.when}, gives way to {won[key].when}"
