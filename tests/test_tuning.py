@@ -885,7 +885,7 @@ def test_tuning_study_measures_and_trains_as_the_whole_study() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "config" / "tuned").glob("*.yaml")), ids=lambda path: path.stem
+    "name", sorted(path.stem for path in (ROOT / "config" / "tuned").glob("*.yaml"))
 )
 def test_what_tuning_found_is_in_force_where_it_was_found(name: str) -> None:
     """But for what is said of a part of those situations. The most conditions win: one more on a
@@ -906,6 +906,7 @@ def test_what_tuning_found_is_in_force_where_it_was_found(name: str) -> None:
             if holds(other.when, situation):
                 won |= dict.fromkeys(other.parameters, other)
         for key, value in setting.parameters.items():
-            assert (
-                won[key].parameters[key] == value or won[key].when.keys() > setting.when.keys()
-            ), f"{key} = {value!r}, found {setting.when}, gives way to {won[key].when}"
+            last = won[key]
+            assert last.parameters[key] == value or last.when.keys() > setting.when.keys(), (
+                f"{key} = {value!r}, found {setting.when}, gives way to {last.when}"
+            )
