@@ -48,7 +48,12 @@ from masf.observations.base import (
     ObservationSettings,
     Transformed,
 )
-from masf.observations.consistency import consistency_faults, rebuilds, recorded
+from masf.observations.consistency import (
+    consistency_faults,
+    rebuilds,
+    recorded,
+    require_observation,
+)
 from masf.observations.settings import OPERATORS, observation_settings
 from masf.observations.transforms import own_transform
 from masf.scores.exactness import NEEDED, Reference
@@ -194,10 +199,13 @@ def simulate(
 
     Raises:
         ValueError: for settings out of range, or if the truth is not finite.
+        ContractFault: where a system or observation of your own does not what it must.
     """
     require_instance("system", system, System, _A_SYSTEM)
     if not is_ours(system):
         require_system(system)
+    require_instance("observation", observation, Observation, _AN_OBSERVATION)
+    require_observation(observation)
     spread = positive_number("initial_spread", initial_spread)
     settings = _settings(system, observation, gap, cycles, members, spread, seed)
     return simulate_in_memory(settings, (system, observation))
@@ -230,12 +238,14 @@ def make_problem(
 
     Raises:
         ValueError: where shapes do not fit together or values are not finite.
+        ContractFault: where a system or observation of your own does not what it must.
     """
     y, x = _numbers("measurements", measurements), _numbers("ensemble", ensemble)
     require_instance("system", system, System, _A_SYSTEM)
     require_instance("observation", observation, Observation, _AN_OBSERVATION)
     if not is_ours(system):
         require_system(system, np.zeros(0))  # the ensemble's shape comes first
+    require_observation(observation)
     for name, values, length in (
         ("measurements", y, observation.size),
         ("ensemble", x, system.dimension),

@@ -1,10 +1,12 @@
-"""The contract of a system and of a filter: what code that was written elsewhere can be held to.
+"""The contract of a system, of a filter and of an observation: what code that was written elsewhere
+can be held to.
 
 A system steps states of any batch, each for itself, the same on numpy and on torch, with random
 numbers of the stream that it is handed and no others. A filter turns an ensemble into one of the
 same shape and type, the same for the same seed, on both kinds of arrays, and leaves what it is
-given as it is. What is checked is said at each check; :func:`check_system` and
-:func:`check_filter` say all that is broken at once.
+given as it is. An observation measures states of any batch, each for itself, on both, and all that
+it says of what it measures agrees. What is checked is said at each check; :func:`check_system`,
+:func:`check_filter` and :func:`check_observation` say all that is broken at once.
 """
 
 from __future__ import annotations
@@ -177,7 +179,7 @@ def _on_torch(
     try:
         states = on_device(batch, "cpu")
         found = call(states, SameNumbers(0, "check"))
-        require_states(what, found, states)
+        require_states(what, found, states, expected.shape)
     except ContractFault as fault:
         yield f"on torch: {fault}; {remedy}"
     except Exception as error:  # whatever code of one's own raises
@@ -463,12 +465,46 @@ def _typical_problems() -> Iterator[tuple[System, Observation]]:
 # --- observations
 
 
-def check_observation(observation: Observation) -> None:
-    """Holds an observation to its contract: that all that it says is the same H.
+def observation_faults(observation: Observation, *, torch: bool = True) -> list[str]:
+    """All that breaks the contract of an observation, one sentence each.
+
+    Args:
+        observation: an object.
+        torch: whether torch is to give what numpy gives.
+    """
+    if (faults := consistency_faults(observation)) or not torch:
+        return faults
+    name = type(observation).__name__
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3, observation.dimension)).astype(np.float32)
+    v = rng.standard_normal((3, observation.size)).astype(np.float32)
+    applied = observation.apply
+    faults = list(_on_torch(f"{name}.apply", lambda states, _: applied(states), x, applied(x)))
+    if observation.linear:
+        adjoint = observation.adjoint
+        faults += _on_torch(f"{name}.adjoint", lambda values, _: adjoint(values), v, adjoint(v))
+    elif not faults:
+        try:
+            observation.pullback(x, v)
+        except ValueError as error:
+            faults.append(str(error))
+    return faults
+
+
+def check_observation(observation: Observation, *, torch: bool = True) -> None:
+    """Holds an observation to its contract: states of any batch are measured each for itself and
+    left as they are, and all that the observation says is the same H, or of what is not linear the
+    derivative of the same h.
+
+    Args:
+        observation: an object.
+        torch: whether it must run on torch, too, and torch be able to differentiate what is not
+            linear. Without it, filters that use torch convert at the border, and those that need a
+            derivative take ``pullback``.
 
     Raises:
         ContractFault: with all that is broken, one sentence each.
     """
     require_instance("observation", observation, Observation, "pass an object of a subclass of it")
-    if faults := consistency_faults(observation):
+    if faults := observation_faults(observation, torch=torch):
         raise ContractFault("\n".join(faults))

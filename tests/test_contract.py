@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from array_api_compat import array_namespace
 
 import masf
 from masf.cli import commands
 from masf.filters.base import Setup
 from masf.filters.registry import filter_class, filter_names
+from masf.observations.noise import make_noise
 from masf.systems.base import System
 from masf.systems.registry import system_names
 
@@ -578,6 +580,119 @@ def test_check_filter_says_where_there_is_nothing_to_check_it_on(lorenz96: Syste
         masf.check_filter(Own, {"gian": 1})
 
 
+# --- observations
+
+
+class Jumps(masf.Observation):
+    """Differences between neighbours, for numpy and torch."""
+
+    def apply(self, x: Any) -> Any:
+        return x[..., 1:] - x[..., :-1]
+
+    def adjoint(self, v: Any) -> Any:
+        zero = 0 * v[..., :1]
+        xp = array_namespace(v)
+        return xp.concat([zero, v], axis=-1) - xp.concat([v, zero], axis=-1)
+
+
+class Distance(masf.NonlinearObservation):
+    """Not linear, for numpy and torch."""
+
+    def apply(self, x: Any) -> Any:
+        return (x[..., :1] ** 2 + x[..., 1:2] ** 2) ** 0.5
+
+
+def changing(_: Any, x: Any) -> Any:
+    x *= 1.0
+    return x[..., 1:] - x[..., :-1]
+
+
+def own_observation(
+    base: type[masf.Observation] = Jumps, size: int = 2, **members: Any
+) -> masf.Observation:
+    return type("Own", (base,), members)(3, make_noise(0.5, size), {})
+
+
+@pytest.mark.parametrize("observation", [own_observation(), own_observation(Distance, 1)])
+def test_check_observation_passes_what_keeps_the_contract(observation: masf.Observation) -> None:
+    masf.check_observation(observation)
+
+
+@pytest.mark.parametrize(
+    ("observation", "said"),
+    [
+        (
+            own_observation(apply=lambda s, x: np.array([x[0], x[1]])),
+            r"Own\.apply, given shape \(3, 3\), returned shape \(2, 3\): .*last axis",
+        ),
+        (
+            own_observation(apply=lambda s, x: np.stack([x[:, 0], x[:, 1]], -1)),
+            r"Own\.apply, given shape \(3,\), fails \(IndexError: too many indices.*last axis",
+        ),
+        (
+            own_observation(size=3),
+            r"given shape \(3,\), returned shape \(2,\): expected \(3,\), as many as the noise has",
+        ),
+        (own_observation(apply=changing), r"Own\.apply changes the array .*: return a new one"),
+        (
+            own_observation(apply=lambda s, x: (x - x.mean(axis=0))[..., :2]),
+            r"Own\.apply, given shape \(3, 3\), gives other numbers for a state than for that",
+        ),
+    ],
+)
+def test_an_observation_that_is_no_such_thing_is_refused_before_it_is_used(
+    observation: masf.Observation, said: str
+) -> None:
+    system = masf.make_system("lorenz63")
+    y, x = np.zeros((3, observation.size)), np.eye(4, 3)
+    for call in (
+        lambda: masf.check_observation(observation),
+        lambda: masf.simulate(system, observation, **RUN),
+        lambda: masf.make_problem(system, observation, y, x, gap=2),
+    ):
+        with pytest.raises(masf.ContractFault, match=said):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("observation", "said"),
+    [
+        (
+            own_observation(adjoint=lambda s, v: np.concatenate([-v[:1], v[:1] - v[1:], v[1:]])),
+            r"Own\.adjoint, given shape \(3, 2\), returned shape",
+        ),
+        (
+            own_observation(Distance, 1, pullback=lambda s, x, v: v[..., None] * x),
+            r"Own\.pullback, given shape \(3,\), returned shape \(1, 3\): expected \(3,\)",
+        ),
+    ],
+)
+def test_check_observation_tries_all_methods_on_batches(
+    observation: masf.Observation, said: str
+) -> None:
+    with pytest.raises(masf.ContractFault, match=said):
+        masf.check_observation(observation)
+
+
+def test_an_observation_for_numpy_alone_serves_filters_that_need_no_torch() -> None:
+    def cast(_: Any, x: Any) -> Any:
+        return (x[..., :1] ** 2).astype(x.dtype)
+
+    observation = own_observation(Distance, 1, apply=cast)
+    with pytest.raises(masf.ContractFault, match=r"Own\.apply fails on torch.*array_namespace"):
+        masf.check_observation(observation)
+    masf.check_observation(observation, torch=False)
+    truth = masf.simulate(masf.make_system("lorenz63"), observation, **RUN)
+    masf.assimilate(truth, "etkf", observation=observation)
+    with pytest.raises(ValueError, match=r"torch cannot differentiate it .*'astype'.*derivative"):
+        masf.assimilate(truth, "ensf", observation=observation)
+
+
+def test_a_number_as_the_noise_of_an_own_observation() -> None:
+    with pytest.raises(masf.Refused, match=r"noise of observation Jumps is 0\.2 .*make_noise"):
+        Jumps(3, 0.2, {})
+
+
 # --- the command
 
 
@@ -607,3 +722,35 @@ def test_masf_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         commands(["check", "none.py"], standalone_mode=False)
     with pytest.raises(click.UsageError, match="defines no subclass"):
         commands(["check", __file__.replace("test_contract", "problems")], standalone_mode=False)
+
+
+def test_masf_check_of_observations_and_of_what_has_to_be_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import masf\n"
+        "import numpy as np\n"
+        "from masf.observations.noise import make_noise\n\n"
+        "class Own(masf.System):\n"
+        "    class Parameters(masf.SystemParameters):\n        rate: float\n"
+        "    shape = (3,)\n"
+        "    def step(self, x, stream):\n        return self.parameters.rate * x\n"
+        "    def typical_state(self, stream):\n        return np.ones(3)\n\n"
+        "class Wind(masf.NonlinearObservation):\n"
+        "    def apply(self, x):\n        return x[..., :2] ** 2\n\n"
+        "class Gust(Wind):\n    pass\n\n"
+        "wind = Wind(3, make_noise(0.5, 2), {})\n"
+        "torn = Wind(3, make_noise(0.5, 3), {})\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(
+        click.UsageError, match=r"Own has no default of dt, rate: add --parameters dt=VALUE,rate="
+    ):
+        commands(["check", str(file)], standalone_mode=False)
+    with pytest.raises(SystemExit) as stop:
+        commands(["check", str(file), "--parameters", "dt=0.1,rate=0.9"], standalone_mode=False)
+    assert stop.value.code == 1
+    said = capsys.readouterr().out
+    assert "Own: keeps the contract\nWind wind: keeps the contract\nWind torn: broken\n" in said
+    assert "Gust: not checked\n  the file makes no object of Gust: add a line" in said

@@ -1,16 +1,26 @@
-"""``masf check``: systems and filters, of masf or of one's own, held to their contract."""
+"""``masf check``: systems, filters and observations, of masf or of one's own, held to their
+contract.
+"""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from masf.cli.run import Pairs
+
+Check = tuple[str, Callable[[], None]]
+"""What is checked, by its name, and what raises ContractFault where it is broken."""
+
+
+class _NotMade(Exception):
+    """A class of which there is no object that could be checked."""
 
 
 @click.command("check")
@@ -25,67 +35,120 @@ from masf.cli.run import Pairs
     "--torch/--no-torch", default=True, show_default=True, help="Ask for the same on torch, too."
 )
 def check(what: str, parameters: dict[str, Any], torch: bool) -> None:
-    """Hold a system or a filter to its contract.
+    """Hold a system, a filter or observations to their contract.
 
-    A NAME of masf list, or a FILE.py, whose subclasses of masf.System and masf.Filter are checked,
-    one after the other: shapes, types, the same for the same seed and on numpy and torch, each
-    state for itself, nothing changed that is handed in. What is broken is said in one sentence
-    each, and the exit code is 1.
+    A NAME of masf list systems or filters, or a FILE.py, whose subclasses of masf.System,
+    masf.Filter and masf.Observation are checked, one after the other: shapes, types, the same for
+    the same seed and on numpy and torch, each state for itself, nothing changed that is handed in.
+    Of an observation the objects are checked that the file makes, such as wind = Wind(3, noise,
+    {}). What is broken, or cannot be checked, is said in one sentence each, and the exit code is 1.
     """
-    from masf.contract import check_filter, check_system
     from masf.faults import ContractFault
-    from masf.filters.base import Filter
 
     broken = False
-    for cls, usual in _classes(what):
+    for name, run in list(_checks(what, parameters, torch)):
         try:
-            if issubclass(cls, Filter):
-                check_filter(cls, parameters, torch=torch)
-            else:
-                check_system(cls, torch=torch, **{**usual, **parameters})
+            run()
+        except _NotMade as error:
+            broken = True
+            click.echo(f"{name}: not checked\n  {error}")
         except ContractFault as fault:
             broken = True
-            click.echo(f"{cls.__name__}: broken\n  " + str(fault).replace("\n", "\n  "))
+            click.echo(f"{name}: broken\n  " + str(fault).replace("\n", "\n  "))
         else:
-            click.echo(f"{cls.__name__}: keeps the contract")
+            click.echo(f"{name}: keeps the contract")
     sys.exit(int(broken))
 
 
-def _classes(what: str) -> Iterator[tuple[type[Any], dict[str, Any]]]:
-    """The classes that are meant, each with parameters that are taken where nothing is said."""
+def _checks(what: str, parameters: dict[str, Any], torch: bool) -> Iterator[Check]:
+    """The checks of what is meant."""
     from masf.filters.registry import filter_class, filter_names
     from masf.plugins import suggestion
-    from masf.study.defaults import parameters
+    from masf.study import defaults
     from masf.systems.registry import system_class, system_names
 
     if what.endswith(".py"):
-        yield from ((cls, {}) for cls in _of_file(Path(what)))
+        yield from _of_file(Path(what), parameters, torch)
     elif what in system_names():
-        yield system_class(what), parameters(what)
+        yield _of_class(system_class(what), {**defaults.parameters(what), **parameters}, torch)
     elif what in filter_names():
-        yield filter_class(what), {}
+        yield _of_class(filter_class(what), parameters, torch)
     else:
         known = [*system_names(), *filter_names()]
         raise click.UsageError(f"unknown system or filter {what!r}{suggestion(what, known)}")
 
 
-def _of_file(path: Path) -> list[type[Any]]:
-    """The systems and filters that a file of Python defines, in their order."""
+def _of_class(cls: type[Any], parameters: dict[str, Any], torch: bool) -> Check:
+    """The check of a system or a filter. Raises UsageError for parameters that have to be said."""
+    from masf.contract import check_filter, check_system
+    from masf.filters.base import Filter
+
+    needed = [
+        key for key, field in _fields(cls).items() if field.is_required() and key not in parameters
+    ]
+    if needed:
+        pairs = ",".join(f"{key}=VALUE" for key in needed)
+        raise click.UsageError(
+            f"{cls.__name__} has no default of {', '.join(needed)}: add --parameters {pairs}"
+        )
+    if issubclass(cls, Filter):
+        return cls.__name__, partial(check_filter, cls, parameters, torch=torch)
+    return cls.__name__, partial(check_system, cls, torch=torch, **parameters)
+
+
+def _fields(cls: type[Any]) -> dict[str, Any]:
+    """The parameters of a system or a filter, as far as its class says them."""
+    return dict(getattr(getattr(cls, "Parameters", None), "model_fields", {}))
+
+
+def _of_file(path: Path, parameters: dict[str, Any], torch: bool) -> Iterator[Check]:
+    """The checks of the classes that a file of Python defines, in their order; a parameter is of
+    the classes that have it.
+    """
     import runpy
 
     from masf.filters.base import Filter
+    from masf.observations.base import Observation
     from masf.systems.base import System
 
     if not path.is_file():
         raise click.UsageError(f"{path}: there is no such file")
+    values = runpy.run_path(str(path), run_name=path.stem)
     found = [
         cls
-        for cls in runpy.run_path(str(path), run_name=path.stem).values()
-        if inspect.isclass(cls)
-        and issubclass(cls, (System, Filter))
+        for cls in dict.fromkeys(filter(inspect.isclass, values.values()))
+        if issubclass(cls, (System, Filter, Observation))
         and cls.__module__ == path.stem
         and not cls.__abstractmethods__
     ]
     if not found:
-        raise click.UsageError(f"{path} defines no subclass of masf.System or masf.Filter")
-    return list(dict.fromkeys(found))
+        raise click.UsageError(
+            f"{path} defines no subclass of masf.System, masf.Filter or masf.Observation"
+        )
+    known = {key for cls in found for key in _fields(cls)}
+    for cls in found:
+        if issubclass(cls, Observation):
+            yield from _of_observations(cls, values, torch)
+        else:
+            own = {k: v for k, v in parameters.items() if k in _fields(cls) or k not in known}
+            yield _of_class(cls, own, torch)
+
+
+def _of_observations(cls: type[Any], values: dict[str, Any], torch: bool) -> Iterator[Check]:
+    """The checks of the objects of an observation's class among the ``values`` of a file, by their
+    names there.
+    """
+    from masf.contract import check_observation
+
+    made = {name: value for name, value in values.items() if type(value) is cls}
+    for name, value in made.items():
+        yield f"{cls.__name__} {name}", partial(check_observation, value, torch=torch)
+    if not made:
+        yield cls.__name__, partial(_not_made, cls.__name__)
+
+
+def _not_made(name: str) -> None:
+    raise _NotMade(
+        f"the file makes no object of {name}: add a line such as {name.lower()} = "
+        f"{name}(3, make_noise(0.5, 2), {{}}), with its dimension and noise"
+    )

@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from masf.arrays import Array, scattered
+from masf.faults import require_instance
 from masf.observations import transforms
 from masf.observations.bases import Basis, SVDBasis
 from masf.observations.noise import Noise, make_noise
@@ -65,6 +66,12 @@ class Observation(ABC):
     """Whether it is y = H x + eta; others derive from NonlinearObservation."""
 
     def __init__(self, dimension: int, noise: Noise, settings: Mapping[str, Any]) -> None:
+        """Raises Refused for a noise that is a number: how many are measured, it does not say."""
+        require_instance(
+            f"noise of observation {type(self).__name__}", noise, Noise,
+            "pass masf.observations.noise.make_noise(0.5, m), with m measurements of a standard "
+            "deviation of 0.5",
+        )  # fmt: skip
         self.dimension = dimension
         self.noise = noise
         self.settings = settings

@@ -17,34 +17,109 @@ from typing import Any
 
 import numpy as np
 
-from masf.observations.base import Observation
+from masf.arrays import require_states
+from masf.faults import ContractFault
+from masf.observations.base import NonlinearObservation, Observation
 from masf.observations.settings import observation_settings
+from masf.systems.counting import ALONG_THE_LAST_AXIS
 
-Measure = Callable[[np.ndarray], np.ndarray]
+Measure = Callable[..., np.ndarray]
 
 RTOL = 1e-6
 STEP, LOOSE = 1e-5, 1e-4
 """Of central differences, and how far they may be off."""
 MOST_ENTRIES = 2**22
 """Entries of the largest H that is formed for the comparison."""
+READ_ONLY = ("output array is read-only", "assignment destination is read-only")
+"""What numpy says where an array that may not be written is."""
+
+
+def is_ours(observation: Observation) -> bool:
+    """Whether masf has the class of an observation."""
+    return type(observation).__module__.startswith("masf.")
+
+
+def batch_faults(observation: Observation) -> list[str]:
+    """Whether m numbers are measured of each state for itself, in batches of any shape, and states
+    are left as they are: what is cheap to know of an observation of one's own.
+    """
+    states = np.random.default_rng(0).standard_normal((2, 3, observation.dimension))
+    what = f"{type(observation).__name__}.apply"
+    return _batch_faults(what, observation.apply, (states,), observation.size)
+
+
+def require_observation(observation: Observation) -> None:
+    """Raises ContractFault for an observation of one's own that would give wrong numbers, or fail
+    in the midst of a run.
+    """
+    if not is_ours(observation) and (faults := batch_faults(observation)):
+        raise ContractFault("; ".join(faults))
+
+
+def _batch_faults(
+    what: str, call: Measure, given: tuple[np.ndarray, ...], length: int
+) -> list[str]:
+    """What a method does wrong that should make (..., length) of arrays (..., n), each state for
+    itself; ``given`` are (2, 3, n), and are tried in parts of one, two and three axes.
+    """
+    before = None
+    for part in ((0, 0), (0,), ()):
+        arrays = tuple(values[part] for values in given)
+        x = arrays[0]
+        said = f"{what}, given shape {x.shape},"
+        of_one = ", as many as the noise has" if what.endswith(".apply") else ""
+        try:
+            with np.errstate(all="ignore"):
+                found, written = _answer(call, arrays)
+            hint = ALONG_THE_LAST_AXIS if x.ndim > 1 else of_one
+            require_states(said, found, x, (*x.shape[:-1], length), hint)
+        except ContractFault as fault:
+            return [str(fault)]
+        except Exception as error:  # whatever code of one's own raises
+            first = (str(error).splitlines() or [""])[0][:120]
+            return [f"{said} fails ({type(error).__name__}: {first}){ALONG_THE_LAST_AXIS}"]
+        if written:
+            return [f"{what} changes the array that it is given: return a new one"]
+        if before is not None and not _close(found[0], before, equal_nan=True):
+            return [
+                f"{said} gives other numbers for a state than for that state alone"
+                f"{ALONG_THE_LAST_AXIS}"
+            ]
+        before = found
+    return []
+
+
+def _answer(call: Measure, given: tuple[np.ndarray, ...]) -> tuple[np.ndarray, bool]:
+    """What ``call`` makes of arrays, and whether it writes into them."""
+    locked = tuple(values.copy() for values in given)
+    for values in locked:
+        values.flags.writeable = False
+    try:
+        return call(*locked), False
+    except ValueError as error:
+        # Compiled code may want arrays that it could write into, and not do it.
+        written = any(text in str(error) for text in READ_ONLY)
+    handed = tuple(values.copy() for values in given)
+    found = call(*handed)
+    kept = all(np.array_equal(a, b) for a, b in zip(handed, given, strict=True))
+    return found, written or not kept
 
 
 def consistency_faults(observation: Observation) -> list[str]:
     """What does not fit together in an observation, one sentence each; empty where all does."""
+    if faults := batch_faults(observation):
+        return faults
     name, d, m = type(observation).__name__, observation.dimension, observation.size
     rng = np.random.default_rng(0)
     x, z, v = rng.standard_normal(d), rng.standard_normal(d), rng.standard_normal(m)
     measured = np.asarray(observation.apply(x))
-    if measured.shape != (m,):
-        return [
-            f"{name}.apply gives shape {measured.shape} of a state ({d},): expected ({m},), as "
-            "many as the noise has"
-        ]
     if not observation.linear:
         return _derivative_faults(observation, x, z, v)
     if not _close(observation.apply(x + z), measured + observation.apply(z)):
         return [f"{name}.apply is not linear: derive the class from masf.NonlinearObservation"]
-    faults = []
+    several = rng.standard_normal((2, 3, m))
+    if faults := _batch_faults(f"{name}.adjoint", observation.adjoint, (several,), d):
+        return faults
     if not np.isclose(measured @ v, x @ observation.adjoint(v), rtol=RTOL, atol=RTOL * _size(x, v)):
         faults.append(f"{name}.adjoint is not that of {name}.apply: override both")
     rows = np.arange(0, m, 2)
@@ -73,6 +148,14 @@ def _derivative_faults(
     """Whether <J z, v> by a central difference is <z, J^T v>; a derivative that cannot be had is
     said by the filter that needs it.
     """
+    name = type(observation).__name__
+    overridden = type(observation).pullback is not NonlinearObservation.pullback
+    if overridden and not is_ours(observation):
+        rng = np.random.default_rng(1)
+        several = tuple(rng.standard_normal((2, 3, len(values))) for values in (x, v))
+        what = f"{name}.pullback"
+        if faults := _batch_faults(what, observation.pullback, several, len(x)):
+            return faults
     try:
         found = z @ np.asarray(observation.pullback(x, v))
     except ValueError:
@@ -82,7 +165,6 @@ def _derivative_faults(
     size = float(np.linalg.norm(ahead - behind) * np.linalg.norm(v)) / (2 * STEP)
     if np.isclose(found, expected, rtol=LOOSE, atol=LOOSE * size):
         return []
-    name = type(observation).__name__
     return [
         f"the derivative of {name} ({found:.6g} along a random direction) is not that of what it "
         f"measures ({expected:.6g} by a difference): correct derivative, or pullback"
@@ -131,7 +213,8 @@ def _size(x: np.ndarray, v: np.ndarray) -> float:
     return float(np.linalg.norm(x) * np.linalg.norm(v))
 
 
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are the same up to rounding, relative to the largest value."""
+def _close(a: np.ndarray, b: np.ndarray, *, equal_nan: bool = False) -> bool:
+    """Whether two arrays are the same up to rounding, relative to the largest number."""
     b = np.asarray(b)
-    return np.allclose(a, b, rtol=RTOL, atol=RTOL * float(np.max(np.abs(b), initial=0.0)))
+    largest = float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0))
+    return np.allclose(a, b, rtol=RTOL, atol=RTOL * largest, equal_nan=equal_nan)

@@ -115,10 +115,13 @@ def pullback(function: Elementwise, x: Array, v: Array, what: str) -> Array:
     try:
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(function(leaf), leaf, torch.as_tensor(v))
-    except (RuntimeError, TypeError, TransformFault) as error:
+    except ArithmeticError:
+        raise
+    except Exception as error:  # whatever code of one's own raises
         raise ValueError(
             f"{what}: torch cannot differentiate it ({error}); give its derivative, or write it "
-            "with operators of the array itself, such as x**2"
+            "with operators of the array itself, such as x**2, or by "
+            "array_api_compat.array_namespace(x)"
         ) from error
     return gradient if is_torch_array(x) else to_numpy(gradient).astype(np.asarray(x).dtype)
 

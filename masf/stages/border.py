@@ -18,8 +18,9 @@ from array_api_compat import is_torch_array
 from masf.arrays import Array, on_device, require_states, to_numpy
 from masf.contract import SameNumbers
 from masf.observations.base import Observation
+from masf.observations.consistency import is_ours
+from masf.systems import registry
 from masf.systems.base import System
-from masf.systems.registry import is_ours
 from masf.systems.requirements import same_numbers
 
 log = logging.getLogger(__name__)
@@ -42,13 +43,13 @@ def on_tensors(
         torch_device: where the tensors will be.
     """
     x = states[:2].astype(np.float32)
-    if not is_ours(system):
+    if not registry.is_ours(system):
         system = _converted(system, torch_device, {
             "step": (x, SameNumbers(0, "border")),
             "project": (x,),
             "perturbations": (2, x[0], SameNumbers(0, "border")),
         })  # fmt: skip
-    if not type(observation).__module__.startswith("masf."):
+    if not is_ours(observation):
         v = np.asarray(observation.apply(x), dtype=np.float32)
         tried: dict[str, tuple[Any, ...]] = {"apply": (x,), "adjoint": (v,)}
         for name in ("log_likelihood", "likelihood_score"):
