@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from platformdirs import user_cache_path
-from pydantic import ValidationError
 
 from masf import __version__
 from masf.arrays import LARGEST, Stream, ensemble_mean, without_mask
@@ -63,7 +62,7 @@ from masf.scores.run import score as score_of
 from masf.stages.assimilate import assimilate_in_memory
 from masf.stages.simulate import simulate_in_memory, warn_of_lost_noise
 from masf.study import defaults
-from masf.study.messages import ConfigFault, faults_of, validated
+from masf.study.messages import ConfigFault, validated, validated_observation
 from masf.systems import registry
 from masf.systems.base import System, SystemParameters
 from masf.systems.registry import has_name, is_ours, name_of, system_class, system_names
@@ -161,12 +160,7 @@ def make_observation(system: System, operator: str, /, **keys: Any) -> Observati
     # As a config would say them.
     said = {k: _said(v) for k, v in keys.items()}
     require_instance("system", system, System, _A_SYSTEM)
-    cls = OPERATORS.get(operator, ObservationSettings)
-    try:
-        settings = observation_settings({"operator": operator, **said})
-    except ValidationError as error:
-        faults = "; ".join(faults_of(error, cls, {"operator": operator, **said}))
-        raise Refused(f"observation {operator!r}: {faults}") from None
+    settings = validated_observation({"operator": operator, **said}, "observation")
     observation = settings.build(system.dimension, system.grid)
     observation.defaults = settings.taken_by_default()
     return observation

@@ -89,7 +89,8 @@ def _numbers(given: object) -> list[int]:
         whole = False
     if not whole or not parts:
         raise ValueError(
-            f"gap is {given!r}: expected a number of steps, or a list of such that repeats"
+            f"gap is {given!r}: expected a number of steps, or a list of such that repeats, on "
+            "a command line 20-10"
         )
     return numbers
 

@@ -140,6 +140,36 @@ def test_filters_have_the_parameters_that_a_study_gives_them(
         ).parameters == study.default_parameters(name, cell)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--observation operator=stride,strid=4,noise=1",
+            "--observation: operator 'stride': strid: unknown key (did you mean 'stride'?)",
+        ),
+        (
+            "--observation operator=stride,stride=0,noise=1",
+            "--observation: operator 'stride': stride = 0: ",
+        ),
+        (
+            "--observation operator=stride,stride=4",
+            "--observation: operator 'stride': noise: this key is missing",
+        ),
+        ("--gap 20,10", "'--gap': gap is '20,10': expected a number of steps, or a list"),
+        ("--gap 20,10", "on a command line 20-10"),
+        (
+            "--system lorenz96_two_scale --filter letkf",
+            "set it to null (in experiments.lorenz96_two_scale, system 'lorenz96_two_scale', "
+            "observation 'all'); on the command line as --filter letkf:localization_radius=null, "
+            "in Python as the parameters {'localization_radius': None}",
+        ),
+    ],
+)
+def test_run_says_which_option_is_at_fault_and_what_to_write(words: str, said: str) -> None:
+    done = call("run", words)
+    assert said in f"{done.output}{done.exception}"
+
+
 @pytest.mark.parametrize("system", system_names())
 def test_run_has_defaults_for_each_system(system: str) -> None:
     done = call(f"run --system {system} --filter free_run --cycles 2 --gap 1 --quiet")

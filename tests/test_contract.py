@@ -688,6 +688,13 @@ def test_an_observation_for_numpy_alone_serves_filters_that_need_no_torch() -> N
         masf.assimilate(truth, "ensf", observation=observation)
 
 
+def test_a_class_that_does_not_suit_the_system_is_named() -> None:
+    system = masf.make_system("lorenz63")
+    truth = masf.simulate(system, masf.make_observation(system, "identity", noise=1.0), **RUN)
+    with pytest.raises(ValueError, match=r"filter LETKF: localization_radius = 3.0: .* no dist"):
+        masf.assimilate(truth, filter_class("letkf"), {"localization_radius": 3.0})
+
+
 def test_a_number_as_the_noise_of_an_own_observation() -> None:
     with pytest.raises(masf.Refused, match=r"noise of observation Jumps is 0\.2 .*make_noise"):
         Jumps(3, 0.2, {})

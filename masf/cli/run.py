@@ -385,11 +385,12 @@ def _chosen(usual: Experiment, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _observation(said: str | dict[str, Any]) -> dict[str, Any]:
-    from masf.observations.settings import observation_settings
     from masf.study import defaults
+    from masf.study.messages import validated_observation
 
-    found = defaults.observation(said) if isinstance(said, str) else observation_settings(said)
-    return found.written()
+    if isinstance(said, str):
+        return defaults.observation(said).written()
+    return validated_observation(said, "--observation: operator").written()
 
 
 def _cell_in_words(plan: _Plan) -> str:

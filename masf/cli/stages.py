@@ -178,9 +178,10 @@ def train_prior(
     use_threads(threads)
     use_device(device)
     from masf.diffusion.prior_settings import PriorSettings
-    from masf.observations.settings import observation_settings
+    from masf.study.messages import validated, validated_observation
 
-    of_observation, of_training = observation_settings(observation), PriorSettings(**settings)
+    of_observation = validated_observation(observation, "--observation: operator")
+    of_training = validated(PriorSettings, settings, "--settings")
     if shipped:
         from masf.files.shipped_priors import copy_as_trained
 

@@ -141,7 +141,7 @@ class Filter(ABC):
     def __init__(self, parameters: Any, setup: Setup) -> None:
         """Raises ValueError for ``misfits`` of the parameters."""
         if faults := self.misfits(parameters, setup.system, setup.observation):
-            raise ValueError("; ".join(faults))
+            raise ValueError(f"filter {type(self).__name__}: {'; '.join(faults)}")
         self.parameters = parameters
         self.system = setup.system
         self.stream = setup.stream

@@ -7,6 +7,7 @@ the same messages.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -249,7 +250,10 @@ def filter_in_cell(
             }
         },
     }
-    study = study_with(config, {name: _definition(name)}, _tuned(name), source=SOURCE)
+    try:
+        study = study_with(config, {name: _definition(name)}, _tuned(name), source=SOURCE)
+    except ConfigFault as fault:
+        raise ConfigFault(_with_remedy(str(fault), name)) from None
     (cell,) = study.cells.values()
     found = FilterInCell(study, cell, name, study.filter_parameters(name, cell))
     if found.needs_prior and not has_prior and trained is None:
@@ -288,6 +292,20 @@ def usual_parameters(name: str, system: System) -> dict[str, Any]:
         fields = filter_class(name).Parameters.model_fields
         usual |= {key: None for key in fields if key.endswith("radius")}
     return usual
+
+
+def _with_remedy(said: str, name: str) -> str:
+    """What is said of a run's config, and where a filter's parameters are at fault, how to set
+    them: there is no config that the user could edit.
+    """
+    keys = re.findall(rf"filter {name!r}: (\w+) = .*set it to null", said)
+    if not keys:
+        return said
+    pairs = ",".join(f"{key}=null" for key in keys)
+    return (
+        f"{said}; on the command line as --filter {name}:{pairs}, in Python as the parameters "
+        f"{dict.fromkeys(keys)}"
+    )
 
 
 def _tuned(name: str) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from masf.faults import Refused
+from masf.observations.base import ObservationSettings
+from masf.observations.settings import OPERATORS, observation_settings
 from masf.plugins import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,6 +63,24 @@ def validated(model: type[Model], content: Mapping[str, Any], what: str) -> Mode
         return model.model_validate(dict(content))
     except ValidationError as error:
         raise Refused(f"{what}: {'; '.join(faults_of(error, model, dict(content)))}") from None
+
+
+def validated_observation(keys: Mapping[str, Any], what: str) -> ObservationSettings:
+    """The settings of an observation that is written as ``keys``, checked.
+
+    Args:
+        keys: as a config would say them, ``operator`` among them.
+        what: said it, such as "--observation".
+
+    Raises:
+        ValueError: for an unknown operator, or with every key at fault.
+    """
+    try:
+        return observation_settings(keys)
+    except ValidationError as error:
+        operator = keys["operator"]
+        faults = "; ".join(faults_of(error, OPERATORS[operator], dict(keys)))
+        raise Refused(f"{what} {operator!r}: {faults}") from None
 
 
 def _discriminator(fault: ErrorDetails) -> str:
