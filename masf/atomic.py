@@ -29,6 +29,13 @@ UNLOCK = (
 )
 
 
+def made_again(stage: str) -> str:
+    """What to do about a file that is none of a stage's, or damaged: a user may have named it, and
+    what masf did not write is not to be removed.
+    """
+    return f"if masf wrote it, remove it and run stage {stage} again; if not, keep it: name another"
+
+
 def unreadable(
     path: Path | str, error: Exception, *, fault: str, remedy: str, missing: str | None = None
 ) -> FileFault:

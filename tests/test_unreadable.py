@@ -188,3 +188,23 @@ def test_a_cost_file_that_is_no_json_is_to_be_made_again(tmp_path: Path) -> None
     path.write_text(json.dumps({"wall_seconds": []}))
     with pytest.raises(FileFault, match="remove it and run stage assimilate again"):
         read_cost(path)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: read_whole(path, TRUTH_FORMAT),
+        lambda path: read_whole(path, ESTIMATE_FORMAT),
+        lambda path: read_prior(path, "np"),
+        read_tuned,
+        read_cost,
+    ],
+)
+def test_a_file_that_masf_did_not_write_is_not_to_be_removed(
+    read: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# Mine\n")
+    with pytest.raises(FileFault, match=r"if masf wrote it, remove .* if not, keep it: name anoth"):
+        read(path)
+    assert path.read_text() == "# Mine\n"

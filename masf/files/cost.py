@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masf.atomic import replacing, unreadable
+from masf.atomic import made_again, replacing, unreadable
 
 if TYPE_CHECKING:
     from masf.files.trajectory import Trajectory
@@ -42,7 +42,7 @@ def read_cost(path: Path) -> dict[str, Any]:
             path,
             error,
             fault="cannot be read as a cost file",
-            remedy="remove it and run stage assimilate again",
+            remedy=made_again("assimilate"),
             missing="run stage assimilate first",
         ) from error
     return content

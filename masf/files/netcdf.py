@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from masf import __version__
-from masf.atomic import UNLOCK, FileFault, refusal, replacing, unreadable
+from masf.atomic import UNLOCK, FileFault, made_again, refusal, replacing, unreadable
 from masf.systems.base import System
 
 CONVENTIONS = "CF-1.11"
@@ -121,7 +121,7 @@ def read_whole(path: Path, expected: str) -> xr.Dataset:
     one.
     """
     stage = MAKER[expected]
-    remedy = f"remove it and run stage {stage} again"
+    remedy = made_again(stage)
     with open_netcdf(path, remedy, missing=f"run stage {stage} first") as dataset:
         found = dataset.attrs.get("format")
         if found != expected:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from masf.atomic import FileFault, unreadable
+from masf.atomic import FileFault, made_again, unreadable
 
 FORMAT = "masf-prior-3"
 
@@ -28,7 +28,7 @@ def read_prior(path: Path, framework: Literal["np", "pt"]) -> tuple[dict[str, st
             path,
             error,
             fault="cannot be read as a prior",
-            remedy="remove it and run stage train-prior again",
+            remedy=made_again("train-prior"),
             missing="run stage train-prior first",
         ) from error
     if metadata.get("format") != FORMAT:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from masf.arrays import LARGEST
-from masf.atomic import FileFault
+from masf.atomic import FileFault, made_again
 from masf.files.cell import CellSettings
 from masf.files.netcdf import (
     TRUTH_FORMAT,
@@ -98,7 +98,7 @@ def read_truth(path: Path) -> Truth:
     try:
         return truth_of(data)
     except ValueError as error:
-        raise FileFault(path, str(error), "remove it and run stage simulate again") from error
+        raise FileFault(path, str(error), made_again("simulate")) from error
 
 
 def read_states(path: Path, settings: CellSettings) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from masf.atomic import FileFault, unreadable
+from masf.atomic import FileFault, made_again, unreadable
 
 TUNING_FORMAT = "masf-tuning-1"
 
@@ -46,7 +46,7 @@ def read_tuned(path: Path) -> Tuned:
     Raises:
         FileFault: if it is missing, damaged or of another format.
     """
-    remedy = "remove it and run stage tune again"
+    remedy = made_again("tune")
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["format"] != TUNING_FORMAT:

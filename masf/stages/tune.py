@@ -38,7 +38,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from masf import __version__
 from masf.arrays import Stream
-from masf.atomic import FileFault, replacing
+from masf.atomic import FileFault, made_again, replacing
 from masf.files.estimate import estimate
 from masf.files.records import tuning_record
 from masf.files.truth import Truth, read_truth
@@ -205,7 +205,7 @@ class Journal:
             raise FileFault(
                 path,
                 f"is no journal of finished trials ({error!r})",
-                "remove it and run stage tune again",
+                made_again("tune"),
             ) from error
         self.space = space
 
