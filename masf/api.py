@@ -14,6 +14,7 @@ import json
 import logging
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -109,6 +110,9 @@ _SMALL_PRIOR = {
     "steps": 600,
 }
 """What is trained for a system that config/run.yaml says nothing of."""
+
+FILL_VALUES_FROM = 10
+"""How far a value is from all others, over the range of these, that may be a fill value."""
 
 _A_SYSTEM = "pass masf.make_system(...), or an object of your own subclass of masf.System"
 _AN_OBSERVATION = (
@@ -248,6 +252,7 @@ def make_problem(
             raise ValueError(f"{name} have shape {values.shape}: expected (any, {length})")
     _require_finite("ensemble", x, "member")
     _require_finite("measurements", y, "cycle", may_be_missing=True)
+    _warn_of_fill_values(y)
     y, x = y.astype(np.float32), x.astype(np.float32)
     if np.all(np.isnan(y)):
         raise Refused("measurements are all missing (NaN): nothing is measured")
@@ -876,6 +881,32 @@ def _require_finite(
             f"{name}: {row} {i + 1}, component {j + 1} is {values[i, j]:g}{more}: expected "
             f"{expected}{', or NaN where one is missing' if may_be_missing else ''}"
         )
+
+
+def _warn_of_fill_values(y: np.ndarray) -> None:
+    """Says so where one value is repeated among measurements (cycles, m), and is far from all
+    others of its column, each time: what files hold in place of a missing number.
+    """
+    found: Counter[float] = Counter()
+    for sign in (1, -1):
+        signed = sign * y
+        least = np.fmin.reduce(signed, axis=0)
+        others = np.where(signed == least, np.nan, signed)
+        nearest, farthest = np.fmin.reduce(others, axis=0), np.fmax.reduce(others, axis=0)
+        spread = farthest - nearest
+        suspect = (spread > 0) & (nearest - least > FILL_VALUES_FROM * spread)
+        for value, times in zip(
+            sign * least[suspect], np.sum(signed == least, axis=0)[suspect], strict=True
+        ):
+            found[float(value)] += int(times)
+    for value, times in found.items():
+        if times > 1:
+            cycle, j = map(int, np.argwhere(y == value)[0])
+            log.warning(
+                "measurements: %g comes %d times, first in cycle %d, component %d, and lies far "
+                "from all others: if it stands for a missing measurement, make it NaN",
+                value, times, cycle + 1, j + 1,
+            )  # fmt: skip
 
 
 def _cell(problem: xr.Dataset) -> tuple[Truth, bool]:

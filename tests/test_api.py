@@ -341,6 +341,32 @@ def test_what_a_mask_hides_is_no_number(truth: xr.Dataset) -> None:
         Matrix(np.eye(12)[:2], np.ma.masked_equal([1.0, 2.0], 2.0))
 
 
+def test_a_value_that_stands_for_what_is_missing_is_warned_of(
+    truth: xr.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = masf.make_system("lorenz96", dimension=12)
+    observation = masf.make_observation(system, "stride", stride=2, noise=1.0)
+    y, x = truth["observation"].values, truth["initial_ensemble"].values
+
+    def said(changed: np.ndarray) -> list[str]:
+        caplog.clear()
+        masf.make_problem(system, observation, changed, x, gap=5)
+        return [record.getMessage() for record in caplog.records]
+
+    for harmless in ({}, {(0, 0): -9999}, {(0, 0): 0, (1, 0): 0}, {(..., 3): np.nan}):
+        changed = y.copy()
+        for where, value in harmless.items():
+            changed[where] = value
+        assert said(changed) == []
+    for value in (-9999, 1e6):
+        changed = y.copy()
+        changed[1, 3] = changed[4, 0] = changed[5, 0] = value
+        (warning,) = said(changed)
+        assert warning.startswith(
+            f"measurements: {value:g} comes 3 times, first in cycle 2, component 4, and lies far"
+        )
+
+
 @pytest.mark.parametrize("members", [4, 40], ids=["fewer members than components", "more"])
 def test_filters_that_start_from_a_distribution_take_the_ensemble_that_is_given(
     members: int,

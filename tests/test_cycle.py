@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -185,6 +187,33 @@ def test_divergence_in_the_forecast_is_a_result():
             return state * (np.float32("nan") if self.cycle == FATAL else 1)
 
     assert_diverged_at(run(Exploding()), FATAL)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("far", "doubted"), [(0, False), (1e6, True)], ids=["as expected", "in other units"]
+)
+@pytest.mark.parametrize("in_forecast", [True, False])
+def test_divergence_names_the_filter_and_how_far_off_the_measurements_were(
+    far: float, doubted: bool, in_forecast: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Named(Scripted):
+        def forecast(self, state):
+            return state * (np.float32("nan") if in_forecast and self.cycle == 1 else 1)
+
+        def analyse(self, state, y):
+            super().analyse(state, y)
+            return state * (np.float32("nan") if not in_forecast and self.cycle == 2 else 1)
+
+    y = np.full((CYCLES, D), far, dtype=np.float32)
+    truth = np.zeros((CYCLES, D), dtype=np.float32)
+    result = run_cycles(Named(), initial(), y, gap=GAP, truth_at_cycles=truth)
+    assert result.diverged_at == 1
+    said = caplog.records[-1].getMessage()
+    assert said.startswith("filter Named diverged in cycle 2: the ensemble is not finite")
+    cycle = 1 if in_forecast else 2
+    ratio = float(re.search(rf"in cycle {cycle} measurements were (\S+) times as far", said)[1])
+    assert (ratio > 1e5, "the model's units" in said) == (doubted, doubted)
 
 
 def test_an_ensemble_that_starts_without_a_number_diverges_at_once():

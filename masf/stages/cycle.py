@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 AS_MANY = "; an analysis has as many members as its forecast"
 
+FAR = 10
+"""Innovations over their expected spread, from which on measurements are doubted."""
+
 
 class Diverged(Exception):
     """The estimate is not finite any more, or without spread.
@@ -116,7 +119,13 @@ def run_cycles(
                 state = run.analyse(state, k, observations[k], clock)
                 members = run.members(state)
         except Diverged as error:
-            log.warning("diverged in cycle %d: %s", k + 1, error)
+            log.warning(
+                "filter %s diverged in cycle %d: %s%s",
+                run.name,
+                k + 1,
+                error,
+                _innovations(result, k),
+            )
             result.cut(k, steps_at[k])
             break
         except ContractFault as fault:
@@ -329,6 +338,25 @@ class _Run:
         told_apart = float(np.mean(np.spacing(np.abs(mean)))) if self.is_ensemble else 0.0
         if float(np.mean(spread)) <= told_apart:
             raise Diverged("the ensemble has lost its spread")
+
+
+def _innovations(result: Trajectory, k: int) -> str:
+    """How far measurements were from forecasts where a run diverged in cycle k: in that cycle, or
+    in the one before where it went no further.
+    """
+    for cycle in (k, k - 1):
+        found = result.innovations["innovation_normalised"][max(cycle, 0)]
+        if len(found := found[np.isfinite(found)]):
+            ratio = float(np.sqrt(np.mean(found.astype(np.float64) ** 2)))
+            why = (
+                "; see whether they are in the model's units, and whether those that are missing "
+                "are NaN"
+            )
+            return (
+                f"; in cycle {cycle + 1} measurements were {ratio:.3g} times as far from the "
+                f"forecast as its spread and their noise say{why if ratio > FAR else ''}"
+            )
+    return ""
 
 
 @contextmanager
