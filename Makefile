@@ -15,6 +15,13 @@ RUN = @$(BIN)/python workflow/scripts/locked.py $(LOCK) sh -c '\
 	|| { code=$$?; [ $$code -eq 75 ] && echo "make: $(HELD)" >&2; exit $$code; }
 export PATH := $(BIN):$(PATH)
 
+# Before anything is installed for it.
+ifneq ($(filter study,$(MAKECMDGOALS)),)
+ifeq ($(wildcard $(CONFIG)),)
+$(error CONFIG=$(CONFIG): no such file; make study CONFIG=my.yaml)
+endif
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install quick full study report dapper docs bench test test-cluster lint clean
 
@@ -39,7 +46,7 @@ full: $(INSTALLED) ## The whole study: tables and figures in results/full, in ho
 	@echo "Done: open results/full/index.html"
 
 study: $(INSTALLED) ## The study of another config: make study CONFIG=my.yaml
-	$(call RUN,$(or $(wildcard $(CONFIG)),$(error CONFIG=$(CONFIG): no such file; make study CONFIG=my.yaml)),)
+	$(call RUN,$(CONFIG),)
 
 report: quick ## The quick study's report: results/quick/report.html
 	$(call RUN,config/quick.yaml,--report results/quick/report.html)

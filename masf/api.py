@@ -244,12 +244,8 @@ def make_problem(
     if not is_ours(system):
         require_system(system, np.zeros(0))  # the ensemble's shape comes first
     require_observation(observation)
-    for name, values, length in (
-        ("measurements", y, observation.size),
-        ("ensemble", x, system.dimension),
-    ):
-        if values.ndim != 2 or values.shape[1] != length or len(values) == 0:
-            raise ValueError(f"{name} have shape {values.shape}: expected (any, {length})")
+    _require_rows("measurements have", y, "cycles, measurements", observation.size)
+    _require_rows("ensemble has", x, "members, components", system.dimension)
     _require_finite("ensemble", x, "member")
     _require_finite("measurements", y, "cycle", may_be_missing=True)
     _warn_of_fill_values(y)
@@ -862,6 +858,17 @@ def _numbers(name: str, values: Any) -> np.ndarray:
         raise Refused(
             f"{name}: {type(values).__name__} cannot be read as an array of numbers ({error})"
         ) from None
+
+
+def _require_rows(what: str, values: np.ndarray, axes: str, length: int) -> None:
+    """Raises Refused for what is no array of these two ``axes``, with rows of a ``length``."""
+    if values.ndim == 2 and values.shape[1] == length and len(values) > 0:
+        return
+    transposed = values.ndim == 2 and values.shape[0] == length
+    raise Refused(
+        f"{what} shape {values.shape}: expected ({axes}), {length} columns"
+        f"{': is it transposed? pass it as .T' if transposed else ''}"
+    )
 
 
 def _require_finite(

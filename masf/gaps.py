@@ -54,9 +54,13 @@ def gap_of_steps(steps: Iterable[int]) -> Gap:
     gaps = np.diff(given, prepend=0)
     if np.any(gaps < 1):
         k = int(np.argmax(gaps < 1))
+        at_start = (
+            "; a measurement at the start comes before any forecast: begin the ensemble a step "
+            "earlier, and count steps from there"
+        )
         raise ValueError(
             f"steps: that of measurement {k + 1} is {given[k]:g}: expected steps that rise, the "
-            "first at least 1"
+            f"first at least 1{at_start if given[k] == 0 else ''}"
         )
     return as_gap(gaps.astype(int).tolist())
 

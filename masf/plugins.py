@@ -103,8 +103,12 @@ def names(kind: str) -> list[str]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """What to say after an unknown name where another is close: that it may have been meant."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = difflib.get_close_matches(name, sorted(known), n=5)
+    if not close:
+        return ""
+    # Of the same letters in another order before one with other letters: lektf is letkf, not lnetf.
+    meant = max(close, key=lambda other: sorted(other) == sorted(name))
+    return f" (did you mean {meant!r}?)"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -296,14 +296,13 @@ def test_unfit_filter_is_refused(
 def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
     system = masf.make_system("lorenz96", dimension=12)
     observation = masf.make_observation(system, "identity", noise=1.0)
-    with pytest.raises(ValueError, match=r"measurements have shape \(6, 6\): expected \(any, 12\)"):
-        masf.make_problem(
-            system,
-            observation,
-            truth["observation"].values,
-            truth["initial_ensemble"].values,
-            gap=5,
-        )
+    y, x = truth["observation"].values, truth["initial_ensemble"].values
+    said = r"measurements have shape \(6, 6\): expected \(cycles, measurements\), 12 columns$"
+    with pytest.raises(ValueError, match=said):
+        masf.make_problem(system, observation, y, x, gap=5)
+    said = r"ensemble has shape \(12, .*\(members, components\), 12 columns: is it transposed\?"
+    with pytest.raises(ValueError, match=said):
+        masf.make_problem(system, observation, np.ones((6, 12)), x.T[:, :9], gap=5)
     with pytest.raises(ValueError, match="observation that are not finite"):
         masf.assimilate(truth.assign(observation=truth["observation"] * np.inf), "enkf")
     with pytest.raises(ValueError, match="no measurement: all of observation is NaN"):

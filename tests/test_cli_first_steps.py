@@ -140,6 +140,14 @@ def test_filters_have_the_parameters_that_a_study_gives_them(
         ).parameters == study.default_parameters(name, cell)
 
 
+def test_lists_that_are_piped_have_whole_descriptions() -> None:
+    listed = dict(line.split("\t") for line in call("list systems").stdout.splitlines())
+    assert listed["lorenz63"].endswith("chaotic at the classical parameters.")
+    for words in ("list systems", "list filters", "list observations"):
+        for line in call(words).stdout.splitlines():
+            assert line.endswith(".") or line.startswith("dapper_"), line
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

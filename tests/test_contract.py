@@ -22,7 +22,7 @@ from masf.filters.base import Setup
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.noise import make_noise
 from masf.systems.base import System
-from masf.systems.registry import system_names
+from masf.systems.registry import system_class, system_names
 
 RUN = {"gap": 2, "cycles": 3, "members": 8}
 
@@ -44,6 +44,8 @@ def truth(lorenz96: System) -> xr.Dataset:
     ("call", "said"),
     [
         (lambda: masf.make_system("lorenz69"), "unknown system 'lorenz69'.*mean 'lorenz96'"),
+        (lambda: system_class("lorezn63"), "unknown system 'lorezn63'.*mean 'lorenz63'"),
+        (lambda: filter_class("lektf"), "unknown filter 'lektf'.*mean 'letkf'"),
         (
             lambda: masf.make_system("lorenz96", dimensoin=3),
             "system 'lorenz96': dimensoin: unknown key .did you mean 'dimension'",

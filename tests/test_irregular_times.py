@@ -186,6 +186,10 @@ def test_a_problem_says_when_it_was_measured():
         problem(steps=STEPS[:4])
     with pytest.raises(ValueError, match="that of measurement 2 is 2: expected steps that rise"):
         problem(steps=[2, 2, 3, 4, 5])
+    with pytest.raises(
+        ValueError, match=r"measurement 1 is 0: .* begin the ensemble a step earlier"
+    ):
+        problem(steps=[0, 2, 3, 4, 5])
 
 
 def test_times_that_were_changed_in_a_file_are_refused(tmp_path):

@@ -818,6 +818,16 @@ def test_missing_config_file_is_named(project: Project) -> None:
     assert "Traceback" not in done.stdout
 
 
+def test_missing_config_file_is_named_before_anything_is_installed(tmp_path: Path) -> None:
+    words = ["study", "CONFIG=nothing.yaml", f"VENV={tmp_path}/venv", "PYTHON=false"]
+    done = subprocess.run(  # noqa: S603
+        ["make", *words], cwd=ROOT, capture_output=True, text=True, check=False  # noqa: S607
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "CONFIG=nothing.yaml: no such file" in done.stderr
+    assert done.stdout == ""
+
+
 # The shipped studies and profiles
 
 

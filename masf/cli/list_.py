@@ -50,16 +50,16 @@ def list_(kind: str, name: str | None, config: Path) -> None:
 def _systems() -> list[tuple[str, str]]:
     from masf.systems.registry import system_names
 
-    return [(name, _first_line("systems", name)) for name in system_names()]
+    return [(name, _what_it_is("systems", name)) for name in system_names()]
 
 
 def _filters() -> list[tuple[str, str]]:
-    """Filters of ours by their first lines, and the others by their labels and commands."""
+    """Filters of ours by their first paragraphs, and the others by their labels and commands."""
     from masf.filters.registry import filter_names
     from masf.study.defaults import config_folder
     from masf.study.load import read_mapping
 
-    ours = {name: _first_line("filters", name) for name in filter_names()}
+    ours = {name: _what_it_is("filters", name) for name in filter_names()}
     files = {
         path.stem: read_mapping(path)
         for path in sorted((config_folder() / "filters").glob("*.yaml"))
@@ -78,7 +78,7 @@ def _observations(name: str | None) -> None:
     from masf.plugins import suggestion
 
     if name is None:
-        rows = [(key, (cls.__doc__ or "").partition("\n")[0]) for key, cls in OPERATORS.items()]
+        rows = [(key, first_paragraph(cls.__doc__ or "")) for key, cls in OPERATORS.items()]
         print_table(["OPERATOR", "WHAT IS MEASURED"], rows)
     elif name not in OPERATORS:
         raise ValueError(f"unknown operator {name!r}{suggestion(name, OPERATORS)}")
@@ -193,14 +193,18 @@ def _yaml(value: object) -> str:
     )
 
 
-def _first_line(kind: str, name: str) -> str:
-    """The first line of a module's docstring, without importing it; of what a package brings, that
-    of its class.
+def _what_it_is(kind: str, name: str) -> str:
+    """The first paragraph of a module's docstring, without importing it; of what a package brings,
+    that of its class.
     """
     from masf.plugins import brought, load
 
     if name in brought(kind):
-        return (load(kind, name, object).__doc__ or "").strip().partition("\n")[0]
+        return first_paragraph(load(kind, name, object).__doc__ or "")
     path = Path(__file__).parent.parent / kind / f"{name}.py"
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0]
+    return first_paragraph(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+
+
+def first_paragraph(docstring: str) -> str:
+    """The first paragraph of a docstring, in one line."""
+    return " ".join(docstring.strip().partition("\n\n")[0].split())
