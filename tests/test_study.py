@@ -971,7 +971,8 @@ def test_a_filter_that_does_not_suit_is_refused_in_the_same_words_by_the_config_
             cls.Parameters(**definition | pinned),
             Setup(built, observed, np.zeros(built.dimension), 1.0, Stream(0, "test")),
         )
-    assert f"config: filter {name!r}: {caught.value} {place}" in lines
+    fault = str(caught.value).removeprefix(f"filter {cls.__name__}: ")
+    assert f"config: filter {name!r}: {fault} {place}" in lines
 
 
 def test_what_is_wrong_in_many_cells_is_said_once(config):
