@@ -28,14 +28,16 @@ import pandas as pd
 from masf.api import run as run_filter
 from masf.files.cell import build
 from masf.files.truth import digest, truth_of
+from masf.filters.passes import TemperedFilter, model_runs
+from masf.filters.registry import filter_class
 from masf.progress import progress_bar
 from masf.scores.run import score
 from masf.stages.simulate import simulate_in_memory
 from masf.study.cells import Cell
 from masf.study.load import make_study, read_mapping
 from masf.study.search import is_number
-from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, write_runs
-from masf.study.study import Study
+from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, told_apart, variant, write_runs
+from masf.study.study import FREE_RUN, Study
 
 HERE = Path(__file__).resolve().parent
 STUDIES = {
@@ -49,8 +51,18 @@ STUDIES = {
     "published_runs": ["published.yaml"],
 }
 """Results, and the configs that they were made from, later ones laid over earlier ones. Of a filter
-that several ran in a situation, masf compare takes the first.
+that several ran in a situation on as many seeds, masf compare takes the first.
 """
+ONE_PASS = {"figure4", "gap_sweep"}
+"""Results of filters with one pass (masf.filters.passes), though config/tuned has several today."""
+TUNED = {"iterative"}
+"""Results of filters whose passes stage tune chose, mostly several, and nobody kept."""
+COPIED = {"figure4_passes": "figure4"}
+"""Results that hold runs of another one's, where filters had the same parameters in both: these are
+shipped once, as the other's.
+"""
+UNCOUNTED = {"ienks"}
+"""Filters that run the model as often as they need, which the tables do not keep."""
 CHECKED_BY = "enkf"
 DIGITS = 1e-4
 """What the tables keep."""
@@ -88,17 +100,51 @@ def kept_runs(
 def runs_of(name: str) -> Iterator[Run]:
     """The runs in a table of results, as :func:`kept_runs` finds them."""
     study = make_study({**config_of(STUDIES[name]), "figures": {}}, root=HERE.parent)
+    copied = {told(run) for run in runs_of(COPIED[name])} if name in COPIED else set()
     for row, cell in kept_runs(name, study, study.all_filters):
-        scores = {k: float(row.get(k, float("nan"))) for k in SCORES}
-        yield Run(
+        filter_name, taken = called_and_cost(name, study, str(row["filter"]), cell)
+        run = Run(
             cell.settings,
-            called(str(row["filter"]), study.config.filters),
-            scores,
+            filter_name,
+            {k: float(row.get(k, float("nan"))) for k in SCORES},
             bool(row["diverged"]),
             bool(row.get("lost", False)),
             cell.spin_up_cycles,
             source=name,
+            model_runs=taken,
         )
+        if told(run) not in copied:
+            yield run
+
+
+def told(run: Run) -> tuple[str, str, float]:
+    """What two runs of one have in common, whatever is said of their passes."""
+    return run.settings.to_json(), told_apart(run.filter)[0], run.scores["rmse"]
+
+
+def called_and_cost(result: str, study: Study, name: str, cell: Cell) -> tuple[str, float]:
+    """What the run of a filter in a cell is called as a rival, and how many forecasts of one member
+    from one measurement to the next a cycle took of it; NaN where that is not known.
+
+    Args:
+        result: the table that has the run.
+        study: its study.
+        name: what the study calls the filter.
+        cell: the cell.
+    """
+    module, plain = study.filter_module(name), called(name, study.config.filters)
+    if module in UNCOUNTED:
+        return plain, math.nan
+    if module == FREE_RUN:
+        return plain, 1 / cell.settings.members
+    cls: Any = filter_class(module)
+    if not issubclass(cls, TemperedFilter) or result in ONE_PASS:
+        return plain, 1.0
+    if result in TUNED:
+        return variant(plain, several=True), math.nan
+    parameters = cls.Parameters(**study.filter_parameters(name, cell))
+    runs = model_runs(parameters, cell.settings.cycles)
+    return variant(plain, several=parameters.passes > 1), runs
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,13 @@ def a_run(**changes: Any) -> Run:
     return replace(found, **changes)
 
 
+def of_dimension(dimension: int, seed: int = 0, **changes: Any) -> Run:
+    """The same run with another dimension and seed."""
+    settings = a_run().settings
+    parameters = {**settings.parameters, "dimension": float(dimension)}
+    return a_run(settings=replace(settings, parameters=parameters, seed=seed), **changes)
+
+
 # What is shipped
 
 
@@ -81,12 +89,29 @@ def test_every_run_of_figures_3_to_5_is_shipped_with_the_score_of_its_table() ->
         kept = pd.read_csv(ROOT / "benchmarks" / "results" / f"{name}.csv")
         runs = [run for run in shipped_runs() if run.source == name]
         assert len(runs) == len(kept)
-        assert [run.filter for run in runs] == kept["filter"].tolist()
+        assert [run.filter for run in runs] == kept["filter"].tolist()  # all with one pass
+        of_model = kept["filter"] != "free_run"
+        assert [run.model_runs == 1 for run in runs] == of_model.tolist()
         assert [run.settings.seed for run in runs] == kept["seed"].tolist()
         for key in ("rmse", "rmse_analysis", "crps"):
             np.testing.assert_array_equal([run.scores[key] for run in runs], kept[key])
         assert [run.diverged for run in runs] == kept["diverged"].tolist()
     assert SHIPPED.stat().st_size < 300_000
+
+
+def test_runs_with_passes_are_told_from_those_that_run_the_model_once() -> None:
+    shipped = by_situation(shipped_runs())
+    there = shipped[of_dimension(40).situation]
+    found = {(run.source, run.filter): run.model_runs for run in there}
+    assert found["figure4", "masf"] == found["gap_sweep", "masf_gaussian"] == 1
+    # Eight passes, the last in the present, over three cycles: 22 once the window is full.
+    with_passes = 1 + 7 * (1 + 2 + 3 * 108) / 110
+    assert found["figure4_passes", "masf_passes"] == pytest.approx(with_passes, abs=5e-3)
+    assert math.isnan(found["figure4_passes", "ienks"])
+    assert math.isnan(found["iterative", "masf_passes"])
+    # Where passes were not run, their table has the runs without them.
+    there = shipped[of_dimension(1000).situation]
+    assert [run.source for run in there if run.filter.startswith("masf")] == ["figure4"] * 10
 
 
 def test_a_shipped_run_is_what_masf_does_today_and_so_its_truth() -> None:
@@ -187,10 +212,31 @@ def test_runs_that_diverged_or_lost_track_are_counted_and_left_out() -> None:
     assert (rival.diverged, rival.pairs, rival.difference) == (1, 3, pytest.approx(0.5))
 
 
-def test_of_a_filter_that_several_studies_ran_the_first_counts() -> None:
+def test_of_a_filter_that_several_studies_ran_the_one_with_most_pairs_counts() -> None:
     rivals = [replace(r, source=s) for s in ("one", "two") for r in runs_of("other", [1.0, 2.0])]
     found = beside(runs_of("mine", [1.0, 2.0]), rivals, "rmse")
     assert [(row.source, row.runs) for row in found[1:]] == [("one", 2)]
+    found = beside(runs_of("mine", [1.0, 2.0]), rivals[1:], "rmse")
+    assert [(row.source, row.runs) for row in found[1:]] == [("two", 2)]
+    # One seed of a filter in a study of its own hides no other.
+    own = [of_dimension(40, seed=seed, scores={"rmse": 1.0}, truth="") for seed in (0, 1)]
+    there = by_situation(shipped_runs())[own[0].situation]
+    found = {row.filter: row for row in beside(own, there, "rmse")}
+    assert [run.source for run in there if run.filter == "ssls"][:2] == [
+        "figure4_one_seed", "gap_sweep",
+    ]  # fmt: skip
+    assert (found["ssls"].source, found["ssls"].pairs) == ("gap_sweep", 2)
+
+
+def test_means_are_of_the_seeds_that_are_paired_so_that_they_subtract() -> None:
+    own = runs_of("mine", [1.0, 2.0, 3.0])
+    own[2] = replace(own[2], diverged=True)
+    rivals = [replace(r, source="s") for r in runs_of("other", [1.5, 2.1, 9.0, 9.0, 9.0])]
+    mine, rival = beside(own, rivals, "rmse")
+    assert (rival.runs, rival.pairs) == (3, 2)
+    assert rival.mean - mine.mean == pytest.approx(rival.difference)
+    (_, rival) = beside(own[2:], rivals, "rmse")
+    assert (rival.mean, rival.pairs) == (9.0, 0)
 
 
 # masf compare
@@ -210,22 +256,23 @@ def test_a_run_that_masf_keeps_is_paired_with_shipped_ones(kept: Path) -> None:
     rows = table(call("compare", str(kept), "--rival", "etkf", "--rival", "letkf"))
     names = [row[1] for row in rows]
     assert names == ["etkf (yours)", "etkf", "letkf"]
-    assert rows[1][4] == "+0.000"
-    assert rows[1][7].startswith("1 seeds, paired, the same truth")
+    assert [row[3] for row in rows] == ["1", "1", "1"]
+    assert rows[1][5] == "+0.000"
+    assert rows[1][8].startswith("1 seed, paired, the same truth")
     # A single estimate is enough, and says that nobody could look at its truth.
     moved = kept.parent / "mine.nc"
     shutil.copy(kept / "etkf.nc", moved)
     rows = table(call("compare", str(moved), "--rival", "letkf"))
     assert rows[0][1] == "mine (yours)"
-    assert rows[1][7] == "1 seeds, paired, the same truth by settings and seed"
+    assert rows[1][8] == "1 seed, paired, the same truth by settings and seed"
 
 
 def test_a_shorter_run_is_compared_unpaired(tmp_path: Path) -> None:
     words = "run -s lorenz96 -p dimension=20 --cycles 20 --spin-up-cycles 10 -f free_run -q -o"
     assert call(*words.split(), str(tmp_path)).exit_code == 0
     rows = table(call("compare", str(tmp_path), "--rival", "letkf"))
-    assert rows[1][7].endswith("unpaired")
-    assert rows[1][6] == "too few seeds"
+    assert rows[1][8].endswith("unpaired")
+    assert rows[1][7] == "too few seeds"
 
 
 def test_what_cannot_be_compared_is_said(
@@ -241,7 +288,8 @@ def test_what_cannot_be_compared_is_said(
     result = call("compare", str(tmp_path))
     assert result.exit_code == 1
     assert "dimension 12" in result.output
-    assert "lorenz96 (" in result.output
+    nearest = "(the nearest that is there: members 100 in place of 5, dimension 20 in place of 12)"
+    assert nearest in result.output
     with caplog.at_level(logging.WARNING):
         both = call("compare", str(tmp_path), str(kept))
     assert both.exit_code == 0
@@ -317,12 +365,37 @@ def test_a_study_shows_shipped_rivals_in_tables_figures_and_page(tmp_path: Path)
     paired = pd.read_csv(folder / "tables" / "gaps_paired.csv")
     assert set(paired.loc[paired["score"] == "rmse", "best"]) == {
         "ienks_shipped",
-        "masf_gaussian_shipped",
+        "masf_gaussian_passes_shipped",
     }
+    # What they cost stands beside what the study's own do, in the same unit.
+    costs = pd.read_csv(folder / "costs.csv").set_index(["filter", "gap", "seed"])
+    model_runs = costs["model_runs_per_cycle"].sort_index()
+    assert (model_runs["masf_shipped"] == 100).all()
+    assert model_runs["masf_gaussian_passes_shipped", 10, 0] == pytest.approx(1494, abs=1)
+    assert model_runs["ienks_shipped"].isna().all()
+    cost = (folder / "tables" / "gaps_cost.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"\| 10 +\| MASF \(Gaussian\) passes \(shipped\) .*\|", cost)
+    assert [cell.strip() for cell in row.split("|")[3:7]] == [
+        "unknown", "unknown", "1494", "unknown",
+    ]  # fmt: skip
     assert "shipped" not in (folder / "tables" / "settings.md").read_text(encoding="utf-8")
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "LETKF (shipped)" in page
     assert {"sweep", "sweep_others", "sweep_relative"} <= set(study.figures)
+
+
+def test_a_study_with_passes_of_its_own_is_beside_the_filter_that_runs_the_model_once(
+    tmp_path: Path,
+) -> None:
+    priors = {"lorenz96": {"network": {"kind": "conv1d", "width": 16}}}
+    changes = {"filters": ["masf", "free_run"], "figures": {}, "priors": priors}
+    once, several = (
+        compared(tmp_path, **changes, pinned={"masf": {"passes": passes}}).shipped_filters("gaps")
+        for passes in (1, 4)
+    )
+    variants = {"masf_shipped", "masf_passes_shipped"}
+    assert variants & {*once} == {"masf_passes_shipped"}
+    assert variants & {*several} == {"masf_shipped"}
 
 
 def test_only_situations_with_all_seeds_have_shipped_rivals(tmp_path: Path) -> None:
@@ -366,7 +439,8 @@ def test_the_results_of_a_study_are_compared_without_its_shipped_rows(tmp_path: 
     written(study)
     rows = table(call("compare", str(tmp_path), "--filter", "particle", "--rival", "letkf"))
     assert [row[1] for row in rows] == ["particle (yours)", "letkf"] * 2
-    assert all(row[7].startswith("4 seeds, paired") for row in rows if row[1] == "letkf")
+    assert all(row[8].startswith("4 seeds, paired") for row in rows if row[1] == "letkf")
+    assert {row[3] for row in rows} == {"1"}
 
 
 def test_the_digest_of_a_truth_tells_it_from_others() -> None:

@@ -5,6 +5,7 @@ cycle.
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from masf.diffusion.samplers import coupled
 from masf.ensembles.localization import GridTaper
 from masf.filters.base import Filter, Setup
 from masf.filters.kalman import Gaussian, kalman_update
-from masf.filters.passes import adaptive_share, prior_inflation
+from masf.filters.passes import adaptive_share, model_runs, prior_inflation
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation
 from masf.observations.mask import Mask
@@ -346,8 +347,16 @@ def test_every_run_of_the_model_is_counted(name, parameters, forecasts):
     found = run_cycles(filter_, ensemble, values, gap=5, truth_at_cycles=values)
     # The first window has the first cycle alone.
     assert found.model_runs[1:].tolist() == [10 * forecasts] * 3
+    if name != "enkf":
+        assert model_runs(filter_.parameters, 4) == found.model_runs.mean() / 10
     # The system itself is as it was.
     assert "step" not in vars(system)
+
+
+def test_model_runs_of_passes_that_are_chosen_as_they_go_on_are_not_foretold():
+    parameters = filter_class("masf_gaussian").Parameters
+    assert math.isnan(model_runs(parameters(passes=8, pace=4), 10))
+    assert model_runs(parameters(passes=1, pace=4, finish="past", lag=3), 10) == 1
 
 
 def test_a_model_with_noise_of_its_own_is_refused():

@@ -242,6 +242,21 @@ class TemperedFilter(CoupledFilter):
         )  # fmt: skip
 
 
+def model_runs(parameters: TemperedParameters, cycles: int) -> float:
+    """Forecasts of one member from one measurement to the next that a cycle takes, as the mean of
+    the first ``cycles``, if none is lost by ``greatest_misfit``; NaN where ``pace`` chooses the
+    passes.
+    """
+    p = parameters
+    if p.passes == 1:
+        return 1.0
+    if p.pace is not None:
+        return math.nan
+    again = p.passes - (p.finish == "present")
+    windows = [min(cycle, p.lag) for cycle in range(1, cycles + 1)]
+    return 1 + again * sum(windows) / cycles
+
+
 def adaptive_share(ensemble: Array, y: Array, observation: Observation) -> float:
     """The share of the likelihood of y (m,) that the next pass should take for an ensemble (N, d)
     (Iglesias and Yang 2021, the data misfit controller); it may be above 1.

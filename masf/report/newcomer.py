@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from masf.atomic import FileFault
 from masf.files.cell import CellSettings
+from masf.files.cost import mean_model_runs
 from masf.files.estimate import read_estimate
 from masf.files.truth import Truth, digest, read_truth
 from masf.report.rows import read_rows
@@ -22,12 +24,14 @@ from masf.study.shipped import SCORES, Run
 from masf.systems.registry import make_system, system_class, system_names
 
 EXPECTED = (
-    "name a study's folder of results, a folder of masf run -o, or an estimate that masf wrote"
+    "name a study's folder of results, a folder of masf run -o, one that holds such folders, or an "
+    "estimate that masf wrote"
 )
 
 
 def runs_in(path: Path) -> list[Run]:
-    """All runs at a path: of a study's results, of a folder of ``masf run -o``, or of one estimate.
+    """All runs at a path: of a study's results, of a folder of ``masf run -o``, of all such folders
+    in a folder, or of one estimate.
 
     Raises:
         FileFault: where there is none, or a file cannot be used.
@@ -37,12 +41,24 @@ def runs_in(path: Path) -> list[Run]:
         raise FileFault(path, "does not exist", EXPECTED)
     if path.is_file():
         return [_of_estimate(path, path.stem)]
-    if (path / paths.STUDY).is_file():
-        return list(_of_study(path))
-    files = [file for file in sorted(path.glob("*.nc")) if not file.stem.startswith("truth")]
-    if not files:
+    found = list(_of_folder(path))
+    if not found:
         raise FileFault(path, "holds no estimate", EXPECTED)
-    return [_of_estimate(file, file.stem.split("+members~")[0]) for file in files]
+    return found
+
+
+def _of_folder(folder: Path) -> Iterator[Run]:
+    """The runs in a folder, and in those within it."""
+    if (folder / paths.STUDY).is_file():
+        yield from _of_study(folder)
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _of_folder(path)
+        elif path.suffix == ".nc" and not path.stem.startswith("truth"):
+            yield _of_estimate(path, path.stem.split("+members~")[0])
 
 
 def _of_study(folder: Path) -> Iterator[Run]:
@@ -55,6 +71,8 @@ def _of_study(folder: Path) -> Iterator[Run]:
     rows = rows[~lacking(rows)]
     if "shipped" in rows:
         rows = rows[rows["shipped"].isna()]
+    costs = read_rows(folder / paths.COSTS, "costs").set_index(["cell", "filter"])
+    members_run = costs["model_runs_per_cycle"].to_dict()
     digests: dict[str, str] = {}
     for row in rows.to_dict("records"):
         cell = study.cells.get(row["cell"])
@@ -71,6 +89,9 @@ def _of_study(folder: Path) -> Iterator[Run]:
             lost=bool(row["lost"]),
             spin_up_cycles=cell.spin_up_cycles,
             truth=digests[cell.truth],
+            source=str(folder),
+            model_runs=members_run.get((row["cell"], row["filter"]), math.nan)
+            / cell.settings.members,
         )
 
 
@@ -107,6 +128,8 @@ def _of_estimate(path: Path, name: str) -> Run:
         ),
         spin_up_cycles=spin_up,
         truth="" if truth is None else digest(truth),
+        source=str(path),
+        model_runs=mean_model_runs(data["model_runs"].values) / settings.members,
     )
 
 

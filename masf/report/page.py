@@ -60,9 +60,7 @@ def score_rows(study: Study, scores: pd.DataFrame, costs: pd.DataFrame) -> pd.Da
         ]  # fmt: skip
     keys = pd.DataFrame.from_dict(points, orient="index", columns=["point", *CATEGORIES[1:]])
     of_costs = {key: COST_HEADS[key] for key in ("seconds_per_cycle", "model_runs_per_cycle")}
-    joined = scores.merge(
-        costs[["cell", "filter", *of_costs]], on=["cell", "filter"], how="left"
-    )  # shipped runs have none
+    joined = scores.merge(costs[["cell", "filter", *of_costs]], on=["cell", "filter"], how="left")
     joined = joined.join(keys.drop(columns=["system", "gap"]), on="cell")
     joined["filter"] = pd.Categorical(joined["filter"], study.with_scores, ordered=True)
     joined = on_track(joined.assign(rmse_lost=joined["rmse"].where(joined["lost"])))

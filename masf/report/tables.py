@@ -49,8 +49,8 @@ COST_HEADS = {
 """What tables call the columns of costs."""
 
 MODEL_RUNS = (
-    "Model runs: forecasts of one member from one measurement to the next, in a cycle; unknown of "
-    "external filters that do not count them."
+    "Model runs: forecasts of one member from one measurement to the next, in a cycle; unknown "
+    "where nobody counted them."
 )
 
 

@@ -30,6 +30,7 @@ from masf.scores.run import SCORES, score
 from masf.scores.tracking import climatological_spread, lost_track
 from masf.study.cells import Cell
 from masf.study.messages import ConfigFault
+from masf.study.shipped import Run
 from masf.study.study import Study
 from masf.systems.registry import system_class
 
@@ -120,18 +121,23 @@ def gather(study: Study, *, allow_missing: bool = False) -> tuple[pd.DataFrame, 
             }
             scores.append({**keys, **own, **said, **made_by})
             costs.append({**keys, **_cost(study.results / cell.cost(name))})
-    none_missing = {"missing": False} if allow_missing else {}
-    scores += [row | none_missing for row in _shipped(study)]
+    for run, keys in _shipped(study):
+        found: dict[str, Any] = {**dict.fromkeys(SCORES, float("nan")), **run.scores}
+        found |= {"diverged": run.diverged, "lost": run.lost, "shipped": run.source}
+        none_missing = {"missing": False} if allow_missing else {}
+        scores.append({**keys, **found, **none_missing})
+        costs.append({**keys, "model_runs_per_cycle": run.model_runs * run.settings.members})
     if not study.config.accept_mixed_versions:
         _check_one_version(versions)
     return _table(scores), _table(costs)
 
 
-def _shipped(study: Study) -> list[dict[str, Any]]:
-    """Rows of the runs that come with masf. Those of a situation are left out where some truth is
-    another than theirs: their differences to the study's would not be paired.
+def _shipped(study: Study) -> list[tuple[Run, dict[str, Any]]]:
+    """The runs that come with masf, each with what tells its row from others. Those of a situation
+    are left out where some truth is another than theirs: their differences to the study's would not
+    be paired.
     """
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    found: dict[str, list[tuple[Run, dict[str, Any]]]] = defaultdict(list)
     others: dict[str, set[str]] = defaultdict(set)
     for path, runs in study.shipped.items():
         cell = study.cells[path]
@@ -142,10 +148,7 @@ def _shipped(study: Study) -> list[dict[str, Any]]:
         for name, run in runs.items():
             if own and run.truth and own != run.truth:
                 others[cell.point].add(name)
-            row = run_keys(cell, name) | dict.fromkeys(SCORES, float("nan")) | run.scores
-            found[cell.point].append(
-                {**row, "diverged": run.diverged, "lost": run.lost, "shipped": run.source}
-            )
+            found[cell.point].append((run, run_keys(cell, name)))
     for point, names in others.items():
         log.warning(
             "%s: the truth is another one than that of shipped runs, though its settings are the "
@@ -155,7 +158,10 @@ def _shipped(study: Study) -> list[dict[str, Any]]:
             ", ".join(sorted(names)),
         )
     return [
-        row for point, rows in found.items() for row in rows if row["filter"] not in others[point]
+        (run, keys)
+        for point, runs in found.items()
+        for run, keys in runs
+        if keys["filter"] not in others[point]
     ]
 
 

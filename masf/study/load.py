@@ -25,7 +25,7 @@ from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.published import PublishedSetting
 from masf.study.resolved import STUDY_FORMAT, ResolvedStudy
 from masf.study.salvage import salvaged, without
-from masf.study.shipped import numbered, shipped_name, shipped_runs
+from masf.study.shipped import shipped_name, shipped_runs, told_apart
 from masf.study.study import Study
 from masf.study.tuned_values import TunedValues, file_text, merged
 
@@ -436,15 +436,14 @@ def _add_shipped(found: Files, folder: Path) -> None:
                 "compare_with: give yours another name"
             )
             continue
-        of, number = numbered(name)
+        of, told = told_apart(name)
         path = folder / f"{of}.yaml"
         usual = _read_definition(path) if path.is_file() else FilterDefinition(label=of[:20])
-        told = f" {number}" if number else ""
         found.filters[shipped_name(name)] = usual.model_copy(
             update={
-                "label": f"{usual.label[:19]}{told} (shipped)", "look": None, "filter": of,
-                "command": None, "install": None, "missing": False, "parameters": {},
-                "settings": [], "search": {},
+                "label": " ".join(filter(None, [usual.label[:19], told, "(shipped)"])),
+                "look": None, "filter": of, "command": None, "install": None, "missing": False,
+                "parameters": {}, "settings": [], "search": {},
             }
         )  # fmt: skip
 

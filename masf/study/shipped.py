@@ -2,8 +2,9 @@
 is compared with rivals that nobody has to run again.
 
 They stand in ``shipped_runs.csv.gz``, which ``benchmarks/ship.py`` writes from the results that
-benchmarks/results holds. A run has the settings of its cell, its scores, and the digest of its
-truth (:func:`masf.files.truth.digest`) where that is known to be what a simulation gives today.
+benchmarks/results holds. A run has the settings of its cell, its scores, how often it ran the
+model, and the digest of its truth (:func:`masf.files.truth.digest`) where that is known to be what
+a simulation gives today.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ SCORES = ("rmse", "rmse_analysis", "spread_skill", "crps", "ssim", "csi")
 
 KEYS = (
     "study", "system", "parameters", "observation", "gap", "cycles", "spin_up_cycles", "members",
-    "initial_spread", "seed", "filter", *SCORES, "diverged", "lost", "truth",
+    "initial_spread", "seed", "filter", *SCORES, "diverged", "lost", "model_runs", "truth",
 )  # fmt: skip
 """Columns of the file."""
 
@@ -57,18 +59,29 @@ class Run:
     truth: str = ""
     """Digest of the truth; empty where it is not known."""
     source: str = ""
-    """The study that it is from."""
+    """The study that it is from; of a run that does not come with masf, the file."""
+    model_runs: float = math.nan
+    """Forecasts of one member from one measurement to the next that a cycle took, mean over cycles;
+    NaN where it is not known.
+    """
 
     @property
     def situation(self) -> str:
         return situation(self.settings)
 
 
-def numbered(filter_name: str) -> tuple[str, str]:
-    """The module of a shipped filter, and its number where there are several with other parameters
-    in one situation: ``letkf_2`` is the second LETKF.
+def variant(filter_name: str, *, several: bool) -> str:
+    """What runs of a filter are called by their passes (masf.filters.passes): with several, which
+    run the model as often, it is not the filter that runs it once.
     """
-    found = re.fullmatch(r"(.+?)(?:_(\d+))?", filter_name)
+    return f"{filter_name}_passes" if several else filter_name
+
+
+def told_apart(filter_name: str) -> tuple[str, str]:
+    """The module of a shipped filter, and what tells it from others of that module: ``passes``, or
+    its number where there are several with other parameters in one situation, as ``letkf_2``.
+    """
+    found = re.fullmatch(r"(.+?)(?:_(passes|\d+))?", filter_name)
     assert found is not None
     return found[1], found[2] or ""
 
@@ -153,6 +166,7 @@ def read_runs(path: Path) -> Iterable[Run]:
                 spin_up_cycles=int(row["spin_up_cycles"]),
                 truth=row["truth"],
                 source=row["study"],
+                model_runs=float(row["model_runs"] or "nan"),
             )
 
 
@@ -183,5 +197,6 @@ def _row(run: Run) -> dict[str, Any]:
         **{k: "" if (v := run.scores[k]) != v else f"{v:.4f}" for k in SCORES},
         "diverged": int(run.diverged),
         "lost": int(run.lost),
+        "model_runs": "" if math.isnan(run.model_runs) else f"{run.model_runs:.4g}",
         "truth": run.truth,
     }

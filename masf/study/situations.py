@@ -28,12 +28,32 @@ def distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     """
     return math.hypot(
         *(
-            _apart(a[k], b[k])
+            log_ratio(a[k], b[k])
             for k in sorted(a.keys() & b.keys())
             if is_number(a[k]) and is_number(b[k])
         )
     )
 
 
-def _apart(a: float, b: float) -> float:
+def log_ratio(a: float, b: float) -> float:
+    """How far two numbers are apart in logarithms, or as they are where one has none."""
     return math.log(a / b) if min(a, b) > 0 else a - b
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """In what two situations, or the settings of two cells, differ: the values of both by key, of
+    mappings within them by theirs; None where one has none.
+    """
+    first, second = _flat(a), _flat(b)
+    return {
+        key: (first.get(key), second.get(key))
+        for key in {**first, **second}
+        if first.get(key) != second.get(key)
+    }
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= value if isinstance(value, Mapping) else {key: value}
+    return found

@@ -34,7 +34,7 @@ from masf.study.literature import PUBLISHED
 from masf.study.messages import ConfigFault
 from masf.study.resolved import ResolvedStudy
 from masf.study.search import Choice, extremes, is_number
-from masf.study.shipped import Run, shipped_name, shipped_runs, situation
+from masf.study.shipped import Run, shipped_name, shipped_runs, situation, variant
 from masf.study.situations import distance
 from masf.study.tuned_values import TunedSetting
 from masf.systems.registry import system_class, system_names
@@ -224,28 +224,39 @@ class Study:
     def shipped(self) -> dict[str, dict[str, Run]]:
         """The runs that come with masf and that the study is compared with: by the path of the cell
         that has their settings, and by what the study calls their filter. In a situation only
-        filters are taken that have a run on each of the study's seeds, so that differences are
-        paired, and that no experiment of it runs itself.
+        filters are taken of which one study has a run on each of this study's seeds, so that
+        differences are paired, and that no experiment of it runs itself. Of several such studies it
+        is the first.
         """
         if self.config.compare_with is None or not self._parts_are_there:
             return {}
-        known: dict[tuple[str, int, int, int], dict[str, Run]] = defaultdict(dict)
+        known: dict[tuple[str, int, int, int], dict[tuple[str, str], Run]] = defaultdict(dict)
         for run in shipped_runs():
             of_cell = known[_cell_key(run.settings, run.spin_up_cycles)]
-            of_cell.setdefault(shipped_name(run.filter), run)  # the first study's
+            of_cell[run.source, shipped_name(run.filter)] = run
         points: dict[str, list[Cell]] = defaultdict(list)
         for cell in self.cells.values():
             points[cell.point].append(cell)
         found: dict[str, dict[str, Run]] = {}
         for cells in points.values():
             runs = {c.path: known.get(_cell_key(c.settings, c.spin_up_cycles), {}) for c in cells}
-            own = {shipped_name(self.filter_module(name)) for c in cells for name in c.filters}
-            everywhere = set.intersection(*(set(of_cell) for of_cell in runs.values()))
+            own = {shipped_name(self._variant(name, c)) for c in cells for name in c.filters}
+            first, *others = runs.values()
+            source: dict[str, str] = {}
+            for study, name in first:  # in the order of the studies
+                if name not in own and all((study, name) in of_cell for of_cell in others):
+                    source.setdefault(name, study)
             for path, of_cell in runs.items():
-                found[path] = {
-                    name: run for name, run in of_cell.items() if name in everywhere - own
-                }
+                found[path] = {name: of_cell[study, name] for name, study in source.items()}
         return found
+
+    def _variant(self, name: str, cell: Cell) -> str:
+        """What runs of a filter in a cell would be called if they came with masf."""
+        module = self.filter_module(name)
+        if self.filter_command(name) is not None:
+            return module
+        passes = self.filter_parameters(name, cell).get("passes", 1)
+        return variant(module, several=passes > 1)
 
     @property
     def _parts_are_there(self) -> bool:
