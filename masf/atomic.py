@@ -91,7 +91,7 @@ def sha256(path: Path) -> str:
 
 def nearest_folder(folder: Path) -> Path:
     """The folder that is there, ``folder`` or one above it. Raises FileFault where something else
-    is in the way.
+    is in the way, or where it takes no file, though it says that it may be written.
     """
     folder = Path(folder).absolute()
     nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
@@ -101,18 +101,32 @@ def nearest_folder(folder: Path) -> Path:
             f"cannot be made, because {nearest} is no folder",
             "choose another, or move that away",
         )
+    if _accessible(nearest):
+        try:  # /proc, for one, refuses only then
+            with tempfile.TemporaryFile(dir=nearest):
+                pass
+        except OSError as error:
+            raise FileFault(
+                folder,
+                f"cannot be written, because {nearest} takes no file ({error.strerror or error})",
+                "choose another",
+            ) from error
     return nearest
 
 
 def require_writable(folder: Path) -> None:
     """Raises FileFault unless files can be made in ``folder``, which need not be there yet."""
     nearest = nearest_folder(folder)
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not _accessible(nearest):
         raise FileFault(
             Path(folder).absolute(),
             f"cannot be written, because {nearest} is read-only here",
             "choose another, or ask for access",
         )
+
+
+def _accessible(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def full_disk(folder: Path) -> str:

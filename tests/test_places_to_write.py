@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 import masf
-from masf.atomic import FileFault
+from masf.atomic import FileFault, require_writable
 from masf.cli import commands
 from masf.cli.options import Output
 
@@ -149,6 +150,26 @@ def test_results_where_a_file_is_are_refused_by_the_check_of_a_study(
         assert str(done.exception).startswith(f"config: results = '{results}': "), done.output
         assert "README.md is no folder; choose another" in str(done.exception)
     assert not Path("study.json").exists()
+
+
+def test_a_place_that_takes_no_file_whatever_it_says_of_access_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("masf.atomic.tempfile.TemporaryFile", refused)
+    takes_none = f"{tmp_path} takes no file .Read-only file system.; choose another"
+    with pytest.raises(FileFault, match=takes_none):
+        require_writable(tmp_path / "below" / "x")
+    # A study's results are such a place.
+    config = yaml.safe_load((ROOT / "config" / "quick.yaml").read_text(encoding="utf-8"))
+    config["results"] = str(tmp_path / "results")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    monkeypatch.chdir(ROOT)
+    done = CliRunner().invoke(commands, ["study", "--config", str(tmp_path / "config.yaml")])
+    assert str(done.exception).startswith("config: results = "), done.output
+    assert "takes no file" in str(done.exception)
 
 
 # The cache of priors

@@ -552,6 +552,7 @@ def preview(results: Path, output: Path | None) -> None:
     counted as such. Nothing else in RESULTS changes.
     """
     use_threads(1)
+    from masf.atomic import require_writable
     from masf.stages.preview import write_preview
     from masf.study import paths
     from masf.study.load import load_results
@@ -562,7 +563,9 @@ def preview(results: Path, output: Path | None) -> None:
             f"--output {folder}: would replace the study's own tables, figures and page: name "
             "another folder"
         )
-    missing = write_preview(load_results(results), folder)
+    study = load_results(results)
+    require_writable(folder)
+    missing = write_preview(study, folder)
     logging.info("%s: %d runs are missing", folder / paths.PAGE, missing)
 
 
