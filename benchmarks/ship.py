@@ -29,7 +29,7 @@ from masf.api import run as run_filter
 from masf.files.cell import build
 from masf.files.truth import digest, truth_of
 from masf.filters.passes import TemperedFilter, model_runs
-from masf.filters.registry import filter_class
+from masf.filters.registry import FREE_RUN, filter_class
 from masf.progress import progress_bar
 from masf.scores.run import score
 from masf.stages.simulate import simulate_in_memory
@@ -37,7 +37,7 @@ from masf.study.cells import Cell
 from masf.study.load import make_study, read_mapping
 from masf.study.search import is_number
 from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, told_apart, variant, write_runs
-from masf.study.study import FREE_RUN, Study
+from masf.study.study import Study
 
 HERE = Path(__file__).resolve().parent
 STUDIES = {

@@ -56,10 +56,12 @@ from masf.observations.consistency import (
 )
 from masf.observations.settings import OPERATORS, observation_settings
 from masf.observations.transforms import own_transform
+from masf.scores.averages import averages
 from masf.scores.exactness import NEEDED, Reference
 from masf.scores.innovations import INNOVATIONS, Innovations
 from masf.scores.run import SCORES
 from masf.scores.run import score as score_of
+from masf.scores.tracking import climatological_spread, is_free_run, lost_track
 from masf.stages.assimilate import assimilate_in_memory
 from masf.stages.simulate import simulate_in_memory, warn_of_lost_noise
 from masf.study import defaults
@@ -390,7 +392,10 @@ def score(
     reference: xr.Dataset | None = None,
     truth: xr.Dataset | None = None,
 ) -> pd.DataFrame:
-    """The scores of estimates, one row each, in their order; NaN of one that diverged.
+    """The scores of estimates, one row each, in their order; NaN of one that diverged. ``lost``
+    says whether one lost track of the truth and estimates some other state (masf.scores.tracking),
+    NA where that is not known: it takes a free run of the same cell among the estimates, or
+    ``truth``.
 
     Args:
         estimates: from ``assimilate``, or {filter}.nc as xarray opens it; a mapping names the rows,
@@ -399,8 +404,8 @@ def score(
         spin_up_cycles: how many of the first cycles to leave out.
         reference: the estimate of a filter whose posterior is exact, for distances to it. All must
             then have been made with ``covariance=True`` and two or more ``saved_members``.
-        truth: of flows, the problem that they were made from, for SSIM and CSI of their vorticity,
-            which are NaN without it.
+        truth: the problem that they were made from, for ``lost`` and, of flows, for SSIM and CSI of
+            their vorticity, which are NaN without it.
 
     Raises:
         ValueError: for an estimate without what a score needs, or if no cycle is left to score.
@@ -422,7 +427,9 @@ def score(
     def gap(data: xr.Dataset) -> Gap:
         return json.loads(data.attrs["settings"])["gap"]
 
-    velocities = None if truth is None else _velocities(truth)
+    states = None if truth is None else _states(truth)
+    # Those of a flow are (times, 2, n, n).
+    flow = states is not None and states.ndim == 4 and states.shape[1] == 2
     compared = (
         None if reference is None else Reference.of(reference, gap(reference), spin_up_cycles)
     )
@@ -432,14 +439,27 @@ def score(
             gap=gap(data),
             spin_up_cycles=spin_up_cycles,
             reference=compared,
-            velocities=velocities,
+            velocities=states if flow else None,
         )
         | {"diverged": bool(data.attrs["diverged"])}
         for _, data in named
     ]
     columns = [key for key in SCORES if reference is not None or not key.endswith("_distance")]
     names = pd.Index([name for name, _ in named], name="filter")
-    return pd.DataFrame(rows, index=names, columns=[*columns, "diverged"])
+    table = pd.DataFrame(rows, index=names, columns=[*columns, "diverged"])
+    off = _without_measurements([data for _, data in named], spin_up_cycles, states)
+    lost = [
+        None
+        if without is None
+        else lost_track(
+            data,
+            gap=gap(data),
+            spin_up_cycles=spin_up_cycles,
+            without_measurements=without,
+        )
+        for (_, data), without in zip(named, off, strict=True)
+    ]
+    return table.assign(lost=pd.array(lost, dtype="boolean"))
 
 
 def innovation_statistics(
@@ -650,17 +670,30 @@ def _innovations(estimates: Estimates, spin_up_cycles: int) -> list[tuple[Any, I
     return [(name, Innovations.of(data, spin_up_cycles)) for name, data in named]
 
 
-def _velocities(truth: xr.Dataset) -> np.ndarray:
-    """The truth (times, 2, n, n) of a problem. Raises ValueError where it is none of a flow."""
+def _states(truth: xr.Dataset) -> np.ndarray:
+    """The truth (times, *space) of a problem. Raises Refused where it has none."""
     if "truth" not in truth:
-        raise ValueError("truth has no variable 'truth': pass what masf.simulate made")
-    states = truth["truth"].values
-    if states.ndim != 4 or states.shape[1] != 2:
-        raise ValueError(
-            f"truth has states of shape {states.shape[1:]}: expected (2, n, n), the velocities "
-            "of a flow"
-        )
-    return states
+        raise Refused("truth has no variable 'truth': pass what masf.simulate made")
+    return truth["truth"].values
+
+
+def _without_measurements(
+    estimates: Sequence[xr.Dataset], spin_up_cycles: int, truth: np.ndarray | None
+) -> list[float | None]:
+    """How far off one is that measures nothing in the cell of each estimate: by a free run of it
+    among them, or else by the ``truth`` (times, *space); None where there is neither.
+    """
+    climate = None if truth is None else climatological_spread(truth)
+    free = {
+        data.attrs["settings"]: averages(
+            data,
+            gap=json.loads(data.attrs["settings"])["gap"],
+            spin_up_cycles=spin_up_cycles,
+        )["rmse"]
+        for data in estimates
+        if is_free_run(data) and not data.attrs["diverged"]
+    }
+    return [free.get(data.attrs["settings"], climate) for data in estimates]
 
 
 def _built(

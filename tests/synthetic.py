@@ -198,6 +198,7 @@ def write_results(
             )
             attributes = {
                 "filter": name,
+                "filter_module": study.filter_module(name),
                 "code_version": (versions or {}).get(key, "v1"),
                 "filter_parameters": json.dumps(parameters),
                 "parameter_source": source.model_dump_json(),

@@ -227,6 +227,21 @@ def test_two_estimates_of_one_filter_have_two_rows(truth: xr.Dataset) -> None:
     assert each[0] != each[1]
 
 
+def test_a_lost_track_is_said_where_it_is_known() -> None:
+    system = masf.make_system("lorenz96", dimension=40)
+    observation = masf.make_observation(system, "identity", noise=1.0)
+    truth = masf.simulate(system, observation, gap=20, cycles=30, members=4)
+    enkf, free = (masf.assimilate(truth, name) for name in ("enkf", "free_run"))
+    assert masf.score(enkf)["lost"].isna().tolist() == [True]
+    assert masf.score(enkf, truth=truth)["lost"].tolist() == [True]
+    assert masf.score([enkf, free])["lost"].tolist() == [True, False]
+    # A free run of another cell says nothing of this one.
+    other = masf.assimilate(
+        masf.simulate(system, observation, gap=20, cycles=30, members=4, seed=1), "free_run"
+    )
+    assert masf.score([enkf, other])["lost"].isna().tolist() == [True, False]
+
+
 def test_distance_to_a_reference() -> None:
     system = masf.make_system("linear_gaussian", dimension=4)
     truth = masf.simulate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import pty
 import shutil
@@ -74,7 +75,8 @@ def test_run_prints_and_keeps_the_scores_of_the_interface(tmp_path: Path) -> Non
         masf.assimilate(truth, "letkf", {"inflation": 1.1, "localization_radius": None}),
     ]
     # A run shorter than the usual one leaves half of its cycles out.
-    scores = masf.score(dict(zip(filters, estimates, strict=True)), spin_up_cycles=3)
+    named = dict(zip(filters, estimates, strict=True))
+    scores = masf.score(named, spin_up_cycles=3, truth=truth)
     for row in rows:
         shown = scores.loc[row[0], ["rmse", "rmse_analysis", "crps", "spread_skill"]]
         assert row[1:5] == [f"{value:.4g}" for value in shown]
@@ -84,6 +86,107 @@ def test_run_prints_and_keeps_the_scores_of_the_interface(tmp_path: Path) -> Non
     kept = pd.read_parquet(tmp_path / "kept" / "scores.parquet").set_index("filter")
     pd.testing.assert_frame_equal(kept[list(scores)], scores, check_index_type=False)
     xr.testing.assert_equal(xr.load_dataset(tmp_path / "kept" / "letkf.nc"), estimates[0])
+
+
+SEEDS = CELL.replace("--seed 3", "--seed 3 --seed 4")
+
+
+def test_run_of_several_seeds_has_means_and_a_folder_of_each(tmp_path: Path) -> None:
+    done = call("run", SEEDS, "--filter letkf --filter etkf --output", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    heads, *rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert heads[:3] == ["FILTER", "SEEDS", "RMSE"]
+    assert [row[:2] for row in rows] == [["letkf", "2"], ["etkf", "2"]]
+    kept = [pd.read_parquet(tmp_path / f"seed~{seed}" / "scores.parquet") for seed in (3, 4)]
+    assert [rows["seed"].tolist() for rows in kept] == [[3, 3], [4, 4]]
+    rmse = pd.concat(kept).groupby("filter")["rmse"]
+    for row in rows:
+        assert row[2] == f"{rmse.mean()[row[0]]:.4g} ± {rmse.std()[row[0]]:.2g}"
+    # Each is as a call of its own makes it.
+    assert call("run", CELL, "--filter letkf --output", str(tmp_path / "alone")).exit_code == 0
+    alone, beside = (tmp_path / folder / "letkf.nc" for folder in ("alone", "seed~3"))
+    assert alone.read_bytes() == beside.read_bytes()
+    twice = call("run", CELL, "--seed 3")
+    assert twice.exit_code == 2
+    assert "--seed 3 is given twice" in twice.output
+
+
+def test_run_adds_filters_to_a_folder_of_the_same_truth(tmp_path: Path) -> None:
+    folder = f"--output {tmp_path}"
+    assert call("run", CELL, "--filter letkf --filter etkf", folder).exit_code == 0
+    before = pd.read_parquet(tmp_path / "scores.parquet")
+    assert call("run", CELL, "--filter enkf --filter etkf", folder).exit_code == 0
+    after = pd.read_parquet(tmp_path / "scores.parquet")
+    assert after["filter"].tolist() == ["letkf", "enkf", "etkf"]
+    again = after.set_index("filter").loc[before["filter"]].reset_index()
+    pd.testing.assert_frame_equal(again[list(before)], before)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (("--seed 3", "--seed 4"), "letkf.nc: is of other settings: seed 3 in place of 4"),
+        (("--members 20", "--members 21"), "members 20 in place of 21"),
+        (("dimension=12", "dimension=13"), "dimension 12 in place of 13"),
+        (("--cycles 6", "--cycles 6 --spin-up-cycles 1"), "spin_up_cycles 3 in place of 1"),
+    ],
+)
+def test_run_refuses_a_folder_of_other_settings_before_anything_runs(
+    changed: tuple[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("run", CELL, f"--filter letkf --output {tmp_path}").exit_code == 0
+    content = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(
+        "masf.stages.simulate.simulate_in_memory", lambda *_: pytest.fail("simulated")
+    )
+    done = call("run", CELL.replace(*changed), f"--filter etkf --output {tmp_path}")
+    assert said in str(done.exception)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == content
+
+
+def test_run_refuses_a_folder_of_a_study_or_of_a_truth_that_is_another_one(tmp_path: Path) -> None:
+    (tmp_path / "study.json").touch()
+    done = call("run", CELL, f"--filter etkf --output {tmp_path}")
+    assert "holds the results of a study" in str(done.exception)
+    folder = tmp_path / "other"
+    assert call("run", CELL, f"--filter letkf --output {folder}").exit_code == 0
+    truth = xr.load_dataset(folder / "truth.nc")
+    truth["truth"][-1] += 1e-3
+    truth.to_netcdf(folder / "truth.nc")
+    done = call("run", CELL, f"--filter etkf --output {folder}")
+    assert "is another truth than these settings give now" in str(done.exception)
+    assert not (folder / "etkf.nc").exists()
+
+
+def test_run_marks_a_filter_that_lost_track(tmp_path: Path) -> None:
+    words = "--filter enkf:inflation=1 --filter free_run --members 4 --cycles 30 --quiet"
+    done = call("run --parameters dimension=40", words, f"--output {tmp_path}")
+    names = [line.split("\t")[0] for line in done.stdout.splitlines()[1:]]
+    assert names == ["enkf:inflation=1 (lost track)", "free_run"]
+    assert pd.read_parquet(tmp_path / "scores.parquet")["lost"].tolist() == [True, False]
+    several = call("run --parameters dimension=40 --seed 0 --seed 1", words)
+    row = several.stdout.splitlines()[1].split("\t")
+    assert row[:3] == ["enkf:inflation=1", "2 (2 lost track)", "none"]
+    # So does whoever looks at the estimate, where the truth lies beside it.
+    (tmp_path / "scores.parquet").unlink()
+    shown = call("show", str(tmp_path)).stdout.splitlines()
+    assert shown[1].startswith("enkf+inflation~1.nc (lost track)\t")
+    assert shown[2].startswith("free_run.nc\t")
+    assert "lost track\t" in call("show", str(tmp_path / "enkf+inflation~1.nc")).stdout
+
+
+def test_run_says_which_values_were_tuned_together_with_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        done = call("run --cycles 2 --filter masf:passes=1,network=false --members 100 --gap 20")
+    assert done.exit_code == 0, done.output
+    assert "perturbation = 0.0" in caplog.text
+    assert "were tuned together with passes = 8, which is another here" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        call("run --cycles 2 --filter masf:passes=8,network=false --members 100 --gap 20")
+    assert "tuned together" not in caplog.text
 
 
 def test_run_of_a_flow_has_the_scores_of_its_vorticity(tmp_path: Path) -> None:

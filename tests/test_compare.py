@@ -267,6 +267,20 @@ def test_a_run_that_masf_keeps_is_paired_with_shipped_ones(kept: Path) -> None:
     assert rows[1][8] == "1 seed, paired, the same truth by settings and seed"
 
 
+def test_folders_in_a_folder_are_read_and_two_runs_on_one_seed_refused(
+    kept: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(kept, tmp_path / "all" / "seed~0")
+    (tmp_path / "all" / ".hidden").mkdir()
+    words = ("--rival", "letkf")
+    assert table(call("compare", str(tmp_path / "all"), *words)) == table(
+        call("compare", str(kept), *words)
+    )
+    twice = call("compare", str(tmp_path / "all"), str(kept), *words)
+    assert twice.exit_code == 1
+    assert "both have a run of etkf on seed 0" in twice.output
+
+
 def test_a_shorter_run_is_compared_unpaired(tmp_path: Path) -> None:
     words = "run -s lorenz96 -p dimension=20 --cycles 20 --spin-up-cycles 10 -f free_run -q -o"
     assert call(*words.split(), str(tmp_path)).exit_code == 0

@@ -232,7 +232,12 @@ def test_masf_run_draws_and_trains_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [("--plot first.gif", "ends in .pdf"), ("--train --prior pyproject.toml", "leave out --train")],
+    [
+        ("--plot first.gif", "ends in .pdf"),
+        ("--train --prior pyproject.toml", "leave out --train"),
+        ("--prior pyproject.toml", "--prior pyproject.toml: no filter here takes a prior"),
+        ("--train", "--train: no filter here takes a prior"),
+    ],
 )
 def test_masf_run_refuses_options_that_do_not_fit(
     options: str, said: str, monkeypatch: pytest.MonkeyPatch

@@ -27,8 +27,10 @@ from masf.cli.output import print_table
 from masf.study.markup import read_yaml
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
+    from masf.cli.kept import Kept
     from masf.files.cell import CellSettings
     from masf.study.config import Experiment
     from masf.study.published import PublishedRun
@@ -127,7 +129,14 @@ class ObservationSpec(click.ParamType):
     "--spin-up-cycles", type=click.IntRange(0), help="First cycles that the scores leave out."
 )
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Fixes all random numbers."
+    "--seed",
+    "seeds",
+    multiple=True,
+    default=[0],
+    show_default="0",
+    type=click.IntRange(0),
+    help="Fixes all random numbers; may be repeated: scores are then means over seeds, and outputs "
+    "of each lie in a folder of its own.",
 )
 @click.option(
     "--prior",
@@ -144,7 +153,8 @@ class ObservationSpec(click.ParamType):
     "--plot",
     "figure",
     type=OUTPUT,
-    help="A figure of truth, measurements, estimates and errors, by its end .pdf, .png or .svg.",
+    help="A figure of truth, measurements, estimates and errors, by its end .pdf, .png or .svg; of "
+    "the first seed.",
 )
 @device_option
 @threads_option
@@ -152,12 +162,13 @@ class ObservationSpec(click.ParamType):
     "-o",
     "--output",
     type=OUTPUT_FOLDER,
-    help="Folder to keep truth, estimates and scores in.",
+    help="Folder to keep truth, estimates and scores in; what is there of the same truth stays.",
 )
 def run(
     system: str | None,
     setting: str | None,
     filters: tuple[Spec, ...],
+    seeds: tuple[int, ...],
     prior: Path | None,
     train: bool,
     figure: Path | None,
@@ -171,7 +182,9 @@ def run(
     All filters get the same truth, measurements and initial ensemble. What is not said is taken
     from config/run.yaml, and a filter's parameters from config/filters, as in a study. Where a
     filter needs a prior and none is shipped that fits, one is trained in about half a minute and
-    kept in the user's cache folder.
+    kept in the user's cache folder. A filter that lost track of the truth, and estimates some other
+    state, is marked; of several seeds, such runs and those that diverged are counted, and left out
+    of the means.
 
     With --setting, the filters are those whose scores are published there, with their parameters
     and ensemble sizes; --filter and --members choose among them, or name others.
@@ -181,6 +194,7 @@ def run(
       masf run --system lorenz96 --filter masf --gap 20 --plot first.png
       masf run -f letkf -f letkf:inflation=1.1,localization_radius=8 --observation every_second
       masf run -s lorenz63 -p rho=30 -f particle -f enkf --gap 25 -o results/first
+      masf run -f letkf -f etkf --seed 0 --seed 1 --seed 2 --seed 3
       masf run --setting sakov2008 -f letkf -f masf_gaussian
     """
     use_threads(threads)
@@ -192,15 +206,12 @@ def run(
             f"--plot {figure}: expected a name that ends in {', '.join(FIGURES)}"
         )
     from masf import api
-    from masf.files.cost import mean_model_runs
-    from masf.files.estimate import SPIN_UP
-    from masf.report.words import runs_in_words
-    from masf.scores.fields import FLOW_SCORES
-    from masf.scores.run import SCORES, SHOWN
     from masf.stages.simulate import simulate_in_memory
     from masf.study import defaults
-    from masf.systems.registry import system_class
 
+    if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise click.UsageError(f"--seed {repeated[0]} is given twice: name it once")
+    options["seed"] = seeds[0]
     plan = (
         _usual(system, filters, options)
         if setting is None
@@ -221,49 +232,37 @@ def run(
         )
         for run in plan.runs
     ]
-    logging.info("%s", _cell_in_words(plan))
-    truths: dict[int, xr.Dataset] = {}
-    estimates: dict[str, xr.Dataset] = {}
-    costs: list[list[str]] = []
+    if (prior is not None or train) and not any(found.needs_prior for found in wanted):
+        option = "--train" if prior is None else f"--prior {prior}"
+        raise click.UsageError(f"{option}: no filter here takes a prior: leave it out")
+    plans = [replace(plan, settings=replace(settings, seed=seed)) for seed in seeds]
+    folders = [None] * len(seeds) if output is None else _kept(output, plans)
+    logging.info("%s", _cell_in_words(plan, seeds))
     for run, found in zip(plan.runs, wanted, strict=True):
-        if run.members not in truths:
-            truths[run.members] = simulate_in_memory(replace(settings, members=run.members))
-        truth = truths[run.members]
-        if found.needs_prior and prior is None:
-            prior = api.train_prior(truth, device=device, afresh=train)
         logging.info("%s: %s", run.label, json.dumps(found.parameters))
-        estimate, trajectory = api.run(
-            truth, run.name, run.parameters, prior=prior if found.needs_prior else None,
-            device=device,
-        )  # fmt: skip
-        estimates[run.key] = estimate.assign_attrs({SPIN_UP: spin_up_cycles})
-        seconds = trajectory.wall_seconds[: trajectory.diverged_at]
-        costs.append([
-            f"{float(seconds.mean()) if len(seconds) else 0.0:.2g}",
-            runs_in_words(mean_model_runs(trajectory.model_runs)),
-        ])  # fmt: skip
-    is_flow = system_class(settings.system).flow
-    first = next(iter(truths.values()))
-    scores = api.score(estimates, spin_up_cycles=spin_up_cycles, truth=first if is_flow else None)
-    shown = [*SHOWN, *(FLOW_SCORES if is_flow else ())]
-    rows = [
-        [
-            run.label,
-            *([] if setting is None else [str(run.members)]),
-            *("diverged" if row["diverged"] else f"{row[key]:.4g}" for key in shown),
-            *cost,
-            *([] if setting is None else ["" if run.published is None else f"{run.published:g}"]),
-        ]
-        for run, cost, (_, row) in zip(plan.runs, costs, scores.iterrows(), strict=True)
-    ]
-    heads = ["FILTER", *(SCORES[key] for key in shown), "s / cycle", "model runs"]
-    if setting is not None:
-        heads = [heads[0], "N", *heads[1:], "published analysis RMSE"]
-    print_table(heads, rows, always_headed=True)
-    if output is not None:
-        _save(output, plan, truths, estimates, scores)
-    if figure is not None:
-        _plot(figure, plan, truths, estimates)
+        for doubt in found.tuned_apart(run.parameters):
+            logging.info("%s: %s", run.label, doubt)
+    outcomes: list[_Outcome] = []
+    try:
+        for of_seed, folder in zip(plans, folders, strict=True):
+            truths = {
+                n: simulate_in_memory(replace(of_seed.settings, members=n))
+                for n in dict.fromkeys(run.members for run in plan.runs)
+            }
+            if folder is not None:
+                folder.require_same(truths)
+            if prior is None and any(found.needs_prior for found in wanted):
+                prior = api.train_prior(next(iter(truths.values())), device=device, afresh=train)
+            priors = [prior if found.needs_prior else None for found in wanted]
+            outcome, estimates = _ran(of_seed, truths, priors, device)
+            outcomes.append(outcome)
+            if folder is not None:
+                folder.save(truths, estimates, outcome.rows(of_seed))
+            if figure is not None and len(outcomes) == 1:
+                _plot(figure, plan, truths, estimates)
+    finally:  # what was found is shown, whatever hinders the rest
+        if outcomes:
+            print_table(*_table(plan, outcomes, of_setting=setting is not None), always_headed=True)
 
 
 @dataclass(frozen=True)
@@ -279,9 +278,9 @@ class _Run:
     published: float | None = None
 
     @property
-    def key(self) -> str:
+    def key(self) -> tuple[str, int]:
         """What tells it from the others."""
-        return f"{self.label}+members~{self.members}"
+        return self.label, self.members
 
 
 @dataclass(frozen=True)
@@ -291,6 +290,128 @@ class _Plan:
     settings: CellSettings
     spin_up_cycles: int
     runs: list[_Run]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the runs of a plan found: one row each, in their order."""
+
+    scores: pd.DataFrame
+    seconds: list[float]
+    """Of a cycle, mean over those that were finished."""
+    model_runs: list[float]
+
+    def rows(self, plan: _Plan) -> pd.DataFrame:
+        """The scores as scores.parquet of a folder holds them."""
+        s = plan.settings
+        return self.scores.reset_index().assign(
+            filter=[run.label for run in plan.runs],
+            system=s.system,
+            **{f"parameter_{k}": v for k, v in sorted(s.parameters.items())},
+            gap=s.gap,
+            members=[run.members for run in plan.runs],
+            seed=s.seed,
+        )
+
+
+def _kept(output: Path, plans: list[_Plan]) -> list[Kept]:
+    """The folder of each seed: the output itself where there is one, else one within it. Raises
+    FileFault where one holds other runs.
+    """
+    from masf.cli.kept import Kept
+
+    return [
+        Kept.checked(
+            output if len(plans) == 1 else output / f"seed~{plan.settings.seed}",
+            plan.settings,
+            plan.spin_up_cycles,
+            several=len({run.members for run in plan.runs}) > 1,
+        )
+        for plan in plans
+    ]
+
+
+def _ran(
+    plan: _Plan, truths: dict[int, xr.Dataset], priors: list[Path | None], device: str
+) -> tuple[_Outcome, dict[tuple[str, int], xr.Dataset]]:
+    """Runs the filters of a plan on its truths, by ensemble size, each with its prior: what they
+    found, and their estimates by the keys of the runs.
+    """
+    from masf import api
+    from masf.files.cost import mean_model_runs
+    from masf.files.estimate import SPIN_UP
+
+    estimates, seconds, model_runs = {}, [], []
+    for run, prior in zip(plan.runs, priors, strict=True):
+        estimate, trajectory = api.run(
+            truths[run.members], run.name, run.parameters, prior=prior, device=device
+        )
+        estimates[run.key] = estimate.assign_attrs({SPIN_UP: plan.spin_up_cycles})
+        finished = trajectory.wall_seconds[: trajectory.diverged_at]
+        seconds.append(float(finished.mean()) if len(finished) else 0.0)
+        model_runs.append(mean_model_runs(trajectory.model_runs))
+    named = {f"{label}, N {members}": data for (label, members), data in estimates.items()}
+    first = next(iter(truths.values()))  # ensemble sizes share truth and measurements
+    scores = api.score(named, spin_up_cycles=plan.spin_up_cycles, truth=first)
+    return _Outcome(scores, seconds, model_runs), estimates
+
+
+def _table(
+    plan: _Plan, outcomes: list[_Outcome], *, of_setting: bool
+) -> tuple[list[str], list[list[str]]]:
+    """The table of what was run, one row a filter: its scores, or their means over seeds."""
+    import numpy as np
+
+    from masf.report.words import runs_in_words
+    from masf.scores.fields import FLOW_SCORES
+    from masf.scores.run import SCORES, SHOWN
+    from masf.systems.registry import system_class
+
+    shown = [*SHOWN, *(FLOW_SCORES if system_class(plan.settings.system).flow else ())]
+    one_seed = len(outcomes) == 1
+    rows = []
+    for i, run in enumerate(plan.runs):
+        found = [outcome.scores.iloc[i] for outcome in outcomes]
+        lost = sum(bool(row["lost"]) for row in found)
+        diverged = sum(bool(row["diverged"]) for row in found)
+        counts = [f"{n} {how}" for n, how in ((diverged, "diverged"), (lost, "lost track")) if n]
+        of_these = f" ({', '.join(counts)})" if counts else ""
+        seconds = float(np.mean([outcome.seconds[i] for outcome in outcomes]))
+        model_runs = float(np.mean([outcome.model_runs[i] for outcome in outcomes]))
+        if one_seed:
+            scores = ["diverged" if diverged else f"{found[0][key]:.4g}" for key in shown]
+        else:
+            counted = [row for row in found if not row["lost"] and not row["diverged"]]
+            scores = [_mean([row[key] for row in counted]) for key in shown]
+        rows.append([
+            f"{run.label} (lost track)" if one_seed and lost else run.label,
+            *([str(run.members)] if of_setting else []),
+            *([] if one_seed else [f"{len(found)}{of_these}"]),
+            *scores,
+            f"{seconds:.2g}",
+            runs_in_words(model_runs),
+            *([_number(run.published)] if of_setting else []),
+        ])  # fmt: skip
+    heads = [
+        "FILTER", *(["N"] if of_setting else []), *([] if one_seed else ["SEEDS"]),
+        *(SCORES[key] for key in shown), "s / cycle", "model runs",
+        *(["published analysis RMSE"] if of_setting else []),
+    ]  # fmt: skip
+    return heads, rows
+
+
+def _mean(values: list[float]) -> str:
+    """The mean of scores over seeds, with their standard deviation; "none" where none counts."""
+    import numpy as np
+
+    if not values:
+        return "none"
+    mean = f"{np.mean(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2g}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def _usual(system: str | None, filters: tuple[Spec, ...], options: dict[str, Any]) -> _Plan:
@@ -393,7 +514,7 @@ def _observation(said: str | dict[str, Any]) -> dict[str, Any]:
     return validated_observation(said, "--observation: operator").written()
 
 
-def _cell_in_words(plan: _Plan) -> str:
+def _cell_in_words(plan: _Plan, seeds: tuple[int, ...]) -> str:
     settings = plan.settings
     parameters, observation = (
         ", ".join(f"{k} {v}" for k, v in d.items())
@@ -403,12 +524,15 @@ def _cell_in_words(plan: _Plan) -> str:
     return (
         f"{settings.system} ({parameters}); measured: {observation}; gap {settings.gap}, "
         f"{sizes} members, {settings.cycles} cycles, the first {plan.spin_up_cycles} not scored, "
-        f"seed {settings.seed}"
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     )
 
 
 def _plot(
-    path: Path, plan: _Plan, truths: dict[int, xr.Dataset], estimates: dict[str, xr.Dataset]
+    path: Path,
+    plan: _Plan,
+    truths: dict[int, xr.Dataset],
+    estimates: dict[tuple[str, int], xr.Dataset],
 ) -> None:
     """Draws what ran: each filter by its label, with its ensemble size where there are several."""
     import matplotlib as mpl
@@ -429,35 +553,3 @@ def _plot(
     with replacing(path) as temporary:
         found.savefig(temporary, format=path.suffix[1:], dpi=DPI)
     logging.info("%s", path)
-
-
-def _save(
-    folder: Path,
-    plan: _Plan,
-    truths: dict[int, xr.Dataset],
-    estimates: dict[str, xr.Dataset],
-    scores: Any,
-) -> None:
-    """Writes truth.nc, one file a filter, and scores.parquet; where there are several ensemble
-    sizes, names of files say which.
-    """
-    from masf.atomic import replacing
-    from masf.files.netcdf import write
-
-    alone = len(truths) == 1
-    for members, truth in truths.items():
-        write(folder / ("truth.nc" if alone else f"truth+members~{members}.nc"), truth)
-    for run in plan.runs:
-        name = run.label if alone else run.key
-        name = name.replace(":", "+").replace("=", "~").replace("/", "_")
-        write(folder / f"{name}.nc", estimates[run.key])
-    s = plan.settings
-    parameters = {f"parameter_{k}": v for k, v in sorted(s.parameters.items())}
-    sizes = [run.members for run in plan.runs]
-    rows = scores.reset_index().assign(
-        filter=[run.label for run in plan.runs], system=s.system, **parameters, gap=s.gap,
-        members=sizes, seed=s.seed,
-    )  # fmt: skip
-    with replacing(folder / "scores.parquet") as temporary:
-        rows.to_parquet(temporary, index=False)
-    logging.info("wrote truth, estimates and scores.parquet to %s", folder)

@@ -108,6 +108,7 @@ def _folder(folder: Path, spin_up_cycles: int | None) -> tuple[list[str], list[l
     from masf.atomic import FileFault
     from masf.files.estimate import read_estimate
     from masf.files.netcdf import ESTIMATE_FORMAT, open_netcdf
+    from masf.report.newcomer import lost_beside_truth
     from masf.scores.run import SCORES, shown_scores
     from masf.study import paths
 
@@ -120,7 +121,10 @@ def _folder(folder: Path, spin_up_cycles: int | None) -> tuple[list[str], list[l
                 continue
         data = read_estimate(path, truth_known=False)
         cycles = _cycles_left_out(path, data, spin_up_cycles)
-        rows[path.relative_to(folder)] = data.attrs["diverged"], _scored(path, data, cycles)
+        found = _scored(path, data, cycles)
+        lost = found is not None and lost_beside_truth(path, data, cycles)
+        name = f"{path.relative_to(folder)}{' (lost track)' if lost else ''}"
+        rows[name] = data.attrs["diverged"], found
     if not rows:
         raise FileFault(
             folder,
@@ -129,10 +133,10 @@ def _folder(folder: Path, spin_up_cycles: int | None) -> tuple[list[str], list[l
         )
     shown = shown_scores(pd.DataFrame([found or {} for _, found in rows.values()]))
     table = []
-    for path, (diverged, found) in rows.items():
+    for name, (diverged, found) in rows.items():
         none = ["diverged" if diverged else "truth not known", *[""] * (len(shown) - 1)]
         scores = none if found is None else [f"{found[key]:.4g}" for key in shown]
-        table.append([str(path), *scores])
+        table.append([name, *scores])
     return ["estimate", *(SCORES[key] for key in shown)], table
 
 
@@ -171,6 +175,7 @@ def _estimate(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     from masf.files.cost import mean_model_runs
     from masf.files.estimate import read_estimate
     from masf.files.parameters import ParameterSource
+    from masf.report.newcomer import lost_beside_truth
     from masf.report.words import innovations_in_words, runs_in_words, source_in_words
     from masf.scores.innovations import INNOVATIONS, Innovations
     from masf.scores.run import SCORES
@@ -197,6 +202,8 @@ def _estimate(path: Path, spin_up_cycles: int | None) -> Iterator[Row]:
     if found is None:
         yield "scores", "none: its truth is not known"
         return
+    if lost_beside_truth(path, data, spin_up_cycles):
+        yield "lost track", "of the truth: it estimates some other state"
     for key, value in found.items():
         if value == value:
             yield SCORES[key], f"{value:.4g}{left_out}"

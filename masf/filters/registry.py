@@ -5,6 +5,9 @@ from __future__ import annotations
 from masf import plugins
 from masf.filters.base import Filter
 
+FREE_RUN = "free_run"
+"""The module of a run without measurements."""
+
 
 def filter_names() -> list[str]:
     """The names of all filters, sorted."""

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from masf.atomic import FileFault
 from masf.files.cell import CellSettings
@@ -100,14 +101,7 @@ def _of_estimate(path: Path, name: str) -> Run:
     data = read_estimate(path)
     settings = CellSettings(**json.loads(data.attrs["settings"]))
     spin_up = cycles_left_out(path, data.attrs)
-    truth = next(
-        (
-            found
-            for file in (f"truth+members~{settings.members}.nc", "truth.nc")
-            if (found := _truth_at(path.with_name(file), settings)) is not None
-        ),
-        None,
-    )
+    truth = _truth_beside(path, settings)
     flow = settings.system in system_names() and system_class(settings.system).flow
     velocities = None
     if truth is not None and flow:
@@ -119,18 +113,37 @@ def _of_estimate(path: Path, name: str) -> Run:
         filter=name,
         scores={key: scores[key] for key in SCORES},
         diverged=bool(data.attrs["diverged"]),
-        lost=truth is not None
-        and lost_track(
-            data,
-            gap=settings.gap,
-            spin_up_cycles=spin_up,
-            without_measurements=climatological_spread(truth.truth),
-        ),
+        lost=truth is not None and _lost(data, truth, spin_up),
         spin_up_cycles=spin_up,
         truth="" if truth is None else digest(truth),
         source=str(path),
         model_runs=mean_model_runs(data["model_runs"].values) / settings.members,
     )
+
+
+def lost_beside_truth(path: Path, data: Any, spin_up_cycles: int) -> bool:
+    """Whether an estimate in a file lost track of the truth that lies beside it; False where none
+    does.
+    """
+    truth = _truth_beside(path, CellSettings(**json.loads(data.attrs["settings"])))
+    return truth is not None and _lost(data, truth, spin_up_cycles)
+
+
+def _lost(data: Any, truth: Truth, spin_up_cycles: int) -> bool:
+    return lost_track(
+        data,
+        gap=truth.settings.gap,
+        spin_up_cycles=spin_up_cycles,
+        without_measurements=climatological_spread(truth.truth),
+    )
+
+
+def _truth_beside(path: Path, settings: CellSettings) -> Truth | None:
+    """The truth of a cell beside an estimate of it; None where it is not there."""
+    for file in (f"truth+members~{settings.members}.nc", "truth.nc"):
+        if (found := _truth_at(path.with_name(file), settings)) is not None:
+            return found
+    return None
 
 
 def _truth_at(path: Path, settings: CellSettings) -> Truth | None:

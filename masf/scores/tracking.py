@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from masf.filters.registry import FREE_RUN
 from masf.gaps import Gap, measurement_steps
 from masf.scores.metrics import mean_spread
 
@@ -44,7 +45,8 @@ def climatological_spread(truth: np.ndarray) -> float:
 
 
 def lost_track(data: Any, *, gap: Gap, spin_up_cycles: int, without_measurements: float) -> bool:
-    """Whether a run has lost track after spin-up; False if it diverged, which is counted by itself.
+    """Whether a run has lost track after spin-up; False if it diverged, which is counted by itself,
+    and of a free run, which has none to lose.
 
     Args:
         data: the content of {filter}.nc, see masf.files.netcdf.
@@ -52,12 +54,17 @@ def lost_track(data: Any, *, gap: Gap, spin_up_cycles: int, without_measurements
         spin_up_cycles: how many of the first cycles to leave out.
         without_measurements: c of the module's docstring.
     """
-    if data.attrs["diverged"]:
+    if data.attrs["diverged"] or is_free_run(data):
         return False
     analyses = measurement_steps(gap, len(data["crps"]))[spin_up_cycles:]
     error, spread = data["rmse"].values[analyses], data["spread"].values[analyses]
     spread = mean_spread(spread.reshape(len(spread), -1))
     return lost(error, spread, without_measurements)
+
+
+def is_free_run(data: Any) -> bool:
+    """Whether the content of {filter}.nc is of a run without measurements."""
+    return data.attrs.get("filter_module") == FREE_RUN
 
 
 def lost(error: np.ndarray, spread: np.ndarray, without_measurements: float) -> bool:

@@ -99,7 +99,7 @@ def gather(study: Study, *, allow_missing: bool = False) -> tuple[pd.DataFrame, 
                 reference=reference if name != cell.reference else None,
                 velocities=velocities,
             )
-            lost = name not in study.free_runs and lost_track(
+            lost = lost_track(
                 data,
                 gap=cell.settings.gap,
                 spin_up_cycles=cell.spin_up_cycles,

@@ -7,7 +7,9 @@ the same messages.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -199,6 +201,25 @@ class FilterInCell:
     @property
     def needs_prior(self) -> bool:
         return self.study.needs_prior(self.name, self.cell)
+
+    def tuned_apart(self, overrides: Mapping[str, Any]) -> list[str]:
+        """What overrides take out of values that were tuned together, of which the others stay: of
+        each tuned setting a sentence.
+        """
+        settings = self.study.tuned_settings(self.name, self.cell)
+        wins = {key: setting for setting in settings for key in setting.parameters}
+        found = []
+        for setting in settings:
+            own = {k: v for k, v in setting.parameters.items() if wins[k] is setting}
+            others = {k: v for k, v in own.items() if k not in overrides}
+            gone = {k: v for k, v in own.items() if overrides.get(k, v) != v}
+            if gone and others:
+                was, stay = (
+                    ", ".join(f"{k} = {json.dumps(v)}" for k, v in values.items())
+                    for values in (gone, others)
+                )
+                found.append(f"{stay} were tuned together with {was}, which is another here")
+        return found
 
 
 def filter_in_cell(

@@ -21,7 +21,7 @@ from masf.files.parameters import in_force
 from masf.files.shipped_priors import shipped_as_trained
 from masf.files.tuned import Tuned
 from masf.filters.input_files import input_files
-from masf.filters.registry import filter_class
+from masf.filters.registry import FREE_RUN, filter_class
 from masf.gaps import pattern_of
 from masf.programs import files_among
 from masf.study import paths
@@ -38,9 +38,6 @@ from masf.study.shipped import Run, shipped_name, shipped_runs, situation, varia
 from masf.study.situations import distance
 from masf.study.tuned_values import TunedSetting
 from masf.systems.registry import system_class, system_names
-
-FREE_RUN = "free_run"
-"""The module of a run without measurements."""
 
 
 def _cell_key(settings: CellSettings, spin_up_cycles: int) -> tuple[str, int, int, int]:
