@@ -132,7 +132,8 @@ def called_and_cost(result: str, study: Study, name: str, cell: Cell) -> tuple[s
         name: what the study calls the filter.
         cell: the cell.
     """
-    module, plain = study.filter_module(name), called(name, study.config.filters)
+    module = study.filter_module(name)
+    plain = called(name, module, study.config.filters)
     if module in UNCOUNTED:
         return plain, math.nan
     if module == FREE_RUN:
@@ -152,19 +153,19 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
 
 
-def called(name: str, own: list[str]) -> str:
+def called(name: str, module: str, own: list[str]) -> str:
     """What a filter is called as a rival: of a run of a setting, the module, which the situation
     tells from those of other settings, with a number where there are several in one.
 
     Args:
         name: what the study calls it.
+        module: its module.
         own: the study's own filters, which have their plain names.
     """
-    variant = re.fullmatch(r"[a-z]+\d{4}(?:_gap\d+)?_(.+)_n\d+(_\d+)?", name)
-    if variant is None:
+    if name in own:
         return name
-    module, number = variant[1], variant[2] or ""
-    return f"{module}_2" if module in own else f"{module}{number}"
+    number = re.search(r"_n\d+(_\d+)$", name)
+    return f"{module}_2" if module in own else f"{module}{number[1] if number else ''}"
 
 
 def belongs(row: dict[str, Any], cell: Cell) -> bool:

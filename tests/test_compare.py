@@ -22,6 +22,7 @@ from masf.api import run as run_filter
 from masf.cli import commands
 from masf.cli.options import THREAD_VARIABLES
 from masf.files.truth import digest, truth_of
+from masf.filters.registry import filter_names
 from masf.report.rivals import beside, by_situation, welch_interval
 from masf.scores.comparison import paired_interval
 from masf.scores.run import score
@@ -38,6 +39,7 @@ from masf.study.shipped import (
     read_runs,
     shipped_runs,
     situation,
+    told_apart,
     write_runs,
 )
 from masf.study.study import Study
@@ -97,6 +99,11 @@ def test_every_run_of_figures_3_to_5_is_shipped_with_the_score_of_its_table() ->
             np.testing.assert_array_equal([run.scores[key] for run in runs], kept[key])
         assert [run.diverged for run in runs] == kept["diverged"].tolist()
     assert SHIPPED.stat().st_size < 300_000
+
+
+def test_what_a_shipped_filter_is_called_begins_with_its_module() -> None:
+    modules = {told_apart(run.filter)[0] for run in shipped_runs()}
+    assert modules <= set(filter_names())
 
 
 def test_runs_with_passes_are_told_from_those_that_run_the_model_once() -> None:
