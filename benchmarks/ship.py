@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 import pandas as pd
+from record import MODEL_RUNS
 
 from masf.api import run as run_filter
 from masf.files.cell import build
@@ -48,6 +49,10 @@ STUDIES = {
     "figure5": ["figure5.yaml"],
     "gap_sweep": ["gap_sweep.yaml"],
     "iterative": ["iterative.yaml"],
+    "small_ensembles": ["small_ensembles.yaml"],
+    "figure5_tuned": ["figure5_tuned.yaml"],
+    "figure5_network": ["figure5_tuned.yaml", "figure5_network.yaml"],
+    "figure5_128": ["figure5_128.yaml"],
     "published_runs": ["published.yaml"],
 }
 """Results, and the configs that they were made from, later ones laid over earlier ones. Of a filter
@@ -62,7 +67,7 @@ COPIED = {"figure4_passes": "figure4"}
 shipped once, as the other's.
 """
 UNCOUNTED = {"ienks"}
-"""Filters that run the model as often as they need, which the tables do not keep."""
+"""Filters that run the model as often as they need, which only tables with model runs say."""
 CHECKED_BY = "enkf"
 DIGITS = 1e-4
 """What the tables keep."""
@@ -103,6 +108,7 @@ def runs_of(name: str) -> Iterator[Run]:
     copied = {told(run) for run in runs_of(COPIED[name])} if name in COPIED else set()
     for row, cell in kept_runs(name, study, study.all_filters):
         filter_name, taken = called_and_cost(name, study, str(row["filter"]), cell)
+        counted = row.get(MODEL_RUNS, math.nan) / cell.settings.members
         run = Run(
             cell.settings,
             filter_name,
@@ -111,7 +117,7 @@ def runs_of(name: str) -> Iterator[Run]:
             bool(row.get("lost", False)),
             cell.spin_up_cycles,
             source=name,
-            model_runs=taken,
+            model_runs=taken if math.isnan(counted) else counted,
         )
         if told(run) not in copied:
             yield run
