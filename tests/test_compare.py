@@ -309,7 +309,7 @@ def test_what_cannot_be_compared_is_said(
     result = call("compare", str(tmp_path))
     assert result.exit_code == 1
     assert "dimension 12" in result.output
-    nearest = "(the nearest that is there: members 100 in place of 5, dimension 20 in place of 12)"
+    nearest = "(the nearest that is there: dimension 40 in place of 12)"
     assert nearest in result.output
     with caplog.at_level(logging.WARNING):
         both = call("compare", str(tmp_path), str(kept))
