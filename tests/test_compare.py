@@ -195,6 +195,13 @@ def test_differences_are_paired_by_seed_and_say_who_is_lower() -> None:
     assert (third.filter, third.verdict) == ("close", "not distinguishable")
 
 
+def test_the_same_runs_are_not_told_apart_by_what_the_shipped_digits_leave_out() -> None:
+    own = runs_of("mine", [1.00003, 1.20002, 0.90004, 1.10003])
+    rivals = [replace(run, source="study") for run in runs_of("same", [1.0, 1.2, 0.9, 1.1])]
+    _, same = beside(own, rivals, "rmse")
+    assert (same.difference, same.verdict) == (0.0, "not distinguishable")
+
+
 def test_other_truths_are_compared_unpaired_and_few_seeds_are_not_judged() -> None:
     own = runs_of("mine", [1.0, 1.1, 0.9, 1.05])
     theirs = [3.0, 3.1, 2.9, 3.2, 3.05]

@@ -19,7 +19,7 @@ import numpy as np
 
 from masf.scores.comparison import CONFIDENCE, LEAST_SEEDS, paired_interval
 from masf.study.search import is_number
-from masf.study.shipped import Run, pairing
+from masf.study.shipped import DIGITS, Run, pairing
 from masf.study.situations import differences, log_ratio
 
 UNPAIRED = "unpaired"
@@ -121,8 +121,11 @@ def beside(own: Sequence[Run], rivals: Sequence[Run], score: str) -> list[Beside
 
 
 def _value(run: Run, score: str) -> float:
-    """A run's score; NaN of one that does not count."""
-    return float("nan") if run.diverged or run.lost else run.scores.get(score, float("nan"))
+    """A run's score, to the digits that are shipped, so that the same run is not said to be worse;
+    NaN of one that does not count.
+    """
+    value = float("nan") if run.diverged or run.lost else run.scores.get(score, float("nan"))
+    return round(value, DIGITS)
 
 
 def _values(runs: Iterable[Run], score: str) -> np.ndarray:

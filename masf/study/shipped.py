@@ -31,6 +31,8 @@ SHIPPED = Path(__file__).parent / "shipped_runs.csv.gz"
 
 SCORES = ("rmse", "rmse_analysis", "spread_skill", "crps", "ssim", "csi")
 """Scores that are kept of each run, where its study has them."""
+DIGITS = 4
+"""How many digits of a score are kept after the point."""
 
 KEYS = (
     "study", "system", "parameters", "observation", "gap", "cycles", "spin_up_cycles", "members",
@@ -194,7 +196,7 @@ def _row(run: Run) -> dict[str, Any]:
         "initial_spread": s.initial_spread,
         "seed": s.seed,
         "filter": run.filter,
-        **{k: "" if (v := run.scores[k]) != v else f"{v:.4f}" for k in SCORES},
+        **{k: "" if (v := run.scores[k]) != v else f"{v:.{DIGITS}f}" for k in SCORES},
         "diverged": int(run.diverged),
         "lost": int(run.lost),
         "model_runs": "" if math.isnan(run.model_runs) else f"{run.model_runs:.4g}",
