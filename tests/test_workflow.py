@@ -821,7 +821,8 @@ def test_missing_config_file_is_named(project: Project) -> None:
 def test_missing_config_file_is_named_before_anything_is_installed(tmp_path: Path) -> None:
     words = ["study", "CONFIG=nothing.yaml", f"VENV={tmp_path}/venv", "PYTHON=false"]
     done = subprocess.run(  # noqa: S603
-        ["make", *words], cwd=ROOT, capture_output=True, text=True, check=False  # noqa: S607
+        ["make", "--no-print-directory", *words],  # noqa: S607
+        cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0
     assert "CONFIG=nothing.yaml: no such file" in done.stderr
