@@ -290,7 +290,8 @@ def assimilate(
         observation: what the filter takes the measurements for, needed where the problem's is none
             of masf's. Attributes ``model``, ``model_parameters`` and ``model_observation`` of the
             result say what was taken.
-        prior: file of the pretrained prior, for filters that use one; see ``train_prior``.
+        prior: file of the pretrained prior, for filters that use one, and no others; see
+            ``train_prior``.
         device: where to compute: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         saved_members: analysis members to keep, at most.
         covariance: whether to keep the covariance of each analysis.

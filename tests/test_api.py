@@ -278,6 +278,8 @@ def test_prior_is_trained_once_and_kept(
     estimate = masf.assimilate(truth, "masf", prior=path, device="cpu")
     assert {"diagnostic_loss_prior", "diagnostic_network_used"} <= set(estimate.data_vars)
     assert path.read_bytes() == content
+    with pytest.raises(ValueError, match="prior: filter 'etkf' takes none: leave it out"):
+        masf.assimilate(truth, "etkf", prior=path)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert masf.train_prior(truth, settings=short | {"steps": 3}, device="cpu") != path

@@ -141,6 +141,8 @@ def assimilate_in_memory(
     """
     module = module or name
     system, observation = built or build(truth.settings)
+    if prior is not None and (command or not (cls or filter_class(module)).uses_prior):
+        raise ValueError(f"prior: filter {name!r} takes none: leave it out")
     # Before the run: what it reads is what is there now.
     files = read_by(module, parameters, command, cls)
     if command is None:
