@@ -107,8 +107,8 @@ def runs_of(name: str) -> Iterator[Run]:
     study = make_study({**config_of(STUDIES[name]), "figures": {}}, root=HERE.parent)
     copied = {told(run) for run in runs_of(COPIED[name])} if name in COPIED else set()
     for row, cell in kept_runs(name, study, study.all_filters):
-        filter_name, taken = called_and_cost(name, study, str(row["filter"]), cell)
         counted = row.get(MODEL_RUNS, math.nan) / cell.settings.members
+        filter_name, taken = called_and_cost(name, study, str(row["filter"]), cell, counted)
         run = Run(
             cell.settings,
             filter_name,
@@ -117,7 +117,7 @@ def runs_of(name: str) -> Iterator[Run]:
             bool(row.get("lost", False)),
             cell.spin_up_cycles,
             source=name,
-            model_runs=taken if math.isnan(counted) else counted,
+            model_runs=taken,
         )
         if told(run) not in copied:
             yield run
@@ -128,7 +128,9 @@ def told(run: Run) -> tuple[str, str, float]:
     return run.settings.to_json(), told_apart(run.filter)[0], run.scores["rmse"]
 
 
-def called_and_cost(result: str, study: Study, name: str, cell: Cell) -> tuple[str, float]:
+def called_and_cost(
+    result: str, study: Study, name: str, cell: Cell, counted: float
+) -> tuple[str, float]:
     """What the run of a filter in a cell is called as a rival, and how many forecasts of one member
     from one measurement to the next a cycle took of it; NaN where that is not known.
 
@@ -137,14 +139,17 @@ def called_and_cost(result: str, study: Study, name: str, cell: Cell) -> tuple[s
         study: its study.
         name: what the study calls the filter.
         cell: the cell.
+        counted: what the table says; NaN where it does not.
     """
     module = study.filter_module(name)
     plain = called(name, module, study.config.filters)
     if module in UNCOUNTED:
-        return plain, math.nan
+        return plain, counted
     if module == FREE_RUN:
         return plain, 1 / cell.settings.members
     cls: Any = filter_class(module)
+    if not math.isnan(counted):
+        return variant(plain, several=issubclass(cls, TemperedFilter) and counted > 1), counted
     if not issubclass(cls, TemperedFilter) or result in ONE_PASS:
         return plain, 1.0
     if result in TUNED:

@@ -115,6 +115,8 @@ _SMALL_PRIOR = {
 
 FILL_VALUES_FROM = 10
 """How far a value is from all others, over the range of these, that may be a fill value."""
+FEWEST_OTHERS = 4
+"""How many others say what that range is."""
 
 _A_SYSTEM = "pass masf.make_system(...), or an object of your own subclass of masf.System"
 _AN_OBSERVATION = (
@@ -428,6 +430,8 @@ def score(
     def gap(data: xr.Dataset) -> Gap:
         return json.loads(data.attrs["settings"])["gap"]
 
+    if truth is not None:
+        _require_truth_of([data for _, data in named], truth)
     states = None if truth is None else _states(truth)
     # Those of a flow are (times, 2, n, n).
     flow = states is not None and states.ndim == 4 and states.shape[1] == 2
@@ -669,6 +673,23 @@ def _innovations(estimates: Estimates, spin_up_cycles: int) -> list[tuple[Any, I
             )
         _require_left(data, spin_up_cycles)
     return [(name, Innovations.of(data, spin_up_cycles)) for name, data in named]
+
+
+def _require_truth_of(estimates: Sequence[xr.Dataset], truth: xr.Dataset) -> None:
+    """Raises Refused for a truth of other settings than those of estimates; ensemble sizes, and
+    what filters forecast with, may differ.
+    """
+
+    def said(data: xr.Dataset) -> dict[str, Any]:
+        settings = json.loads(data.attrs["settings"])
+        return {k: v for k, v in settings.items() if k not in ("members", "model")}
+
+    for data in estimates:
+        if "settings" not in truth.attrs or said(truth) != said(data):
+            raise Refused(
+                "truth is of another cell than the estimates: pass the problem that they were made "
+                "from"
+            )
 
 
 def _states(truth: xr.Dataset) -> np.ndarray:
@@ -935,19 +956,20 @@ def _warn_of_fill_values(y: np.ndarray) -> None:
         others = np.where(signed == least, np.nan, signed)
         nearest, farthest = np.fmin.reduce(others, axis=0), np.fmax.reduce(others, axis=0)
         spread = farthest - nearest
-        suspect = (spread > 0) & (nearest - least > FILL_VALUES_FROM * spread)
-        for value, times in zip(
-            sign * least[suspect], np.sum(signed == least, axis=0)[suspect], strict=True
-        ):
+        repeated, others_there = np.sum(signed == least, axis=0), np.sum(~np.isnan(others), axis=0)
+        suspect = (others_there >= FEWEST_OTHERS) & (spread > 0)
+        suspect &= nearest - least > FILL_VALUES_FROM * spread
+        for value, times in zip(sign * least[suspect], repeated[suspect], strict=True):
             found[float(value)] += int(times)
     for value, times in found.items():
-        if times > 1:
-            cycle, j = map(int, np.argwhere(y == value)[0])
-            log.warning(
-                "measurements: %g comes %d times, first in cycle %d, component %d, and lies far "
-                "from all others: if it stands for a missing measurement, make it NaN",
-                value, times, cycle + 1, j + 1,
-            )  # fmt: skip
+        if times == 1:
+            continue
+        cycle, j = map(int, np.argwhere(y == value)[0])
+        log.warning(
+            "measurements: %g comes %d times, first in cycle %d, component %d, and lies far from "
+            "all others: if it stands for a missing measurement, make it NaN",
+            value, times, cycle + 1, j + 1,
+        )  # fmt: skip
 
 
 def _cell(problem: xr.Dataset) -> tuple[Truth, bool]:

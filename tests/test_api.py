@@ -546,6 +546,34 @@ def test_an_own_observation_goes_through_or_is_refused() -> None:
         masf.assimilate(mine, "etkf", observation=Mask(12, np.arange(12), 1.0))
 
 
+def test_a_truth_of_another_cell_is_refused_in_scores() -> None:
+    system = masf.make_system("lorenz96", dimension=12, dt=0.01, forcing=8)
+    seen = masf.make_observation(system, "identity", noise=1.0)
+    one, other = (
+        masf.simulate(system, seen, gap=5, cycles=6, members=5, seed=seed) for seed in (0, 1)
+    )
+    estimate = masf.assimilate(one, "etkf")
+    assert masf.score(estimate, truth=one)["lost"].notna().all()
+    with pytest.raises(ValueError, match="truth is of another cell than the estimates"):
+        masf.score(estimate, truth=other)
+
+
+def test_an_observation_that_refuses_some_states_is_taken() -> None:
+    class Concentration(masf.Observation):
+        def apply(self, x: Any) -> Any:
+            if np.any(x < 0):
+                raise ValueError("concentration below 0")
+            return x
+
+        def adjoint(self, v: Any) -> Any:
+            return v
+
+    system = masf.make_system("lorenz96", dimension=4, dt=0.01, forcing=8)
+    own = Concentration(4, make_noise(1.0, 4), {})
+    y, x = np.ones((2, 4)), np.ones((3, 4)) + np.eye(3, 4)
+    assert masf.make_problem(system, own, y, x, gap=1)["observation"].shape == (2, 4)
+
+
 def test_an_own_system_is_never_taken_for_one_of_masfs() -> None:
     system = type("lorenz63", (Rotation,), {})(masf.SystemParameters(dt=0.1))
     problem = masf.simulate(system, Mask(2, [0], 1.0), gap=1, cycles=2, members=5)

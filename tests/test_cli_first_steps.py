@@ -106,6 +106,13 @@ def test_run_of_several_seeds_has_means_and_a_folder_of_each(tmp_path: Path) -> 
     assert call("run", CELL, "--filter letkf --output", str(tmp_path / "alone")).exit_code == 0
     alone, beside = (tmp_path / folder / "letkf.nc" for folder in ("alone", "seed~3"))
     assert alone.read_bytes() == beside.read_bytes()
+    for words, folder, what in (
+        (SEEDS, "alone", "runs of one seed already"),
+        (CELL, "", "folders of seeds already"),
+    ):
+        mixed = call("run", words, "--filter enkf --output", str(tmp_path / folder))
+        assert mixed.exit_code == 1
+        assert what in mixed.output
     twice = call("run", CELL, "--seed 3")
     assert twice.exit_code == 2
     assert "--seed 3 is given twice" in twice.output

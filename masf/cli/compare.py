@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,10 @@ def compare(
         if situation not in shipped:
             left_out.append(_left_out(runs[0], nearest(runs[0], wanted)))
             continue
-        for name in dict.fromkeys(run.filter for run in runs):
-            of_filter = [run for run in runs if run.filter == name]
+        groups: dict[tuple[str, int, int], list[Run]] = defaultdict(list)
+        for run in runs:  # a study may have runs of several lengths in one situation
+            groups[run.filter, run.settings.cycles, run.spin_up_cycles].append(run)
+        for of_filter in groups.values():
             found = beside(of_filter, shipped[situation], score)
             rows += [[_in_words(of_filter[0]), *_row(row, len(of_filter))] for row in found]
     if not rows:

@@ -316,9 +316,16 @@ class _Outcome:
 
 def _kept(output: Path, plans: list[_Plan]) -> list[Kept]:
     """The folder of each seed: the output itself where there is one, else one within it. Raises
-    FileFault where one holds other runs.
+    FileFault where one holds other runs, or the output those of a call of the other kind.
     """
-    from masf.cli.kept import Kept
+    from masf.atomic import FileFault
+    from masf.cli.kept import ELSEWHERE, Kept
+
+    others, what = "seed~*", "folders of seeds"
+    if len(plans) > 1:
+        others, what = "[!.]*.nc", "runs of one seed"
+    if any(output.glob(others)):
+        raise FileFault(output, f"holds {what} already", ELSEWHERE)
 
     return [
         Kept.checked(

@@ -39,12 +39,22 @@ def is_ours(observation: Observation) -> bool:
     return type(observation).__module__.startswith("masf.")
 
 
-def batch_faults(observation: Observation) -> list[str]:
+def batch_faults(observation: Observation, *, any_state: bool = True) -> list[str]:
     """Whether m numbers are measured of each state for itself, in batches of any shape, and states
-    are left as they are: what is cheap to know of an observation of one's own.
+    are left as they are: what is cheap to know of an observation of one's own. Without
+    ``any_state`` it may refuse a random state by a ValueError, such as a negative one, and then
+    nothing is said.
     """
     states = np.random.default_rng(0).standard_normal((2, 3, observation.dimension))
     what = f"{type(observation).__name__}.apply"
+    if not any_state:
+        try:
+            with np.errstate(all="ignore"):
+                observation.apply(states[0, 0].copy())
+        except (ValueError, ArithmeticError):
+            return []
+        except Exception:  # noqa: S110  # whatever code of one's own raises is said below
+            pass
     return _batch_faults(what, observation.apply, (states,), observation.size)
 
 
@@ -52,7 +62,7 @@ def require_observation(observation: Observation) -> None:
     """Raises ContractFault for an observation of one's own that would give wrong numbers, or fail
     in the midst of a run.
     """
-    if not is_ours(observation) and (faults := batch_faults(observation)):
+    if not is_ours(observation) and (faults := batch_faults(observation, any_state=False)):
         raise ContractFault("; ".join(faults))
 
 
@@ -77,7 +87,9 @@ def _batch_faults(
             return [str(fault)]
         except Exception as error:  # whatever code of one's own raises
             first = (str(error).splitlines() or [""])[0][:120]
-            return [f"{said} fails ({type(error).__name__}: {first}){ALONG_THE_LAST_AXIS}"]
+            of_axes = x.ndim > 1 or isinstance(error, IndexError)
+            hint = ALONG_THE_LAST_AXIS if of_axes else ""
+            return [f"{said} fails ({type(error).__name__}: {first}){hint}"]
         if written:
             return [f"{what} changes the array that it is given: return a new one"]
         if before is not None and not _close(found[0], before, equal_nan=True):

@@ -57,7 +57,8 @@ def _of_folder(folder: Path) -> Iterator[Run]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            yield from _of_folder(path)
+            if not path.is_symlink():  # which may lead back here
+                yield from _of_folder(path)
         elif path.suffix == ".nc" and not path.stem.startswith("truth"):
             yield _of_estimate(path, path.stem.split("+members~")[0])
 

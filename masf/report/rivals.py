@@ -78,10 +78,13 @@ def by_situation(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def runs_on_one_seed(runs: Iterable[Run]) -> list[Run]:
-    """The first runs of one filter on one seed of a situation; empty where there is one of each."""
-    found: dict[tuple[str, str, int], list[Run]] = defaultdict(list)
+    """The first runs of one filter and length on one seed of a situation; empty where there is one
+    of each.
+    """
+    found: dict[tuple[str, str, int, int, int], list[Run]] = defaultdict(list)
     for run in runs:
-        found[run.situation, run.filter, run.settings.seed].append(run)
+        length = run.settings.cycles, run.spin_up_cycles
+        found[run.situation, run.filter, run.settings.seed, *length].append(run)
     return next((same for same in found.values() if len(same) > 1), [])
 
 
