@@ -112,7 +112,7 @@ def test_run_of_several_seeds_has_means_and_a_folder_of_each(tmp_path: Path) -> 
     ):
         mixed = call("run", words, "--filter enkf --output", str(tmp_path / folder))
         assert mixed.exit_code == 1
-        assert what in mixed.output
+        assert what in str(mixed.exception)
     twice = call("run", CELL, "--seed 3")
     assert twice.exit_code == 2
     assert "--seed 3 is given twice" in twice.output
