@@ -258,10 +258,8 @@ def ienks(rounds: int) -> list[dict[str, Any]]:
     problem = masf.simulate(system, observed, gap=20, cycles=40, members=MEMBERS)
     rows = []
     for lag in (1, 2):
-        ours, theirs = (
-            {"lag": lag, "certainty": 1.0, "rotation": False},
-            {"lag": lag, "certainty": 1.0, "rotation": False, "inflation": 1.0},
-        )
+        ours = {"lag": lag, "certainty": 1.0, "rotation": False}
+        theirs = ours | {"inflation": 1.0}
         seconds: dict[str, list[np.ndarray]] = {"ienks": [], "dapper_ienks": []}
         for _ in range(rounds):
             for name, parameters in (("ienks", ours), ("dapper_ienks", theirs)):

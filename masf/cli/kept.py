@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masf.study import paths
+
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
     from masf.files.cell import CellSettings
 
-SCORES = "scores.parquet"
 ELSEWHERE = "name another folder, or move that away"
 OF_FOLDER = {"filter", "members", "seed", "lost"}
 """Columns of the scores of such a folder, among others."""
@@ -44,7 +45,6 @@ class Kept:
         cannot be read.
         """
         from masf.atomic import FileFault
-        from masf.study import paths
 
         if (folder / paths.STUDY).is_file():
             raise FileFault(folder, "holds the results of a study", ELSEWHERE)
@@ -55,7 +55,7 @@ class Kept:
             if apart:
                 words = ", ".join(f"{key} {a} in place of {b}" for key, (a, b) in apart.items())
                 raise FileFault(path, f"is of other settings: {words}", ELSEWHERE)
-        return cls(folder, several, _scores(folder / SCORES))
+        return cls(folder, several, _scores(folder / paths.SCORES))
 
     def truth(self, members: int) -> Path:
         """The file of the truth with an ensemble of so many members."""
@@ -98,7 +98,7 @@ class Kept:
             keys = ["filter", "members"]
             again = pd.MultiIndex.from_frame(self.before[keys]).isin(list(estimates))
             scores = pd.concat([self.before[~again], scores], ignore_index=True)
-        with replacing(self.folder / SCORES) as temporary:
+        with replacing(self.folder / paths.SCORES) as temporary:
             scores.to_parquet(temporary, index=False)
 
 

@@ -26,6 +26,7 @@ from masf.filters.base import Filter, Setup, doubts_of_what_is_said, ensemble_ne
 from masf.filters.input_files import digests, input_files, require_files
 from masf.filters.registry import filter_class
 from masf.observations.base import Observation
+from masf.observations.consistency import is_ours
 from masf.programs import files_among
 from masf.stages.border import on_tensors
 from masf.stages.cycle import peak_memory_mib, run_cycles
@@ -141,12 +142,12 @@ def assimilate_in_memory(
     """
     module = module or name
     system, observation = built or build(truth.settings)
-    if prior is not None and (command or not (cls or filter_class(module)).uses_prior):
+    kind = (cls or filter_class(module)) if command is None else None
+    if prior is not None and (kind is None or not kind.uses_prior):
         raise ValueError(f"prior: filter {name!r} takes none: leave it out")
     # Before the run: what it reads is what is there now.
     files = read_by(module, parameters, command, cls)
-    if command is None:
-        kind = cls or filter_class(module)
+    if kind is not None:
         checked, members = kind.Parameters(**parameters), len(truth.initial_ensemble)
         said = doubts_of_what_is_said(checked, [*source.given, *source.pinned])
         for doubt in [*said, *kind.doubts(checked, system, members)]:
@@ -163,7 +164,7 @@ def assimilate_in_memory(
         cls=cls,
         built=(system, observation),
     )
-    of_masf = cls is None and has_name(system) and type(observation).__module__.startswith("masf.")
+    of_masf = cls is None and has_name(system) and is_ours(observation)
     record = estimate_record(
         name,
         module,
