@@ -41,6 +41,10 @@ class FilterParameters(BaseModel):
         """
         return {}
 
+    def radii(self) -> dict[str, float | None]:
+        """The radii of tapers in force, by their keys; None tapers nothing."""
+        return {}
+
 
 class EnsembleParameters(FilterParameters):
     """Parameters of filters that inflate."""
@@ -59,6 +63,9 @@ class LocalizedParameters(EnsembleParameters):
         description="Half of the Gaspari-Cohn taper's support, in the system's unit of length; "
         "null tapers nothing.",
     )
+
+    def radii(self) -> dict[str, float | None]:
+        return {"localization_radius": self.localization_radius} | super().radii()
 
 
 class RotatedParameters(EnsembleParameters):
@@ -179,9 +186,13 @@ class Filter(ABC):
         """What runs, but is seldom meant, with an ensemble of so many members; said before a run
         begins, in sentences as those of ``misfits``.
         """
-        if isinstance(parameters, LocalizedParameters):
-            return untapered_doubts(parameters.localization_radius, system, members)
-        return []
+        if not isinstance(parameters, FilterParameters):
+            return []  # a class of one's own, which masf.check_filter refuses
+        return [
+            doubt
+            for key, radius in parameters.radii().items()
+            for doubt in untapered_doubts(radius, system, members, key)
+        ]
 
     @classmethod
     def needs_torch(cls, parameters: Any) -> bool:

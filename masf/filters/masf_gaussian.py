@@ -24,7 +24,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from masf.diffusion.denoisers.select import GaussianFit, gaussian_doubts, gaussian_misfits
+from masf.diffusion.denoisers.select import GaussianFit, gaussian_misfits
 from masf.filters.passes import TemperedFilter, TemperedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -61,6 +61,10 @@ class GaussianMASFParameters(TemperedParameters):
         200, ge=2, description="For static_share: steps of the free run that they are taken from."
     )
 
+    def radii(self) -> dict[str, float | None]:
+        own = {"localization_radius": self.localization_radius}
+        return (own if self.covariance == "localized" else {}) | super().radii()
+
     def without_effect(self) -> dict[str, str]:
         idle = {}
         if self.covariance != "localized":
@@ -86,12 +90,6 @@ class GaussianMASF(TemperedFilter):
                 "it; set covariance to localized"
             )
         return [*own, *super().misfits(parameters, system, observation)]
-
-    @classmethod
-    def doubts(cls, parameters: GaussianMASFParameters, system: System, members: int) -> list[str]:
-        covariance, radius = parameters.covariance, parameters.localization_radius
-        own = gaussian_doubts(covariance, radius, system, members)
-        return [*own, *super().doubts(parameters, system, members)]
 
     def make_fit(self) -> GaussianFit:
         p = self.parameters

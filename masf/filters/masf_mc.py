@@ -31,7 +31,6 @@ from masf.arrays import Array
 from masf.diffusion.denoisers.family import MOST_COMPONENTS, mixture_fit, mixture_is_local
 from masf.diffusion.denoisers.local_mixture import LocalMixtureFit
 from masf.diffusion.denoisers.mixture import MixtureFit
-from masf.diffusion.denoisers.select import gaussian_doubts
 from masf.diffusion.posterior import Denoiser
 from masf.diffusion.process import ForwardProcess
 from masf.diffusion.samplers import exact
@@ -75,6 +74,10 @@ class MixtureMASFParameters(TemperedParameters):
     def radius(self) -> float | None:
         """The radius in force: of the kernels' taper, None where they have none."""
         return self.localization_radius if self.covariance == "localized" else None
+
+    def radii(self) -> dict[str, float | None]:
+        own = {"localization_radius": self.localization_radius}
+        return (own if self.covariance == "localized" else {}) | super().radii()
 
 
 class MixtureMASF(TemperedFilter):
@@ -121,12 +124,6 @@ class MixtureMASF(TemperedFilter):
                 "leave the filter out of this experiment"
             )
         return [*faults, *super().misfits(parameters, system, observation)]
-
-    @classmethod
-    def doubts(cls, parameters: MixtureMASFParameters, system: System, members: int) -> list[str]:
-        covariance, radius = parameters.covariance, parameters.localization_radius
-        own = gaussian_doubts(covariance, radius, system, members)
-        return [*own, *super().doubts(parameters, system, members)]
 
     def make_fit(self) -> MixtureFit | LocalMixtureFit:
         p = self.parameters

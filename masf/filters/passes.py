@@ -37,7 +37,7 @@ from masf.diffusion.denoisers.select import GaussianFit
 from masf.diffusion.past import moved_in_the_past
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import mean_squared_innovation, whitened_innovation
-from masf.ensembles.localization import taper_misfits, untapered_doubts
+from masf.ensembles.localization import taper_misfits
 from masf.ensembles.transform import ensemble_transform
 from masf.filters.process_filter import CoupledFilter, CoupledParameters
 from masf.observations.base import Observation
@@ -98,6 +98,10 @@ class TemperedParameters(CoupledParameters):
         "a new window begins; null keeps any.",
     )
 
+    def radii(self) -> dict[str, float | None]:
+        own = {"passes_radius": self.passes_radius}
+        return super().radii() | (own if self.passes > 1 else {})
+
     def without_effect(self) -> dict[str, str]:
         own = ("finish", "passes_radius", "lag", "pace", "greatest_misfit")
         idle = dict.fromkeys(own, "passes above 1") if self.passes == 1 else {}
@@ -133,14 +137,6 @@ class TemperedFilter(CoupledFilter):
             *faults,
             *taper_misfits(parameters.passes_radius, system, observation, "passes_radius"),
         ]
-
-    @classmethod
-    def doubts(cls, parameters: Any, system: System, members: int) -> list[str]:
-        own = super().doubts(parameters, system, members)
-        if parameters.passes == 1:
-            return own
-        radius = parameters.passes_radius
-        return [*own, *untapered_doubts(radius, system, members, "passes_radius")]
 
     def start(self, ensemble: Array) -> Array:
         self._past, self._gaps = ensemble, [0]

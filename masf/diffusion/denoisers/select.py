@@ -20,7 +20,6 @@ from masf.ensembles.localization import (
     in_grid_points,
     make_taper,
     taper_misfits,
-    untapered_doubts,
 )
 from masf.ensembles.static import StaticAnomalies
 from masf.observations.base import Observation
@@ -115,13 +114,6 @@ def gaussian_misfits(
             "set it to ensemble or localized"
         ]
     return taper_misfits(radius if covariance == "localized" else None, system, observation)
-
-
-def gaussian_doubts(
-    covariance: str, radius: float | None, system: System, members: int
-) -> list[str]:
-    """As ``untapered_doubts``, of a covariance that is to be localised."""
-    return untapered_doubts(radius, system, members) if covariance == "localized" else []
 
 
 class GaussianFit:
