@@ -29,7 +29,7 @@ from masf.systems.registry import make_system
 
 GAUSSIAN = {"certainty": None, "greatest_misfit": None}
 """No finite-size prior, and every window is kept."""
-FORMS = ["transform", "bundle"]
+FORMS = ["transform", "bundle", "mda"]
 
 
 def make_filter(
@@ -248,6 +248,22 @@ def test_inflation_and_rotation_are_undone_in_the_derivative(form):
     assert np.max(np.abs(found - expected)) > 0.1
 
 
+@pytest.mark.parametrize("iterations", [1, 3, 20])
+def test_mda_of_a_linear_model_has_the_finite_size_prior_of_enkf_n(iterations):
+    observation = make_problem("mask", 6).observation
+    system = make_system("linear_gaussian", {"dimension": 6, "model_noise": 0.0})
+    rng = np.random.default_rng(0)
+    ensemble, y = rng.standard_normal((9, 6)), 3 * rng.standard_normal((1, observation.size))
+    smoother = make_filter(
+        "ienks", observation, system, form="mda", iterations=iterations, greatest_misfit=None
+    )
+    (found,) = cycles(smoother, ensemble, y, 2)
+    enkf_n = make_filter("enkf_n", observation, system)
+    (expected,) = cycles(enkf_n, ensemble, y, 2)
+    assert abs(enkf_n.diagnostics()["prior_inflation"] - 1) > 0.05
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-8)
+
+
 # --- IEnKS on a nonlinear model
 
 
@@ -328,8 +344,13 @@ def test_a_localised_smoother_with_a_huge_radius_is_the_global_one():
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"lag": 2}, {"form": "bundle"}, {"localization_radius": 3.0, "block": 2, "lag": 2}],
-    ids=["global", "bundle", "local"],
+    [
+        {"lag": 2},
+        {"form": "bundle"},
+        {"form": "mda"},
+        {"localization_radius": 3.0, "block": 2, "lag": 2},
+    ],
+    ids=["global", "bundle", "mda", "local"],
 )
 def test_torch_gives_what_numpy_gives(parameters):
     d, system = 12, lorenz96(12)
@@ -468,6 +489,22 @@ def test_ienks_is_that_of_dapper(lag, certainty, monkeypatch):
             getattr(plain, field), values, rtol=1e-4, atol=1e-4, err_msg=field
         )
         np.testing.assert_allclose(getattr(by_rules, field), values, atol=0.1, err_msg=field)
+
+
+@installed
+@pytest.mark.parametrize("iterations", [1, 4])
+def test_mda_is_that_of_dapper(iterations):
+    """Forecasts are: DAPPER moves the last run by a linear increment for its analysis, where ours
+    is a run of the model.
+    """
+    shared = {"iterations": iterations, "certainty": None}
+    expected = run_dapper("ienks", SECOND, mda=True, **shared)
+    ours = {"form": "mda", "greatest_misfit": None}
+    found, _, _ = run_filter("ienks", shared | ours, simulate(SECOND))
+    np.testing.assert_allclose(found.forecast_mean, expected.forecast_mean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.members, expected.members, atol=0.5)
+    other, _, _ = run_filter("ienks", {"greatest_misfit": None}, simulate(SECOND))
+    assert np.max(np.abs(other.forecast_mean - expected.forecast_mean)) > 0.01
 
 
 @installed

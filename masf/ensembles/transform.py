@@ -60,6 +60,17 @@ class Transform:
         )
 
 
+def tempered(transform: Transform, count: float) -> Transform:
+    """The analysis of the same prior with the measurement noise's covariance ``count`` times as
+    large: ``count`` of them, one after the other, are the whole analysis where h is linear.
+    """
+    t, zeta = transform, transform.precision[..., None]
+    projected = (t.factor.mT @ t.weights[..., None])[..., 0]
+    share = (zeta + t.values) / (count * zeta + t.values)
+    weights = (t.factor @ (share * projected)[..., None])[..., 0]
+    return Transform(weights, t.factor, t.values / count, t.precision)
+
+
 def weighted(weights: Array, anomalies: Array) -> Array:
     """v X / sqrt(N - 1) (..., f): what weights (..., N) add to the mean, of anomalies (..., N,
     f).

@@ -20,6 +20,12 @@ the forecast goes on from: no estimate knows of measurements that came after it.
 forecast and ``lag`` model runs over the gap for each step; the run that shows that no further step
 is needed is the one that is kept.
 
+With ``form: mda`` there are no Gauss-Newton steps: the measurement is assimilated in so many
+``iterations`` (multiple data assimilation, Emerick and Reynolds 2012), each an ETKF analysis of the
+window's beginning with as many times the noise's covariance, of what the model makes of the one
+before. Where h is linear they are the whole analysis together; elsewhere each linearises over the
+members where they are by then. The finite-size prior is that of the first, with the whole noise.
+
 With a ``localization_radius`` each block of points has weights and a transform of its own, by the
 measurements near it, and the model runs from the states joined (Bocquet 2016). It is approximate in
 two ways: the taper is on the distance between a point at the beginning and a measurement at the end
@@ -55,7 +61,7 @@ from masf.arrays import Array, centred, overflows
 from masf.ensembles.domains import domain_misfits, domains_of
 from masf.ensembles.innovations import mean_squared_innovation, whitened_innovation
 from masf.ensembles.rotation import random_rotation
-from masf.ensembles.transform import Transform, ensemble_transform, weighted
+from masf.ensembles.transform import Transform, ensemble_transform, tempered, weighted
 from masf.filters.base import Filter, LocalizedParameters, RotatedParameters
 from masf.observations.base import Observation
 from masf.systems.base import System
@@ -75,16 +81,22 @@ class IEnKSParameters(RotatedParameters, LocalizedParameters):
         "measurements near their centre.",
     )
     lag: int = Field(1, ge=1, le=50, description="Cycles in the window.")
-    iterations: int = Field(10, ge=1, le=100, description="The most Gauss-Newton steps a cycle.")
+    iterations: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="The most Gauss-Newton steps a cycle; for mda all of them.",
+    )
     tolerance: float = Field(
         1e-5,
         ge=0,
         description="No further step where its |dv|^2 / (N (N - 1)), averaged over domains, is "
         "below this (DAPPER's wtol).",
     )
-    form: Literal["transform", "bundle"] = Field(
+    form: Literal["transform", "bundle", "mda"] = Field(
         "transform",
-        description="The derivative: a regression over the posterior, or a finite difference.",
+        description="The derivative: a regression over the posterior, or a finite difference; or "
+        "mda, multiple data assimilation in place of Gauss-Newton steps.",
     )
     epsilon: float = Field(
         0.01,
@@ -109,8 +121,10 @@ class IEnKSParameters(RotatedParameters, LocalizedParameters):
 
     def without_effect(self) -> dict[str, str]:
         idle = {"block": "a localization_radius"} if self.localization_radius is None else {}
-        if self.form == "transform":
+        if self.form != "bundle":
             idle["epsilon"] = "form bundle"
+        if self.form == "mda":
+            idle["tolerance"] = "form transform or bundle"
         return super().without_effect() | idle
 
 
@@ -187,7 +201,7 @@ class IEnKS(Filter):
     def analyse(self, state: Array, y: Array) -> Array:
         n, p, xp = len(state), self.parameters, array_namespace(state)
         rotation = random_rotation(n, state, self.stream) if p.rotation else None
-        steps = GaussNewton(self, y, rotation)
+        steps = (Annealing if p.form == "mda" else GaussNewton)(self, y, rotation)
         kept = steps.search(self._past, state)
         misfit = (
             math.inf if kept is None else mean_squared_innovation(kept.end, y, self.observation)
@@ -281,22 +295,36 @@ class GaussNewton:
         return whitened_innovation(state, self.y, self.smoother.observation)
 
     def _ensemble(self, past: Array, origin: Array, transform: Transform, form: str) -> Array:
-        """The members (N, d) of weights (B, N) and a transform, of the ensemble ``past`` (N, d)."""
+        """The members (N, d) of weights (B, N) and a transform, of the ensemble ``past`` (N, d):
+        those that the model runs from, or with form mda those in between, neither rotated nor
+        inflated.
+        """
         mean, departures = centred(past)
         anomalies = self.domains.split(departures)
         increment = self.domains.join(weighted(origin, anomalies)[:, None])
         if form == "bundle":
             return mean + (increment + self.parameters.epsilon * departures)
         spread = self.domains.join(transform.transformed(anomalies))
+        if form == "mda":
+            return mean + (increment + spread)
         if self.rotation is not None:
             spread = self.rotation @ spread
         return mean + (increment + self.parameters.inflation * spread)
 
-    def _linearised(self, origin: Array, state: Array, run_by: Transform | None) -> Step:
+    def _linearised(
+        self,
+        origin: Array,
+        state: Array,
+        run_by: Transform | None,
+        *,
+        finite_size: bool = True,
+    ) -> Step:
         """The step from the weights ``origin`` (B, N), whose run through the window ended in
         ``state`` (N, d); its members were those of the transform ``run_by``, or of the forecast.
+        Without ``finite_size`` the prior is Gaussian, whatever the parameters say.
         """
         xp, n, p = array_namespace(state), len(state), self.parameters
+        certainty = p.certainty if finite_size else None
         observed, innovation = (xp.astype(a, xp.float64) for a in self._measured(state))
         if run_by is not None and p.form == "bundle":
             observed, run_by = observed / p.epsilon, None
@@ -310,10 +338,33 @@ class GaussNewton:
             if run_by is not None:
                 s = together(lambda a, part=part: a[part], run_by).undone(s)
             delta, at = self.domains.measurements(innovation, part), origin[part]
-            target = ensemble_transform(s, delta + (at[:, None, :] @ s)[:, 0, :], p.certainty)
+            target = ensemble_transform(s, delta + (at[:, None, :] @ s)[:, 0, :], certainty)
             misfit = (delta**2).sum(-1)
             steps.append(Step(at, misfit, target, xp.ones_like(misfit)))
         return together(lambda *parts: xp.concat(parts), *steps)
+
+
+class Annealing(GaussNewton):
+    """Multiple data assimilation of one measurement."""
+
+    def search(self, past: Array, forecast: Array) -> Window | None:
+        """The model's run after the last analysis of the ensemble (N, d) at the beginning of the
+        window; None where the model overflows.
+        """
+        count, xp = self.parameters.iterations, array_namespace(past)
+        here = xp.zeros((self.domains.count, len(past)), dtype=xp.float64, device=device(past))
+        step = self.first = self._linearised(here, forecast, None)
+        while True:
+            self.taken += 1
+            part = tempered(step.transform, count)
+            last = self.taken == count
+            past = self._ensemble(past, part.weights, part, "transform" if last else "mda")
+            run = self.smoother.run(past)
+            if overflows(run.end):
+                return None
+            if last:
+                return run
+            past, step = run.start, self._linearised(here, run.end, None, finite_size=False)
 
 
 def selected(which: Array, some: Step, others: Step) -> Step:

@@ -37,14 +37,14 @@ PARAMETERS = {
     "etkf": COMMON,
     "letkf": COMMON | {"localization_radius": None},
     "lnetf": COMMON | {"localization_radius": None, "noise_factor": 1.0},
-    "ienks": COMMON | {"lag": 1, "iterations": 10, "tolerance": 1e-5, "certainty": None},
+    "ienks": COMMON
+    | {"lag": 1, "iterations": 10, "tolerance": 1e-5, "certainty": None, "mda": False},
     "enkf_n": COMMON | {"certainty": 1.0},
 }
 """Parameters of each method, with defaults: ``inflation`` and ``localization_radius`` mean what
-they mean in masf, ``rotation``
-is DAPPER's random rotation of the anomalies after each analysis, ``lag`` the length of the window
-in cycles, ``certainty`` DAPPER's ``xN``, that of the finite-size prior, ``noise_factor`` its
-``Rs``.
+they mean in masf, ``rotation`` is DAPPER's random rotation of the anomalies after each analysis,
+``lag`` the length of the window in cycles, ``mda`` its ``MDA``, ``certainty`` DAPPER's ``xN``, that
+of the finite-size prior, ``noise_factor`` its ``Rs``.
 """
 
 GASPARI_COHN = 1.82
@@ -320,7 +320,11 @@ def assimilate(dapper, method, problem, parameters):
         if hmm.Dyn.noise.C != 0:
             sys.exit("ienks: DAPPER's iEnKS is for systems without model noise")
         iterations = {"nIter": parameters["iterations"], "wtol": parameters["tolerance"]}
-        window = {"Lag": parameters["lag"], "xN": parameters["certainty"]}
+        window = {
+            "Lag": parameters["lag"],
+            "xN": parameters["certainty"],
+            "MDA": parameters["mda"],
+        }
         xp = dapper.da_methods.iEnKS("Sqrt", **window, **iterations, **common)
     dapper.stats.Stats = recorder(dapper.stats.Stats)
     dapper.tools.seeding.set_seed(int(problem["seed"]))
