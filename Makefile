@@ -51,12 +51,13 @@ study: $(INSTALLED) ## The study of another config: make study CONFIG=my.yaml
 report: quick ## The quick study's report: results/quick/report.html
 	$(call RUN,config/quick.yaml,--report results/quick/report.html)
 
-.venv-dapper/.installed: workflow/envs/dapper-requirements.txt
+.venv-dapper/.installed: workflow/envs/dapper-requirements.txt workflow/envs/dapyr-requirements.txt
 	$(PYTHON) -m venv .venv-dapper
-	.venv-dapper/bin/pip install --quiet --requirement $<
+	.venv-dapper/bin/pip install --quiet --requirement workflow/envs/dapper-requirements.txt
+	.venv-dapper/bin/pip install --quiet --no-deps --requirement workflow/envs/dapyr-requirements.txt
 	touch $@
 
-dapper: .venv-dapper/.installed ## Create .venv-dapper, which the filters dapper_* run in (config/dapper.yaml)
+dapper: .venv-dapper/.installed ## Create .venv-dapper, which the filters dapper_* and dapyr_lpf run in (config/dapper.yaml)
 
 docs: $(INSTALLED) ## Build the documentation into site; fails on a link that leads nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # with --quiet it would count no warnings

@@ -255,7 +255,7 @@ def test_lists_that_are_piped_have_whole_descriptions() -> None:
     assert listed["lorenz63"].endswith("chaotic at the classical parameters.")
     for words in ("list systems", "list filters", "list observations"):
         for line in call(words).stdout.splitlines():
-            assert line.endswith(".") or line.startswith("dapper_"), line
+            assert line.endswith(".") or line.startswith(("dapper_", "dapyr_")), line
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,12 @@ def test_published_score_of_the_etkf() -> None:
             {},
             "for systems without model noise",
         ),
+        (
+            "ienks",
+            dataclasses.replace(LORENZ63, parameters={"dt": 0.01, "model_noise": 0.1}),
+            {},
+            "for systems without model noise",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_said(
@@ -250,7 +256,7 @@ def test_no_default_study_needs_it(name: str) -> None:
         *config["filters"],
         *(f for e in config["experiments"].values() for f in e.get("add_filters", [])),
     ]
-    assert not [name for name in listed if name.startswith("dapper")]
+    assert not [name for name in listed if name.startswith(("dapper", "dapyr"))]
 
 
 def test_study_without_its_environment_stops_before_any_job(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 etkf|letkf|lnetf|ienks|enkf_n ...``.
 
 Reads problem.nc and writes estimate.nc, see docs/adding-a-filter.md, and imports nothing of masf:
-``make dapper`` creates an environment of its own for it. The methods are DAPPER's ``EnKF("Sqrt")``,
+``make dapper`` creates an environment of its own for it; dapyr_filter.py imports what it shares
+with it from here. The methods are DAPPER's ``EnKF("Sqrt")``,
 ``LETKF``, ``LNETF``, ``iEnKS("Sqrt")`` and ``EnKF_N`` in its dual form, untouched, and so are its
 models of Lorenz-63 and Lorenz-96 (RK4, as ours); linear_gaussian is written below. What DAPPER
 would score against the truth is recorded instead: it shows each ensemble to a ``Stats`` object, and
@@ -47,6 +48,19 @@ they mean in masf, ``rotation`` is DAPPER's random rotation of the anomalies aft
 of the finite-size prior, ``noise_factor`` its ``Rs``.
 """
 
+LIMITS = {
+    "inflation": (lambda v: v >= 1, "of at least 1"),
+    "lag": (lambda v: v >= 1, "of at least 1"),
+    "iterations": (lambda v: v >= 1, "of at least 1"),
+    "tolerance": (lambda v: v >= 0, "of at least 0"),
+    "localization_radius": (lambda v: v >= 1, "of at least 1"),
+    "certainty": (lambda v: v >= 0.01, "of at least 0.01"),
+    "noise_factor": (lambda v: v >= 1, "of at least 1"),
+    "mixing": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    "effective_share": (lambda v: 0 < v < 1, "between 0 and 1"),
+}
+"""What numbers among the parameters must be, and how that is said."""
+
 GASPARI_COHN = 1.82
 """DAPPER's localisation radius times this is half of the taper's support, which is masf's
 radius.
@@ -60,46 +74,47 @@ class NotFinite(Exception):
 # The problem
 
 
-def parse():
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("method", choices=PARAMETERS)
-    parser.add_argument("--problem", required=True)
-    parser.add_argument("--parameters", type=json.loads, default={})
-    parser.add_argument("--output", required=True)
-    return parser.parse_args()
+def parser(description):
+    """Of the options that masf gives every command."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--problem", required=True)
+    options.add_argument("--parameters", type=json.loads, default={})
+    options.add_argument("--output", required=True)
+    return options
 
 
-def checked(method, given):
-    """All parameters of a method, defaults included."""
-    known = PARAMETERS[method]
+def checked(method, known, given):
+    """All parameters of a method, those that are not given as in ``known``."""
     if unknown := sorted(given.keys() - known.keys()):
         sys.exit(
             f"{method}: unknown parameters {', '.join(unknown)}; allowed are {', '.join(known)}"
         )
     chosen = known | given
-    for key, least in (
-        ("inflation", 1),
-        ("lag", 1),
-        ("iterations", 1),
-        ("tolerance", 0),
-        ("localization_radius", 1),
-        ("certainty", 0.01),
-        ("noise_factor", 1),
-    ):
-        value = chosen.get(key)
-        whole = isinstance(known.get(key), int)
+    for key, (within, limits) in LIMITS.items():
+        if key not in known:
+            continue
+        value, whole = chosen[key], isinstance(known[key], int)
         fits = (
             isinstance(value, int if whole else (int, float))
             and not isinstance(value, bool)
-            and value >= least
+            and within(value)
         )
-        if key in known and not fits and not (value is None and known[key] is None):
+        if not fits and not (value is None and known[key] is None):
             sys.exit(
                 f"{method}: {key} = {value!r}: expected "
-                f"{'a whole number' if whole else 'a number'} of at least {least}"
+                f"{'a whole number' if whole else 'a number'} {limits}"
             )
     return chosen
+
+
+def problem_for(method, path):
+    """What ``read_problem`` reads, of a problem that has every measurement, at regular times."""
+    problem = read_problem(path)
+    if np.any(np.isnan(problem["observation"])):
+        sys.exit(f"{method}: some measurements are missing (NaN), which it cannot do")
+    if isinstance(problem["gap"], str):
+        sys.exit(f"{method}: measurements come at irregular times, which it cannot do")
+    return problem
 
 
 def read_problem(path):
@@ -147,7 +162,7 @@ def lorenz63(parameters):
     Lorenz63.sig, Lorenz63.rho, Lorenz63.beta = (
         parameters[key] for key in ("sigma", "rho", "beta")
     )
-    return Lorenz63.step, 0, False
+    return Lorenz63.step, parameters["model_noise"] ** 2 / parameters["dt"], False
 
 
 def lorenz96(parameters):
@@ -166,23 +181,43 @@ def linear_gaussian(parameters):
         -1j * k * parameters["speed"] - parameters["diffusion"] * k**2
     )
     matrix = np.fft.irfft(np.fft.rfft(np.eye(d), axis=0) * response[:, None], d, axis=0)
-    # DAPPER's noise is a variance for each unit of time.
     return (lambda x, *_: x @ matrix.T), parameters["model_noise"] ** 2 / parameters["dt"], True
 
 
 SYSTEMS = {"lorenz63": lorenz63, "lorenz96": lorenz96, "linear_gaussian": linear_gaussian}
-"""By name: the model step, the variance of the model noise, and whether the components sit on a
-ring.
+"""By name: the model step, the variance of the model noise, which in DAPPER is for each unit of
+time and in masf for each step, and whether the components sit on a ring.
 """
+
+
+def model_of(problem):
+    """What SYSTEMS says of the problem's system."""
+    if problem["system"] not in SYSTEMS:
+        sys.exit(f"system {problem['system']!r}: this filter knows {', '.join(SYSTEMS)} only")
+    return SYSTEMS[problem["system"]](problem["parameters"])
+
+
+def ring_distances(dapper, problem, radius):
+    """Distances (m, d) of measurements from components; ``radius`` is what needs them."""
+    _, _, ring = model_of(problem)
+    indices, d = problem.get("H_indices"), problem["initial_ensemble"].shape[1]
+    if not ring or indices is None:
+        what = (
+            "components without distances"
+            if not ring
+            else "measurements of more than one component"
+        )
+        sys.exit(f"localization_radius = {radius}: there are {what}; set it to null")
+    return dapper.tools.localization.pairwise_distances(
+        indices[:, None], np.arange(d)[:, None], domain=(d,)
+    )
 
 
 def hidden_markov_model(dapper, problem, radius):
     """DAPPER's description of the problem; its model remembers the last ``gap`` ensembles that it
     made.
     """
-    if problem["system"] not in SYSTEMS:
-        sys.exit(f"system {problem['system']!r}: this filter knows {', '.join(SYSTEMS)} only")
-    step, noise, ring = SYSTEMS[problem["system"]](problem["parameters"])
+    step, noise, _ = model_of(problem)
     ensemble, gap = problem["initial_ensemble"], int(problem["gap"])
     d, m = ensemble.shape[1], problem["observation"].shape[1]
     recent, steps = deque(maxlen=gap), {"taken": 0}
@@ -207,16 +242,7 @@ def hidden_markov_model(dapper, problem, radius):
         "localizer": dapper.tools.localization.no_localization(d, m),
     }
     if radius is not None:
-        if not ring or indices is None:
-            what = (
-                "components without distances"
-                if not ring
-                else "measurements of more than one component"
-            )
-            sys.exit(f"localization_radius = {radius}: there are {what}; set it to null")
-        distances = dapper.tools.localization.pairwise_distances(
-            indices[:, None], np.arange(d)[:, None], domain=(d,)
-        )
+        distances = ring_distances(dapper, problem, radius)
         observed["localizer"] = dapper.tools.localization.localization_setup(
             lambda: distances, np.arange(d)[:, None]
         )
@@ -360,16 +386,13 @@ def write_estimate(path, arrays):
 
 def main():
     """Problem in, estimate out."""
-    arguments = parse()
-    parameters = checked(arguments.method, arguments.parameters)
-    problem = read_problem(arguments.problem)
-    if np.any(np.isnan(problem["observation"])):
-        sys.exit(f"{arguments.method}: some measurements are missing (NaN), which it cannot do")
-    if isinstance(problem["gap"], str):
-        sys.exit(f"{arguments.method}: measurements come at irregular times, which it cannot do")
-    write_estimate(
-        arguments.output, assimilate(import_dapper(), arguments.method, problem, parameters)
-    )
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("method", choices=PARAMETERS)
+    arguments = options.parse_args()
+    method = arguments.method
+    parameters = checked(method, PARAMETERS[method], arguments.parameters)
+    problem = problem_for(method, arguments.problem)
+    write_estimate(arguments.output, assimilate(import_dapper(), method, problem, parameters))
 
 
 if __name__ == "__main__":
