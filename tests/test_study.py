@@ -1111,6 +1111,33 @@ def test_what_is_listed_twice_is_refused(
     assert line.endswith(f"names {repeated} twice: name it once")
 
 
+def test_values_that_tuning_would_try_must_suit_a_situation_only_where_it_tunes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Passes run the model again, which one with noise of its own does not allow."""
+    monkeypatch.setattr(system_class("lorenz96"), "stochastic", True)
+    config: dict[str, Any] = {
+        "results": "results/noisy",
+        "seeds": {"test": [0], "tuning": [100]},
+        "filters": ["masf_gaussian"],
+        "observations": {"all": {"operator": "identity", "noise": 1.0}},
+        "experiments": {
+            "noisy": {
+                "title": "Noisy",
+                "system": "lorenz96",
+                "parameters": {"dt": 0.05, "dimension": 12, "forcing": 8.0},
+                "observations": ["all"],
+                "gaps": [2],
+                "members": 10,
+                "cycles": 4,
+            }
+        },
+    }
+    make_study(config, root=ROOT)
+    said = fault_of(config | {"tuning": {"trials": 2, "cycles": 4}})
+    assert "search: passes = 4: this system's model has noise" in said
+
+
 def test_experiment_may_run_on_some_of_the_test_seeds(config: dict[str, Any]) -> None:
     config["experiments"]["lorenz96_gap"]["seeds"] = [1]
     del config["experiments"]["kolmogorov"]["seeds"], config["figures"]["figure5"]

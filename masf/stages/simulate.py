@@ -118,7 +118,8 @@ def simulate(settings: CellSettings, built: tuple[System, Observation] | None = 
         step, component = map(int, np.argwhere(~np.isfinite(truth))[0])
         raise ValueError(
             f"the truth is not finite from step {step} on, first in component {component + 1}: "
-            f"dt {system.dt} is too long for system {settings.system!r}, or "
+            f"dt {system.dt} is too long for system {settings.system!r}, an initial_spread of "
+            f"{settings.initial_spread:g} about its typical state leads where it has no states, or "
             "its step is at fault"
         )
     observed = truth[settings.steps]

@@ -368,7 +368,7 @@ def _filters_of(study: Study, cells: list[Cell]) -> Iterator[tuple[str, Cell]]:
             parameters = json.dumps(
                 study.filter_parameters(name, cell), sort_keys=True, default=str
             )
-            key = (name, parameters, repr(study.search(name, cell)))
+            key = (name, parameters, repr(study.search(name, cell)), cell.point in study.points)
             if key not in found:
                 found.add(key)
                 yield name, cell
@@ -378,27 +378,41 @@ def _filter_faults(
     study: Study, name: str, cell: Cell, system: System, observation: Observation
 ) -> Iterator[str]:
     """Parameters of a filter in a cell, or values that tuning tries there, that are out of range or
-    do not suit the cell.
+    do not suit the cell; what tuning would try matters to the cell only where this study tunes.
     """
     cls, parameters = filter_class(study.filter_module(name)), study.filter_parameters(name, cell)
     faults = _parameter_faults(cls, parameters, system, observation)
     yield from faults
     if faults:
         return
+    tuned = cell.point in study.points
     for key, choice in study.search(name, cell).items():
         for value in extremes(choice):
-            tried = _parameter_faults(cls, parameters | {key: value}, system, observation)
-            yield from (f"search: {fault}" for fault in tried)
+            tried = parameters | {key: value}
+            faults = (
+                _parameter_faults(cls, tried, system, observation)
+                if tuned
+                else _range_faults(cls, tried)
+            )
+            yield from (f"search: {fault}" for fault in faults)
 
 
 def _parameter_faults(
     cls: type[Filter], parameters: dict[str, Any], system: System, observation: Observation
 ) -> list[str]:
     """Parameters of a filter that are out of range, or that do not suit system or observation."""
+    if faults := _range_faults(cls, parameters):
+        return faults
+    return cls.misfits(cls.Parameters(**parameters), system, observation)
+
+
+def _range_faults(cls: type[Filter], parameters: dict[str, Any]) -> list[str]:
+    """Parameters of a filter that are out of range in any situation."""
     try:
-        return cls.misfits(cls.Parameters(**parameters), system, observation)
+        cls.Parameters(**parameters)
     except ValidationError as error:
         return faults_of(error, cls.Parameters, parameters)
+    return []
 
 
 def point_faults(study: Study, *, complete: bool = True) -> Iterator[str]:
