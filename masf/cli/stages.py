@@ -583,6 +583,8 @@ def status(results: Path, working: Path) -> None:
 
     RESULTS is the folder of a study's results. Only files are read, so the workflow may run
     anywhere. Of jobs that failed, their logs are named; `masf preview` shows what is there.
+    What is done may have been made by a config or by code that has changed since: `snakemake -n`
+    with the study's config says what would run anew.
     """
     from masf.cli.output import print_table
     from masf.study import paths

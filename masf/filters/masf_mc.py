@@ -112,7 +112,7 @@ class MixtureMASF(TemperedFilter):
             )
         elif weights is not None and system.ring is None and not local:
             faults.append(
-                f"weight_radius = {weights}: on a grid that is no ring it needs "
+                f"weight_radius = {weights}: but for one field on a ring it needs "
                 "localization_radius, and covariance localized; "
                 "set it to null"
             )
