@@ -344,7 +344,7 @@ def run(
     model, measured = built
     rebuilt = rebuilds(measured, model.grid)
     if not rebuilt and (isinstance(filter, str) or _takes_from_masf(filter)):
-        _require_consistent(measured)
+        _require_consistent(measured, model.grid)
     known_to_masf = has_name(model) and rebuilt
     prior = None if prior is None else Path(prior)
     if prior is not None and not prior.is_file():
@@ -813,9 +813,9 @@ def _takes_from_masf(cls: type[Filter]) -> bool:
     )
 
 
-def _require_consistent(observation: Observation) -> None:
+def _require_consistent(observation: Observation, grid: tuple[int, ...] | None) -> None:
     """Raises ValueError for a user's own observation whose parts do not fit together."""
-    if faults := consistency_faults(observation):
+    if faults := consistency_faults(observation, grid):
         raise ValueError(f"observation {type(observation).__name__}: {'; '.join(faults)}")
 
 

@@ -5,6 +5,7 @@ where, and what to do; and the contract that anybody's system and filter can be 
 # ruff: noqa: ARG001, ARG005 (methods of classes that are made on the spot)
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,16 @@ from array_api_compat import array_namespace
 
 import masf
 from masf.cli import commands
+from masf.diffusion.linear_state import linear_state
+from masf.ensembles.domains import LocalDomains
+from masf.ensembles.localization import place_misfits
+from masf.ensembles.serial import groups_of
 from masf.filters.base import Setup
+from masf.filters.enkf_localized import MeasurementTaper
 from masf.filters.registry import filter_class, filter_names
+from masf.observations.base import Transformed, checked_places
 from masf.observations.noise import make_noise
+from masf.observations.transforms import named_transform
 from masf.systems.base import System
 from masf.systems.registry import system_class, system_names
 
@@ -690,6 +698,93 @@ def test_an_observation_for_numpy_alone_serves_filters_that_need_no_torch() -> N
         masf.assimilate(truth, "ensf", observation=observation)
 
 
+def own_places(found: Any, *, linear: bool = True) -> masf.Observation:
+    """Every second of 12 components, or its square, of which ``places`` returns what is given."""
+
+    class Gauges(masf.Observation if linear else masf.NonlinearObservation):  # type: ignore[misc]
+        def apply(self, x: Any) -> Any:
+            return x[..., ::2] if linear else x[..., ::2] ** 2
+
+        def adjoint(self, v: Any) -> Any:
+            return v @ np.eye(12)[::2]
+
+        def places(self, grid: tuple[int, ...]) -> Any:
+            return found
+
+    return Gauges(12, make_noise(0.5, 6), {})
+
+
+EVERY_SECOND = np.arange(0, 12, 2)[:, None]
+WRONG_PLACES = [
+    (EVERY_SECOND[:3], r"shape \(3, 1\): expected numbers of shape \(6, 1\), a row for each"),
+    (EVERY_SECOND[:, 0], r"shape \(6,\): expected numbers of shape \(6, 1\)"),
+    (np.full((6, 1), np.nan), r"nan for measurement 1 along axis 1: .* in \[0, 12\)"),
+    (EVERY_SECOND + 2, r"12 for measurement 6 along axis 1: .* in \[0, 12\)"),
+    (EVERY_SECOND - 1, r"-1 for measurement 1 along axis 1: .* in \[0, 12\)"),
+    ("here", r"'here': expected numbers of shape"),
+    (None, r"None: expected numbers of shape"),
+]
+
+
+@pytest.mark.parametrize(("found", "said"), WRONG_PLACES)
+def test_wrong_places_are_refused_by_the_check_and_wherever_they_are_asked(
+    found: Any, said: str
+) -> None:
+    system = masf.make_system("lorenz96", dimension=12)
+    said = r"Gauges\.places returned " + said
+    wrong, wrong_curved = own_places(found), own_places(found, linear=False)
+    for observation in (wrong, wrong_curved):
+        with pytest.raises(masf.ContractFault, match=said):
+            masf.check_observation(observation, torch=False)
+    left = np.arange(4)
+    x = np.zeros((2, 12))
+    for ask in (
+        lambda: wrong.only(left).places((12,)),
+        lambda: Transformed(wrong, named_transform("cube")).places((12,)),
+        lambda: LocalDomains(wrong, (12,), 2.0, 1, x),
+        lambda: groups_of(wrong, system, 2.0, x),
+        lambda: MeasurementTaper(wrong, (12,), 2.0, x),
+        lambda: linear_state(system, wrong_curved),
+    ):
+        with pytest.raises(masf.ContractFault, match=said):
+            ask()
+    (fault,) = place_misfits(2.0, system, wrong)
+    assert re.match(r"localization_radius = 2\.0: " + said, fault)
+
+
+def test_places_are_an_array_of_numbers_or_a_list_of_rows_on_a_grid_of_any_axes() -> None:
+    for found in (EVERY_SECOND, EVERY_SECOND.tolist(), EVERY_SECOND + 0.5):
+        masf.check_observation(own_places(found), torch=False)
+        np.testing.assert_array_equal(checked_places(own_places(found), (12,)), found)
+    of_two_axes = np.stack(np.unravel_index(EVERY_SECOND[:, 0], (3, 4)), axis=-1)
+    masf.check_observation(own_places(of_two_axes), torch=False)
+    np.testing.assert_array_equal(checked_places(own_places(of_two_axes), (3, 4)), of_two_axes)
+    with pytest.raises(masf.ContractFault, match=r"2 for measurement 5 along axis 1: .*\[0, 2\)"):
+        checked_places(own_places(of_two_axes), (2, 6))
+
+
+def test_places_of_a_class_made_for_two_axes_are_checked_without_a_grid() -> None:
+    def rows_and_columns(self: Any, grid: tuple[int, ...]) -> Any:
+        _, columns = grid
+        points = np.arange(0, 12, 2)
+        return np.stack([points // columns, points % columns + self.off], axis=-1)
+
+    of_two = type("OfTwo", (type(own_places(None)),), {"places": rows_and_columns, "off": 0})
+    masf.check_observation(of_two(12, make_noise(0.5, 6), {}), torch=False)
+    of_two.off = np.nan
+    with pytest.raises(masf.ContractFault, match=r"nan for measurement 1 along axis 2"):
+        masf.check_observation(of_two(12, make_noise(0.5, 6), {}), torch=False)
+
+
+def test_a_run_says_wrong_places_of_the_systems_own_grid() -> None:
+    system = masf.make_system("lorenz96", dimension=12)
+    wrong = own_places(EVERY_SECOND[:3])
+    truth = masf.simulate(system, wrong, **RUN)
+    for name in ("letkf", "enkf_localized", "etkf"):
+        with pytest.raises(ValueError, match=r"Gauges\.places returned shape \(3, 1\)"):
+            masf.assimilate(truth, name, observation=wrong)
+
+
 def test_a_class_that_does_not_suit_the_system_is_named() -> None:
     system = masf.make_system("lorenz63")
     truth = masf.simulate(system, masf.make_observation(system, "identity", noise=1.0), **RUN)
@@ -749,8 +844,10 @@ def test_masf_check_of_observations_and_of_what_has_to_be_said(
         "class Wind(masf.NonlinearObservation):\n"
         "    def apply(self, x):\n        return x[..., :2] ** 2\n\n"
         "class Gust(Wind):\n    pass\n\n"
+        "class Placed(Wind):\n    def places(self, grid):\n        return np.arange(2)\n\n"
         "wind = Wind(3, make_noise(0.5, 2), {})\n"
-        "torn = Wind(3, make_noise(0.5, 3), {})\n",
+        "torn = Wind(3, make_noise(0.5, 3), {})\n"
+        "placed = Placed(3, make_noise(0.5, 2), {})\n",
         encoding="utf-8",
     )
     with pytest.raises(
@@ -763,3 +860,4 @@ def test_masf_check_of_observations_and_of_what_has_to_be_said(
     said = capsys.readouterr().out
     assert "Own: keeps the contract\nWind wind: keeps the contract\nWind torn: broken\n" in said
     assert "Gust: not checked\n  the file makes no object of Gust: add a line" in said
+    assert "Placed placed: broken\n  Placed.places returned shape (2,): expected" in said

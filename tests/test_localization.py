@@ -15,6 +15,7 @@ from masf.ensembles.localization import (
     grid_taper,
     local_observations,
     make_taper,
+    place_misfits,
     radius_misfits,
     taper_matrix,
     taper_row,
@@ -213,6 +214,16 @@ def test_rows_of_a_matrix_sit_at_their_centre_of_mass_on_the_torus():
 def test_rows_without_a_place_are_refused(row):
     observation = Matrix(np.stack([np.eye(8)[2], row]), noise=1.0)
     with pytest.raises(
-        ValueError, match=r"row 2: measures nothing, or more than half of the grid.*null"
+        ValueError, match=r"Matrix, matrix row 2: measures nothing, or more than half of the grid"
     ):
         observation.places((8,))
+    system = make_system("linear_gaussian", {"dimension": 8})
+    (fault,) = place_misfits(2.0, system, observation)
+    assert fault.startswith("localization_radius = 2.0: observation Matrix, matrix row 2: ")
+    assert fault.endswith("; or set it to null")
+
+
+def test_a_place_just_below_0_is_rounded_to_0_and_not_to_the_length_of_the_grid():
+    row = np.zeros(8)
+    row[[7, 0, 1]] = 1, 2, 1 - 1e-15  # at -1e-16, of which numpy's remainder is 8
+    assert Matrix(row[None], noise=1.0).places((8,)) == [[0]]

@@ -155,7 +155,11 @@ def test_what_a_measurement_that_is_not_linear_lacks_is_refused_by_name():
         (observation.basis, "basis"),
         (observation.arrays, "matrix H to hand to a program"),
     ):
-        with pytest.raises(ValueError, match=f"not linear in the state: it has no {what}"):
+        with pytest.raises(
+            ValueError,
+            match=rf"Transformed is not linear in the state: it has no {what}.*; a filter can take "
+            r"its derivative, pullback\(x, v\), or refuse it in misfits",
+        ):
             ask()
     with pytest.raises(ValueError, match="transformed already"):
         Transformed(observation, own_transform(np.abs))
@@ -312,9 +316,13 @@ def test_functions_of_ones_own_go_through_or_are_refused():
 
 def test_a_measurement_without_a_place_is_not_localised_by_it():
     setup = setup_of(Speed(12, make_noise(0.5, 1), {}), dimension=12)
+    said = (
+        r"localization_radius = 3\.0: observation Speed does not say where its measurements sit, .*"
+        r"define places\(self, grid\) in the class; or set it to null"
+    )
     for name in ("letkf", "enkf_localized"):
         cls = filter_class(name)
-        with pytest.raises(ValueError, match=r"Speed does not say where .* localization_radius"):
+        with pytest.raises(ValueError, match=said):
             cls(cls.Parameters(localization_radius=3.0), setup)
         cls(cls.Parameters(localization_radius=None), setup)
 

@@ -27,7 +27,8 @@ from masf.diffusion.joint import JointBasis
 from masf.diffusion.prior_settings import PriorSettings
 from masf.ensembles.localization import GridTaper, make_taper
 from masf.ensembles.static import StaticAnomalies, static_anomalies
-from masf.observations.base import Observation, Part
+from masf.faults import ContractFault
+from masf.observations.base import Observation, Part, checked_places
 from masf.observations.bases import Basis
 from masf.observations.mask import Mask
 from masf.systems.base import System, grid_shape
@@ -202,7 +203,9 @@ def _layout(system: System, observation: Observation) -> tuple[np.ndarray, int]:
     """Where each measurement stands in the second part of z (m,), and the length of that part."""
     m, grid = observation.size, system.grid
     try:
-        places = None if grid is None else observation.places(grid)
+        places = None if grid is None else checked_places(observation, grid)
+    except ContractFault:
+        raise
     except ValueError:  # without a place they are in their own order, and cannot be tapered
         places = None
     if grid is None or places is None:

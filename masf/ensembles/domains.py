@@ -15,7 +15,7 @@ from array_api_compat import array_namespace, device
 from masf.arrays import Array, like
 from masf.blocks import Blocks
 from masf.ensembles.localization import in_grid_points, local_observations, place_misfits
-from masf.observations.base import Observation
+from masf.observations.base import Observation, checked_places
 from masf.systems.base import System
 
 NUMBERS_AT_ONCE = 2**20
@@ -78,7 +78,7 @@ class LocalDomains:
         """``x`` gives namespace, dtype and device; ``radius`` is half of the taper's support, in
         grid points.
         """
-        places = observation.places(grid)
+        places = checked_places(observation, grid)
         indices, weights = local_observations(places, grid, radius, block)
         self.indices = array_namespace(x).asarray(indices, device=device(x))
         self.roots = like(np.sqrt(weights), x)

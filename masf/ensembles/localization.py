@@ -15,7 +15,8 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from masf.arrays import Array, like
-from masf.observations.base import Observation
+from masf.faults import ContractFault
+from masf.observations.base import Observation, checked_places
 from masf.systems.base import System
 
 SMALLEST_WEIGHT = 1e-3
@@ -199,9 +200,11 @@ def place_misfits(
     if radius is None or system.grid is None or faults:
         return faults
     try:
-        observation.places(system.grid)
-    except ValueError as error:
-        return [f"{key} = {radius}: {error}"]
+        checked_places(observation, system.grid)
+    except ContractFault as fault:
+        return [f"{key} = {radius}: {fault}"]
+    except ValueError as error:  # without a place there is another way
+        return [f"{key} = {radius}: {error}; or set it to null"]
     return []
 
 

@@ -24,7 +24,7 @@ from masf.ensembles.localization import (
     place_misfits,
     torus_distances,
 )
-from masf.observations.base import Observation
+from masf.observations.base import Observation, checked_places
 from masf.systems.base import System
 
 MOST_MEASUREMENTS = 6_000
@@ -92,7 +92,7 @@ def groups_of(
         return [group(np.array([i]), everything, np.ones(everything.shape)) for i in range(m)]
     assert system.grid is not None  # else it is a misfit
     radius = in_grid_points(radius, system)
-    places = observation.places(system.grid)
+    places = checked_places(observation, system.grid)
     distances = torus_distances(places, places, system.grid)
     rows, tapers = _neighbours(observation, system.grid, radius, places, distances)
     groups = []

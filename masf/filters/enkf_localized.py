@@ -36,7 +36,7 @@ from masf.ensembles.localization import (
 )
 from masf.filters.base import Filter, LocalizedParameters
 from masf.filters.enkf import enkf_increments
-from masf.observations.base import Observation
+from masf.observations.base import Observation, checked_places
 from masf.systems.base import System
 
 MOST_MEASUREMENTS = 6_000
@@ -83,7 +83,7 @@ class MeasurementTaper:
         """``x`` gives namespace, dtype and device; ``radius`` is half of the taper's support, in
         grid points. Raises ValueError for a measurement without a place.
         """
-        places = observation.places(grid)
+        places = checked_places(observation, grid)
         near, weights = local_observations(places, grid, radius)
         self.near, self.weights = (
             array_namespace(x).asarray(near, device=device(x)),

@@ -32,7 +32,7 @@ from pydantic import (
 )
 
 from masf.arrays import Array, scattered
-from masf.faults import require_instance
+from masf.faults import ContractFault, require_instance
 from masf.observations import transforms
 from masf.observations.bases import Basis, SVDBasis
 from masf.observations.noise import Noise, make_noise
@@ -132,7 +132,8 @@ class Observation(ABC):
     def places(self, grid: tuple[int, ...]) -> np.ndarray:
         """Where each measurement sits on a periodic grid: (m, axes), in grid points.
 
-        That is the centre of mass of its row of H, in magnitude, on the torus.
+        That is the centre of mass of its row of H, in magnitude, on the torus. A class of one's own
+        may say something else, in [0, n) along an axis of n points; ``checked_places`` asks it.
 
         Raises:
             ValueError: for a row that measures nothing, or more than half of the grid.
@@ -147,10 +148,12 @@ class Observation(ABC):
             if np.any(spread := np.abs(resultant) < LEAST_CONCENTRATION):
                 row = int(np.argmax(spread))
                 raise ValueError(
-                    f"observation matrix, row {row + 1}: measures nothing, or more than half of "
-                    "the grid, and so has no place to localise by; set localization_radius to null"
+                    f"observation {type(self).__name__}, matrix row {row + 1}: measures nothing, "
+                    "or more than half of the grid, and so has no place to localise by, unless a "
+                    "class of your own defines places(self, grid)"
                 )
             places[:, axis] = np.angle(resultant) * n / (2 * np.pi) % n
+        places[places == grid] = 0.0  # to which a place just below 0 is rounded, modulo n
         return places
 
     def basis(self) -> Basis:
@@ -166,6 +169,42 @@ class Observation(ABC):
         missing.
         """
         return self if len(rows) == self.size else Part(self, rows)
+
+
+def checked_places(observation: Observation, grid: tuple[int, ...]) -> np.ndarray:
+    """``observation.places(grid)``, (m, axes), as float64: what all that localises asks.
+
+    Raises:
+        ContractFault: for places that are none on this grid, of a class of one's own.
+        ValueError: for measurements that have no place.
+    """
+    return require_places(observation, observation.places(grid), grid)
+
+
+def require_places(observation: Observation, found: Any, grid: tuple[int, ...]) -> np.ndarray:
+    """What ``observation.places`` returned, as float64. Raises ContractFault unless it is (m, axes)
+    and in [0, n) along each axis of ``grid``.
+    """
+    what, shape = f"{type(observation).__name__}.places", (observation.size, len(grid))
+    expected = (
+        f"expected numbers of shape {shape}, a row for each measurement and a column for each axis "
+        "of the grid"
+    )
+    try:
+        places = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ContractFault(f"{what} returned {found!r:.80}: {expected}") from None
+    if places.shape != shape:
+        came = "None" if found is None else f"shape {places.shape}"
+        raise ContractFault(f"{what} returned {came}: {expected}")
+    wrong = ~((places >= 0) & (places < grid))  # NaN, too
+    if np.any(wrong):
+        row, axis = np.argwhere(wrong)[0]
+        raise ContractFault(
+            f"{what} returned {places[row, axis]:g} for measurement {row + 1} along axis "
+            f"{axis + 1}: expected grid points, finite and in [0, {grid[axis]})"
+        )
+    return places
 
 
 class Part(Observation):
@@ -195,7 +234,7 @@ class Part(Observation):
         return self.whole.adjoint(scattered(v, self.rows, self.whole.size))
 
     def places(self, grid: tuple[int, ...]) -> np.ndarray:
-        return self.whole.places(grid)[self.rows]
+        return checked_places(self.whole, grid)[self.rows]
 
 
 class NonlinearObservation(Observation):
@@ -215,15 +254,18 @@ class NonlinearObservation(Observation):
 
     def places(self, grid: tuple[int, ...]) -> np.ndarray:
         raise ValueError(
-            f"observation {type(self).__name__} does not say where its measurements sit (places), "
-            "to localise by; set localization_radius to null"
+            f"observation {type(self).__name__} does not say where its measurements sit, to "
+            "localise by: define places(self, grid) in the class"
         )
 
     def only(self, rows: np.ndarray) -> Observation:
         return self if len(rows) == self.size else NonlinearPart(self, rows)
 
     def _not_linear(self, wanted: str) -> NoReturn:
-        raise ValueError(f"the observation is not linear in the state: it has no {wanted}")
+        raise ValueError(
+            f"observation {type(self).__name__} is not linear in the state: it has no {wanted}; a "
+            "filter can take its derivative, pullback(x, v), or refuse it in misfits"
+        )
 
     def adjoint(self, v: Array) -> Array:
         self._not_linear("adjoint")
@@ -273,7 +315,7 @@ class Transformed(NonlinearObservation):
         return self.of.adjoint(v * self.transform.slope(self.of.apply(x)))
 
     def places(self, grid: tuple[int, ...]) -> np.ndarray:
-        return self.of.places(grid)
+        return checked_places(self.of, grid)
 
 
 class Speed(NonlinearObservation):
@@ -307,7 +349,7 @@ class Speed(NonlinearObservation):
         return self.of.adjoint(along.reshape(*along.shape[:-2], -1))
 
     def places(self, grid: tuple[int, ...]) -> np.ndarray:
-        return self.of.places(grid)[: self.size]
+        return checked_places(self.of, grid)[: self.size]
 
 
 Positive = Annotated[float, Field(gt=0)]

@@ -19,7 +19,12 @@ import numpy as np
 
 from masf.arrays import require_states
 from masf.faults import ContractFault
-from masf.observations.base import NonlinearObservation, Observation
+from masf.observations.base import (
+    NonlinearObservation,
+    Observation,
+    checked_places,
+    require_places,
+)
 from masf.observations.settings import observation_settings
 from masf.systems.counting import ALONG_THE_LAST_AXIS
 
@@ -117,9 +122,44 @@ def _answer(call: Measure, given: tuple[np.ndarray, ...]) -> tuple[np.ndarray, b
     return found, written or not kept
 
 
-def consistency_faults(observation: Observation) -> list[str]:
-    """What does not fit together in an observation, one sentence each; empty where all does."""
-    if faults := batch_faults(observation):
+def place_faults(observation: Observation, grid: tuple[int, ...] | None) -> list[str]:
+    """Whether the ``places`` that a class of one's own defines are on the grid; one that raises
+    ValueError has none, which a filter says that needs them.
+    """
+    if type(observation).places.__module__.startswith("masf."):
+        return []
+    try:
+        if grid is None:
+            _try_places(observation)
+        else:
+            checked_places(observation, grid)
+    except ContractFault as fault:
+        return [str(fault)]
+    except ValueError:
+        pass
+    return []
+
+
+def _try_places(observation: Observation) -> None:
+    """Tries ``places`` where no grid is known: on one of d points along one axis, or two. Columns
+    of what comes back are the axes that the class is made for, of at most d points each.
+    """
+    d = observation.dimension
+    for grid in ((d,), (1, d)):
+        try:
+            found = observation.places(grid)
+        except Exception:  # noqa: S112  # it may be made for another number of axes
+            continue
+        axes = np.shape(found)[1] if np.ndim(found) == 2 else len(grid)
+        require_places(observation, found, (d,) * max(axes, 1))
+        return
+
+
+def consistency_faults(observation: Observation, grid: tuple[int, ...] | None = None) -> list[str]:
+    """What does not fit together in an observation, one sentence each; empty where all does.
+    ``grid`` is that of the system, where it is known.
+    """
+    if faults := [*batch_faults(observation), *place_faults(observation, grid)]:
         return faults
     name, d, m = type(observation).__name__, observation.dimension, observation.size
     rng = np.random.default_rng(0)

@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from masf.files.cell import build
 from masf.files.estimate import read_estimate
 from masf.files.truth import read_truth
+from masf.observations.base import checked_places
 from masf.report.figures.look import label_size, page_width
 from masf.scores.fields import structural_similarity
 from masf.study.figures.vorticity import AnimationFigure, FieldsFigure, VorticityFigure
@@ -59,7 +60,7 @@ class Run:
             )["mean"].values
             for name in study.figure_filters(definition, definition.experiment)
         }
-        places = observation.places(system.grid)
+        places = checked_places(observation, system.grid)
         return cls(
             system, cell.settings.steps, truth.truth, truth.observation, places, observation.linear,
             means,
