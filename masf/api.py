@@ -230,8 +230,9 @@ def make_problem(
         system: the model.
         observation: how it is measured.
         measurements: (cycles, m). One that is NaN, or masked in a masked array, is missing.
-        ensemble: (N, d) at the start. It is all that is known of the initial distribution: filters
-            that start from a distribution take its mean and covariance.
+        ensemble: (N, d) at the start, or (N, *shape) of a system of several fields. It is all that
+            is known of the initial distribution: filters that start from a distribution take its
+            mean and covariance.
         gap: model steps between two measurements, the first of which comes after as many; or a list
             of them that repeats.
         steps: (cycles,) instead of ``gap``, the model step of each measurement, counted from the
@@ -239,7 +240,8 @@ def make_problem(
         seed: fixes the filters' random numbers.
 
     Raises:
-        ValueError: where shapes do not fit together or values are not finite.
+        ValueError: where shapes do not fit together, values are not finite, or all members are
+            equal and the model has no noise that would tell them apart.
         ContractFault: where a system or observation of your own does not what it must.
     """
     y, x = _numbers("measurements", measurements), _numbers("ensemble", ensemble)
@@ -249,6 +251,8 @@ def make_problem(
         require_system(system, np.zeros(0))  # the ensemble's shape comes first
     require_observation(observation)
     _require_rows("measurements have", y, "cycles, measurements", observation.size)
+    if x.ndim > 2 and x.shape[1:] == system.shape:
+        x = x.reshape(len(x), system.dimension)
     _require_rows("ensemble has", x, "members, components", system.dimension)
     _require_finite("ensemble", x, "member")
     _require_finite("measurements", y, "cycle", may_be_missing=True)
@@ -257,6 +261,7 @@ def make_problem(
     if np.all(np.isnan(y)):
         raise Refused("measurements are all missing (NaN): nothing is measured")
     settings = _settings(system, observation, _gap(gap, steps, len(y)), len(y), len(x), None, seed)
+    _require_spread(x, system)
     warn_of_lost_noise(y, observation)
     unknown = np.zeros((settings.steps[-1] + 1, system.dimension), dtype=np.float32)
     return truth_dataset(Truth(settings, unknown, y, ensemble_mean(x), x), system, "").drop_vars(
@@ -486,12 +491,12 @@ def innovation_statistics(
             1, in place of one for all of them.
 
     Returns:
-        Columns ``count``; ``bias``, the mean innovation in units of the measurement; ``mean`` and
-        ``variance`` of the normalised innovations, with standard errors ``mean_error`` and
-        ``variance_error``, which take cycles for independent; ``outside``, the share of the
-        measurements below or above all of the first members, each with noise, that they are ranked
-        among, and ``outside_expected``. NaN of an estimate that diverged, and of what was never
-        measured.
+        Columns ``count``; ``bias`` and ``rms``, the mean innovation and the root of the mean
+        square, in units of the measurement; ``mean`` and ``variance`` of the normalised
+        innovations, with standard errors ``mean_error`` and ``variance_error``, which take cycles
+        for independent; ``outside``, the share of the measurements below or above all of the first
+        members, each with noise, that they are ranked among, and ``outside_expected``; and
+        ``diverged``. NaN of an estimate that diverged, and of what was never measured.
 
     Raises:
         ValueError: for an estimate without innovations, or if no cycle is left.
@@ -512,7 +517,7 @@ def innovation_statistics(
 def innovation_figure(estimates: Estimates, *, spin_up_cycles: int = 0) -> Figure:
     """The statistics of ``innovation_statistics`` drawn, a row of two panels for each estimate:
     mean and variance of the normalised innovations by measurement, and the rank histogram of the
-    measurements.
+    measurements. The row of an estimate that diverged is empty, and its title says so.
 
     Args:
         estimates: as for ``score``.
@@ -919,10 +924,24 @@ def _require_rows(what: str, values: np.ndarray, axes: str, length: int) -> None
     """Raises Refused for what is no array of these two ``axes``, with rows of a ``length``."""
     if values.ndim == 2 and values.shape[1] == length and len(values) > 0:
         return
-    transposed = values.ndim == 2 and values.shape[0] == length
+    hint = ""
+    if values.ndim == 2 and values.shape[0] == length:
+        hint = ": is it transposed? pass it as .T"
+    elif values.ndim == 1 and length == 1:
+        hint = ": pass it as [:, None]"
+    raise Refused(f"{what} shape {values.shape}: expected ({axes}), {length} columns{hint}")
+
+
+def _require_spread(ensemble: np.ndarray, system: System) -> None:
+    """Raises Refused for members (N, d) that are all equal, in the precision that filters take them
+    in, where the model would leave them so: no filter can do anything with these.
+    """
+    if system.stochastic or np.any(ensemble != ensemble[0]):
+        return
     raise Refused(
-        f"{what} shape {values.shape}: expected ({axes}), {length} columns"
-        f"{': is it transposed? pass it as .T' if transposed else ''}"
+        f"ensemble: all {len(ensemble)} members are equal in {ensemble.dtype} numbers, and the "
+        "model has no noise: expected members that differ as much as the start is uncertain; draw "
+        "them, such as by rng.normal(mean, spread, size=(N, d))"
     )
 
 

@@ -22,6 +22,7 @@ from masf.atomic import sha256
 from masf.blocks import Blocks
 from masf.cli import commands
 from masf.files.cell import build
+from masf.filters.registry import filter_class
 from masf.observations.mask import Mask
 from masf.observations.matrix import Matrix
 from masf.observations.noise import make_noise
@@ -320,6 +321,11 @@ def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
     said = r"ensemble has shape \(12, .*\(members, components\), 12 columns: is it transposed\?"
     with pytest.raises(ValueError, match=said):
         masf.make_problem(system, observation, np.ones((6, 12)), x.T[:, :9], gap=5)
+    one = masf.make_observation(system, "components", components=[3], noise=1.0)
+    said = r"measurements have shape \(6,\): expected .*, 1 columns: pass it as \[:, None\]$"
+    with pytest.raises(ValueError, match=said):
+        masf.make_problem(system, one, y[:, 0], x, gap=5)
+    masf.make_problem(system, one, y[:, :1], x, gap=5)
     with pytest.raises(ValueError, match="observation that are not finite"):
         masf.assimilate(truth.assign(observation=truth["observation"] * np.inf), "enkf")
     with pytest.raises(ValueError, match="no measurement: all of observation is NaN"):
@@ -330,6 +336,45 @@ def test_unfit_arrays_are_refused(truth: xr.Dataset) -> None:
         masf.score(masf.assimilate(truth, "enkf"), spin_up_cycles=6)
     with pytest.raises(ValueError, match="observation is of 12 components, and the system has 40"):
         masf.simulate(masf.make_system("lorenz96"), observation, gap=1, cycles=1)
+
+
+def test_an_ensemble_may_have_the_shape_of_the_system_s_states() -> None:
+    system = masf.make_system("kolmogorov", size=8, forcing_wavenumber=2)
+    observation = masf.make_observation(system, "identity", noise=1.0)
+    truth = masf.simulate(system, observation, gap=1, cycles=2, members=4)
+    y, x = truth["observation"].values, truth["initial_ensemble"]
+    assert x.shape == (4, 2, 8, 8)
+    found = masf.make_problem(system, observation, y, x, gap=1)
+    flat = masf.make_problem(system, observation, y, x.values.reshape(4, -1), gap=1)
+    xr.testing.assert_identical(found, flat)
+    np.testing.assert_array_equal(found["initial_ensemble"], x)
+    for wrong in (x.values.transpose(0, 2, 3, 1), x.values[0], x.values.reshape(4, 2, 64)):
+        with pytest.raises(ValueError, match=r"ensemble has shape .*: expected .*, 128 columns"):
+            masf.make_problem(system, observation, y, wrong, gap=1)
+
+
+def test_an_ensemble_of_equal_members_is_refused_where_it_would_stay_so() -> None:
+    """Members that differ by less than filters see are equal, too."""
+    y, rows = np.ones((3, 3)), np.full((5, 3), 1e4)
+    for x in (rows, rows + 1e-6 * np.arange(5)[:, None]):
+        quiet = masf.make_system("lorenz63")
+        observation = masf.make_observation(quiet, "identity", noise=1.0)
+        with pytest.raises(masf.Refused, match="ensemble: all 5 members are equal in float32"):
+            masf.make_problem(quiet, observation, y, x, gap=1)
+        # One that is known exactly at the start, and no longer after a step.
+        noisy = masf.make_system("lorenz63", model_noise=0.1)
+        masf.make_problem(noisy, observation, y, x, gap=1)
+    rows[2, 1] += 1
+    masf.make_problem(quiet, observation, y, rows, gap=1)
+
+
+def test_a_run_that_diverges_is_called_as_its_filter_was_asked_for(
+    truth: xr.Dataset, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = np.float32("nan")
+    monkeypatch.setattr(filter_class("etkf"), "analyse", lambda _, state, __: state * nothing)
+    assert masf.assimilate(truth, "etkf").attrs["diverged"]
+    assert "filter etkf diverged in cycle 1: " in caplog.text
 
 
 def test_what_a_mask_hides_is_no_number(truth: xr.Dataset) -> None:

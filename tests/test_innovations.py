@@ -308,8 +308,47 @@ def test_a_run_that_diverges_has_none() -> None:
     assert np.isnan(estimate["innovation"].values[2:]).all()
     found = masf.innovation_statistics(estimate).loc["Breaks"]
     assert found["count"] == 0
-    assert found.drop(["count", "outside_expected"]).isna().all()
-    assert "diverged" in masf.innovation_figure(estimate).axes[0].get_title(loc="left")
+    assert found["diverged"]
+    assert found.drop(["count", "outside_expected", "diverged"]).isna().all()
+    estimates = {"mine": estimate, "etkf": masf.assimilate(problem, "etkf")}
+    figure = masf.innovation_figure(estimates)
+    titles = [ax.get_title(loc="left") for ax in figure.axes[::2]]
+    assert titles == ["(a) mine: diverged", "(c) etkf"]
+    plt.close(figure)
+
+
+def test_a_run_that_diverged_is_never_the_nearest() -> None:
+    """Though its innovations until then are the smallest: it starts from the truth."""
+    system = masf.make_system("lorenz63")
+    observation = masf.make_observation(system, "identity", noise=1.0)
+    problem = masf.simulate(system, observation, gap=5, cycles=30, members=10)
+    close = problem.copy(deep=True)
+    close["initial_ensemble"][:] = problem["truth"][0] + 1e-3 * problem["initial_ensemble"]
+
+    class Breaks(masf.Filter):
+        count = 0
+
+        def analyse(self, state, y):
+            self.count += 1
+            return state * (np.nan if self.count == 8 else 1)
+
+    estimates = {"breaks": masf.assimilate(close, Breaks)}
+    estimates |= {name: masf.assimilate(problem, name) for name in ("etkf", "free_run")}
+    squares = {name: (of["innovation"] ** 2).mean().item() for name, of in estimates.items()}
+    assert min(squares, key=squares.get) == "breaks"
+    found = masf.innovation_statistics(estimates)
+    assert found["diverged"].tolist() == [True, False, False]
+    assert np.isnan(found.loc["breaks", "rms"])
+    assert found["rms"].idxmin() == "etkf"
+
+
+def test_rms_is_the_root_of_the_mean_square_of_what_is_measured() -> None:
+    estimate = masf.assimilate(linear_problem(0.8, 12, missing=0.4), "etkf")
+    d = estimate["innovation"].values[1:].astype(np.float64)
+    found = masf.innovation_statistics(estimate, spin_up_cycles=1)
+    assert found.loc["etkf", "rms"] == pytest.approx(np.sqrt(np.nanmean(d**2)))
+    by_component = masf.innovation_statistics(estimate, spin_up_cycles=1, by_component=True)
+    np.testing.assert_allclose(by_component["rms"], np.sqrt(np.nanmean(d**2, axis=0)))
 
 
 def test_a_forecast_that_overflows_where_it_is_measured_is_a_result() -> None:

@@ -107,12 +107,14 @@ class Innovations:
         normalised: over the standard deviation that they should have.
         ranks: of measurements, 0 ... ``ranked``.
         ranked: members among which they are ranked.
+        diverged: whether the run did; all are NaN then.
     """
 
     raw: np.ndarray
     normalised: np.ndarray
     ranks: np.ndarray
     ranked: int
+    diverged: bool
 
     @classmethod
     def of(cls, data: Any, spin_up_cycles: int) -> Innovations:
@@ -124,9 +126,10 @@ class Innovations:
             for name in ("innovation", "innovation_normalised", "innovation_rank")
         )
         ranked = int(data["innovation_rank"].attrs["valid_max"])
-        if data.attrs["diverged"]:
+        diverged = bool(data.attrs["diverged"])
+        if diverged:
             raw = normalised = ranks = np.full_like(raw, np.nan)
-        return cls(raw, normalised, ranks, ranked)
+        return cls(raw, normalised, ranks, ranked, diverged)
 
     @property
     def size(self) -> int:
@@ -136,12 +139,13 @@ class Innovations:
     def only(self, j: int) -> Innovations:
         """Those of measurement j (from 0) of each cycle."""
         raw, normalised, ranks = (a[:, [j]] for a in (self.raw, self.normalised, self.ranks))
-        return Innovations(raw, normalised, ranks, self.ranked)
+        return Innovations(raw, normalised, ranks, self.ranked, self.diverged)
 
     def statistics(self) -> dict[str, float]:
-        """Of all of them, NaN of none: how many; the mean in units of the measurement; mean and
-        variance of the normalised ones, with standard errors; and the share of measurements of
-        the first or last rank, with what that should be.
+        """Of all of them, NaN of none: how many; the mean and the root of the mean square in units
+        of the measurement; mean and variance of the normalised ones, with standard errors; the
+        share of measurements of the first or last rank, with what that should be; and whether the
+        run diverged.
         """
         mean, mean_error = pooled_mean(self.normalised)
         variance, variance_error = pooled_mean((self.normalised - mean) ** 2)
@@ -152,12 +156,14 @@ class Innovations:
         return {
             "count": count,
             "bias": pooled_mean(self.raw)[0],
+            "rms": float(np.sqrt(pooled_mean(self.raw**2)[0])),
             "mean": mean,
             "mean_error": mean_error,
             "variance": unbiased * variance,
             "variance_error": unbiased * variance_error,
             "outside": pooled_mean(np.where(np.isnan(self.ranks), np.nan, at_ends))[0],
             "outside_expected": 2 / (self.ranked + 1),
+            "diverged": self.diverged,
         }
 
     def frequencies(self) -> np.ndarray:

@@ -163,6 +163,7 @@ def assimilate_in_memory(
         command=command,
         cls=cls,
         built=(system, observation),
+        called=name,
     )
     of_masf = cls is None and has_name(system) and is_ours(observation)
     record = estimate_record(
@@ -227,6 +228,7 @@ def run_filter(
     command: str | None = None,
     cls: type[Filter] | None = None,
     built: tuple[System, Observation] | None = None,
+    called: str | None = None,
 ) -> tuple[Trajectory, System, str]:
     """The estimate of filter ``name``, the cell's system, and where it was computed ("numpy",
     "cpu", "cuda" or "external").
@@ -245,6 +247,7 @@ def run_filter(
         cls: the filter's class, where it is in no module of masf/filters.
         built: the model and the observation that the filter works with, where they are not those
             that the cell's settings build.
+        called: what messages of its run call it; ``name`` without.
 
     Raises:
         ValueError: for an unknown filter, parameters out of range, files among them that are not
@@ -309,5 +312,6 @@ def run_filter(
         saved_members=saved_members,
         covariance=covariance,
         seed=truth.settings.seed,
+        called=called or name,
     )
     return trajectory, model, torch_device or "numpy"

@@ -72,6 +72,7 @@ def run_cycles(
     saved_members: int = 3,
     covariance: bool = False,
     seed: int = 0,
+    called: str | None = None,
 ) -> Trajectory:
     """Runs ``filter_`` through all measurements; a filter that diverges is a result, not an error.
 
@@ -86,6 +87,7 @@ def run_cycles(
         saved_members: how many analysis members to keep, at most.
         covariance: whether to keep the covariance of each analysis.
         seed: fixes the noise of the members among which measurements are ranked.
+        called: what messages call the filter; its class without.
 
     Raises:
         ValueError: where measurements are missing, for a filter that cannot do without; where
@@ -93,9 +95,10 @@ def run_cycles(
         ContractFault: where the filter or its system returns something of another shape or type
             than its class says.
     """
+    called = called or type(filter_).__name__
     if filter_.missing == "refused" and np.any(np.isnan(observations)):
         raise ValueError(
-            f"filter {type(filter_).__name__}: cannot do without the measurements that are missing "
+            f"filter {called}: cannot do without the measurements that are missing "
             f"(NaN) in cycle {1 + int(np.argmax(np.isnan(observations).any(axis=1)))}; where it "
             "can, its class says so: override observe, or set missing, see masf.Filter"
         )
@@ -121,7 +124,7 @@ def run_cycles(
         except Diverged as error:
             log.warning(
                 "filter %s diverged in cycle %d: %s%s",
-                run.name,
+                called,
                 k + 1,
                 error,
                 _innovations(result, k),
@@ -131,7 +134,7 @@ def run_cycles(
         except ContractFault as fault:
             raise ContractFault(f"{fault} (in cycle {k + 1})") from None
         except Exception as error:
-            error.add_note(f"in cycle {k + 1} of filter {type(filter_).__name__}")
+            error.add_note(f"in cycle {k + 1} of filter {called}")
             raise
         run.record_analysis(state, k, members, clock)
         result.model_runs[k] = steps.taken / (steps_at[k + 1] - steps_at[k])

@@ -161,6 +161,7 @@ def run_command(
         saved_members=saved_members,
         covariance=covariance,
         seed=settings.seed,
+        called=name,
     )
     for key in ("wall_seconds", "cpu_seconds"):
         replayed, own = getattr(trajectory, key), getattr(estimate, key)

@@ -316,6 +316,7 @@ class Search:
         trajectory, system, _ = run_filter(
             self.module, self.parameters | chosen, truth,
             prior=self.prior, device=self.device, saved_members=0, command=self.command,
+            called=self.name,
         )  # fmt: skip
         data = estimate(trajectory, truth, system, {"filter": self.name})
         gap, spin_up = truth.settings.gap, self.spin_up_cycles

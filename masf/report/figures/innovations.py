@@ -22,8 +22,8 @@ ERRORS = 2
 
 def innovations(found: Sequence[tuple[str, Innovations]]) -> Figure:
     """Mean and variance of the normalised innovations of each measurement, over 0 and 1, and the
-    rank histogram of the measurements, over the flat line: a row for each estimate. Bars are two
-    standard errors.
+    rank histogram of the measurements, over the flat line: a row for each estimate, whose title
+    says where it diverged. Bars are two standard errors.
     """
     with plt.rc_context(rc_of(Style())):
         return _innovations(found)
@@ -39,11 +39,10 @@ def _innovations(found: Sequence[tuple[str, Innovations]]) -> Figure:
     )
     for row, (name, of_estimate) in enumerate(found):
         left, right = grid[row]
-        diverged = not np.any(np.isfinite(of_estimate.normalised))
         _moments(left, of_estimate)
         _histogram(right, of_estimate)
         letters = [ascii_lowercase[(2 * row + i) % 26] for i in range(2)]
-        lettered(left, letters[0], f"{name}: diverged" if diverged else name)
+        lettered(left, letters[0], f"{name}: diverged" if of_estimate.diverged else name)
         lettered(right, letters[1], "rank histogram")
     grid[-1, 0].set_xlabel("measurement")
     grid[-1, 1].set_xlabel("rank among noisy forecast members")
