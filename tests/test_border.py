@@ -110,6 +110,25 @@ def test_a_model_for_both_is_handed_tensors_and_gives_the_same() -> None:
     assert torch.equal(tensors, torch.ones(3, 4))
 
 
+class Distance(masf.NonlinearObservation):
+    def apply(self, x: Any) -> Any:
+        return (x[..., :1] ** 2 + x[..., 1:2] ** 2) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["masf", "sf", "ssls"])
+def test_an_observation_of_ones_own_that_is_not_linear_has_no_adjoint_to_be_tried(
+    name: str,
+) -> None:
+    system, observation = made()[0], Distance(4, make_noise(0.5, 1), {})
+    masf.check_observation(observation)
+    own = {"system": system, "observation": observation}
+    truth = masf.simulate(system, observation, **RUN)
+    parameters = {"network": False} if name == "masf" else QUICK if name == "sf" else {}
+    estimate = masf.assimilate(truth, name, parameters, **own)
+    assert estimate.attrs["diverged"] == 0
+    assert np.all(np.isfinite(estimate["mean"]))
+
+
 def test_a_prior_for_a_system_of_ones_own(tmp_path: Path) -> None:
     system, observation, truth = made()
     own = {"system": system, "observation": observation}

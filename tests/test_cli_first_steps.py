@@ -450,6 +450,10 @@ def test_run_of_a_setting_takes_other_filters_sizes_and_parameters() -> None:
     ("words", "said"),
     [
         ("--setting hoteit2015 --gap 3", "--gap is said by --setting hoteit2015"),
+        (
+            "--setting hoteit2015 --initial-spread 2",
+            "--initial-spread is said by --setting hoteit2015",
+        ),
         ("--setting hoteit2015 --system lorenz63", "--system is said by --setting"),
         ("--setting hoteit2015 --members 11", "has no filter with so many"),
         ("--setting hoteit", "unknown setting 'hoteit' (did you mean 'hoteit2015'"),

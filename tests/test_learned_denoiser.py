@@ -633,3 +633,13 @@ def test_the_network_of_a_prior_cannot_run_on_numpy(priors):
     )
     with pytest.raises(ValueError, match="torch"):
         cls(cls.Parameters(), setup)
+
+
+def test_a_system_that_has_no_parameter_for_its_length_is_trained_as_it_is():
+    """Shorter rings are for systems that can be made of any length."""
+    settings = PriorSettings(gaps=[1], network={"kind": "conv1d"}, training_dimension=12)
+    observation = observation_settings({"operator": "identity", "noise": 1.0})
+    own = {"dt": 300.0, "depth": 10.0}
+    assert settings.training_parameters(own, observation, True) == own
+    ring = {"dt": 0.01, "dimension": 40}
+    assert settings.training_parameters(ring, observation, True) == {"dt": 0.01, "dimension": 12}

@@ -40,7 +40,7 @@ Spec = tuple[str, str, dict[str, Any]]
 
 FIGURES, DPI = (".pdf", ".png", ".svg"), 250
 
-SAID_BY_SETTING = ("system", "parameters", "observation", "gap")
+SAID_BY_SETTING = ("system", "parameters", "observation", "gap", "initial_spread")
 """Options that a setting stands for."""
 
 
@@ -125,6 +125,11 @@ class ObservationSpec(click.ParamType):
 )
 @click.option("--members", type=click.IntRange(2), help="Ensemble size.")
 @click.option("--cycles", type=click.IntRange(1), help="Measurements.")
+@click.option(
+    "--initial-spread",
+    type=click.FloatRange(0, min_open=True),
+    help="Standard deviation of the initial ensemble, and of the truth, about a typical state.",
+)
 @click.option(
     "--spin-up-cycles", type=click.IntRange(0), help="First cycles that the scores leave out."
 )
@@ -433,9 +438,8 @@ def _usual(system: str | None, filters: tuple[Spec, ...], options: dict[str, Any
         parameters={k: v for k, v in usual.parameters.items() if k not in options["parameters"]}
         | options["parameters"],
         observation=_observation(chosen["observation"]),
-        initial_spread=usual.initial_spread,
         seed=options["seed"],
-        **{key: chosen[key] for key in ("gap", "cycles", "members")},
+        **{key: chosen[key] for key in ("gap", "cycles", "members", "initial_spread")},
     )
     specs = filters or tuple((name, name, {}) for name in defaults.usual_filters(usual))
     _require_different(specs)
@@ -451,7 +455,8 @@ def _of_setting(name: str, filters: tuple[Spec, ...], options: dict[str, Any]) -
 
     if said := [key for key in SAID_BY_SETTING if options[key]]:
         raise click.UsageError(
-            f"--{said[0]} is said by --setting {name}: leave it out, or leave the setting out"
+            f"--{said[0].replace('_', '-')} is said by --setting {name}: leave it out, or leave the "
+            "setting out"
         )
     _require_different(filters)
     setting = defaults.published_setting(name)
@@ -501,6 +506,7 @@ def _chosen(usual: Experiment, options: dict[str, Any]) -> dict[str, Any]:
     found = {
         "gap": usual.gaps[0],
         "members": usual.sizes[0],
+        "initial_spread": usual.initial_spread,
         "cycles": usual.cycles,
         "spin_up_cycles": usual.spin_up_cycles,
         "observation": usual.observations[0],

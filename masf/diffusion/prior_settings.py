@@ -219,7 +219,8 @@ class PriorSettings(BaseModel):
         """
         period, same_noise = observation.period, isinstance(observation.noise, float)
         local = translation_invariant and self.network.kind in ("auto", "conv1d")
-        if period is None or not (same_noise and local):
+        ring = local and "dimension" in system  # which says how long it is
+        if period is None or not (same_noise and ring):
             return system
         longest = -(-self.training_dimension // period) * period
         return {**system, "dimension": min(system["dimension"], longest)}

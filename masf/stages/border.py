@@ -17,7 +17,7 @@ from array_api_compat import is_torch_array
 
 from masf.arrays import Array, on_device, require_states, to_numpy
 from masf.contract import SameNumbers
-from masf.observations.base import Observation
+from masf.observations.base import NonlinearObservation, Observation
 from masf.observations.consistency import is_ours
 from masf.systems import registry
 from masf.systems.base import System
@@ -51,7 +51,11 @@ def on_tensors(
         })  # fmt: skip
     if not is_ours(observation):
         v = np.asarray(observation.apply(x), dtype=np.float32)
-        tried: dict[str, tuple[Any, ...]] = {"apply": (x,), "adjoint": (v,)}
+        tried: dict[str, tuple[Any, ...]] = {"apply": (x,)}
+        if observation.linear:
+            tried["adjoint"] = (v,)
+        elif type(observation).pullback is not NonlinearObservation.pullback:
+            tried["pullback"] = (x, v)
         for name in ("log_likelihood", "likelihood_score"):
             if getattr(type(observation), name) is not getattr(Observation, name):
                 tried[name] = (x, v[0])
