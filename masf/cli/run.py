@@ -455,8 +455,8 @@ def _of_setting(name: str, filters: tuple[Spec, ...], options: dict[str, Any]) -
 
     if said := [key for key in SAID_BY_SETTING if options[key]]:
         raise click.UsageError(
-            f"--{said[0].replace('_', '-')} is said by --setting {name}: leave it out, or leave the "
-            "setting out"
+            f"--{said[0].replace('_', '-')} is said by --setting {name}: leave it out, or leave "
+            "the setting out"
         )
     _require_different(filters)
     setting = defaults.published_setting(name)
