@@ -16,6 +16,7 @@ from masf.study.checks import doubts
 from masf.study.load import study_with
 from masf.study.messages import ConfigFault
 from masf.study.study import Study
+from masf.systems.registry import system_class
 
 CONFIG = """
 results: results/conditions
@@ -186,6 +187,8 @@ def test_the_check_of_a_config_says_its_warnings(
         ("masf_gaussian", {"covariance": "ensemble", "localization_radius": None}, None),
         ("masf_gaussian", {"passes_radius": None}, None),
         ("letkf", {"localization_radius": 8.0}, None),
+        ("letkf", {"localization_radius": 80.0}, "localization_radius = 80, where no points are "),
+        ("letkf", {"localization_radius": 79.0}, None),
         ("etkf", {}, None),
     ],
 )
@@ -200,10 +203,54 @@ def test_members_that_do_not_span_the_state_without_a_taper_are_a_warning(
         assert said == []
         return
     (doubt,) = said
-    assert doubt.startswith(f"filter 'mine': {key} = null: 10 members do not span 40 components")
+    said = key if "=" in key else f"{key} = null: 10 members do not span 40 components"
+    assert doubt.startswith(f"filter 'mine': {said}")
     assert doubt.endswith("and 1 times more)")
     config["experiments"]["rings"]["members"] = 20
     assert list(doubts(study_with(config, {"mine": definition}, {}))) == []
+
+
+@pytest.mark.parametrize(("spacing", "radius"), [(1.0, 0.5), (100.0, 12.0)])
+def test_a_taper_that_ends_before_the_next_point_is_a_warning(
+    spacing: float, radius: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a radius in grid points, where radii are lengths."""
+    monkeypatch.setattr(system_class("lorenz96"), "spacing", spacing)
+    config = yaml.safe_load(CONFIG)
+    del config["experiments"]["points"]
+
+    def said(radius: float) -> list[str]:
+        parameters = {"localization_radius": radius}
+        definition = {"filter": "letkf", "label": "Mine", "parameters": parameters}
+        return list(doubts(study_with(config, {"mine": definition}, {})))
+
+    (doubt,) = said(radius)
+    assert f"localization_radius = {radius:g}: the taper ends" in doubt
+    assert f"the next grid point, which is {spacing:g} away" in doubt
+    assert said(0.6 * spacing) == []
+
+
+def test_a_search_of_what_changes_nothing_is_a_warning() -> None:
+    config = yaml.safe_load(CONFIG) | {"tuning": {"trials": 2, "cycles": 4}}
+    config["seeds"]["tuning"] = [100]
+    del config["experiments"]["points"]
+    search = {"passes": [1, 4], "lag": [1, 2], "inflation": [1.0, 1.1]}
+    definition = {"filter": "masf_gaussian", "label": "Mine", "search": search}
+
+    def said(**changed: Any) -> list[str]:
+        return [
+            d
+            for d in doubts(study_with(config | changed, {"mine": definition}, {}))
+            if "search" in d
+        ]
+
+    assert said() == []
+    (doubt,) = said(pinned={"mine": {"passes": 1}})
+    assert doubt.startswith(
+        "filter 'mine': search.lag: changes nothing without passes above 1, which"
+    )
+    assert said(pinned={"mine": {"passes": 1, "lag": 1}}) == []
+    assert said(pinned={"mine": {"passes": 1}}, tuning=None) == []
 
 
 def test_what_is_pinned_and_changes_nothing_is_a_warning_and_what_files_say_is_none() -> None:

@@ -222,17 +222,42 @@ def taper_misfits(
     return place_misfits(radius, system, observation, key)
 
 
-def untapered_doubts(
+TAPERS_NOTHING = 4
+"""Radius, in the distance of the points that are farthest apart, from which no taper is below
+0.9.
+"""
+
+
+def radius_doubts(
     radius: float | None, system: System, members: int, key: str = "localization_radius"
 ) -> list[str]:
-    """What speaks against no taper, radius None, where a system has distances: members fewer than
-    half its components. With more, tuning has found no taper to be best (ienks, Lorenz-96).
+    """What speaks against a radius where a system has distances: that the taper ends before the
+    next grid point, as that of a radius in another unit may; or that there is none, radius None, or
+    as good as none, with fewer members than half the components. With more, tuning has found no
+    taper to be best (ienks, Lorenz-96).
     """
-    if radius is not None or system.grid is None or 2 * members >= system.dimension:
+    if system.grid is None:
         return []
+    if radius is not None and 2 * in_grid_points(radius, system) <= 1:
+        return [
+            f"{key} = {radius:g}: the taper ends at twice that, before the next grid point, which "
+            f"is {system.spacing:g} away: each point is analysed by what is measured at it alone; "
+            "set it to a longer length"
+        ]
+    farthest = math.hypot(*(n / 2 for n in system.grid)) * system.spacing
+    if 2 * members >= system.dimension or (
+        radius is not None and radius < TAPERS_NOTHING * farthest
+    ):
+        return []
+    tapers = (
+        "null"
+        if radius is None
+        else f"{radius:g}, where no points are further apart than {farthest:.3g}"
+    )
     return [
-        f"{key} = null: {members} members do not span {system.dimension} components, and what they "
-        "say of points far apart is chance that nothing tapers; set it to a length"
+        f"{key} = {tapers}: {members} members do not span {system.dimension} components, and what "
+        "they say of points far apart is chance that nothing tapers; set it to a "
+        f"{'' if radius is None else 'shorter '}length"
     ]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from masf.arrays import Array, Stream, centred, ensemble_mean, ensemble_spread
-from masf.ensembles.localization import untapered_doubts
+from masf.ensembles.localization import radius_doubts
 from masf.observations.base import Observation
 from masf.systems.base import System
 
@@ -191,7 +191,7 @@ class Filter(ABC):
         return [
             doubt
             for key, radius in parameters.radii().items()
-            for doubt in untapered_doubts(radius, system, members, key)
+            for doubt in radius_doubts(radius, system, members, key)
         ]
 
     @classmethod

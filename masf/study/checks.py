@@ -24,7 +24,7 @@ from masf.study.config import Experiment, StudyConfig, Tuning
 from masf.study.filter_files import FilterDefinition
 from masf.study.messages import ConfigFault, faults_of, unknown
 from masf.study.salvage import without
-from masf.study.search import extremes, with_current
+from masf.study.search import Choice, extremes, with_current
 from masf.study.study import Study
 from masf.systems.base import System
 from masf.systems.registry import make_system, system_class, system_names
@@ -266,10 +266,30 @@ def _filter_doubts(study: Study, name: str, cell: Cell) -> list[str]:
     system = make_system(s.system, s.parameters) if s.model is None else _model(s.model)
     parameters = cls.Parameters(**study.filter_parameters(name, cell))
     pinned = study.config.pinned.get(name, {})
+    tried = study.search(name, cell) if cell.point in study.points else {}
     return [
         *doubts_of_what_is_said(parameters, pinned),
         *cls.doubts(parameters, system, s.members),
+        *_idle_search(cls, study.filter_parameters(name, cell), tried),
     ]
+
+
+def _idle_search(
+    cls: type[Filter], parameters: dict[str, Any], search: Mapping[str, Choice]
+) -> Iterator[str]:
+    """What tuning would try of a filter, though it changes nothing in any trial."""
+    changes = [{k: v} for k, choice in search.items() for v in extremes(choice)]
+    idle = [
+        cls.Parameters(**parameters | change).without_effect()
+        for change in changes
+        if not _range_faults(cls, parameters | change)
+    ]
+    for key in search:
+        if idle and all(key in some for some in idle):
+            yield (
+                f"search.{key}: changes nothing without {idle[0][key]}, which no trial has, and "
+                "takes trials from what does: pin it"
+            )
 
 
 def cell_faults(study: Study) -> Iterator[str]:
