@@ -37,7 +37,7 @@ from masf.stages.simulate import simulate_in_memory
 from masf.study.cells import Cell
 from masf.study.load import make_study, read_mapping
 from masf.study.search import is_number
-from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, told_apart, variant, write_runs
+from masf.study.shipped import SCORES, SHIPPED, Run, read_runs, variant, write_runs
 from masf.study.study import Study
 
 HERE = Path(__file__).resolve().parent
@@ -62,10 +62,6 @@ ONE_PASS = {"figure4", "gap_sweep"}
 """Results of filters with one pass (masf.filters.passes), though config/tuned has several today."""
 TUNED = {"iterative"}
 """Results of filters whose passes stage tune chose, mostly several, and nobody kept."""
-COPIED = {"figure4_passes": "figure4"}
-"""Results that hold runs of another one's, where filters had the same parameters in both: these are
-shipped once, as the other's.
-"""
 UNCOUNTED = {"ienks"}
 """Filters that run the model as often as they need, which only tables with model runs say."""
 CHECKED_BY = "enkf"
@@ -105,11 +101,10 @@ def kept_runs(
 def runs_of(name: str) -> Iterator[Run]:
     """The runs in a table of results, as :func:`kept_runs` finds them."""
     study = make_study({**config_of(STUDIES[name]), "figures": {}}, root=HERE.parent)
-    copied = {told(run) for run in runs_of(COPIED[name])} if name in COPIED else set()
     for row, cell in kept_runs(name, study, study.all_filters):
         counted = row.get(MODEL_RUNS, math.nan) / cell.settings.members
         filter_name, taken = called_and_cost(name, study, str(row["filter"]), cell, counted)
-        run = Run(
+        yield Run(
             cell.settings,
             filter_name,
             {k: float(row.get(k, float("nan"))) for k in SCORES},
@@ -119,13 +114,6 @@ def runs_of(name: str) -> Iterator[Run]:
             source=name,
             model_runs=taken,
         )
-        if told(run) not in copied:
-            yield run
-
-
-def told(run: Run) -> tuple[str, str, float]:
-    """What two runs of one have in common, whatever is said of their passes."""
-    return run.settings.to_json(), told_apart(run.filter)[0], run.scores["rmse"]
 
 
 def called_and_cost(
