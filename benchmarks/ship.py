@@ -46,6 +46,7 @@ STUDIES = {
     "figure4_passes": ["figure4.yaml", "figure4_passes.yaml"],
     "figure4": ["figure4.yaml"],
     "figure4_one_seed": ["figure4.yaml", "figure4_one_seed.yaml"],
+    "figure4_others": ["gap_sweep.yaml", "figure4_others.yaml"],
     "figure5": ["figure5.yaml"],
     "gap_sweep": ["gap_sweep.yaml"],
     "iterative": ["iterative.yaml"],
