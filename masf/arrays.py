@@ -63,6 +63,12 @@ def eye(n: int, x: Array) -> Array:
     return array_namespace(x).eye(n, dtype=x.dtype, device=device(x))
 
 
+def slices(length: int, size: int) -> list[slice]:
+    """Parts of so many rows that follow each other, of at most ``size``, and one row at least."""
+    step = max(1, size)
+    return [slice(start, start + step) for start in range(0, length, step)]
+
+
 def centred(ensemble: Array) -> tuple[Array, Array]:
     """The mean (...) over members of an ensemble (N, ...), and the anomalies (N, ...) from it.
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from masf.arrays import Array, like
+from masf.arrays import Array, like, slices
 from masf.blocks import Blocks
 from masf.ensembles.localization import in_grid_points, local_observations, place_misfits
 from masf.observations.base import Observation, checked_places
@@ -94,9 +94,7 @@ class LocalDomains:
     def chunks(self, n: int, *, square: bool = False) -> Iterator[slice]:
         k = self.indices.shape[-1]
         side = n if square else min(n, k)
-        chunk = max(1, NUMBERS_AT_ONCE // (3 * n * k + 2 * side**2))
-        for start in range(0, self.count, chunk):
-            yield slice(start, start + chunk)
+        yield from slices(self.count, NUMBERS_AT_ONCE // (3 * n * k + 2 * side**2))
 
     def measurements(self, whitened: Array, part: slice) -> Array:
         near = self.indices[part]

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, like
+from masf.arrays import Array, like, slices
 from masf.faults import ContractFault
 from masf.observations.base import Observation, checked_places
 from masf.systems.base import System
@@ -245,19 +245,18 @@ def radius_doubts(
             "set it to a longer length"
         ]
     farthest = math.hypot(*(n / 2 for n in system.grid)) * system.spacing
-    if 2 * members >= system.dimension or (
-        radius is not None and radius < TAPERS_NOTHING * farthest
-    ):
+    if radius is None:
+        untapered, remedy = "null", "a length"
+    elif radius >= TAPERS_NOTHING * farthest:
+        untapered = f"{radius:g}, where no points are further apart than {farthest:.3g}"
+        remedy = "a shorter length"
+    else:
         return []
-    tapers = (
-        "null"
-        if radius is None
-        else f"{radius:g}, where no points are further apart than {farthest:.3g}"
-    )
+    if 2 * members >= system.dimension:
+        return []
     return [
-        f"{key} = {tapers}: {members} members do not span {system.dimension} components, and what "
-        "they say of points far apart is chance that nothing tapers; set it to a "
-        f"{'' if radius is None else 'shorter '}length"
+        f"{key} = {untapered}: {members} members do not span {system.dimension} components, and "
+        f"what they say of points far apart is chance that nothing tapers; set it to {remedy}"
     ]
 
 
@@ -287,9 +286,8 @@ def local_observations(
     """
     coarse = tuple(n // block for n in grid)
     points, found = math.prod(coarse), []
-    chunk = max(1, DISTANCES_AT_ONCE // len(places))
-    for start in range(0, points, chunk):
-        coordinates = np.unravel_index(np.arange(start, min(start + chunk, points)), coarse)
+    for some in slices(points, DISTANCES_AT_ONCE // len(places)):
+        coordinates = np.unravel_index(np.arange(points)[some], coarse)
         squares = np.zeros(())
         for n, place, coordinate in zip(grid, places.T, coordinates, strict=True):
             rows, row = np.unique(coordinate, return_inverse=True)
@@ -299,7 +297,7 @@ def local_observations(
         point, measurement = np.nonzero(distances < 2 * radius)
         weights = gaspari_cohn(distances[point, measurement], radius)
         kept = weights > SMALLEST_WEIGHT
-        found.append((start + point[kept], measurement[kept], weights[kept]))
+        found.append((some.start + point[kept], measurement[kept], weights[kept]))
     point, measurement, weight = (np.concatenate(parts) for parts in zip(*found, strict=True))
     counts = np.bincount(point, minlength=points)
     position = np.arange(len(point)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -248,18 +248,23 @@ def initial_draws(setup: Setup, n: int) -> Array:
     return x + stream.normal((n, members), x) @ anomalies / math.sqrt(members - 1)
 
 
+def idle_parameters(parameters: Any) -> dict[str, str]:
+    """``FilterParameters.without_effect``; nothing of a class of one's own, which
+    masf.check_filter refuses.
+    """
+    return parameters.without_effect() if isinstance(parameters, FilterParameters) else {}
+
+
 def doubts_of_what_is_said(parameters: Any, said: Iterable[str]) -> list[str]:
     """Of parameters that someone said for this run, those that change nothing in it. Those of files
     may: they are for situations of several kinds.
     """
-    if not isinstance(parameters, FilterParameters):
-        return []  # a class of one's own, which masf.check_filter refuses
-    idle, fields = parameters.without_effect(), type(parameters).model_fields
+    idle = idle_parameters(parameters)
     return [
         f"{key} = {json.dumps(getattr(parameters, key), default=str)}: changes nothing "
         f"without {idle[key]}: leave it out, or set that, too"
         for key in said
-        if key in idle and getattr(parameters, key) != fields[key].default
+        if key in idle and getattr(parameters, key) != type(parameters).model_fields[key].default
     ]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, centred, eye, like
+from masf.arrays import Array, centred, eye, like, slices
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import in_grid_points, place_misfits
@@ -131,12 +131,12 @@ class HybridEnKF(Filter):
         if self._static_of_measurements is None:
             xp, x = array_namespace(exact), self.setup.initial_mean
             m, d = self.observation.size, self.observation.dimension
-            rows, chunk = np.eye(m), max(1, NUMBERS_AT_ONCE // (4 * d))
+            rows = np.eye(m)
             parts = [
                 self.observation.apply(
-                    self.static.times(self.observation.adjoint(like(rows[i : i + chunk], x)))
+                    self.static.times(self.observation.adjoint(like(rows[some], x)))
                 )
-                for i in range(0, m, chunk)
+                for some in slices(m, NUMBERS_AT_ONCE // (4 * d))
             ]
             found = xp.astype(xp.concat(parts), xp.float64)
             self._static_of_measurements = (found + found.mT) / 2

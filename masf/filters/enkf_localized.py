@@ -21,7 +21,7 @@ from functools import cached_property
 
 from array_api_compat import array_namespace, device
 
-from masf.arrays import Array, centred, eye, like
+from masf.arrays import Array, centred, eye, like, slices
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import perturbed_innovations
 from masf.ensembles.localization import (
@@ -115,9 +115,7 @@ class MeasurementTaper:
         n, points = len(anomalies), len(self.near)
         at_points = xp.permute_dims(anomalies.reshape(n, -1, points), (2, 1, 0))
         parts = []
-        chunk = max(1, NUMBERS_AT_ONCE // (3 * n * self.near.shape[1]))
-        for start in range(0, points, chunk):
-            part = slice(start, start + chunk)
+        for part in slices(points, NUMBERS_AT_ONCE // (3 * n * self.near.shape[1])):
             near = self.near[part]
             # (points, fields, k) covariances of fields and measurements, times (points, k, N).
             cross = (

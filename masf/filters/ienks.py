@@ -260,7 +260,7 @@ class GaussNewton:
         the model run from it, at its end; None where the forecast has the least.
         """
         p, n, xp = self.parameters, len(past), array_namespace(past)
-        origin = xp.zeros((self.domains.count, n), dtype=xp.float64, device=device(past))
+        origin = self._own_weights(past)
         self.first = best = step = self._linearised(origin, forecast, None)
         kept: Window | None = None
         while self.taken < p.iterations:
@@ -287,6 +287,12 @@ class GaussNewton:
         """
         transform = self.first.transform
         return self._ensemble(forecast, transform.weights, transform, "transform")
+
+    def _own_weights(self, ensemble: Array) -> Array:
+        """The weights (B, N) of the mean of an ensemble (N, d) in that ensemble: 0."""
+        xp = array_namespace(ensemble)
+        shape = self.domains.count, len(ensemble)
+        return xp.zeros(shape, dtype=xp.float64, device=device(ensemble))
 
     def _measured(self, state: Array) -> tuple[Array, Array]:
         """The whitened anomalies (N, m) of the measurements, and the innovation (m,) of their
@@ -351,8 +357,7 @@ class Annealing(GaussNewton):
         """The model's run after the last analysis of the ensemble (N, d) at the beginning of the
         window; None where the model overflows.
         """
-        count, xp = self.parameters.iterations, array_namespace(past)
-        here = xp.zeros((self.domains.count, len(past)), dtype=xp.float64, device=device(past))
+        count, here = self.parameters.iterations, self._own_weights(past)
         step = self.first = self._linearised(here, forecast, None)
         while True:
             self.taken += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from masf.arrays import slices
+
 RANKED = 19
 """Members among which the truth is ranked: 20 bins, the same whether an ensemble has 20 members or
 100,000.
@@ -54,7 +56,7 @@ def mean_distance(x: np.ndarray, y: np.ndarray | None = None) -> float:
     from scipy.spatial.distance import cdist
 
     other, pairs = (x, len(x) * (len(x) - 1)) if y is None else (y, len(x) * len(y))
-    return sum(float(cdist(x[i : i + _ROWS], other).sum()) for i in range(0, len(x), _ROWS)) / pairs
+    return sum(float(cdist(x[some], other).sum()) for some in slices(len(x), _ROWS)) / pairs
 
 
 def squared_energy_distance(x: np.ndarray, y: np.ndarray, within_y: float | None = None) -> float:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from masf.files.cell import Model, model_fault
-from masf.filters.base import Filter, doubts_of_what_is_said, linear_misfits
+from masf.filters.base import Filter, doubts_of_what_is_said, idle_parameters, linear_misfits
 from masf.filters.input_files import missing
 from masf.filters.registry import filter_class, filter_names
 from masf.observations.base import Observation
@@ -264,13 +264,14 @@ def _filter_doubts(study: Study, name: str, cell: Cell) -> list[str]:
     """What a filter says of its parameters in a cell whose parts have no fault."""
     s, cls = cell.settings, filter_class(study.filter_module(name))
     system = make_system(s.system, s.parameters) if s.model is None else _model(s.model)
-    parameters = cls.Parameters(**study.filter_parameters(name, cell))
+    chosen = study.filter_parameters(name, cell)
+    parameters = cls.Parameters(**chosen)
     pinned = study.config.pinned.get(name, {})
     tried = study.search(name, cell) if cell.point in study.points else {}
     return [
         *doubts_of_what_is_said(parameters, pinned),
         *cls.doubts(parameters, system, s.members),
-        *_idle_search(cls, study.filter_parameters(name, cell), tried),
+        *_idle_search(cls, chosen, tried),
     ]
 
 
@@ -278,14 +279,13 @@ def _idle_search(
     cls: type[Filter], parameters: dict[str, Any], search: Mapping[str, Choice]
 ) -> Iterator[str]:
     """What tuning would try of a filter, though it changes nothing in any trial."""
-    changes = [{k: v} for k, choice in search.items() for v in extremes(choice)]
     idle = [
-        cls.Parameters(**parameters | change).without_effect()
-        for change in changes
-        if not _range_faults(cls, parameters | change)
+        idle_parameters(cls.Parameters(**parameters | {key: value}))
+        for key, choice in search.items()
+        for value in extremes(choice)
     ]
     for key in search:
-        if idle and all(key in some for some in idle):
+        if all(key in some for some in idle):
             yield (
                 f"search.{key}: changes nothing without {idle[0][key]}, which no trial has, and "
                 "takes trials from what does: pin it"

@@ -197,9 +197,10 @@ def model_of(problem):
     return SYSTEMS[problem["system"]](problem["parameters"])
 
 
-def ring_distances(dapper, problem, radius):
-    """Distances (m, d) of measurements from components; ``radius`` is what needs them."""
-    _, _, ring = model_of(problem)
+def ring_distances(dapper, problem, ring, radius):
+    """Distances (m, d) of measurements from components, which sit on a ring or nowhere; ``radius``
+    is what needs them.
+    """
     indices, d = problem.get("H_indices"), problem["initial_ensemble"].shape[1]
     if not ring or indices is None:
         what = (
@@ -217,7 +218,7 @@ def hidden_markov_model(dapper, problem, radius):
     """DAPPER's description of the problem; its model remembers the last ``gap`` ensembles that it
     made.
     """
-    step, noise, _ = model_of(problem)
+    step, noise, ring = model_of(problem)
     ensemble, gap = problem["initial_ensemble"], int(problem["gap"])
     d, m = ensemble.shape[1], problem["observation"].shape[1]
     recent, steps = deque(maxlen=gap), {"taken": 0}
@@ -242,7 +243,7 @@ def hidden_markov_model(dapper, problem, radius):
         "localizer": dapper.tools.localization.no_localization(d, m),
     }
     if radius is not None:
-        distances = ring_distances(dapper, problem, radius)
+        distances = ring_distances(dapper, problem, ring, radius)
         observed["localizer"] = dapper.tools.localization.localization_setup(
             lambda: distances, np.arange(d)[:, None]
         )

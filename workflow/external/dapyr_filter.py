@@ -57,12 +57,12 @@ def import_dapyr():
     return importlib.import_module("DAPyr.DA"), importlib.import_module("DAPyr.OBS_ERRORS")
 
 
-def tapers_of(dapper, problem, radius):
+def tapers_of(dapper, problem, ring, radius):
     """Tapers (m, d) between measurements and components."""
     m, d = problem["observation"].shape[1], problem["initial_ensemble"].shape[1]
     if radius is None:
         return np.ones((m, d))
-    distances = dapper_filter.ring_distances(dapper, problem, radius)
+    distances = dapper_filter.ring_distances(dapper, problem, ring, radius)
     tapers = dapper.tools.localization.dist2coeff(
         distances, radius / dapper_filter.GASPARI_COHN, "GC"
     )
@@ -112,11 +112,10 @@ def analysis_of(dapyr, problem, tapers, parameters):
     return analyse
 
 
-def forecast_of(problem):
+def forecast_of(problem, step, variance):
     """A function of an ensemble (N, d) that returns those of the steps to the next measurement
     (gap, N, d).
     """
-    step, variance, _ = dapper_filter.model_of(problem)
     dt, gap = float(problem["dt"]), int(problem["gap"])
     rng = np.random.default_rng(int(problem["seed"]))
 
@@ -176,11 +175,12 @@ def main():
             "only; choose noise without correlations, or 'local_pf'"
         )
     dapper, dapyr = dapper_filter.import_dapper(), import_dapyr()
-    tapers = tapers_of(dapper, problem, parameters["localization_radius"])
+    step, variance, ring = dapper_filter.model_of(problem)
+    tapers = tapers_of(dapper, problem, ring, parameters["localization_radius"])
     # An ensemble that diverges, or has no spread left, overflows or divides by 0 on its way.
     with np.errstate(all="ignore"):
         arrays = assimilate(
-            forecast_of(problem),
+            forecast_of(problem, step, variance),
             analysis_of(dapyr, problem, tapers, parameters),
             problem["initial_ensemble"],
             problem["observation"],

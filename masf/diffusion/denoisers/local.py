@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from array_api_compat import array_namespace
 
-from masf.arrays import Array, Stream, eye
+from masf.arrays import Array, Stream, eye, slices
 from masf.diffusion.denoisers.gaussian import GaussianDenoiser
 from masf.diffusion.gains import OfGain, by_component
 from masf.diffusion.process import ForwardProcess
@@ -30,12 +30,6 @@ NUMBERS_IN_CACHE = 2**19
 """Numbers that are worked on at a time where each is read once or twice: an array that stays near
 the processor takes a fourth of the time of one that is fetched from memory anew in each step.
 """
-
-
-def slices(length: int, size: int) -> list[slice]:
-    """Parts of so many rows that follow each other, of at most ``size``, and one row at least."""
-    step = max(1, size)
-    return [slice(start, start + step) for start in range(0, length, step)]
 
 
 class LocalDenoiser(GaussianDenoiser):
