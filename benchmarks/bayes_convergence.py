@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 TABLE = HERE / "results" / "bayes_convergence.csv"
 POINTS = [("all", 50), ("every_second", 50)]
 """Observation and gap."""
-PARTICLES = (20_000, 200_000, 800_000)
+PARTICLES = (20_000, 60_000, 200_000)
 BANDWIDTHS = (0.3, 0.5, 1.0)
 USUAL = (200_000, 0.5)
 """Those of the study: of others, one of the two is varied at a time."""

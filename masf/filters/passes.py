@@ -21,6 +21,12 @@ members, in units of the noise, and m measurements,
 (Iglesias and Yang 2021, whose ``pace`` is 1): short steps where the forecast is far from what is
 measured, one where it is near. A cycle costs a model run over the window for each pass but one in
 the present.
+
+All passes regress over the ensemble, and end near the posterior of a model that is linear over its
+width. With ``search`` each member then goes on by itself to what the measurement makes of it
+(masf.ensembles.search), as the coupled sampler would, were the denoiser exact; where too few cost
+as little as they should, the prior was too narrow. This is for ensembles that span their state: it
+is not localised.
 """
 
 from __future__ import annotations
@@ -29,15 +35,17 @@ import math
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, overflows
+from masf.arrays import Array, centred, overflows, to_numpy
 from masf.diffusion.denoisers.select import GaussianFit
 from masf.diffusion.past import moved_in_the_past
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import mean_squared_innovation, whitened_innovation
 from masf.ensembles.localization import taper_misfits
+from masf.ensembles.search import quarter_cost, search, selection
 from masf.ensembles.transform import ensemble_transform
 from masf.filters.process_filter import CoupledFilter, CoupledParameters
 from masf.observations.base import Observation
@@ -45,6 +53,8 @@ from masf.systems.base import System
 
 ROUNDING = 1e-6
 """What is left of the measurement after shares that should add up to 1."""
+WIDEST = 5.0
+"""The most by which a search widens a prior."""
 
 
 class TemperedParameters(CoupledParameters):
@@ -90,6 +100,26 @@ class TemperedParameters(CoupledParameters):
         description="Inflates each forecast by the finite-size prior of this certainty, as in "
         "ienks; null does not.",
     )
+    search: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="For passes above 1: steps of each member's own search after them, each with a "
+        "model run through the window; all passes are then in the past.",
+    )
+    selected_below: float | None = Field(
+        4.0,
+        gt=0,
+        description="For a search of m measurements: members that cost more than the best quarter "
+        "by so many sqrt(m / 2) become copies of others; null keeps all.",
+    )
+    widened_above: float | None = Field(
+        4.0,
+        gt=0,
+        description="For a search of m measurements: where the best quarter costs more than m / 2 "
+        "by so many sqrt(m / 2), the prior is widened to suit, and the search done again; null "
+        "never does.",
+    )
     greatest_misfit: float | None = Field(
         None,
         gt=0,
@@ -103,8 +133,12 @@ class TemperedParameters(CoupledParameters):
         return super().radii() | (own if self.passes > 1 else {})
 
     def without_effect(self) -> dict[str, str]:
-        own = ("finish", "passes_radius", "lag", "pace", "greatest_misfit")
+        own = ("finish", "passes_radius", "lag", "pace", "search", "greatest_misfit")
         idle = dict.fromkeys(own, "passes above 1") if self.passes == 1 else {}
+        if not self.search:
+            idle |= dict.fromkeys(("selected_below", "widened_above"), "a search")
+        elif self.passes > 1:
+            idle["finish"] = "search 0"
         return super().without_effect() | idle
 
 
@@ -194,20 +228,55 @@ class TemperedFilter(CoupledFilter):
         """Members (N, d) at the beginning of the next window, and now, given y (m,), for those at
         the beginning of this one, and their forecast.
         """
-        p, left, taken, kept = self.parameters, 1.0, 0, past
+        p, left, taken, kept, begun = self.parameters, 1.0, 0, past, past
         while left > ROUNDING:
             share = self._share(present, y, left, taken)
             left, taken = left - share, taken + 1
-            if left <= ROUNDING and p.finish == "present":
+            if left <= ROUNDING and self._ends_in_present:
                 moved = self.posterior(present, y, temperature=1 / share)
                 kept = moved if p.lag == 1 else self._moved(kept, present, y, share)
                 present = moved
             else:
                 past = self.system.project(self._moved(past, present, y, share))
+                if p.search and left <= ROUNDING:  # whose first run is that of this pass
+                    kept, present = self._searched(begun, past, y)
+                    break
                 kept, present = self._run(past)
                 if p.greatest_misfit is not None and overflows(present):
                     break
         self._said["passes"] = float(taken)
+        return kept, present
+
+    @property
+    def _ends_in_present(self) -> bool:
+        """Whether the last pass moves members now."""
+        return self.parameters.finish == "present" and not self.parameters.search
+
+    def _searched(self, prior: Array, start: Array, y: Array) -> tuple[Array, Array]:
+        """Members at the beginning of the next window, and now, after the search from ``start`` (N,
+        d) of each of the ``prior`` (N, d), both at the beginning of this window.
+        """
+        p, noise = self.parameters, self.observation.noise
+        eta = noise.whiten(centred(noise.draw((len(prior),), prior, self.stream))[1])
+        unit = math.sqrt(len(y) / 2)
+
+        def run(states: Array) -> tuple[Array, tuple[Array, ...]]:
+            kept, present = self._run(self.system.project(states))
+            return noise.whiten(y - self.observation.apply(present)), (kept, present)
+
+        with np.errstate(over="ignore", invalid="ignore"):  # too long a step may lead anywhere
+            found = search(prior, start, eta, run, p.search)
+            least, width = quarter_cost(found.cost), 1.0
+            limit = math.inf if p.widened_above is None else unit**2 + p.widened_above * unit
+            if limit < least < math.inf:
+                width = min(math.sqrt(least) / unit, WIDEST)
+                found = search(inflate(prior, width), found.states, eta, run, p.search)
+        self._said["prior_widened"] = width
+        if p.selected_below is not None:
+            limit = quarter_cost(found.cost) + p.selected_below * unit
+            self._said["selected"] = float(to_numpy(found.cost <= limit).mean())
+            found = found.rows(selection(found.cost, limit))
+        kept, present = found.run
         return kept, present
 
     def _run(self, past: Array) -> tuple[Array, Array]:
@@ -225,7 +294,7 @@ class TemperedFilter(CoupledFilter):
             return 1 / p.passes
         share = max(adaptive_share(present, y, self.observation) / p.pace, 1 / p.passes)
         # The beginning of the next window is what a pass in the past leaves there.
-        most = left / 2 if p.finish == "present" and taken == 0 else left
+        most = left / 2 if self._ends_in_present and taken == 0 else left
         return min(share, most)
 
     def _moved(self, past: Array, present: Array, y: Array, share: float) -> Array:
@@ -240,7 +309,7 @@ class TemperedFilter(CoupledFilter):
 
 def model_runs(parameters: TemperedParameters, cycles: int) -> float:
     """Forecasts of one member from one measurement to the next that a cycle takes, as the mean of
-    the first ``cycles``, if none is lost by ``greatest_misfit``; NaN where ``pace`` chooses the
+    the first ``cycles``, if none is lost by ``greatest_misfit`` and no search done again; NaN where ``pace`` chooses the
     passes.
     """
     p = parameters
@@ -248,7 +317,7 @@ def model_runs(parameters: TemperedParameters, cycles: int) -> float:
         return 1.0
     if p.pace is not None:
         return math.nan
-    again = p.passes - (p.finish == "present")
+    again = p.passes + p.search - (p.finish == "present" and not p.search)
     windows = [min(cycle, p.lag) for cycle in range(1, cycles + 1)]
     return 1 + again * sum(windows) / cycles
 
