@@ -97,7 +97,8 @@ def test_where_the_model_overflows_there_is_no_way():
         return np.where(x < 1.5, 3 - x, np.nan), ()
 
     found = search(members, members, noise, run, 6)
-    assert np.all(np.isfinite(found.cost)) and found.states.max() < 1.5
+    assert np.all(np.isfinite(found.cost))
+    assert found.states.max() < 1.5
     assert found.states.mean() > 0.6
     lost = search(members, members + 9, noise, run, 2)
     assert np.all(np.isinf(lost.cost))

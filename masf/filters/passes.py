@@ -309,8 +309,8 @@ class TemperedFilter(CoupledFilter):
 
 def model_runs(parameters: TemperedParameters, cycles: int) -> float:
     """Forecasts of one member from one measurement to the next that a cycle takes, as the mean of
-    the first ``cycles``, if none is lost by ``greatest_misfit`` and no search done again; NaN where ``pace`` chooses the
-    passes.
+    the first ``cycles``, if none is lost by ``greatest_misfit`` and no search done again; NaN where
+    ``pace`` chooses the passes.
     """
     p = parameters
     if p.passes == 1:
