@@ -119,9 +119,11 @@ def test_quick_study_has_every_filter_and_little_to_do() -> None:
 
 def test_every_filter_has_a_file() -> None:
     files = {Path(name).stem: read(ROOT / "config" / "filters" / name) for name in FILTER_FILES}
-    assert {name for name, content in files.items() if "command" not in content} == set(
+    ours = {name: content for name, content in files.items() if "command" not in content}
+    assert {name for name, content in ours.items() if "filter" not in content} == set(
         filter_names()
     )
+    assert {content.get("filter", name) for name, content in ours.items()} == set(filter_names())
 
 
 def test_config_and_its_check_need_no_torch() -> None:

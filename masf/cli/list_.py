@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,21 +56,24 @@ def _systems() -> list[tuple[str, str]]:
 def _filters() -> list[tuple[str, str]]:
     """Filters of ours by their first paragraphs, and the others by their labels and commands."""
     from masf.filters.registry import filter_names
-    from masf.study.defaults import config_folder
-    from masf.study.load import read_mapping
 
     ours = {name: _what_it_is("filters", name) for name in filter_names()}
-    files = {
-        path.stem: read_mapping(path)
-        for path in sorted((config_folder() / "filters").glob("*.yaml"))
-    }
     others = {
         name: f"{content.get('label')}: "
-        f"{content.get('command') or 'filter ' + content.get('filter', '?')}"
-        for name, content in files.items()
+        + (content.get("command") or f"{content['filter']}, {_pairs(content['parameters'])}")
+        for name, content in _filter_files().items()
         if name not in ours
     }
     return [*ours.items(), *others.items()]
+
+
+def _filter_files() -> dict[str, dict[str, Any]]:
+    """What config/filters says, by the names of its files."""
+    from masf.study.defaults import config_folder
+    from masf.study.load import read_mapping
+
+    files = sorted((config_folder() / "filters").glob("*.yaml"))
+    return {path.stem: {"parameters": {}, **read_mapping(path)} for path in files}
 
 
 def _observations(name: str | None) -> None:
@@ -169,12 +172,25 @@ def _experiments(config: Path, name: str | None) -> None:
 
 
 def _parameters(kind: str, name: str) -> None:
-    """Parameters with the defaults of the class, as its fields describe them."""
-    from masf.filters.registry import filter_class
+    """Parameters with the defaults of the class, as its fields describe them; of a filter that is
+    one of ours under another name, with what its file says in place of these; of one that is a
+    command, what its file says.
+    """
+    from masf.filters.registry import filter_class, filter_names
     from masf.systems.registry import system_class
 
-    fields = (system_class if kind == "systems" else filter_class)(name).Parameters.model_fields
-    print_table(["PARAMETER", "DEFAULT", "MEANING"], _rows(fields))
+    said: dict[str, Any] = {}
+    if kind == "systems":
+        rows = _rows(system_class(name).Parameters.model_fields)
+    elif name in filter_names() or name not in (files := _filter_files()):
+        rows = _rows(filter_class(name).Parameters.model_fields)
+    elif "command" in files[name]:
+        rows = [(key, _yaml(value), "") for key, value in files[name]["parameters"].items()]
+    else:
+        said = files[name]["parameters"]
+        rows = _rows(filter_class(files[name]["filter"]).Parameters.model_fields)
+    rows = [(key, _yaml(said[key]) if key in said else at, what) for key, at, what in rows]
+    print_table(["PARAMETER", "DEFAULT", "MEANING"], rows)
 
 
 def _rows(fields: Mapping[str, FieldInfo]) -> list[tuple[str, str, str]]:
