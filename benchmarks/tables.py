@@ -50,9 +50,10 @@ def label(name: str) -> str:
 
 
 def in_order(rows: pd.DataFrame) -> list[str]:
-    """The filters of some rows, in the order of the whole study."""
+    """The filters of some rows, in the order of the whole study, and then those that it lacks."""
     study = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))["filters"]
-    return [name for name in [*study, "kalman"] if name in set(rows["filter"])]
+    found = set(rows["filter"])
+    return [*(name for name in study if name in found), *sorted(found - set(study))]
 
 
 def summary(runs: pd.DataFrame, score: str) -> str:
@@ -89,6 +90,14 @@ def sweep(rows: pd.DataFrame, columns: str, score: str = "rmse") -> pd.DataFrame
     for axis, best in (means.idxmax() if score in HIGHER_IS_BETTER else means.idxmin()).items():
         table.loc[table.index == best, axis] = "**" + table[axis] + "**"
     return table.loc[in_order(rows)].rename(index=label).rename_axis(index="filter").reset_index()
+
+
+def relative(rows: pd.DataFrame, columns: str, to: str, score: str = "rmse") -> pd.DataFrame:
+    """As ``sweep``, of the score over that of filter ``to`` at the same value and seed."""
+    point = [columns, "seed"]
+    reference = rows[rows["filter"] == to].set_index(point)[score].rename("reference")
+    others = rows[rows["filter"] != to].merge(reference, on=point, validate="many_to_one")
+    return sweep(others.assign(**{score: others[score] / others["reference"]}), columns, score)
 
 
 def scores(rows: pd.DataFrame, shown: list[str]) -> pd.DataFrame:
@@ -219,6 +228,7 @@ def published(rows: pd.DataFrame) -> pd.DataFrame:
 
 KINDS: dict[str, Callable[..., pd.DataFrame]] = {
     "sweep": sweep,
+    "relative": relative,
     "scores": scores,
     "runs": runs,
     "against": against,

@@ -123,6 +123,18 @@ def test_tables_of_scores_count_diverged_runs_and_mark_the_best_of_the_others(sc
     assert (point["rival"], point["difference"], point["lowest"]) == ("letkf", 2.25, "masf")
 
 
+def test_a_score_over_that_of_a_reference_is_paired_by_seed(scripts):
+    rows = pd.DataFrame({
+        "filter": ["masf", "masf", "particle", "particle"], "gap": 5, "seed": [0, 1, 1, 0],
+        "rmse": [1.0, 4.0, 2.0, 1.0], "diverged": False, "lost": False,
+    })  # fmt: skip
+    tables = scripts("tables")
+    found = tables.relative(rows, "gap", to="particle")
+    assert found.to_dict("list") == {"filter": ["MASF"], 5: ["**1.500 ± 0.707**"]}
+    with pytest.raises(pd.errors.MergeError):  # whose reference is not one run
+        tables.relative(pd.concat([rows, rows[2:]]), "gap", to="particle")
+
+
 def test_scores_are_kept_with_what_varies(scripts):
     scores = pd.DataFrame(
         {

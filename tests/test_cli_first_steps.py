@@ -517,6 +517,12 @@ def test_lists_have_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
         load_study(Path("config/quick.yaml")).config.experiments
     )
     assert {"inflation", "localization_radius"} <= set(first("filters letkf"))
+    # One of ours under another name has what its file says; a command, all that its file says.
+    listed = call("list", "filters", "masf_search").stdout
+    assert "\npasses\t2\t" in listed
+    assert "\nlag\t2\t" in listed
+    assert "\nstatic_share\t0.0\t" in listed
+    assert {"inflation", "iterations"} < set(first("filters dapper_ienks"))
     assert first("systems lorenz96") == ["dt", "dimension", "forcing"]
     assert "gap" in first("experiments lorenz63")
     # kolmogorov has seeds of its own.

@@ -210,6 +210,20 @@ def test_members_that_do_not_span_the_state_without_a_taper_are_a_warning(
     assert list(doubts(study_with(config, {"mine": definition}, {}))) == []
 
 
+def test_a_search_of_members_that_do_not_span_the_state_is_a_warning() -> None:
+    config = yaml.safe_load(CONFIG)
+    del config["experiments"]["points"]
+
+    def said(members: int, **parameters: Any) -> list[str]:
+        config["experiments"]["rings"]["members"] = members
+        definition = {"filter": "masf_gaussian", "label": "Mine", "parameters": parameters}
+        return list(doubts(study_with(config, {"mine": definition}, {})))
+
+    (doubt,) = said(40, passes=2, search=3)
+    assert doubt.startswith("filter 'mine': search = 3: 40 members do not span 40 components")
+    assert said(41, passes=2, search=3) == said(40, passes=2) == []
+
+
 @pytest.mark.parametrize(("spacing", "radius"), [(1.0, 0.5), (100.0, 12.0)])
 def test_a_taper_that_ends_before_the_next_point_is_a_warning(
     spacing: float, radius: float, monkeypatch: pytest.MonkeyPatch

@@ -60,7 +60,7 @@ def _filters() -> list[tuple[str, str]]:
     ours = {name: _what_it_is("filters", name) for name in filter_names()}
     others = {
         name: f"{content.get('label')}: "
-        + (content.get("command") or f"{content['filter']}, {_pairs(content['parameters'])}")
+        + (content.get("command") or f"{content.get('filter')}, {_pairs(content['parameters'])}.")
         for name, content in _filter_files().items()
         if name not in ours
     }

@@ -172,6 +172,17 @@ class TemperedFilter(CoupledFilter):
             *taper_misfits(parameters.passes_radius, system, observation, "passes_radius"),
         ]
 
+    @classmethod
+    def doubts(cls, parameters: Any, system: System, members: int) -> list[str]:
+        """As of all filters; and a search of members that do not span the state."""
+        said = super().doubts(parameters, system, members)
+        if parameters.passes > 1 and parameters.search and members <= system.dimension:
+            said.append(
+                f"search = {parameters.search}: {members} members do not span "
+                f"{system.dimension} components, and a search is not localised; set it to 0"
+            )
+        return said
+
     def start(self, ensemble: Array) -> Array:
         self._past, self._gaps = ensemble, [0]
         return ensemble
