@@ -56,24 +56,19 @@ def _systems() -> list[tuple[str, str]]:
 def _filters() -> list[tuple[str, str]]:
     """Filters of ours by their first paragraphs, and the others by their labels and commands."""
     from masf.filters.registry import filter_names
+    from masf.study.defaults import filter_definition, known_filters
 
     ours = {name: _what_it_is("filters", name) for name in filter_names()}
+    files = {name: filter_definition(name) for name in known_filters() if name not in ours}
     others = {
         name: f"{content.get('label')}: "
-        + (content.get("command") or f"{content.get('filter')}, {_pairs(content['parameters'])}.")
-        for name, content in _filter_files().items()
-        if name not in ours
+        + (
+            content.get("command")
+            or f"{content.get('filter')}, {_pairs(content.get('parameters', {}))}."
+        )
+        for name, content in files.items()
     }
     return [*ours.items(), *others.items()]
-
-
-def _filter_files() -> dict[str, dict[str, Any]]:
-    """What config/filters says, by the names of its files."""
-    from masf.study.defaults import config_folder
-    from masf.study.load import read_mapping
-
-    files = sorted((config_folder() / "filters").glob("*.yaml"))
-    return {path.stem: {"parameters": {}, **read_mapping(path)} for path in files}
 
 
 def _observations(name: str | None) -> None:
@@ -177,18 +172,20 @@ def _parameters(kind: str, name: str) -> None:
     command, what its file says.
     """
     from masf.filters.registry import filter_class, filter_names
+    from masf.study.defaults import filter_definition, known_filters
     from masf.systems.registry import system_class
 
     said: dict[str, Any] = {}
     if kind == "systems":
-        rows = _rows(system_class(name).Parameters.model_fields)
-    elif name in filter_names() or name not in (files := _filter_files()):
-        rows = _rows(filter_class(name).Parameters.model_fields)
-    elif "command" in files[name]:
-        rows = [(key, _yaml(value), "") for key, value in files[name]["parameters"].items()]
+        fields = system_class(name).Parameters.model_fields
+    elif name in filter_names() or name not in known_filters():  # which filter_class refuses
+        fields = filter_class(name).Parameters.model_fields
     else:
-        said = files[name]["parameters"]
-        rows = _rows(filter_class(files[name]["filter"]).Parameters.model_fields)
+        content = filter_definition(name)
+        said = content.get("parameters", {})
+        command = "command" in content
+        fields = {} if command else filter_class(content["filter"]).Parameters.model_fields
+    rows = _rows(fields) or [(key, "", "") for key in said]
     rows = [(key, _yaml(said[key]) if key in said else at, what) for key, at, what in rows]
     print_table(["PARAMETER", "DEFAULT", "MEANING"], rows)
 

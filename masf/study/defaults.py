@@ -272,7 +272,7 @@ def filter_in_cell(
         },
     }
     try:
-        study = study_with(config, {name: _definition(name)}, _tuned(name), source=SOURCE)
+        study = study_with(config, {name: filter_definition(name)}, _tuned(name), source=SOURCE)
     except ConfigFault as fault:
         raise ConfigFault(_with_remedy(str(fault), name)) from None
     (cell,) = study.cells.values()
@@ -301,7 +301,7 @@ def usual_parameters(name: str, system: System) -> dict[str, Any]:
         ValueError: for an unknown filter.
         ConfigFault: where its file cannot be used.
     """
-    definition = _definition(name)
+    definition = filter_definition(name)
     if not {"filter", "command"}.isdisjoint(definition):
         return {}  # of another name, or no class
     usual = {
@@ -335,7 +335,7 @@ def _tuned(name: str) -> dict[str, dict[str, Any]]:
     return {name: read_mapping(path)} if path.is_file() else {}
 
 
-def _definition(name: str) -> dict[str, Any]:
+def filter_definition(name: str) -> dict[str, Any]:
     """What config/filters says of a filter; one that has no file yet has the defaults of its
     module.
     """
