@@ -93,10 +93,22 @@ def sweep(rows: pd.DataFrame, columns: str, score: str = "rmse") -> pd.DataFrame
 
 
 def relative(rows: pd.DataFrame, columns: str, to: str, score: str = "rmse") -> pd.DataFrame:
-    """As ``sweep``, of the score over that of filter ``to`` at the same value and seed."""
+    """As ``sweep``, of the score over that of filter ``to`` at the same value and seed.
+
+    Raises:
+        ClickException: where a run has none to be divided by.
+    """
     point = [columns, "seed"]
     reference = rows[rows["filter"] == to].set_index(point)[score].rename("reference")
-    others = rows[rows["filter"] != to].merge(reference, on=point, validate="many_to_one")
+    others = rows[rows["filter"] != to].merge(
+        reference, "left", on=point, validate="many_to_one", indicator=True
+    )
+    alone = others.loc[others["_merge"] == "left_only", ["filter", *point]]
+    if not alone.empty:
+        raise click.ClickException(
+            f"kind relative: filter {to} has no run beside {alone.iloc[0].to_dict()}; leave such "
+            "runs out by `where`"
+        )
     return sweep(others.assign(**{score: others[score] / others["reference"]}), columns, score)
 
 

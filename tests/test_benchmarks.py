@@ -133,6 +133,8 @@ def test_a_score_over_that_of_a_reference_is_paired_by_seed(scripts):
     assert found.to_dict("list") == {"filter": ["MASF"], 5: ["**1.500 ± 0.707**"]}
     with pytest.raises(pd.errors.MergeError):  # whose reference is not one run
         tables.relative(pd.concat([rows, rows[2:]]), "gap", to="particle")
+    with pytest.raises(click.ClickException, match=r"particle has no run beside .*'seed': 0"):
+        tables.relative(rows[:3], "gap", to="particle")
 
 
 def test_scores_are_kept_with_what_varies(scripts):

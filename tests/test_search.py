@@ -66,6 +66,33 @@ def test_choosing_members_by_cost_changes_no_law_where_the_model_is_linear():
         np.testing.assert_allclose(half.var(0), np.diag(covariance), rtol=0.15)
 
 
+def test_what_is_measured_finely_is_kept():
+    """Noise of 1/100,000 of the prior's spread: after some steps members differ by so little in
+    what is measured, and the regression must still know of it.
+    """
+    members, h, y, noise = linear_problem(N)
+    fine, exact = 1e5 * h, 1e5 * y
+    p = np.cov(members.T)
+    gain = p @ fine.T @ np.linalg.inv(fine @ p @ fine.T + np.eye(M))
+    expected = members + (exact + noise - members @ fine.T) @ gain.T
+    for start in (members, expected):
+        found = search(members, start, noise, lambda x: (exact - x @ fine.T, ()), 3)
+        np.testing.assert_allclose(found.states @ h.T, expected @ h.T, rtol=0, atol=5e-7)
+        np.testing.assert_allclose(found.states, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_member_that_takes_another_s_place_is_there_outside_of_the_span_too():
+    """Two members span one of two components; the second, measured too, is only as the start has
+    it.
+    """
+    members = np.array([[-1.0, 0.0], [1.0, 0.0]])
+    start = np.array([[-1.0, 5.0], [1.0, 0.0]])
+    y, noise = np.array([0.0]), np.zeros((2, 1))
+    found = search(members, start, noise, lambda x: (y - 10 * x[:, 1:], (x,)), 3)
+    assert np.all(found.states[:, 1] == 0)
+    np.testing.assert_array_equal(found.states, found.run[0])
+
+
 def test_no_step_leads_up_and_a_member_leaves_a_shallow_valley_for_another_s():
     """y = x^3 - 3 x, which has two valleys for members of the prior; each ends near the least cost
     that a scan of all places finds for it.
@@ -153,6 +180,40 @@ def test_a_prior_that_is_too_narrow_is_widened():
     assert wide.diagnostics()["prior_widened"] == 1.0
 
 
+@pytest.mark.parametrize("m", [3, 8, 40])
+def test_a_right_prior_is_seldom_widened(m):
+    """Truth and many members of one law, and all components measured, finely and coarsely."""
+    system = make_system("linear_gaussian", {"dimension": m, "model_noise": 0.0})
+    rng = np.random.default_rng(4)
+    for sigma in (0.05, 1.0):
+        observation = Mask(m, np.arange(m), noise=sigma)
+        filter_ = make_filter("masf_gaussian", system, observation, **SEARCHING | {"search": 1})
+        widened = []
+        for _ in range(60):
+            truth, ensemble = rng.standard_normal(m), rng.standard_normal((400, m))
+            y = np.asarray(system.advance(truth, 1, Stream(0, "unused")))
+            analysed(filter_, ensemble, 1, y + sigma * rng.standard_normal(m))
+            widened.append(filter_.diagnostics()["prior_widened"] > 1)
+        assert np.mean(widened) < 0.1
+
+
+@pytest.mark.parametrize("wide", [2.0, 4.0])
+def test_a_prior_is_widened_to_what_it_should_have_been(wide):
+    """Members whose spread is 1 over ``wide`` of the truth's: over many measurements the factor is
+    near ``wide``.
+    """
+    m = 40
+    system = make_system("linear_gaussian", {"dimension": m, "model_noise": 0.0})
+    observation, rng = Mask(m, np.arange(m), noise=0.02), np.random.default_rng(4)
+    filter_ = make_filter("masf_gaussian", system, observation, **SEARCHING)
+    found = []
+    for _ in range(10):
+        ensemble, truth = rng.standard_normal((400, m)), wide * rng.standard_normal(m)
+        analysed(filter_, ensemble, 1, np.asarray(system.advance(truth, 1, Stream(0, "unused"))))
+        found.append(filter_.diagnostics()["prior_widened"])
+    assert 0.8 * wide < np.mean(found) < 1.1 * wide
+
+
 @pytest.mark.parametrize("lag", [1, 2])
 def test_members_are_what_the_model_makes_of_those_at_the_beginning_of_the_window(lag):
     system = make_system("lorenz63", {"dt": 0.01})
@@ -189,6 +250,31 @@ def test_what_a_search_makes_idle_is_said():
     assert "finish" in parameters(passes=2, search=1).without_effect()
     assert "selected_below" in parameters(passes=2).without_effect()
     assert parameters(passes=1, search=1).without_effect()["search"] == "passes above 1"
+
+
+@pytest.mark.parametrize("in_past", [{"search": 2}, {"finish": "past"}])
+def test_what_only_a_pass_in_the_present_asks_for_is_idle_where_there_is_none(in_past):
+    gaussian = filter_class("masf_gaussian").Parameters
+    only_past = gaussian(passes=2, greatest_misfit=None, **in_past)
+    assert {"steps", "covariance", "localization_radius", "static_share"} <= set(
+        only_past.without_effect()
+    )
+    assert "localization_radius" not in only_past.radii()
+    network = filter_class("masf").Parameters(passes=2, greatest_misfit=None, **in_past)
+    assert "network" in network.without_effect()
+    for acting in (gaussian(passes=2, **in_past, greatest_misfit=4.0), gaussian(passes=2)):
+        assert "localization_radius" not in acting.without_effect()
+        assert "localization_radius" in acting.radii()
+
+
+def test_members_that_all_overflow_are_not_counted_as_selected():
+    system = make_system("lorenz96", {"dt": 0.01, "dimension": 8, "forcing": 8.0})
+    observation = Mask(8, np.arange(8), noise=1.0)
+    filter_ = make_filter("masf_gaussian", system, observation, **SEARCHING)
+    ensemble = 1e200 * np.random.default_rng(0).standard_normal((10, 8))
+    with np.errstate(all="ignore"):
+        analysed(filter_, ensemble, 5, np.zeros(8))
+    assert filter_.diagnostics()["selected"] == 0
 
 
 def test_a_search_finds_the_wings_of_lorenz63():

@@ -30,8 +30,8 @@ from masf.arrays import Array, centred, slices
 
 ROUNDING = 1e-6
 """Singular values of anomalies, over the greatest, below which they are rounding in float32."""
-COARSE = 1e-3
-"""The same in the regression for the Jacobian, where members are close to each other."""
+ROUNDINGS = 100
+"""Roundings of a state below which the members' differences say nothing of the Jacobian."""
 
 PAIRS = 2**22
 """Pairs of members that are compared at a time."""
@@ -44,6 +44,7 @@ class Searched:
     Attributes:
         states: (N, d) where they are.
         at: (N, k) the coordinates of that, in which the prior is standard normal.
+        outside: (N, d) what is left of that at coordinates 0.
         innovation: (N, m) y - f(x), whitened.
         cost: (N,) J_i, infinite where the model overflows.
         run: what the model made of them, arrays (N, ...).
@@ -51,6 +52,7 @@ class Searched:
 
     states: Array
     at: Array
+    outside: Array
     innovation: Array
     cost: Array
     run: tuple[Array, ...]
@@ -66,6 +68,7 @@ class Searched:
         return Searched(
             self.states[index],
             self.at[index],
+            self.outside[index],
             self.innovation[index],
             self.cost[index],
             tuple(values[index] for values in self.run),
@@ -82,6 +85,7 @@ class Searched:
         found = Searched(
             of_less(self.states, other.states),
             of_less(self.at, other.at),
+            of_less(self.outside, other.outside),
             of_less(self.innovation, other.innovation),
             of_less(self.cost, other.cost),
             tuple(map(of_less, self.run, other.run)),
@@ -117,22 +121,24 @@ def search(
     at = (away @ directions.mT) / s
     outside = mean + (away - (at * s) @ directions)
 
-    def tried(at: Array) -> Searched:
+    def tried(at: Array, outside: Array) -> Searched:
         states = xp.astype(outside + (at * s) @ directions, prior.dtype)
         innovation, kept = run(states)
         innovation = xp.astype(innovation, xp.float64)
         cost = (xp.sum((at - own) ** 2, axis=-1) + xp.sum((innovation + noise) ** 2, axis=-1)) / 2
-        return Searched(states, at, innovation, xp.where(xp.isfinite(cost), cost, math.inf), kept)
+        cost = xp.where(xp.isfinite(cost), cost, math.inf)
+        return Searched(states, at, outside, innovation, cost, kept)
 
-    best = tried(at)
+    best, coarse = tried(at, outside), ROUNDINGS * xp.finfo(prior.dtype).eps
     damping = xp.zeros_like(best.cost)
     for _ in range(steps if bool(xp.any(best.valid)) else 0):
-        jacobian = regressed(best)  # before members share places
+        jacobian = regressed(best, coarse)  # before members share places
         best, moved = exchanged(best, own, noise)
         damping = xp.where(moved, 0.0, damping)
         residual = xp.where(best.valid[:, None], best.innovation + noise, 0.0)
         downhill = residual @ jacobian - (best.at - own)
-        best, lower = best.or_lower(tried(best.at + damped_step(downhill, jacobian, damping)))
+        step = damped_step(downhill, jacobian, damping)
+        best, lower = best.or_lower(tried(best.at + step, best.outside))
         damping = xp.where(lower, damping / 4, xp.clip(6 * damping, min=0.3))
     return best
 
@@ -168,16 +174,17 @@ def squared_distances(a: Array, b: Array) -> Array:
     return xp.sum(a**2, axis=-1)[:, None] + xp.sum(b**2, axis=-1) - 2 * a @ b.mT
 
 
-def regressed(members: Searched) -> Array:
+def regressed(members: Searched, coarse: float) -> Array:
     """The Jacobian of f (m, k) in coordinates: a regression over the four fifths of the members
-    that cost least, or as many as span them.
+    that cost least, or as many as span them. Directions in which these differ by less than the
+    share ``coarse`` of their greatest differences are left out.
     """
     xp, (n, k) = array_namespace(members.cost), members.at.shape
     some = xp.argsort(members.cost)[: max(4 * n // 5, k + 1)]
     some = some[members.valid[some]]
     _, at = centred(members.at[some])
     _, innovation = centred(members.innovation[some])
-    return -(xp.linalg.pinv(at, rtol=COARSE) @ innovation).mT
+    return -(xp.linalg.pinv(at, rtol=coarse) @ innovation).mT
 
 
 def damped_step(downhill: Array, jacobian: Array, damping: Array) -> Array:

@@ -63,7 +63,8 @@ class GaussianMASFParameters(TemperedParameters):
 
     def radii(self) -> dict[str, float | None]:
         own = {"localization_radius": self.localization_radius}
-        return (own if self.covariance == "localized" else {}) | super().radii()
+        in_force = self.covariance == "localized" and self.moves_the_present
+        return (own if in_force else {}) | super().radii()
 
     def without_effect(self) -> dict[str, str]:
         idle = {}

@@ -55,6 +55,15 @@ ROUNDING = 1e-6
 """What is left of the measurement after shares that should add up to 1."""
 WIDEST = 5.0
 """The most by which a search widens a prior."""
+OF_THE_PRESENT = (
+    "steps",
+    "network",
+    "finetune_steps",
+    "covariance",
+    "localization_radius",
+    "static_share",
+)
+"""Parameters of denoiser and sampler that passes in the past do not ask for."""
 
 
 class TemperedParameters(CoupledParameters):
@@ -105,7 +114,7 @@ class TemperedParameters(CoupledParameters):
         ge=0,
         le=100,
         description="For passes above 1: steps of each member's own search after them, each with a "
-        "model run through the window; all passes are then in the past.",
+        "model run through the window; all passes are then in the past, and set where it starts.",
     )
     selected_below: float | None = Field(
         4.0,
@@ -114,11 +123,11 @@ class TemperedParameters(CoupledParameters):
         "by so many sqrt(m / 2) become copies of others; null keeps all.",
     )
     widened_above: float | None = Field(
-        4.0,
+        2.0,
         gt=0,
-        description="For a search of m measurements: where the best quarter costs more than m / 2 "
-        "by so many sqrt(m / 2), the prior is widened to suit, and the search done again; null "
-        "never does.",
+        description="For a search of m measurements: where the best quarter costs more than m, "
+        "the mean of a right prior, by so many sqrt(m / 2), the prior is widened to suit, and the "
+        "search done again; null never does.",
     )
     greatest_misfit: float | None = Field(
         None,
@@ -139,7 +148,16 @@ class TemperedParameters(CoupledParameters):
             idle |= dict.fromkeys(("selected_below", "widened_above"), "a search")
         elif self.passes > 1:
             idle["finish"] = "search 0"
+        if not self.moves_the_present:
+            fields = [key for key in OF_THE_PRESENT if key in type(self).model_fields]
+            idle |= dict.fromkeys(fields, "a greatest_misfit, or a last pass in the present")
         return super().without_effect() | idle
+
+    @property
+    def moves_the_present(self) -> bool:
+        """Whether some pass may move members now, and not all at the beginning of the window."""
+        in_past = self.passes > 1 and (self.search > 0 or self.finish == "past")
+        return not in_past or self.greatest_misfit is not None
 
 
 class TemperedFilter(CoupledFilter):
@@ -267,9 +285,9 @@ class TemperedFilter(CoupledFilter):
         """Members at the beginning of the next window, and now, after the search from ``start`` (N,
         d) of each of the ``prior`` (N, d), both at the beginning of this window.
         """
-        p, noise = self.parameters, self.observation.noise
+        p, noise, m = self.parameters, self.observation.noise, len(y)
         eta = noise.whiten(centred(noise.draw((len(prior),), prior, self.stream))[1])
-        unit = math.sqrt(len(y) / 2)
+        unit = math.sqrt(m / 2)
 
         def run(states: Array) -> tuple[Array, tuple[Array, ...]]:
             kept, present = self._run(self.system.project(states))
@@ -278,14 +296,16 @@ class TemperedFilter(CoupledFilter):
         with np.errstate(over="ignore", invalid="ignore"):  # too long a step may lead anywhere
             found = search(prior, start, eta, run, p.search)
             least, width = quarter_cost(found.cost), 1.0
-            limit = math.inf if p.widened_above is None else unit**2 + p.widened_above * unit
+            limit = math.inf if p.widened_above is None else m + p.widened_above * unit
             if limit < least < math.inf:
-                width = min(math.sqrt(least) / unit, WIDEST)
+                # Innovations vary by the truth's distance from the mean, and by the member's own;
+                # the cost is half of both, in units of the prior that was too narrow.
+                width = min(math.sqrt(2 * least / m - 1), WIDEST)
                 found = search(inflate(prior, width), found.states, eta, run, p.search)
         self._said["prior_widened"] = width
         if p.selected_below is not None:
             limit = quarter_cost(found.cost) + p.selected_below * unit
-            self._said["selected"] = float(to_numpy(found.cost <= limit).mean())
+            self._said["selected"] = float(to_numpy(found.valid & (found.cost <= limit)).mean())
             found = found.rows(selection(found.cost, limit))
         kept, present = found.run
         return kept, present
