@@ -12,7 +12,7 @@ import torch
 from test_passes import analysed, make_filter
 
 from masf.arrays import Stream
-from masf.ensembles.search import quarter_cost, search, selection
+from masf.ensembles.search import quarter_cost, search, second_order_exact, selection
 from masf.filters.passes import model_runs
 from masf.filters.registry import filter_class
 from masf.observations.mask import Mask
@@ -48,6 +48,30 @@ def test_a_linear_model_has_the_stochastic_enkf_s_analysis_after_one_step(n, ste
             "nm,nm->n", innovation, np.linalg.solve(h @ p @ h.T + np.eye(M), innovation.T).T
         )
         np.testing.assert_allclose(found.cost, least / 2, rtol=1e-6)
+
+
+def test_second_order_exact_noise_gives_the_kalman_filter_s_mean_and_covariance():
+    members, h, y, noise = linear_problem(N)
+    exact = second_order_exact(noise, members)
+    np.testing.assert_allclose(np.cov(np.hstack([members, exact]).T)[:D, D:], 0, atol=1e-12)
+    assert np.corrcoef(exact.ravel(), noise.ravel())[0, 1] > 0.9  # near what was drawn
+    p, mean = np.cov(members.T), members.mean(0)
+    gain = p @ h.T @ np.linalg.inv(h @ p @ h.T + np.eye(M))
+    found = search(members, members, exact, lambda x: (y - x @ h.T, ()), 1).states
+    np.testing.assert_allclose(found.mean(0), mean + gain @ (y - h @ mean), rtol=1e-6)
+    np.testing.assert_allclose(np.cov(found.T), p - gain @ h @ p, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [D + M + 1, D + M])
+def test_noise_is_second_order_exact_as_long_as_members_are_enough(n):
+    """D + M + 1 have as many differences from their mean as there are directions to keep apart."""
+    members, _, _, noise = linear_problem(n)
+    exact = second_order_exact(noise, members)
+    np.testing.assert_allclose(exact.mean(0), 0, atol=1e-12)
+    if n > D + M:
+        np.testing.assert_allclose(np.cov(exact.T), np.eye(M), atol=1e-12)
+    else:
+        np.testing.assert_allclose(exact, noise - noise.mean(0))
 
 
 def test_choosing_members_by_cost_changes_no_law_where_the_model_is_linear():

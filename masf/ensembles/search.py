@@ -12,10 +12,12 @@ is least, by Gauss-Newton steps that are damped where they led up. Where f is li
     x_i + K (y + eta_i - f(x_i)),
 
 the stochastic EnKF's analysis, a member of the posterior; and the least J_i does not depend on
-where it is, so that choosing members by their cost changes no law. Where f is not linear a member
-may end in a valley that is not its deepest. Two things of ours are against that: before each step a
-member moves to where another is, if its own cost is less there; and those that still cost far more
-than others in the end may become copies of these (``selection``).
+where it is, so that choosing members by their cost changes no law. With eta_i as drawn, the
+members' mean and covariance have a sampling error, which ``second_order_exact`` takes away.
+Where f is not linear a member may end in a valley that is not its deepest. Two things of ours are
+against that: before each step a member moves to where another is, if its own cost is less there;
+and those that still cost far more than others in the end may become copies of these
+(``selection``).
 """
 
 from __future__ import annotations
@@ -141,6 +143,28 @@ def search(
         best, lower = best.or_lower(tried(best.at + step, best.outside))
         damping = xp.where(lower, damping / 4, xp.clip(6 * damping, min=0.3))
     return best
+
+
+def second_order_exact(noise: Array, members: Array) -> Array:
+    """Noise (N, m) whose mean is 0, whose covariance is I, and which is uncorrelated with the
+    members: with it the stochastic EnKF has exactly the Kalman filter's mean and covariance (Pham
+    2001; Hoteit et al. 2015). Only centred where the members are too few for that, which need m
+    more than span them.
+
+    Args:
+        noise: (N, m) independent draws from N(0, I).
+        members: (N, d) of the prior.
+    """
+    xp, (n, m) = array_namespace(noise), noise.shape
+    _, noise = centred(xp.astype(noise, xp.float64))
+    _, anomalies = centred(xp.astype(members, xp.float64))
+    u, s, _ = xp.linalg.svd(anomalies, full_matrices=False)
+    u = u[:, s > ROUNDING * s[0]]
+    if u.shape[1] + m >= n:
+        return noise
+    # The nearest to what was drawn, of all that have these moments: its polar factor.
+    left, _, right = xp.linalg.svd(noise - u @ (u.mT @ noise), full_matrices=False)
+    return math.sqrt(n - 1) * left @ right
 
 
 def exchanged(members: Searched, own: Array, noise: Array) -> tuple[Searched, Array]:

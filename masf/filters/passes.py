@@ -39,13 +39,13 @@ import numpy as np
 from array_api_compat import array_namespace
 from pydantic import Field
 
-from masf.arrays import Array, centred, overflows, to_numpy
+from masf.arrays import Array, overflows, to_numpy
 from masf.diffusion.denoisers.select import GaussianFit
 from masf.diffusion.past import moved_in_the_past
 from masf.ensembles.inflation import inflate
 from masf.ensembles.innovations import mean_squared_innovation, whitened_innovation
 from masf.ensembles.localization import taper_misfits
-from masf.ensembles.search import quarter_cost, search, selection
+from masf.ensembles.search import quarter_cost, search, second_order_exact, selection
 from masf.ensembles.transform import ensemble_transform
 from masf.filters.process_filter import CoupledFilter, CoupledParameters
 from masf.observations.base import Observation
@@ -286,7 +286,7 @@ class TemperedFilter(CoupledFilter):
         d) of each of the ``prior`` (N, d), both at the beginning of this window.
         """
         p, noise, m = self.parameters, self.observation.noise, len(y)
-        eta = noise.whiten(centred(noise.draw((len(prior),), prior, self.stream))[1])
+        eta = second_order_exact(noise.whiten(noise.draw((len(prior),), prior, self.stream)), prior)
         unit = math.sqrt(m / 2)
 
         def run(states: Array) -> tuple[Array, tuple[Array, ...]]:
